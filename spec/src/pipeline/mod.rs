@@ -1,0 +1,209 @@
+//! The `HerdPipeline`, as a person writes it. The CRD, the defaults, the reference and `herd up` all come from these
+//! types; doc comments here are what `kubectl explain` prints.
+
+mod collector;
+mod detectors;
+mod events;
+mod kafka;
+mod metrics;
+mod sinks;
+mod stages;
+
+pub use collector::*;
+pub use detectors::*;
+pub use events::*;
+pub use kafka::*;
+pub use metrics::*;
+pub use sinks::*;
+pub use stages::*;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A pipeline of user events: taken in over HTTP, kept in Kafka, counted, watched, stored and served.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "herd.dev",
+    version = "v1alpha1",
+    kind = "HerdPipeline",
+    plural = "herdpipelines",
+    shortname = "hp",
+    category = "herd",
+    namespaced
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HerdPipelineSpec {
+    /// Where events are kept between stages. Left out, `herd up` uses its embedded broker; on Kubernetes it is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaSpec>,
+    /// How the JSON that trackers send becomes events.
+    #[serde(default)]
+    pub events: EventsSpec,
+    /// The HTTP endpoint that takes events in.
+    #[serde(default)]
+    pub collector: CollectorSpec,
+    /// What is counted.
+    #[serde(default)]
+    pub metrics: Vec<MetricSpec>,
+    /// What is watched.
+    #[serde(default)]
+    pub detectors: Vec<DetectorSpec>,
+    /// The detector stage: how many replicas count and watch.
+    #[serde(default)]
+    pub detection: StageSpec,
+    /// Where events, windows and alerts go.
+    #[serde(default)]
+    pub sinks: Vec<SinkSpec>,
+    /// REST, WebSocket and the dashboard.
+    #[serde(default)]
+    pub api: ApiSpec,
+    /// Stops detectors and sinks. Collectors keep accepting; nothing is lost.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// A length of time as people write it: `500ms`, `30s`, `10m`, `1h30m`, `7d`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// Whole seconds.
+    #[must_use]
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+const UNITS: [(&str, u128); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{written}` is not a length of time: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
+            )
+        };
+        let mut rest = written;
+        let mut total: u128 = 0;
+        if rest.is_empty() {
+            return Err(wrong());
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+            let number: u128 = rest[..digits].parse().map_err(|_| wrong())?;
+            rest = &rest[digits..];
+            let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            let (_, millis) = UNITS.iter().find(|(unit, _)| *unit == &rest[..letters]).ok_or_else(wrong)?;
+            rest = &rest[letters..];
+            total = number.checked_mul(*millis).and_then(|ms| total.checked_add(ms)).ok_or_else(wrong)?;
+        }
+        u64::try_from(total).map(|ms| Self(Duration::from_millis(ms))).map_err(|_| wrong())
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0.as_millis();
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, millis) in UNITS {
+            if rest >= millis {
+                write!(f, "{}{unit}", rest / millis)?;
+                rest %= millis;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^([0-9]+(ms|s|m|h|d))+$",
+        })
+    }
+}
+
+/// One value of a Secret. Under `herd up` it is read from `HERD_SECRET_<NAME>_<KEY>` (upper case, other characters as `_`)
+/// or from the file `<secrets folder>/<name>/<key>`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretRef {
+    /// Name of the Secret, in the pipeline's namespace.
+    pub name: String,
+    /// The key within it.
+    pub key: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("500ms", 500)]
+    #[case("30s", 30_000)]
+    #[case("1h30m", 5_400_000)]
+    #[case("7d", 604_800_000)]
+    fn a_span_reads_as_people_write_it(#[case] written: &str, #[case] millis: u64) {
+        assert_eq!(written.parse::<Span>(), Ok(Span(Duration::from_millis(millis))));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("30")]
+    #[case("30 s")]
+    #[case("-1s")]
+    #[case("1w")]
+    #[case("s")]
+    #[case("99999999999999999999d")]
+    fn what_is_no_span_is_refused_with_examples(#[case] written: &str) {
+        let error = written.parse::<Span>().unwrap_err();
+        assert!(error.contains("`1h30m`"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_prints_what_it_reads(ms in 0..u64::MAX / 2) {
+            let span = Span(Duration::from_millis(ms));
+            prop_assert_eq!(span.to_string().parse::<Span>(), Ok(span));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A detector's verdict on one window of one key.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{WireError, check_version, write_json};
+use crate::units::EventTime;
+
+/// How much an alert matters.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth a look.
+    #[default]
+    Warning,
+    /// Worth waking someone.
+    Critical,
+}
+
+/// Identity of an alert: the same (pipeline, detector, key, window start) gives the same id, wherever and however often
+/// it is computed. 32 lower-case hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AlertId(pub String);
+
+impl AlertId {
+    /// The id of what `detector` says of the window of `key` that starts at `start`: XXH3-128 of the four.
+    #[must_use]
+    pub fn of(pipeline: &str, detector: &str, key: &str, start: EventTime) -> Self {
+        let mut hash = Xxh3::new();
+        for part in [pipeline, detector, key] {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+        hash.update(&start.0.to_le_bytes());
+        Self(format!("{:032x}", hash.digest128()))
+    }
+}
+
+impl fmt::Display for AlertId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where an alert is in its life. Records of one alert may come twice or out of order: the highest state wins
+/// ([`AlertState::rank`]), so every store ends with the same row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// The window is still open and already out of the usual range.
+    Early,
+    /// The window closed out of the usual range.
+    Firing,
+    /// A later window of the key was usual again.
+    Resolved,
+    /// Raised early, then found to belong to an alert of an earlier window that was still open at the time: not shown.
+    Withdrawn,
+}
+
+impl AlertState {
+    /// Place in the life of an alert; never goes down.
+    #[must_use]
+    pub fn rank(self) -> u8 {
+        self as u8
+    }
+
+    /// Whether a person should see this alert as going on.
+    #[must_use]
+    pub fn is_firing(self) -> bool {
+        matches!(self, Self::Early | Self::Firing)
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Early => "early",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// A record of the `alerts` topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// [`super::VERSION`].
+    pub v: u8,
+    /// Identity; the record's key.
+    pub id: AlertId,
+    /// The pipeline.
+    pub pipeline: String,
+    /// The detector that says so.
+    pub detector: String,
+    /// The metric it watches.
+    pub metric: String,
+    /// The key it says it of, e.g. an item id.
+    pub key: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where it is in its life.
+    pub state: AlertState,
+    /// Start of the window, event time.
+    pub start: EventTime,
+    /// Length of the window in milliseconds.
+    pub size_ms: u64,
+    /// Events in the window.
+    pub count: u64,
+    /// The window's value: so far if [`AlertState::Early`], else of the closed window.
+    pub value: f64,
+    /// What was expected.
+    pub expected: f64,
+    /// The usual spread around it (one standard deviation, or the algorithm's equivalent); 0 where it has none.
+    pub spread: f64,
+    /// How unusual the value is, in the algorithm's measure.
+    pub score: f64,
+    /// Why, in words for a person: "product-123: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread".
+    pub summary: String,
+    /// Start of the first later window that was usual again, where resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved: Option<EventTime>,
+}
+
+impl Alert {
+    /// Reads a record of the `alerts` topic.
+    ///
+    /// # Errors
+    /// [`WireError`] if it is not one, or of another version.
+    pub fn parse(bytes: &[u8]) -> Result<Self, WireError> {
+        let alert: Self = serde_json::from_slice(bytes)
+            .map_err(|source| WireError::Malformed { record: "alert", source })?;
+        check_version("alert", alert.v)?;
+        Ok(alert)
+    }
+
+    /// Appends the record's bytes to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_json(out, self);
+    }
+}

@@ -1,0 +1,21 @@
+//! What was refused, as it came: the record's value is the raw bytes, its headers say why, by the convention of Kafka
+//! Connect's dead letter queues, so that the tools people have for those work here.
+
+/// Name of the topic or endpoint the bytes came from, e.g. `/track` or `shop.events`.
+pub const TOPIC: &str = "__connect.errors.topic";
+/// Partition it was read from; absent for HTTP.
+pub const PARTITION: &str = "__connect.errors.partition";
+/// Offset it was read from; absent for HTTP.
+pub const OFFSET: &str = "__connect.errors.offset";
+/// The component that refused it, e.g. `collector`, `sink.orders-webhook`.
+pub const CONNECTOR: &str = "__connect.errors.connector.name";
+/// What was being done, e.g. `VALUE_CONVERTER`, `TRANSFORMATION`, `TASK_PUT`.
+pub const STAGE: &str = "__connect.errors.stage";
+/// The kind of error, machine-readable, e.g. `invalid-json`, `missing-field`, `future-time`.
+pub const ERROR_CLASS: &str = "__connect.errors.exception.class.name";
+/// The error in words.
+pub const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
+/// When it was received, milliseconds since 1970, as text. Herd's own.
+pub const RECEIVED: &str = "herd.received";
+/// The content type the bytes were sent with. Herd's own.
+pub const CONTENT_TYPE: &str = "herd.content-type";

@@ -1,0 +1,171 @@
+//! What fold tells judge: the value of a window so far, and how far its source has come.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::{VERSION, WireError, check_version};
+use crate::units::{EventTime, Offset, Partition, WallTime};
+
+/// What was counted. One shape for every kind of metric; a metric reads its value from it.
+///
+/// Two aggregates of *different* sources add up; of the *same* source the one with the higher version wins, whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Aggregate {
+    /// Events.
+    pub count: u64,
+    /// Sum of the field in millionths: whole numbers, so that the order of addition does not matter. Zero for metrics
+    /// that sum nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sum: i128,
+    /// Sketch of the distinct values seen, base64, for metrics that count unique values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &i128) -> bool {
+    *n == 0
+}
+
+/// One source partition's value of one (metric, key, window), so far: cumulative, so that only the newest matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The metric's name.
+    pub metric: Cow<'a, str>,
+    /// The key, e.g. an item id.
+    pub key: Cow<'a, str>,
+    /// Start of the window.
+    pub start: EventTime,
+    /// The partition of `events` it was counted from.
+    pub source: Partition,
+    /// The offset of the last event in it.
+    pub version: Offset,
+    /// The value.
+    pub value: Aggregate,
+}
+
+/// How a source partition is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceState {
+    /// Events come.
+    Active,
+    /// Read to the end of the log, nothing new for two emit intervals.
+    Idle,
+    /// Never had an event.
+    Empty,
+}
+
+/// A source's promise: every part of a window that ends at or before `watermark` was sent before this record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// The partition of `events` that speaks.
+    pub source: Partition,
+    /// How many partitions `events` has, as the speaker knows it.
+    pub sources: u32,
+    /// Its watermark; none before its first event.
+    pub watermark: Option<EventTime>,
+    /// How it is doing.
+    pub state: SourceState,
+    /// When it said so: all that was sent to this source before `at` has been read.
+    pub at: WallTime,
+}
+
+/// A record of the `parts` topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartRecord<'a> {
+    /// A value.
+    Part(Part<'a>),
+    /// A promise.
+    Watermark(Watermark),
+}
+
+/// Both kinds in one flat shape: an internally tagged enum would buffer every record before reading it.
+#[derive(Serialize, Deserialize)]
+struct Flat<'a> {
+    v: u8,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    metric: Option<Cow<'a, str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<EventTime>,
+    source: Partition,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    version: Option<Offset>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<Aggregate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sources: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    watermark: Option<EventTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<SourceState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<WallTime>,
+}
+
+impl<'a> PartRecord<'a> {
+    /// Reads a record of the `parts` topic.
+    ///
+    /// # Errors
+    /// [`WireError`] if it is neither a part nor a watermark, or of another version.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
+        const RECORD: &str = "part";
+        let flat: Flat<'a> = serde_json::from_slice(bytes)
+            .map_err(|source| WireError::Malformed { record: RECORD, source })?;
+        check_version(RECORD, flat.v)?;
+        let missing = |field| WireError::Field { record: RECORD, field };
+        if let Some(state) = flat.state {
+            return Ok(Self::Watermark(Watermark {
+                source: flat.source,
+                sources: flat.sources.ok_or(missing("sources"))?,
+                watermark: flat.watermark,
+                state,
+                at: flat.at.ok_or(missing("at"))?,
+            }));
+        }
+        Ok(Self::Part(Part {
+            metric: flat.metric.ok_or(missing("metric"))?,
+            key: flat.key.ok_or(missing("key"))?,
+            start: flat.start.ok_or(missing("start"))?,
+            source: flat.source,
+            version: flat.version.ok_or(missing("version"))?,
+            value: flat.value.ok_or(missing("value"))?,
+        }))
+    }
+
+    /// Appends the record's bytes to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let flat = match self {
+            Self::Part(p) => Flat {
+                v: VERSION,
+                metric: Some(Cow::Borrowed(&p.metric)),
+                key: Some(Cow::Borrowed(&p.key)),
+                start: Some(p.start),
+                source: p.source,
+                version: Some(p.version),
+                value: Some(p.value.clone()),
+                sources: None,
+                watermark: None,
+                state: None,
+                at: None,
+            },
+            Self::Watermark(w) => Flat {
+                v: VERSION,
+                metric: None,
+                key: None,
+                start: None,
+                source: w.source,
+                version: None,
+                value: None,
+                sources: Some(w.sources),
+                watermark: w.watermark,
+                state: Some(w.state),
+                at: Some(w.at),
+            },
+        };
+        super::write_json(out, &flat);
+    }
+}
