@@ -1,0 +1,209 @@
+//! What is usual for a key, by its own past windows, and how far a value is from it. Pure and deterministic: a history is
+//! folded one window at a time, in order, so that it does not matter when that is done.
+//!
+//! | algorithm | what it keeps | what it says |
+//! |---|---|---|
+//! | `threshold` | nothing | above or below a fixed bound |
+//! | `zscore` | the last `history` values | standard deviations from their mean |
+//! | `mad` | the last `history` values | scaled median absolute deviations from their median |
+//! | `ewma` | weighted mean and variance | standard deviations from the mean |
+//! | `poisson` | weighted counts and exposure | how rarely chance gives such a count |
+
+mod history;
+mod poisson;
+
+use herd_spec::pipeline::{AggregateFunction, AlgorithmSpec, Direction};
+use herd_spec::plan::DetectorPlan;
+
+pub use history::{History, Ring, Weighted};
+
+/// A detector's rule, compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    kind: Kind,
+    direction: Direction,
+    min_count: u64,
+    /// Whether the metric counts things (so that chance alone spreads it by √n) or adds or averages numbers.
+    counting: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    Threshold { above: Option<f64>, below: Option<f64> },
+    Zscore { sigmas: f64, history: usize, warmup: u32 },
+    Mad { deviations: f64, history: usize, warmup: u32 },
+    Ewma { sigmas: f64, half_life: f64, warmup: u32 },
+    Poisson { probability: f64, half_life: f64, warmup: u32 },
+}
+
+/// What a rule takes for usual in one window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usual {
+    /// The value it expects.
+    pub expected: f64,
+    /// The usual spread around it, one standard deviation; 0 for a fixed bound.
+    pub spread: f64,
+    /// Values below this are unusual.
+    pub lower: f64,
+    /// Values above this are unusual.
+    pub upper: f64,
+}
+
+/// Which way a value left the usual range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crossing {
+    /// Above it.
+    Up,
+    /// Below it.
+    Down,
+}
+
+impl Rule {
+    /// The rule of `detector` on a metric of this kind.
+    #[must_use]
+    pub fn of(detector: &DetectorPlan, function: AggregateFunction) -> Self {
+        let AlgorithmSpec { threshold, zscore, ewma, mad, poisson } = detector.algorithm.clone();
+        let kind = if let Some(spec) = zscore {
+            Kind::Zscore { sigmas: spec.sigmas, history: spec.history as usize, warmup: spec.warmup }
+        } else if let Some(spec) = mad {
+            Kind::Mad { deviations: spec.deviations, history: spec.history as usize, warmup: spec.warmup }
+        } else if let Some(spec) = ewma {
+            Kind::Ewma { sigmas: spec.sigmas, half_life: spec.half_life, warmup: spec.warmup }
+        } else if let Some(spec) = poisson {
+            Kind::Poisson { probability: spec.probability, half_life: spec.half_life, warmup: spec.warmup }
+        } else {
+            // A plan comes from a valid spec: what is left is a threshold.
+            let (above, below) = threshold.map_or((None, None), |spec| (spec.above, spec.below));
+            Kind::Threshold { above, below }
+        };
+        let counting = matches!(function, AggregateFunction::Count | AggregateFunction::Unique);
+        Self { kind, direction: detector.direction, min_count: detector.min_count, counting }
+    }
+
+    /// The history of a key never seen.
+    #[must_use]
+    pub fn fresh(&self) -> History {
+        match self.kind {
+            Kind::Threshold { .. } => History::None,
+            Kind::Zscore { .. } | Kind::Mad { .. } => History::Ring(Ring::default()),
+            Kind::Ewma { .. } | Kind::Poisson { .. } => History::Weighted(Weighted::default()),
+        }
+    }
+
+    /// Whether a history read back from a store is of this rule's kind.
+    #[must_use]
+    pub fn accepts(&self, history: &History) -> bool {
+        std::mem::discriminant(history) == std::mem::discriminant(&self.fresh())
+    }
+
+    /// Windows of silence after which a key counts as never seen.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // validated to be small and positive
+    pub fn memory(&self) -> u32 {
+        match self.kind {
+            Kind::Threshold { .. } => 0,
+            Kind::Zscore { history, .. } | Kind::Mad { history, .. } => {
+                u32::try_from(4 * history).unwrap_or(256)
+            }
+            Kind::Ewma { half_life, .. } | Kind::Poisson { half_life, .. } => {
+                (6.0 * half_life).min(1000.0).ceil() as u32
+            }
+        }
+    }
+
+    /// Whether a key that falls silent can alert.
+    #[must_use]
+    pub fn watches_drops(&self) -> bool {
+        match self.kind {
+            Kind::Threshold { below, .. } => below.is_some(),
+            _ => self.direction != Direction::Up,
+        }
+    }
+
+    /// Adds the next window.
+    pub fn fold(&self, history: &mut History, value: f64) {
+        match (&self.kind, history) {
+            (
+                Kind::Zscore { history: length, .. } | Kind::Mad { history: length, .. },
+                History::Ring(ring),
+            ) => {
+                ring.push(value, *length);
+            }
+            (Kind::Ewma { half_life, .. }, History::Weighted(weighted)) => {
+                weighted.push_ewma(value, *half_life)
+            }
+            (Kind::Poisson { half_life, .. }, History::Weighted(weighted)) => {
+                weighted.push_decayed(value, *half_life);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is usual after `history`; none while the key is still warming up.
+    #[must_use]
+    pub fn usual(&self, history: &History) -> Option<Usual> {
+        match (&self.kind, history) {
+            (Kind::Threshold { above, below }, _) => Some(Usual {
+                expected: above.or(*below).unwrap_or(0.0),
+                spread: 0.0,
+                lower: below.unwrap_or(f64::NEG_INFINITY),
+                upper: above.unwrap_or(f64::INFINITY),
+            }),
+            (Kind::Zscore { sigmas, warmup, .. }, History::Ring(ring)) => {
+                let (mean, deviation) = ring.mean_and_deviation();
+                (ring.seen >= *warmup).then(|| self.around(mean, deviation, *sigmas))
+            }
+            (Kind::Mad { deviations, warmup, .. }, History::Ring(ring)) => {
+                let (median, deviation) = ring.median_and_deviation();
+                (ring.seen >= *warmup).then(|| self.around(median, deviation, *deviations))
+            }
+            (Kind::Ewma { sigmas, warmup, .. }, History::Weighted(weighted)) => {
+                let (mean, deviation) = weighted.mean_and_deviation();
+                (weighted.seen >= *warmup).then(|| self.around(mean, deviation, *sigmas))
+            }
+            (Kind::Poisson { probability, warmup, .. }, History::Weighted(weighted)) => {
+                (weighted.seen >= *warmup).then(|| poisson::usual(weighted, *probability))
+            }
+            _ => None,
+        }
+    }
+
+    /// A range of `width` spreads. The spread is never taken for less than chance or rounding would give: a key that had
+    /// exactly 3 events in each of its windows is not a wonder at 4.
+    fn around(&self, expected: f64, deviation: f64, width: f64) -> Usual {
+        let chance = if self.counting { expected.max(1.0).sqrt() } else { 0.0 };
+        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(f64::MIN_POSITIVE);
+        Usual { expected, spread, lower: expected - width * spread, upper: expected + width * spread }
+    }
+
+    /// Whether a window of `count` events and this value is out of the usual range, and which way.
+    #[must_use]
+    pub fn crossing(&self, usual: &Usual, value: f64, count: u64) -> Option<Crossing> {
+        let up = self.direction != Direction::Down || matches!(self.kind, Kind::Threshold { .. });
+        if up && value > usual.upper && count >= self.min_count {
+            return Some(Crossing::Up);
+        }
+        (self.watches_drops() && value < usual.lower).then_some(Crossing::Down)
+    }
+
+    /// How unusual a value is: spreads from the expected value; for `poisson` −log₁₀ of the chance; for a threshold the
+    /// value over the bound.
+    #[must_use]
+    pub fn score(&self, usual: &Usual, value: f64) -> f64 {
+        match self.kind {
+            Kind::Threshold { .. } if usual.expected == 0.0 => value,
+            Kind::Threshold { .. } => value / usual.expected,
+            Kind::Poisson { .. } => poisson::score(usual, value),
+            _ => (value - usual.expected) / usual.spread,
+        }
+    }
+
+    /// Whether this is a fixed bound, which expects nothing.
+    #[must_use]
+    pub fn is_threshold(&self) -> bool {
+        matches!(self.kind, Kind::Threshold { .. })
+    }
+}
+
+#[cfg(test)]
+mod tests;

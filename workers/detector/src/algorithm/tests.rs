@@ -1,0 +1,181 @@
+use super::*;
+use herd_spec::pipeline::{EwmaSpec, MadSpec, PoissonSpec, ThresholdSpec, ZscoreSpec};
+use herd_spec::wire::Severity;
+use proptest::prelude::*;
+use rstest::rstest;
+use std::time::Duration;
+
+fn rule(algorithm: AlgorithmSpec, direction: Direction) -> Rule {
+    let plan = DetectorPlan {
+        name: "d".into(),
+        metric: "m".into(),
+        algorithm,
+        direction,
+        min_count: 10,
+        cooldown: Duration::ZERO,
+        severity: Severity::Warning,
+    };
+    Rule::of(&plan, AggregateFunction::Count)
+}
+
+fn zscore() -> AlgorithmSpec {
+    AlgorithmSpec { zscore: Some(ZscoreSpec { sigmas: 4.0, history: 30, warmup: 6 }), ..Default::default() }
+}
+fn mad() -> AlgorithmSpec {
+    AlgorithmSpec { mad: Some(MadSpec { deviations: 5.0, history: 30, warmup: 6 }), ..Default::default() }
+}
+fn ewma() -> AlgorithmSpec {
+    AlgorithmSpec { ewma: Some(EwmaSpec { sigmas: 4.0, half_life: 10.0, warmup: 6 }), ..Default::default() }
+}
+fn poisson() -> AlgorithmSpec {
+    AlgorithmSpec {
+        poisson: Some(PoissonSpec { probability: 1e-9, half_life: 30.0, warmup: 6 }),
+        ..Default::default()
+    }
+}
+fn threshold(above: Option<f64>, below: Option<f64>) -> AlgorithmSpec {
+    AlgorithmSpec { threshold: Some(ThresholdSpec { above, below }), ..Default::default() }
+}
+
+fn after(rule: &Rule, values: &[f64]) -> History {
+    let mut history = rule.fresh();
+    values.iter().for_each(|value| rule.fold(&mut history, *value));
+    history
+}
+
+/// 35 ± 6 views a window, as a shop has them.
+const CALM: [f64; 12] = [35.0, 41.0, 29.0, 36.0, 33.0, 44.0, 27.0, 38.0, 31.0, 35.0, 40.0, 30.0];
+
+#[rstest]
+#[case(zscore())]
+#[case(mad())]
+#[case(ewma())]
+#[case(poisson())]
+fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: AlgorithmSpec) {
+    let rule = rule(algorithm, Direction::Up);
+    let usual = rule.usual(&after(&rule, &CALM)).unwrap();
+    assert!((usual.expected - 35.0).abs() < 3.0, "{usual:?}");
+    assert_eq!(rule.crossing(&usual, 412.0, 412), Some(Crossing::Up));
+    assert_eq!(rule.crossing(&usual, 50.0, 50), None, "{usual:?}");
+    assert_eq!(rule.crossing(&usual, 0.0, 0), None, "drops are not asked for");
+    assert!(rule.score(&usual, 412.0) > 10.0);
+}
+
+#[rstest]
+#[case(zscore())]
+#[case(mad())]
+#[case(ewma())]
+#[case(poisson())]
+fn nothing_is_judged_before_the_warm_up_is_over(#[case] algorithm: AlgorithmSpec) {
+    let rule = rule(algorithm, Direction::Both);
+    assert_eq!(rule.usual(&after(&rule, &CALM[..5])), None);
+    assert!(rule.usual(&after(&rule, &CALM[..6])).is_some());
+}
+
+#[test]
+fn a_past_crowd_blunts_the_mean_but_not_the_median() {
+    let mut past = CALM.to_vec();
+    past.push(900.0);
+    let (zscore, mad) = (rule(zscore(), Direction::Up), rule(mad(), Direction::Up));
+    let usual = zscore.usual(&after(&zscore, &past)).unwrap();
+    assert_eq!(zscore.crossing(&usual, 412.0, 412), None, "{usual:?}");
+    let usual = mad.usual(&after(&mad, &past)).unwrap();
+    assert_eq!(mad.crossing(&usual, 412.0, 412), Some(Crossing::Up), "{usual:?}");
+}
+
+#[test]
+fn a_rare_item_needs_more_than_a_handful_of_events() {
+    let rule = rule(poisson(), Direction::Up);
+    let usual = rule.usual(&after(&rule, &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])).unwrap();
+    assert!(usual.upper > 5.0 && usual.upper < 20.0, "{usual:?}");
+    assert_eq!(rule.crossing(&usual, 9.0, 9), None, "fewer than the minimum count");
+}
+
+#[test]
+fn little_exposure_makes_the_range_wide() {
+    let rule = rule(poisson(), Direction::Up);
+    let early = rule.usual(&after(&rule, &[20.0; 6])).unwrap();
+    let settled = rule.usual(&after(&rule, &[20.0; 200])).unwrap();
+    assert!(early.upper > settled.upper, "{early:?} {settled:?}");
+    assert!((settled.expected - 20.0).abs() < 0.1, "{settled:?}");
+}
+
+/// Exact tails of the Poisson distribution: P(X ≥ 60 | 20) = 3.4e-13, P(X ≥ 53 | 20) = 2.9e-9, by summation.
+#[test]
+fn the_bound_on_chance_errs_on_the_silent_side_and_not_by_much() {
+    let usual = Usual { expected: 20.0, spread: 20.0_f64.sqrt(), lower: 0.0, upper: 0.0 };
+    let exact = |k: u32| {
+        let mut term = (-20.0_f64).exp();
+        let mut below = 0.0;
+        for i in 0..k {
+            below += term;
+            term *= 20.0 / f64::from(i + 1);
+        }
+        // Summing the tail itself, not 1 − head, keeps the digits.
+        let mut tail = 0.0;
+        for i in k..k + 200 {
+            tail += term;
+            term *= 20.0 / f64::from(i + 1);
+        }
+        assert!(below <= 1.0);
+        -tail.log10()
+    };
+    for k in [40, 53, 60, 100] {
+        let bound = super::poisson::score(&usual, f64::from(k));
+        assert!(bound <= exact(k) && bound > exact(k) - 1.5, "{k}: {bound} {}", exact(k));
+    }
+}
+
+#[rstest]
+#[case(Some(100.0), None, 101.0, Some(Crossing::Up))]
+#[case(Some(100.0), None, 100.0, None)]
+#[case(None, Some(5.0), 4.0, Some(Crossing::Down))]
+#[case(Some(100.0), Some(5.0), 0.0, Some(Crossing::Down))]
+fn a_threshold_is_a_threshold(
+    #[case] above: Option<f64>,
+    #[case] below: Option<f64>,
+    #[case] value: f64,
+    #[case] crossing: Option<Crossing>,
+) {
+    let rule = rule(threshold(above, below), Direction::Up);
+    let usual = rule.usual(&rule.fresh()).unwrap();
+    assert_eq!(rule.crossing(&usual, value, 1_000), crossing);
+}
+
+#[rstest]
+#[case(zscore())]
+#[case(mad())]
+#[case(ewma())]
+#[case(poisson())]
+fn a_drop_is_seen_where_it_is_asked_for(#[case] algorithm: AlgorithmSpec) {
+    let rule = rule(algorithm, Direction::Down);
+    let usual = rule.usual(&after(&rule, &CALM.map(|value| value * 4.0))).unwrap();
+    assert_eq!(rule.crossing(&usual, 0.0, 0), Some(Crossing::Down), "{usual:?}");
+    assert_eq!(rule.crossing(&usual, 900.0, 900), None);
+}
+
+proptest! {
+    #[test]
+    fn the_range_is_a_range_and_scores_rise_with_values(
+        values in prop::collection::vec(0.0..10_000.0_f64, 6..80), low in 0.0..20_000.0_f64, more in 0.0..20_000.0_f64,
+    ) {
+        for algorithm in [zscore(), mad(), ewma(), poisson()] {
+            let rule = rule(algorithm, Direction::Both);
+            let usual = rule.usual(&after(&rule, &values)).unwrap();
+            prop_assert!(usual.lower <= usual.expected && usual.expected <= usual.upper, "{:?}", usual);
+            prop_assert!(usual.spread > 0.0 && usual.spread.is_finite());
+            prop_assert!(rule.score(&usual, low) <= rule.score(&usual, low + more) + 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_history_reads_what_it_writes(values in prop::collection::vec(0.0..1e6_f64, 0..80)) {
+        for algorithm in [zscore(), mad(), ewma(), poisson()] {
+            let rule = rule(algorithm, Direction::Up);
+            let history = after(&rule, &values);
+            let read: History = serde_json::from_str(&serde_json::to_string(&history).unwrap()).unwrap();
+            prop_assert!(rule.accepts(&read));
+            prop_assert_eq!(read, history);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Fold: counts the events of each source partition into its open windows, and tells judge.
+//!
+//! [`source`] is the protocol for one partition, pure; [`worker`] drives a group member's partitions over the bus.
+
+pub mod source;
+pub mod worker;
+
+pub use source::{Seen, Source};
+pub use worker::Fold;

@@ -1,0 +1,517 @@
+//! One partition of `parts`: the open windows of its keys, what the sources have said, and the keys' memories.
+//!
+//! A grow-only counter for each source: per window and key the part of the highest version of every source is kept, so parts
+//! that come twice or out of order are harmless. Everything is a function of the records' order and the times passed in.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+use compact_str::CompactString;
+use herd_spec::units::{EventTime, Offset, Partition, WallTime};
+use herd_spec::wire::{Alert, Band, Part, PartRecord, VERSION, Window};
+
+use super::baseline::Baseline;
+use super::verdict::{self, Case};
+use super::watch::{Index, Watched};
+use crate::aggregate::Running;
+use crate::algorithm::Usual;
+use crate::commit::Position;
+use crate::keyed::{self, Keyed};
+
+/// What a docket has to say.
+#[derive(Debug)]
+pub enum Output<'a> {
+    /// A window's value.
+    Window(Window<'a>),
+    /// A verdict.
+    Alert(Alert),
+}
+
+/// A key's memory, on its way to or from the `baselines` topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved<'a> {
+    /// As it is.
+    Kept(Cow<'a, [u8]>),
+    /// Forgotten, when the newest closed window was this one.
+    Forgotten(Index),
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It was taken in.
+    Taken,
+    /// Its window was closed already.
+    Late,
+    /// It belongs to no metric of this pipeline, or is damaged.
+    Unknown,
+}
+
+/// The state of one partition of `parts`.
+#[derive(Debug)]
+pub struct Docket {
+    pipeline: String,
+    next: Offset,
+    replay_until: Offset,
+    closed: Option<EventTime>,
+    words: super::words::Words,
+    metrics: Vec<Metric>,
+}
+
+#[derive(Debug)]
+struct Metric {
+    windows: BTreeMap<EventTime, Open>,
+    baselines: Keyed<Baseline>,
+    /// Keys with an alert that is not resolved.
+    firing: HashSet<CompactString>,
+    /// For which window a detector last fired early, by detector and key, while that window is open.
+    early: BTreeMap<(usize, CompactString), Index>,
+    /// Keys whose baseline changed since it was last saved.
+    unsaved: HashSet<CompactString>,
+    /// When forgotten keys were last looked for.
+    swept: Index,
+}
+
+#[derive(Debug)]
+struct Open {
+    first: Offset,
+    keys: Keyed<Tally>,
+}
+
+/// What the sources say of one key in one window.
+#[derive(Debug, Default)]
+struct Tally {
+    sources: Vec<(Partition, Offset, Running)>,
+    changed: bool,
+    /// What is usual for it, by detector, once that is known; it does not change while the window is open.
+    usual: Option<Box<[Option<Usual>]>>,
+}
+
+impl Tally {
+    fn total(&self) -> Running {
+        let mut total = Running::default();
+        self.sources.iter().for_each(|(_, _, value)| total.merge(value));
+        total
+    }
+}
+
+impl Docket {
+    /// A partition taken over at `position`; reading is to begin at [`Position::replay_from`], after the baselines.
+    #[must_use]
+    pub fn resume(pipeline: &str, position: Position, watched: &[Watched]) -> Self {
+        let metric = |_: &Watched| Metric {
+            windows: BTreeMap::new(),
+            baselines: Keyed::default(),
+            firing: HashSet::new(),
+            early: BTreeMap::new(),
+            unsaved: HashSet::new(),
+            swept: 0,
+        };
+        Self {
+            pipeline: pipeline.to_owned(),
+            next: position.replay_from.min(position.next),
+            replay_until: position.next,
+            closed: position.closed,
+            words: super::words::Words::default(),
+            metrics: watched.iter().map(metric).collect(),
+        }
+    }
+
+    /// Takes a key's memory back in, as it was saved. The newest wins, not the last: a predecessor that was taken for dead
+    /// may have written after its successor.
+    pub fn remember(&mut self, metric: usize, watched: &Watched, key: &str, saved: Saved<'_>) {
+        let metric = &mut self.metrics[metric];
+        let known = metric.baselines.get(key).map(|baseline| baseline.newest);
+        match saved {
+            Saved::Forgotten(at) if known.is_some_and(|known| known <= at) => {
+                metric.baselines.remove(key);
+                metric.firing.remove(key);
+            }
+            Saved::Forgotten(_) => {}
+            Saved::Kept(record) => {
+                let baseline = Baseline::of_record(&record, watched);
+                let Some(baseline) = baseline.filter(|new| known.is_none_or(|known| known <= new.newest))
+                else {
+                    return;
+                };
+                if baseline.is_firing() {
+                    metric.firing.insert(key.into());
+                } else {
+                    metric.firing.remove(key);
+                }
+                metric.baselines.insert(key.into(), baseline);
+            }
+        }
+    }
+
+    /// Skips a record that cannot be read.
+    pub fn skip(&mut self, offset: Offset) {
+        self.next = self.next.max(offset.next());
+    }
+
+    /// Takes a record in; a part may make its window fire early.
+    pub fn read(
+        &mut self,
+        offset: Offset,
+        record: &PartRecord<'_>,
+        watched: &[Watched],
+        now: WallTime,
+        out: &mut impl FnMut(Output<'_>),
+    ) -> Heard {
+        if offset < self.next {
+            return Heard::Taken;
+        }
+        self.skip(offset);
+        match record {
+            PartRecord::Watermark(word) => {
+                self.words.hear(word, now);
+                Heard::Taken
+            }
+            PartRecord::Part(part) => self.part(offset, part, watched, out),
+        }
+    }
+
+    fn part(
+        &mut self,
+        offset: Offset,
+        part: &Part<'_>,
+        watched: &[Watched],
+        out: &mut impl FnMut(Output<'_>),
+    ) -> Heard {
+        let Some(place) = watched.iter().position(|watched| watched.metric.name == part.metric) else {
+            return Heard::Unknown;
+        };
+        let watched = &watched[place];
+        let size = watched.metric.window;
+        if part.start.window_start(size) != part.start {
+            return Heard::Unknown; // counted before the window's size was changed
+        }
+        if self.closed.is_some_and(|closed| part.start.plus(size) <= closed) {
+            return Heard::Late;
+        }
+        let Some(value) = Running::from_wire(&part.value) else { return Heard::Unknown };
+        let open = self.metrics[place]
+            .windows
+            .entry(part.start)
+            .or_insert_with(|| Open { first: offset, keys: Keyed::default() });
+        let tally = keyed::at(&mut open.keys, &part.key, Tally::default);
+        match tally.sources.iter_mut().find(|(source, _, _)| *source == part.source) {
+            Some((_, version, _)) if *version > part.version => return Heard::Taken,
+            Some(entry) => *entry = (part.source, part.version, value),
+            None => {
+                tally.sources.reserve_exact(1);
+                tally.sources.push((part.source, part.version, value));
+            }
+        }
+        tally.changed = true;
+        self.fire_early(place, watched, part.start, &part.key, out);
+        Heard::Taken
+    }
+
+    /// Whether an open window can be judged: everything its baseline holds is closed.
+    fn is_scorable(&self, watched: &Watched, index: Index) -> bool {
+        let newest = self.closed.and_then(|closed| watched.newest_closed(closed));
+        newest.is_some_and(|newest| newest >= index.saturating_sub(watched.lag))
+    }
+
+    fn fire_early(
+        &mut self,
+        place: usize,
+        watched: &Watched,
+        start: EventTime,
+        key: &str,
+        out: &mut impl FnMut(Output<'_>),
+    ) {
+        let index = watched.index(start);
+        if watched.watches.is_empty() || !self.is_scorable(watched, index) {
+            return;
+        }
+        let metric = &mut self.metrics[place];
+        let Some(tally) = metric.windows.get_mut(&start).and_then(|open| open.keys.get_mut(key)) else {
+            return;
+        };
+        let baseline = metric.baselines.get(key).filter(|baseline| !baseline.is_forgotten(watched, index));
+        let total = tally.total();
+        let usual = tally.usual.get_or_insert_with(|| usual_for(baseline, watched, index).into());
+        let case = Case {
+            pipeline: &self.pipeline,
+            watched,
+            key,
+            index,
+            value: total.value(watched.metric.aggregate.function()),
+            count: total.count,
+        };
+        for (detector, (watch, usual)) in watched.watches.iter().zip(usual.iter()).enumerate() {
+            let Some(usual) = usual else { continue };
+            if watch.rule.crossing(usual, case.value, case.count).is_none() {
+                continue;
+            }
+            let before = metric.early.get(&(detector, key.into())).copied();
+            let kept = baseline.map(|baseline| &baseline.watches[detector]);
+            if let Some(alert) = verdict::early(&case, watch, kept, usual, before) {
+                let latest = before.map_or(index, |before| before.max(index));
+                metric.early.insert((detector, key.into()), latest);
+                out(Output::Alert(alert));
+            }
+        }
+    }
+
+    /// Says the values of open windows that changed since it last did.
+    pub fn say_running(&mut self, watched: &[Watched], out: &mut impl FnMut(Output<'_>)) {
+        for place in 0..watched.len() {
+            let watched = &watched[place];
+            let starts: Vec<EventTime> = self.metrics[place].windows.keys().copied().collect();
+            for start in starts {
+                let index = watched.index(start);
+                let scorable = !watched.watches.is_empty() && self.is_scorable(watched, index);
+                let Metric { windows, baselines, .. } = &mut self.metrics[place];
+                let Some(open) = windows.get_mut(&start) else { continue };
+                let mut newly_scorable = Vec::new();
+                for (key, tally) in &mut open.keys {
+                    if scorable && tally.usual.is_none() {
+                        let baseline =
+                            baselines.get(key).filter(|baseline| !baseline.is_forgotten(watched, index));
+                        tally.usual = Some(usual_for(baseline, watched, index).into());
+                        newly_scorable.push(key.clone());
+                    }
+                    if std::mem::take(&mut tally.changed) {
+                        let total = tally.total();
+                        let usual = tally.usual.as_deref().unwrap_or_default();
+                        out(Output::Window(window(watched, key, start, &total, usual, false)));
+                    }
+                }
+                // Parts that came before their window could be judged.
+                for key in newly_scorable {
+                    self.fire_early(place, watched, start, &key, out);
+                }
+            }
+        }
+    }
+
+    /// Closes the windows that every source has passed; how many, counting each key.
+    pub fn close(&mut self, watched: &[Watched], out: &mut impl FnMut(Output<'_>)) -> u64 {
+        let Some(closed) = self.words.closed().max(self.closed) else { return 0 };
+        if self.next < self.replay_until || self.closed == Some(closed) {
+            return 0;
+        }
+        self.closed = Some(closed);
+        let mut count = 0;
+        for (metric, watched) in self.metrics.iter_mut().zip(watched) {
+            while let Some(entry) = metric.windows.first_entry() {
+                if entry.key().plus(watched.metric.window) > closed {
+                    break;
+                }
+                let (start, open) = entry.remove_entry();
+                for (key, tally) in open.keys {
+                    metric.close_key(&self.pipeline, watched, start, &key, &tally, out);
+                    count += 1;
+                }
+            }
+            if let Some(newest) = watched.newest_closed(closed) {
+                metric.close_silence(&self.pipeline, watched, newest, out);
+                metric.early.retain(|_, index| *index > newest);
+            }
+        }
+        count
+    }
+
+    /// Hands out the memories that changed, to be saved.
+    ///
+    /// # Errors
+    /// The first that `save` returns; the rest is then lost, and the caller must stop.
+    pub fn save<E>(
+        &mut self,
+        watched: &[Watched],
+        mut save: impl FnMut(&Watched, &str, Saved<'static>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let closed = self.closed;
+        for (metric, watched) in self.metrics.iter_mut().zip(watched) {
+            for key in std::mem::take(&mut metric.unsaved) {
+                if let Some(baseline) = metric.baselines.get(&key) {
+                    save(watched, &key, Saved::Kept(baseline.to_record(watched).into()))?;
+                }
+            }
+            let Some(newest) = closed.and_then(|closed| watched.newest_closed(closed)) else { continue };
+            // Looking at every key now and then is enough: forgetting is decided by the windows, not by the sweep.
+            if newest.saturating_sub(metric.swept) <= watched.memory / 4 {
+                continue;
+            }
+            metric.swept = newest;
+            let forgotten: Vec<CompactString> = metric
+                .baselines
+                .extract_if(|_, baseline| baseline.is_forgotten(watched, newest))
+                .map(|(key, _)| key)
+                .collect();
+            for key in forgotten {
+                save(watched, &key, Saved::Forgotten(newest))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What to commit. While a predecessor's parts are still being replayed, what it had committed.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let first =
+            self.metrics.iter().flat_map(|metric| metric.windows.values()).map(|open| open.first).min();
+        let next = self.next.max(self.replay_until);
+        Position { next, replay_from: first.unwrap_or(next).min(self.next), closed: self.closed }
+    }
+
+    /// Keys in open windows, and keys with a memory.
+    #[must_use]
+    pub fn holds(&self) -> (usize, usize) {
+        let open = self.metrics.iter().flat_map(|metric| metric.windows.values()).map(|open| open.keys.len());
+        (open.sum(), self.metrics.iter().map(|metric| metric.baselines.len()).sum())
+    }
+}
+
+impl Metric {
+    fn close_key(
+        &mut self,
+        pipeline: &str,
+        watched: &Watched,
+        start: EventTime,
+        key: &CompactString,
+        tally: &Tally,
+        out: &mut impl FnMut(Output<'_>),
+    ) {
+        let total = tally.total();
+        if watched.watches.is_empty() {
+            return out(Output::Window(window(watched, key, start, &total, &[], true)));
+        }
+        let index = watched.index(start);
+        let baseline = keyed::at(&mut self.baselines, key, || Baseline::fresh(watched, index));
+        if baseline.is_forgotten(watched, index) {
+            *baseline = Baseline::fresh(watched, index);
+        }
+        // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
+        if baseline.newest >= index && index > 0 {
+            return;
+        }
+        let mut case = Case { pipeline, watched, key, index, value: 0.0, count: 0 };
+        bring_up_to(baseline, &mut case, index, out);
+        case.index = index;
+        case.value = total.value(watched.metric.aggregate.function());
+        case.count = total.count;
+        baseline.advance(watched, index.saturating_sub(watched.lag));
+        let usual = baseline.usual(watched);
+        out(Output::Window(window(watched, key, start, &total, &usual, true)));
+        judge(baseline, &case, &usual, out);
+        baseline.note(index, case.value);
+        if baseline.is_firing() {
+            self.firing.insert(key.clone());
+        } else {
+            self.firing.remove(key);
+        }
+        self.unsaved.insert(key.clone());
+    }
+
+    /// Judges the windows up to `newest` in which keys had no event: alerts are resolved by silence, and drops to nothing
+    /// are drops.
+    fn close_silence(
+        &mut self,
+        pipeline: &str,
+        watched: &Watched,
+        newest: Index,
+        out: &mut impl FnMut(Output<'_>),
+    ) {
+        let keys: Vec<CompactString> = if watched.watches_drops() {
+            self.baselines.keys().cloned().collect()
+        } else {
+            self.firing.iter().cloned().collect()
+        };
+        for key in keys {
+            let Some(baseline) = self.baselines.get_mut(&key) else { continue };
+            let mut case = Case { pipeline, watched, key: &key, index: newest, value: 0.0, count: 0 };
+            if bring_up_to(baseline, &mut case, newest.saturating_add(1), out) {
+                self.unsaved.insert(key.clone());
+            }
+            if baseline.is_firing() {
+                self.firing.insert(key);
+            } else {
+                self.firing.remove(&key);
+            }
+        }
+    }
+}
+
+/// Judges the silent windows of a key before `until`, where silence means anything to its detectors; whether any verdict
+/// came of it.
+fn bring_up_to(
+    baseline: &mut Baseline,
+    case: &mut Case<'_>,
+    until: Index,
+    out: &mut impl FnMut(Output<'_>),
+) -> bool {
+    let watched = case.watched;
+    let mut spoke = false;
+    while baseline.newest.saturating_add(1) < until {
+        let index = baseline.newest + 1;
+        let forgotten = index.saturating_sub(baseline.last) > watched.memory;
+        if !baseline.is_firing() && (forgotten || !watched.watches_drops()) {
+            break;
+        }
+        baseline.advance(watched, index.saturating_sub(watched.lag));
+        let usual = baseline.usual(watched);
+        case.index = index;
+        spoke |= judge(baseline, case, &usual, out);
+        baseline.newest = index;
+    }
+    spoke
+}
+
+fn judge(
+    baseline: &mut Baseline,
+    case: &Case<'_>,
+    usual: &[Option<Usual>],
+    out: &mut impl FnMut(Output<'_>),
+) -> bool {
+    let mut spoke = false;
+    for ((watch, kept), usual) in case.watched.watches.iter().zip(&mut baseline.watches).zip(usual) {
+        if let Some(alert) = verdict::close(case, watch, kept, usual.as_ref()) {
+            out(Output::Alert(alert));
+            spoke = true;
+        }
+    }
+    spoke
+}
+
+fn usual_for(baseline: Option<&Baseline>, watched: &Watched, index: Index) -> Vec<Option<Usual>> {
+    match baseline {
+        Some(baseline) => baseline.usual_for(watched, index),
+        None => Baseline::fresh(watched, index).usual(watched),
+    }
+}
+
+fn window<'a>(
+    watched: &'a Watched,
+    key: &'a str,
+    start: EventTime,
+    total: &Running,
+    usual: &[Option<Usual>],
+    is_final: bool,
+) -> Window<'a> {
+    let value = total.value(watched.metric.aggregate.function());
+    let band = |(watch, usual): (&super::watch::Watch, &Option<Usual>)| {
+        let usual = usual.as_ref().filter(|usual| usual.upper.is_finite())?;
+        Some(Band {
+            detector: watch.name.clone(),
+            expected: usual.expected,
+            lower: if usual.lower.is_finite() { usual.lower } else { 0.0 },
+            upper: usual.upper,
+            score: watch.rule.score(usual, value),
+        })
+    };
+    Window {
+        v: VERSION,
+        metric: watched.metric.name.as_str().into(),
+        key: key.into(),
+        start,
+        size_ms: u64::try_from(watched.metric.window.as_millis()).unwrap_or(u64::MAX),
+        count: total.count,
+        value,
+        is_final,
+        bands: watched.watches.iter().zip(usual).filter_map(band).collect(),
+    }
+}

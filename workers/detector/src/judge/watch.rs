@@ -1,0 +1,87 @@
+//! The detectors of each metric, compiled, with the numbers both need in windows.
+
+use herd_spec::plan::{MetricPlan, Plan};
+use herd_spec::units::{EventTime, millis};
+use herd_spec::wire::Severity;
+
+use crate::algorithm::Rule;
+
+/// A metric and what watches it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The metric.
+    pub metric: MetricPlan,
+    /// Its detectors, in the order of the plan.
+    pub watches: Vec<Watch>,
+    /// Window `w` is scored against the baseline after `w − lag`: [`Plan::baseline_lag`].
+    pub lag: u32,
+    /// After this many windows without an event a key counts as never seen.
+    pub memory: u32,
+}
+
+/// A detector.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Its name.
+    pub name: String,
+    /// Its rule.
+    pub rule: Rule,
+    /// Pause between alerts of a key, in windows, rounded up.
+    pub cooldown: u32,
+    /// How much its alerts matter.
+    pub severity: Severity,
+}
+
+/// A window by its place since 1970: `start / size`.
+pub type Index = u32;
+
+impl Watched {
+    /// Every metric of the plan.
+    #[must_use]
+    pub fn all(plan: &Plan) -> Vec<Self> {
+        plan.metrics.iter().map(|metric| Self::of(plan, metric)).collect()
+    }
+
+    fn of(plan: &Plan, metric: &MetricPlan) -> Self {
+        let size = metric.window.as_millis().max(1);
+        let watches: Vec<Watch> = plan
+            .detectors
+            .iter()
+            .filter(|detector| detector.metric == metric.name)
+            .map(|detector| Watch {
+                name: detector.name.clone(),
+                rule: Rule::of(detector, metric.aggregate.function()),
+                cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
+                severity: detector.severity,
+            })
+            .collect();
+        let lag = plan.baseline_lag(metric);
+        let remembered =
+            watches.iter().map(|watch| watch.rule.memory().max(watch.cooldown.min(10_000))).max();
+        Self { metric: metric.clone(), watches, lag, memory: remembered.unwrap_or(0).saturating_add(lag) }
+    }
+
+    /// The place of the window that starts at `start`; times before 1970 count as 1970.
+    #[must_use]
+    pub fn index(&self, start: EventTime) -> Index {
+        Index::try_from(start.0.max(0) / millis(self.metric.window).max(1)).unwrap_or(Index::MAX)
+    }
+
+    /// Where the window at `index` starts.
+    #[must_use]
+    pub fn start(&self, index: Index) -> EventTime {
+        EventTime(i64::from(index).saturating_mul(millis(self.metric.window)))
+    }
+
+    /// The newest window that is closed when everything up to `closed` is; none before the first one ends.
+    #[must_use]
+    pub fn newest_closed(&self, closed: EventTime) -> Option<Index> {
+        self.index(closed.max(EventTime(0))).checked_sub(1)
+    }
+
+    /// Whether any detector alerts when a key falls silent.
+    #[must_use]
+    pub fn watches_drops(&self) -> bool {
+        self.watches.iter().any(|watch| watch.rule.watches_drops())
+    }
+}

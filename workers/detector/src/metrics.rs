@@ -1,0 +1,128 @@
+//! What the stage counts of itself. No label is an item, a user or a message.
+
+use herd_spec::units::{Offset, Partition};
+use herd_spec::wire::{AlertState, WireError};
+use herd_stage::Stage;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+use crate::fold::Seen;
+
+/// Of fold.
+#[derive(Clone, Debug, Default)]
+pub struct FoldMetrics {
+    events: Counter,
+    late: Counter,
+    duplicate: Counter,
+    malformed: Counter,
+    open_keys: Gauge,
+}
+
+impl FoldMetrics {
+    /// Registered with the stage.
+    #[must_use]
+    pub fn register(stage: &Stage) -> Self {
+        let metrics = Self::default();
+        stage.register(|registry| {
+            let m = metrics.clone();
+            registry.register("fold_events", "Events read", m.events);
+            registry.register("fold_late_events", "Events with a window that was already closed", m.late);
+            registry.register("fold_duplicate_events", "Events whose id was already counted", m.duplicate);
+            registry.register(
+                "fold_malformed_events",
+                "Records in the events topic that are no events",
+                m.malformed,
+            );
+            registry.register("fold_open_keys", "Keys of open windows held by this member", m.open_keys);
+        });
+        metrics
+    }
+
+    pub(crate) fn saw(&self, seen: Seen) {
+        self.events.inc();
+        if seen.late {
+            self.late.inc();
+        } else if seen.duplicate {
+            self.duplicate.inc();
+        }
+    }
+
+    pub(crate) fn malformed(&self, partition: Partition, offset: Offset, error: &WireError) {
+        self.malformed.inc();
+        tracing::warn!(%partition, %offset, %error, "not counted: this record of the events topic is no event");
+    }
+
+    pub(crate) fn open_keys(&self, keys: usize) {
+        self.open_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+}
+
+/// Of judge.
+#[derive(Clone, Debug, Default)]
+pub struct JudgeMetrics {
+    parts: Counter,
+    late_parts: Counter,
+    malformed: Counter,
+    windows_closed: Counter,
+    alerts: Family<AlertLabels, Counter>,
+    open_keys: Gauge,
+    baselines: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AlertLabels {
+    detector: String,
+    state: &'static str,
+}
+
+impl JudgeMetrics {
+    /// Registered with the stage.
+    #[must_use]
+    pub fn register(stage: &Stage) -> Self {
+        let metrics = Self::default();
+        stage.register(|registry| {
+            let m = metrics.clone();
+            registry.register("judge_parts", "Parts and watermarks read", m.parts);
+            registry.register("judge_late_parts", "Parts of windows that were already closed", m.late_parts);
+            registry.register(
+                "judge_malformed_parts",
+                "Records in the parts topic that are neither",
+                m.malformed,
+            );
+            registry.register("judge_windows_closed", "Windows of keys closed", m.windows_closed);
+            registry.register("judge_alerts", "Alert records sent, by detector and state", m.alerts);
+            registry.register("judge_open_keys", "Keys of open windows held by this member", m.open_keys);
+            registry.register("judge_baselines", "Keys with a baseline held by this member", m.baselines);
+        });
+        metrics
+    }
+
+    pub(crate) fn part(&self) {
+        self.parts.inc();
+    }
+
+    pub(crate) fn late_part(&self) {
+        self.late_parts.inc();
+    }
+
+    pub(crate) fn malformed(&self, partition: Partition, offset: Offset, why: &str) {
+        self.malformed.inc();
+        tracing::warn!(%partition, %offset, why, "skipped: a record of the parts topic that is neither part nor watermark");
+    }
+
+    pub(crate) fn closed(&self, windows: u64) {
+        self.windows_closed.inc_by(windows);
+    }
+
+    pub(crate) fn alert(&self, detector: &str, state: AlertState) {
+        let labels = AlertLabels { detector: detector.to_owned(), state: state.as_str() };
+        self.alerts.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn holds(&self, open_keys: usize, baselines: usize) {
+        self.open_keys.set(i64::try_from(open_keys).unwrap_or(i64::MAX));
+        self.baselines.set(i64::try_from(baselines).unwrap_or(i64::MAX));
+    }
+}
