@@ -24,8 +24,8 @@ impl FoldMetrics {
     /// Registered with the stage.
     #[must_use]
     pub fn register(stage: &Stage) -> Self {
-        let metrics = Self::default();
-        stage.register(|registry| {
+        stage.instruments(|registry| {
+            let metrics = Self::default();
             let m = metrics.clone();
             registry.register("fold_events", "Events read", m.events);
             registry.register("fold_late_events", "Events with a window that was already closed", m.late);
@@ -36,8 +36,8 @@ impl FoldMetrics {
                 m.malformed,
             );
             registry.register("fold_open_keys", "Keys of open windows held by this member", m.open_keys);
-        });
-        metrics
+            metrics
+        })
     }
 
     pub(crate) fn saw(&self, seen: Seen) {
@@ -81,8 +81,8 @@ impl JudgeMetrics {
     /// Registered with the stage.
     #[must_use]
     pub fn register(stage: &Stage) -> Self {
-        let metrics = Self::default();
-        stage.register(|registry| {
+        stage.instruments(|registry| {
+            let metrics = Self::default();
             let m = metrics.clone();
             registry.register("judge_parts", "Parts and watermarks read", m.parts);
             registry.register("judge_late_parts", "Parts of windows that were already closed", m.late_parts);
@@ -95,8 +95,8 @@ impl JudgeMetrics {
             registry.register("judge_alerts", "Alert records sent, by detector and state", m.alerts);
             registry.register("judge_open_keys", "Keys of open windows held by this member", m.open_keys);
             registry.register("judge_baselines", "Keys with a baseline held by this member", m.baselines);
-        });
-        metrics
+            metrics
+        })
     }
 
     pub(crate) fn part(&self) {

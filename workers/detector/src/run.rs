@@ -53,7 +53,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// The first thing that stopped either; the other is stopped too.
 pub async fn run<B: Bus>(plan: Arc<Plan>, bus: B, stage: Stage, member: String) -> Result<(), DetectorError> {
     // A failure of one step stops the other, but not what else runs in this process.
-    let stage = Stage { shutdown: stage.shutdown.child_token(), ..stage };
+    let stage = stage.part();
     let fold = {
         let (plan, bus, stage, member) = (Arc::clone(&plan), bus.clone(), stage.clone(), member.clone());
         let counters = FoldMetrics::register(&stage);

@@ -8,6 +8,8 @@ pub mod ops;
 pub mod secrets;
 
 use prometheus_client::registry::Registry;
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,7 @@ pub struct Stage {
     pub metrics: Arc<Mutex<Registry>>,
     /// Where Secrets are read from.
     pub secrets: Secrets,
+    instruments: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
 }
 
 impl Stage {
@@ -37,6 +40,24 @@ impl Stage {
             health: Health::default(),
             metrics: Arc::new(Mutex::new(Registry::with_prefix("herd"))),
             secrets,
+            instruments: Arc::default(),
+        }
+    }
+
+    /// The same surroundings for a part that may be stopped alone: its shutdown follows ours, not the other way.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { shutdown: self.shutdown.child_token(), ..self.clone() }
+    }
+
+    /// The metrics of type `T`, made and registered once in this process: members of one stage, and one that is started
+    /// again, share them.
+    pub fn instruments<T: Clone + Send + 'static>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
+        let mut known = self.instruments.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let made = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(self.register(register)));
+        match made.downcast_ref::<T>() {
+            Some(instruments) => instruments.clone(),
+            None => unreachable!("the entry under a type's id is of that type"),
         }
     }
 
