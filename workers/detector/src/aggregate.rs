@@ -76,7 +76,7 @@ impl Running {
             AggregateFunction::Count => self.count as f64,
             AggregateFunction::Sum => sum as f64 / 1e6,
             AggregateFunction::Mean if self.count == 0 => 0.0,
-            AggregateFunction::Mean => sum as f64 / 1e6 / self.count as f64,
+            AggregateFunction::Mean => sum as f64 / (self.count as f64 * 1e6),
             AggregateFunction::Unique => {
                 detail.and_then(|detail| detail.sketch.as_ref()).map_or(0.0, Sketch::estimate)
             }

@@ -210,7 +210,7 @@ impl Docket {
 
     /// Whether an open window can be judged: everything its baseline holds is closed.
     fn is_scorable(&self, watched: &Watched, index: Index) -> bool {
-        let newest = self.closed.and_then(|closed| watched.newest_closed(closed));
+        let newest = self.closed.map(|closed| watched.newest_closed(closed));
         newest.is_some_and(|newest| newest >= index.saturating_sub(watched.lag))
     }
 
@@ -231,6 +231,9 @@ impl Docket {
             return;
         };
         let baseline = metric.baselines.get(key).filter(|baseline| !baseline.is_forgotten(watched, index));
+        if baseline.is_some_and(|baseline| baseline.newest >= index) {
+            return; // a predecessor judged it already
+        }
         let total = tally.total();
         let usual = tally.usual.get_or_insert_with(|| usual_for(baseline, watched, index).into());
         let case = Case {
@@ -307,10 +310,9 @@ impl Docket {
                     count += 1;
                 }
             }
-            if let Some(newest) = watched.newest_closed(closed) {
-                metric.close_silence(&self.pipeline, watched, newest, out);
-                metric.early.retain(|_, index| *index > newest);
-            }
+            let newest = watched.newest_closed(closed);
+            metric.close_silence(&self.pipeline, watched, newest, out);
+            metric.early.retain(|_, index| *index > newest);
         }
         count
     }
@@ -331,7 +333,7 @@ impl Docket {
                     save(watched, &key, Saved::Kept(baseline.to_record(watched).into()))?;
                 }
             }
-            let Some(newest) = closed.and_then(|closed| watched.newest_closed(closed)) else { continue };
+            let Some(newest) = closed.map(|closed| watched.newest_closed(closed)) else { continue };
             // Looking at every key now and then is enough: forgetting is decided by the windows, not by the sweep.
             if newest.saturating_sub(metric.swept) <= watched.memory / 4 {
                 continue;
@@ -386,7 +388,7 @@ impl Metric {
             *baseline = Baseline::fresh(watched, index);
         }
         // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
-        if baseline.newest >= index && index > 0 {
+        if baseline.newest >= index {
             return;
         }
         let mut case = Case { pipeline, watched, key, index, value: 0.0, count: 0 };

@@ -32,7 +32,7 @@ pub struct Watch {
     pub severity: Severity,
 }
 
-/// A window by its place since 1970: `start / size`.
+/// A window by its place since 1970: `1 + start / size`, so that there is one before the first.
 pub type Index = u32;
 
 impl Watched {
@@ -64,19 +64,19 @@ impl Watched {
     /// The place of the window that starts at `start`; times before 1970 count as 1970.
     #[must_use]
     pub fn index(&self, start: EventTime) -> Index {
-        Index::try_from(start.0.max(0) / millis(self.metric.window).max(1)).unwrap_or(Index::MAX)
+        Index::try_from(1 + start.0.max(0) / millis(self.metric.window).max(1)).unwrap_or(Index::MAX)
     }
 
     /// Where the window at `index` starts.
     #[must_use]
     pub fn start(&self, index: Index) -> EventTime {
-        EventTime(i64::from(index).saturating_mul(millis(self.metric.window)))
+        EventTime((i64::from(index) - 1).saturating_mul(millis(self.metric.window)))
     }
 
-    /// The newest window that is closed when everything up to `closed` is; none before the first one ends.
+    /// The newest window that is closed when everything up to `closed` is.
     #[must_use]
-    pub fn newest_closed(&self, closed: EventTime) -> Option<Index> {
-        self.index(closed.max(EventTime(0))).checked_sub(1)
+    pub fn newest_closed(&self, closed: EventTime) -> Index {
+        self.index(closed) - 1
     }
 
     /// Whether any detector alerts when a key falls silent.
