@@ -1,0 +1,38 @@
+/** The few REST calls of the page; all else comes over the WebSocket. */
+
+import type { Pipeline, SpikeAccepted } from './wire';
+
+/** A failed call, in words for a person. */
+export class ApiError extends Error {}
+
+export const readPipeline = (signal?: AbortSignal): Promise<Pipeline> =>
+  call<Pipeline>('/api/v1/pipeline', signal ? { signal } : {});
+
+/** Sends a real burst of events through the collector. */
+export const simulateSpike = (item: string, type: string | undefined): Promise<SpikeAccepted> =>
+  call<SpikeAccepted>(`/api/v1/simulate/spike/${encodeURIComponent(item)}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(type === undefined ? {} : { type }),
+  });
+
+async function call<T>(path: string, init: RequestInit): Promise<T> {
+  let response: Response;
+  try {
+    response = await fetch(path, init);
+  } catch (cause) {
+    throw new ApiError(`No answer from ${location.host}: is the pipeline running?`, { cause });
+  }
+  const body: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw new ApiError(reasonOf(body) ?? `${path} answered ${response.status}.`);
+  if (body === null) throw new ApiError(`${path} answered with something that is not JSON.`);
+  return body as T;
+}
+
+/** The text of an RFC 9457 problem. */
+function reasonOf(body: unknown): string | null {
+  if (typeof body !== 'object' || body === null) return null;
+  const { detail, title } = body as { detail?: unknown; title?: unknown };
+  if (typeof detail === 'string') return detail;
+  return typeof title === 'string' ? title : null;
+}

@@ -1,0 +1,35 @@
+import { area, line, linear } from './scale';
+
+interface Props {
+  values: number[];
+  width: number;
+  height: number;
+  /** Fills the width of its box instead of keeping its own. */
+  fluid?: boolean;
+}
+
+/** A line small enough to sit in a row of text. Decoration: the numbers beside it say the same. */
+export function Spark({ values, width, height, fluid = false }: Props) {
+  const shown = values.filter(Number.isFinite);
+  if (shown.length < 2) return <svg className="spark" width={width} height={height} aria-hidden="true" />;
+  const top = Math.max(...shown);
+  const bottom = Math.min(0, ...shown);
+  const x = linear(0, shown.length - 1, 1, width - 3);
+  const y = top === bottom ? () => height - 2 : linear(bottom, top, height - 2, 3);
+  const points = shown.map((value, index) => ({ x: x(index), y: y(value) }));
+  const end = points.at(-1);
+  return (
+    <svg
+      className={fluid ? 'spark fluid' : 'spark'}
+      width={width}
+      height={height}
+      viewBox={`0 0 ${width} ${height}`}
+      preserveAspectRatio={fluid ? 'none' : 'xMidYMid meet'}
+      aria-hidden="true"
+    >
+      <path className="spark-area" d={area(points, height)} />
+      <path className="spark-line" d={line(points)} vectorEffect="non-scaling-stroke" />
+      {end && !fluid && <circle className="spark-end" cx={end.x} cy={end.y} r="2" />}
+    </svg>
+  );
+}

@@ -1,0 +1,79 @@
+/** Ties the pure state to the world: the socket, the REST description of the pipeline, the address bar. */
+
+import { useCallback, useEffect, useMemo, useReducer, useRef } from 'react';
+import { readPipeline } from './api';
+import { Feed } from './feed';
+import { INITIAL, type Selection, type State, reduce, roomsOf } from './state/reducer';
+import { fromHash, toHash } from './state/selection';
+
+/** How long to wait before asking again for a description that could not be read. */
+const RETRY_MS = 3000;
+
+export interface Herd {
+  state: State;
+  select(selection: Selection): void;
+  retry(): void;
+}
+
+export function useHerd(): Herd {
+  const [state, dispatch] = useReducer(reduce, INITIAL, (initial) => ({
+    ...initial,
+    selection: fromHash(location.hash),
+  }));
+  const feed = useRef<Feed | null>(null);
+
+  useEffect(() => {
+    const url = new URL('/ws', location.href);
+    url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
+    const current = new Feed(url.href, {
+      connection: (connection) => dispatch({ do: 'connection', connection }),
+      frames: (frames) => dispatch({ do: 'frames', frames, at: Date.now() }),
+    });
+    feed.current = current;
+    current.start();
+    const online = () => current.retryNow();
+    window.addEventListener('online', online);
+    return () => {
+      window.removeEventListener('online', online);
+      current.stop();
+    };
+  }, []);
+
+  // Read at the start and again after each reconnect: the pipeline may have changed while it was away.
+  const live = state.connection.phase === 'live';
+  useEffect(() => {
+    const abort = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const read = () =>
+      readPipeline(abort.signal).then(
+        (pipeline) => dispatch({ do: 'pipeline', pipeline }),
+        (error: unknown) => {
+          if (abort.signal.aborted) return;
+          dispatch({ do: 'problem', problem: error instanceof Error ? error.message : String(error) });
+          timer = setTimeout(read, RETRY_MS);
+        },
+      );
+    void read();
+    return () => {
+      abort.abort();
+      clearTimeout(timer);
+    };
+  }, [live]);
+
+  const rooms = useMemo(() => roomsOf(state), [state.pipeline, state.selection]);
+  useEffect(() => feed.current?.want(rooms), [rooms]);
+
+  const hash = toHash(state.selection);
+  useEffect(() => {
+    if (state.pipeline && hash !== location.hash) history.replaceState(null, '', hash || location.pathname);
+  }, [hash, state.pipeline]);
+  useEffect(() => {
+    const follow = () => dispatch({ do: 'select', selection: fromHash(location.hash) });
+    window.addEventListener('hashchange', follow);
+    return () => window.removeEventListener('hashchange', follow);
+  }, []);
+
+  const select = useCallback((selection: Selection) => dispatch({ do: 'select', selection }), []);
+  const retry = useCallback(() => feed.current?.retryNow(), []);
+  return { state, select, retry };
+}

@@ -1,0 +1,61 @@
+import { type ReactNode, useState } from 'react';
+
+/** What to do where there is nothing to show. */
+export function Empty({
+  title,
+  children,
+  command,
+}: {
+  title: string;
+  children?: ReactNode;
+  command?: string;
+}) {
+  return (
+    <div className="empty">
+      <p className="empty-title">{title}</p>
+      {children && <p className="empty-text">{children}</p>}
+      {command && <Command text={command} />}
+    </div>
+  );
+}
+
+function Command({ text }: { text: string }) {
+  const [copied, setCopied] = useState(false);
+  const copy = () =>
+    navigator.clipboard?.writeText(text).then(
+      () => setCopied(true),
+      () => setCopied(false), // Forbidden: the text can still be selected.
+    );
+  return (
+    <div className="command">
+      <code>{text}</code>
+      {window.isSecureContext && (
+        <button type="button" className="link" onClick={() => void copy()}>
+          {copied ? 'Copied' : 'Copy'}
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** The whole page, before the pipeline's description is known. */
+export function Unreachable({ problem, onRetry }: { problem: string | null; onRetry(): void }) {
+  return (
+    <main id="main" className="unreachable" aria-busy={problem === null}>
+      {problem === null ? (
+        <p className="loading">Loading the pipeline…</p>
+      ) : (
+        <div role="alert">
+          <h2>The pipeline does not answer</h2>
+          <p>{problem}</p>
+          <p>
+            Start it with <code>herd up</code>; this page comes back by itself.
+          </p>
+          <button type="button" className="button" onClick={onRetry}>
+            Try now
+          </button>
+        </div>
+      )}
+    </main>
+  );
+}

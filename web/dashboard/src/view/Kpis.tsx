@@ -1,0 +1,71 @@
+import type { ReactNode } from 'react';
+import { Spark } from '../chart/Spark';
+import { full, short, span } from '../format';
+import type { Stats } from '../wire';
+
+interface Props {
+  stats: Stats | null;
+  rates: number[];
+  /** Alerts on the page that are going on. The server's own count may know of more. */
+  firing: number;
+}
+
+/** The four figures that say whether all is well. */
+export function Kpis({ stats, rates, firing }: Props) {
+  const lag = stats?.stages.reduce((sum, stage) => sum + stage.lag, 0) ?? null;
+  const slowest = Math.max(0, ...(stats?.stages.map((stage) => stage.lag_seconds ?? 0) ?? []));
+  const alerts = stats ? Math.max(stats.alerts_firing, firing) : null;
+  return (
+    <section className="kpis" aria-label="Key figures">
+      <Kpi
+        label="Events per second"
+        value={stats && short(stats.events_per_second)}
+        note={stats && `${full(stats.events_total)} in all`}
+      >
+        <Spark values={rates} width={220} height={44} fluid />
+      </Kpi>
+      <Kpi
+        label="Alerts firing"
+        value={alerts === null ? null : full(alerts)}
+        note={alerts === null ? null : alerts > 0 ? 'unusual right now' : 'nothing unusual'}
+        tone={alerts ? 'bad' : 'good'}
+      />
+      <Kpi
+        label="Waiting (lag)"
+        value={lag === null ? null : short(lag)}
+        note={lag === null ? null : slowest > 0 ? `${span(slowest * 1000)} behind` : 'keeping up'}
+        tone={slowest > 30 ? 'warn' : undefined}
+      />
+      <Kpi
+        label="Refused"
+        value={stats && short(stats.refused_total)}
+        note={stats && refusedNote(stats)}
+        tone={stats && stats.refused_total > stats.events_total * 0.05 ? 'warn' : undefined}
+      />
+    </section>
+  );
+}
+
+function refusedNote({ refused_total: refused, events_total: accepted }: Stats): string {
+  if (refused === 0) return 'every event was valid';
+  return `${((100 * refused) / (refused + accepted)).toFixed(2)} % of all events`;
+}
+
+interface KpiProps {
+  label: string;
+  value: string | null;
+  note: string | null;
+  tone?: 'good' | 'bad' | 'warn' | undefined;
+  children?: ReactNode;
+}
+
+function Kpi({ label, value, note, tone, children }: KpiProps) {
+  return (
+    <div className="kpi" data-tone={tone}>
+      {children && <div className="kpi-spark">{children}</div>}
+      <h2 className="kpi-label">{label}</h2>
+      {value === null ? <span className="skeleton kpi-skeleton" /> : <p className="kpi-value">{value}</p>}
+      <p className="kpi-note">{note ?? '\u00a0'}</p>
+    </div>
+  );
+}
