@@ -1,0 +1,107 @@
+import { describe, expect, it } from 'vitest';
+import type { Alert, MetricInfo, Series } from '../wire';
+import { detectorsIn, slotsOf, spanOf, topOf } from './model';
+import { area, line, niceTicks, runs, timeTicks } from './scale';
+
+const band = (detector: string, expected: number, upper: number) => ({
+  detector,
+  expected,
+  lower: 0,
+  upper,
+  score: 0,
+});
+const series: Series = {
+  metric: 'views',
+  key: 'p1',
+  size_ms: 10,
+  windows: [
+    { start: 0, count: 4, value: 4, final: true },
+    { start: 10, count: 5, value: 5, final: true, bands: [band('b', 4, 9), band('a', 5, 8)] },
+    { start: 40, count: 6, value: 6, final: false, bands: [band('a', 5, 800)] },
+  ],
+};
+const metric = (fn: MetricInfo['function']): MetricInfo => ({
+  name: 'views',
+  function: fn,
+  field: null,
+  key: ['item_id'],
+  types: [],
+  window_ms: 10,
+  emit_ms: 1,
+});
+const alert = (key: string, start: number) =>
+  ({ metric: 'views', key, start, severity: 'critical' }) as Alert;
+
+describe('what the chart draws', () => {
+  it('is zero where a count had no events, and nothing where a mean had none', () => {
+    const counted = slotsOf(series, metric('count'), null, [], 10);
+    expect(counted.map(({ start, value }) => [start, value])).toEqual([
+      [0, 4],
+      [10, 5],
+      [20, 0],
+      [30, 0],
+      [40, 6],
+    ]);
+    expect(slotsOf(series, metric('mean'), null, [], 10).map(({ value }) => value)).toEqual([
+      4,
+      5,
+      null,
+      null,
+      6,
+    ]);
+  });
+
+  it('ends with the newest window, however few fit', () => {
+    expect(slotsOf(series, metric('count'), null, [], 2).map(({ start }) => start)).toEqual([30, 40]);
+  });
+
+  it('has the band of the chosen detector, or of the first', () => {
+    expect(detectorsIn(series)).toEqual(['a', 'b']);
+    expect(slotsOf(series, metric('count'), 'a', [], 10)[1]?.band?.expected).toBe(5);
+    expect(slotsOf(series, metric('count'), null, [], 10)[1]?.band?.expected).toBe(4);
+  });
+
+  it('marks the alerts of this item alone', () => {
+    const slots = slotsOf(series, metric('count'), null, [alert('p1', 10), alert('p2', 0)], 10);
+    expect(slots.map((slot) => slot.alert !== null)).toEqual([false, true, false, false, false]);
+  });
+
+  it('spans at least a dozen windows and is not flattened by a far edge of the band', () => {
+    const slots = slotsOf(series, metric('count'), 'a', [], 10);
+    expect(spanOf(slots, 10)).toEqual({ from: -70, to: 50 });
+    expect(topOf(slots)).toBeLessThan(20);
+    expect(topOf([])).toBe(1);
+  });
+});
+
+describe('scales', () => {
+  it.each([
+    [224, 5, [0, 50, 100, 150, 200, 250]],
+    [1, 4, [0, 0.25, 0.5, 0.75, 1]],
+    [0, 4, [0, 1]],
+    [Number.NaN, 4, [0, 1]],
+  ])('the ticks up to %f in %i steps are round', (max, count, ticks) =>
+    expect(niceTicks(0, max, count)).toEqual(ticks),
+  );
+
+  it('the ticks of time are round', () => {
+    expect(timeTicks(61_000, 400_000, 4)).toEqual([120_000, 240_000, 360_000]);
+  });
+
+  it('paths join their points', () => {
+    const points = [
+      { x: 0, y: 1 },
+      { x: 2, y: 3 },
+    ];
+    expect(line(points)).toBe('M0.0 1.0L2.0 3.0');
+    expect(area(points, 9)).toBe('M0.0 1.0L2.0 3.0L2.0 9.0L0.0 9.0Z');
+    expect(area([], 9)).toBe('');
+  });
+
+  it('runs break where neighbours are apart', () => {
+    expect(runs([1, 2, 5, 6], (a, b) => b - a > 1)).toEqual([
+      [1, 2],
+      [5, 6],
+    ]);
+  });
+});

@@ -1,0 +1,299 @@
+import { describe, expect, it } from 'vitest';
+import type { Alert, MetricInfo, Pipeline, ServerFrame, Stats, Trending, WindowPoint } from '../wire';
+import { MAX_ALERTS, isFiring } from './alerts';
+import { INITIAL, RATE_HISTORY, type State, reduce, roomsOf } from './reducer';
+import { MAX_WINDOWS } from './series';
+
+const metric = (name: string): MetricInfo => ({
+  name,
+  function: 'count',
+  field: null,
+  key: ['item_id'],
+  types: [],
+  window_ms: 10_000,
+  emit_ms: 1000,
+});
+const PIPELINE: Pipeline = {
+  name: 'shop',
+  paused: false,
+  max_lateness_ms: 30_000,
+  metrics: [metric('views'), metric('sales')],
+  detectors: [],
+  sinks: [],
+  simulate: true,
+  store: true,
+};
+const stats = (now: number, rate: number): Stats => ({
+  now,
+  events_per_second: rate,
+  events_total: 10,
+  refused_total: 0,
+  windows_total: 1,
+  alerts_firing: 0,
+  stages: [],
+});
+const trending = (name: string, ...keys: string[]): Trending => ({
+  metric: name,
+  window_ms: 10_000,
+  as_of: 0,
+  total: keys.length,
+  keys: keys.length,
+  items: keys.map((key, index) => ({
+    rank: index + 1,
+    previous_rank: null,
+    key,
+    value: 1,
+    share: 0.5,
+    spark: [],
+  })),
+  other: { keys: 0, value: 0 },
+});
+const alert = (id: string, state: Alert['state'], more: Partial<Alert> = {}): Alert => ({
+  id,
+  pipeline: 'shop',
+  detector: 'crowd',
+  metric: 'views',
+  key: 'p1',
+  severity: 'warning',
+  state,
+  start: 0,
+  size_ms: 10_000,
+  count: 40,
+  value: 40,
+  expected: 4,
+  spread: 1,
+  score: 36,
+  summary: 'p1: 40 views in 10 s',
+  raised: 1000,
+  ...more,
+});
+const point = (start: number, value: number, final = false): WindowPoint => ({
+  start,
+  count: value,
+  value,
+  final,
+});
+const windowFrame = (start: number, value: number, final = false, key = 'p1'): ServerFrame => ({
+  type: 'window',
+  room: `item:views/${key}`,
+  data: { metric: 'views', key, size_ms: 10_000, ...point(start, value, final) },
+});
+const alertFrame = (data: Alert): ServerFrame => ({ type: 'alert', room: 'alerts', data });
+
+const after = (state: State, ...frames: ServerFrame[]): State =>
+  reduce(state, { do: 'frames', frames, at: 0 });
+const ready = reduce(INITIAL, { do: 'pipeline', pipeline: PIPELINE });
+const onP1 = after(reduce(ready, { do: 'select', selection: { metric: 'views', key: 'p1' } }), {
+  type: 'snapshot',
+  room: 'item:views/p1',
+  data: {
+    metric: 'views',
+    key: 'p1',
+    size_ms: 10_000,
+    windows: [point(10_000, 5), point(0, 4, true)],
+  },
+});
+const starts = (state: State) => state.series?.windows.map(({ start }) => start);
+const values = (state: State) => state.series?.windows.map(({ value }) => value);
+
+describe('selection', () => {
+  it('falls back to the first metric where the address names none or an unknown one', () => {
+    expect(ready.selection).toEqual({ metric: 'views', key: null });
+    const unknown = { ...INITIAL, selection: { metric: 'gone', key: 'p1' } };
+    expect(reduce(unknown, { do: 'pipeline', pipeline: PIPELINE }).selection).toEqual({
+      metric: 'views',
+      key: null,
+    });
+  });
+
+  it('keeps what the address says of a known metric', () => {
+    const linked = { ...INITIAL, selection: { metric: 'sales', key: 'p9' } };
+    expect(reduce(linked, { do: 'pipeline', pipeline: PIPELINE }).selection).toEqual({
+      metric: 'sales',
+      key: 'p9',
+    });
+  });
+
+  it('takes the first trending item while nothing is chosen, and then stays', () => {
+    const first = after(ready, {
+      type: 'trending',
+      room: 'trending:views',
+      data: trending('views', 'p1', 'p2'),
+    });
+    expect(first.selection.key).toBe('p1');
+    const later = after(first, {
+      type: 'trending',
+      room: 'trending:views',
+      data: trending('views', 'p2', 'p1'),
+    });
+    expect(later.selection.key).toBe('p1');
+  });
+
+  it('asks for the rooms of what is selected and forgets what belonged to another', () => {
+    expect(roomsOf(INITIAL)).toEqual(['stats', 'alerts']);
+    expect(roomsOf(onP1)).toEqual(['stats', 'alerts', 'trending:views', 'item:views/p1']);
+    const moved = reduce(onP1, { do: 'select', selection: { metric: 'sales', key: null } });
+    expect(moved.series).toBeNull();
+    expect(roomsOf(moved)).toEqual(['stats', 'alerts', 'trending:sales']);
+  });
+});
+
+describe('trending', () => {
+  it('is replaced by each update of the selected metric, and by no other', () => {
+    const state = after(ready, { type: 'trending', room: 'trending:views', data: trending('views', 'p1') });
+    const other = after(state, { type: 'trending', room: 'trending:sales', data: trending('sales', 'p7') });
+    expect(other.trending).toBe(state.trending);
+    const next = after(state, {
+      type: 'trending',
+      room: 'trending:views',
+      data: trending('views', 'p3', 'p1'),
+    });
+    expect(next.trending?.items.map(({ key }) => key)).toEqual(['p3', 'p1']);
+  });
+});
+
+describe('windows of the selected item', () => {
+  it('come sorted from the snapshot', () => {
+    expect(starts(onP1)).toEqual([0, 10_000]);
+  });
+
+  it('grow, are replaced while open, and never change once final', () => {
+    const grown = after(onP1, windowFrame(10_000, 8), windowFrame(20_000, 1), windowFrame(0, 3));
+    expect(values(grown)).toEqual([4, 8, 1]);
+    const closed = after(grown, windowFrame(10_000, 9, true), windowFrame(10_000, 7));
+    expect(values(closed)).toEqual([4, 9, 1]);
+  });
+
+  it('take a missed window into its place', () => {
+    expect(
+      starts(after(onP1, windowFrame(30_000, 1), windowFrame(20_000, 1), windowFrame(-10_000, 1))),
+    ).toEqual([-10_000, 0, 10_000, 20_000, 30_000]);
+  });
+
+  it('of another item, still on their way, are left alone', () => {
+    expect(after(onP1, windowFrame(20_000, 1, false, 'p2')).series).toBe(onP1.series);
+    const late: ServerFrame = {
+      type: 'snapshot',
+      room: 'item:views/p2',
+      data: { metric: 'views', key: 'p2', size_ms: 10_000, windows: [] },
+    };
+    expect(after(onP1, late).series).toBe(onP1.series);
+  });
+
+  it('are bounded', () => {
+    const many = Array.from({ length: MAX_WINDOWS + 50 }, (_, index) =>
+      windowFrame(20_000 + index * 10_000, 1),
+    );
+    expect(after(onP1, ...many).series?.windows).toHaveLength(MAX_WINDOWS);
+  });
+});
+
+describe('alerts', () => {
+  const states = (state: State) => state.alerts.list.map(({ id, state: at }) => `${id} ${at}`);
+
+  it('only rise, in whatever order their records come', () => {
+    const life = [
+      alert('a', 'early'),
+      alert('a', 'firing', { count: 44 }),
+      alert('a', 'resolved', { count: 44 }),
+    ];
+    const orders = [
+      [0, 1, 2],
+      [0, 2, 1],
+      [1, 0, 2],
+      [1, 2, 0],
+      [2, 0, 1],
+      [2, 1, 0],
+      [0, 0, 2, 2, 1],
+    ];
+    for (const order of orders) {
+      const frames = order.map((index) => alertFrame(life[index] as Alert));
+      expect(after(ready, ...frames).alerts.list).toEqual([life[2]]);
+    }
+  });
+
+  it('follow the running count while early, and keep the time they were first raised', () => {
+    const state = after(
+      ready,
+      alertFrame(alert('a', 'early', { count: 40, raised: 1000 })),
+      alertFrame(alert('a', 'early', { count: 70, raised: 2000 })),
+      alertFrame(alert('a', 'early', { count: 50, raised: 1500 })),
+    );
+    expect(state.alerts.list).toMatchObject([{ count: 70, raised: 1000 }]);
+  });
+
+  it('go when withdrawn, and a late record does not bring them back', () => {
+    const state = after(ready, alertFrame(alert('a', 'early')), alertFrame(alert('b', 'firing')));
+    const gone = after(state, alertFrame(alert('a', 'withdrawn')), alertFrame(alert('a', 'early')));
+    expect(states(gone)).toEqual(['b firing']);
+    expect(gone.alerts.fresh).toEqual(['b']);
+    const never = after(ready, alertFrame(alert('c', 'withdrawn')), alertFrame(alert('c', 'firing')));
+    expect(never.alerts.list).toEqual([]);
+  });
+
+  it('are listed newest first, bounded, and only those after the snapshot are fresh', () => {
+    const snapshot: ServerFrame = {
+      type: 'snapshot',
+      room: 'alerts',
+      data: { alerts: [alert('old', 'firing', { raised: 500 }), alert('x', 'withdrawn')], next_cursor: null },
+    };
+    const state = after(ready, snapshot, alertFrame(alert('new', 'early', { raised: 900 })));
+    expect(states(state)).toEqual(['new early', 'old firing']);
+    expect(state.alerts.fresh).toEqual(['new']);
+    const flood = Array.from({ length: 300 }, (_, index) =>
+      alertFrame(alert(`f${index}`, 'early', { raised: index })),
+    );
+    expect(after(state, ...flood).alerts.list).toHaveLength(MAX_ALERTS);
+  });
+
+  it.each([
+    ['early', true],
+    ['firing', true],
+    ['resolved', false],
+  ] as const)('that are %s: going on is %s', (state, going) => {
+    expect(isFiring(alert('a', state))).toBe(going);
+  });
+});
+
+describe('after a reconnect', () => {
+  it('snapshots replace what was known, so nothing stale is left', () => {
+    const before = after(onP1, alertFrame(alert('gone', 'firing')), {
+      type: 'stats',
+      room: 'stats',
+      data: stats(1, 5),
+    });
+    const back = after(
+      reduce(before, { do: 'connection', connection: { phase: 'live' } }),
+      { type: 'hello', now: 9000 },
+      { type: 'snapshot', room: 'stats', data: stats(9000, 70) },
+      { type: 'snapshot', room: 'alerts', data: { alerts: [alert('kept', 'resolved')], next_cursor: null } },
+      {
+        type: 'snapshot',
+        room: 'item:views/p1',
+        data: { metric: 'views', key: 'p1', size_ms: 10_000, windows: [point(90_000, 6, true)] },
+      },
+    );
+    expect(back.alerts.list.map(({ id }) => id)).toEqual(['kept']);
+    expect(starts(back)).toEqual([90_000]);
+    expect(back.rates).toEqual([70]);
+    expect(back.selection).toEqual({ metric: 'views', key: 'p1' });
+  });
+});
+
+describe('figures', () => {
+  it('keep a bounded history of the rate and the difference of the clocks', () => {
+    const many = Array.from({ length: 80 }, (_, index): ServerFrame => ({
+      type: 'stats',
+      room: 'stats',
+      data: stats(5000, index),
+    }));
+    const state = reduce(ready, { do: 'frames', frames: many, at: 2000 });
+    expect(state.rates).toHaveLength(RATE_HISTORY);
+    expect(state.rates.at(-1)).toBe(79);
+    expect(state.skew).toBe(3000);
+  });
+
+  it('leave frames of a newer server alone', () => {
+    expect(after(ready, { type: 'novelty' } as unknown as ServerFrame)).toEqual(ready);
+  });
+});
