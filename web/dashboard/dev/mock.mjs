@@ -219,8 +219,10 @@ function trending(m, now) {
   const start = Math.floor(now / SIZE) * SIZE;
   const scored = [...values.get(m.name)]
     .map(([key, windows]) => {
-      const part = (now - start) / SIZE;
-      const value = (windows.get(start)?.value ?? 0) + (windows.get(start - SIZE)?.value ?? 0) * (1 - part);
+      const value = [0, 1, 2, 3, 4, 5].reduce(
+        (sum, back) => sum + (windows.get(start - back * SIZE)?.value ?? 0),
+        0,
+      );
       const spark = [...windows].sort(([a], [b]) => a - b).slice(-21, -1);
       return { key, value: round(value), spark: spark.map(([, w]) => round(w.value)) };
     })

@@ -2,6 +2,9 @@
 
 import type { Pipeline, SpikeAccepted } from './wire';
 
+/** The reader's token, where the API asks for one: this page was opened with `?token=TOKEN`. */
+export const TOKEN = new URLSearchParams(location.search).get('token');
+
 /** A failed call, in words for a person. */
 export class ApiError extends Error {}
 
@@ -19,7 +22,9 @@ export const simulateSpike = (item: string, type: string | undefined): Promise<S
 async function call<T>(path: string, init: RequestInit): Promise<T> {
   let response: Response;
   try {
-    response = await fetch(path, init);
+    const headers = new Headers(init.headers);
+    if (TOKEN) headers.set('authorization', `Bearer ${TOKEN}`);
+    response = await fetch(path, { ...init, headers });
   } catch (cause) {
     throw new ApiError(`No answer from ${location.host}: is the pipeline running?`, { cause });
   }

@@ -51,7 +51,7 @@ export function span(ms: number): string {
   if (ms < 1000) return `${Math.max(0, Math.round(ms))} ms`;
   const seconds = ms / 1000;
   if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
-  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds !== 60 && seconds < 90) return `${Math.round(seconds)} s`;
   const minutes = Math.round(seconds / 60);
   if (minutes < 60) return `${minutes} min`;
   const hours = Math.floor(minutes / 60);

@@ -1,7 +1,7 @@
 /** Ties the pure state to the world: the socket, the REST description of the pipeline, the address bar. */
 
 import { useCallback, useEffect, useMemo, useReducer, useRef } from 'react';
-import { readPipeline } from './api';
+import { TOKEN, readPipeline } from './api';
 import { Feed } from './feed';
 import { INITIAL, type Selection, type State, reduce, roomsOf } from './state/reducer';
 import { fromHash, toHash } from './state/selection';
@@ -24,6 +24,7 @@ export function useHerd(): Herd {
 
   useEffect(() => {
     const url = new URL('/ws', location.href);
+    if (TOKEN) url.searchParams.set('token', TOKEN);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const current = new Feed(url.href, {
       connection: (connection) => dispatch({ do: 'connection', connection }),
@@ -65,7 +66,8 @@ export function useHerd(): Herd {
 
   const hash = toHash(state.selection);
   useEffect(() => {
-    if (state.pipeline && hash !== location.hash) history.replaceState(null, '', hash || location.pathname);
+    if (state.pipeline && hash !== location.hash)
+      history.replaceState(null, '', hash || location.pathname + location.search);
   }, [hash, state.pipeline]);
   useEffect(() => {
     const follow = () => dispatch({ do: 'select', selection: fromHash(location.hash) });

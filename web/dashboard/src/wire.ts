@@ -36,7 +36,9 @@ export interface Pipeline {
 
 export interface StageStats {
   stage: string;
+  /** Records that wait. */
   lag: number;
+  /** How long these would take at the present rate; null: the stage stands still while they wait. */
   lag_seconds: number | null;
   rate_per_second: number;
 }
@@ -55,6 +57,7 @@ export interface TrendingItem {
   rank: number;
   previous_rank: number | null;
   key: string;
+  /** Over the windows of the last minute. */
   value: number;
   share: number;
   /** Values of the last windows, oldest first. */
@@ -64,7 +67,8 @@ export interface TrendingItem {
 export interface Trending {
   metric: string;
   window_ms: number;
-  as_of: number;
+  /** End of the newest window; null: nothing was seen yet. */
+  as_of: number | null;
   total: number;
   keys: number;
   items: TrendingItem[];

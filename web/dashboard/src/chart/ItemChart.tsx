@@ -12,7 +12,7 @@ interface Props {
   alerts: Alert[];
 }
 
-const HEIGHT = 268;
+const HEIGHT = 304;
 const PAD = { top: 14, right: 12, bottom: 26, left: 46 };
 
 /**
@@ -30,7 +30,7 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
   );
   const size = series.size_ms;
   const { from, to } = spanOf(slots, size);
-  const ticks = niceTicks(0, topOf(slots), 4);
+  const ticks = niceTicks(0, topOf(slots), 5);
   const floor = HEIGHT - PAD.bottom;
   const x = linear(from, to, PAD.left, Math.max(PAD.left + 1, width - PAD.right));
   const y = linear(ticks[0] ?? 0, ticks.at(-1) ?? 1, floor, PAD.top);

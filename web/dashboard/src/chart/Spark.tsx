@@ -4,12 +4,10 @@ interface Props {
   values: number[];
   width: number;
   height: number;
-  /** Fills the width of its box instead of keeping its own. */
-  fluid?: boolean;
 }
 
 /** A line small enough to sit in a row of text. Decoration: the numbers beside it say the same. */
-export function Spark({ values, width, height, fluid = false }: Props) {
+export function Spark({ values, width, height }: Props) {
   const shown = values.filter(Number.isFinite);
   if (shown.length < 2) return <svg className="spark" width={width} height={height} aria-hidden="true" />;
   const top = Math.max(...shown);
@@ -20,16 +18,15 @@ export function Spark({ values, width, height, fluid = false }: Props) {
   const end = points.at(-1);
   return (
     <svg
-      className={fluid ? 'spark fluid' : 'spark'}
+      className="spark"
       width={width}
       height={height}
       viewBox={`0 0 ${width} ${height}`}
-      preserveAspectRatio={fluid ? 'none' : 'xMidYMid meet'}
       aria-hidden="true"
     >
       <path className="spark-area" d={area(points, height)} />
-      <path className="spark-line" d={line(points)} vectorEffect="non-scaling-stroke" />
-      {end && !fluid && <circle className="spark-end" cx={end.x} cy={end.y} r="2" />}
+      <path className="spark-line" d={line(points)} />
+      {end && <circle className="spark-end" cx={end.x} cy={end.y} r="2" />}
     </svg>
   );
 }

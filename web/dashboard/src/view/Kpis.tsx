@@ -1,7 +1,11 @@
 import type { ReactNode } from 'react';
-import { Spark } from '../chart/Spark';
+import { RATE_HISTORY } from '../state/reducer';
+import { Trail } from '../chart/Trail';
 import { full, short, span } from '../format';
 import type { Stats } from '../wire';
+
+/** Behind by more than this, the pipeline is not keeping up. */
+const SLOW_SECONDS = 10;
 
 interface Props {
   stats: Stats | null;
@@ -13,6 +17,7 @@ interface Props {
 /** The four figures that say whether all is well. */
 export function Kpis({ stats, rates, firing }: Props) {
   const lag = stats?.stages.reduce((sum, stage) => sum + stage.lag, 0) ?? null;
+  const stuck = stats?.stages.find((stage) => stage.lag > 0 && stage.lag_seconds === null);
   const slowest = Math.max(0, ...(stats?.stages.map((stage) => stage.lag_seconds ?? 0) ?? []));
   const alerts = stats ? Math.max(stats.alerts_firing, firing) : null;
   return (
@@ -22,7 +27,7 @@ export function Kpis({ stats, rates, firing }: Props) {
         value={stats && short(stats.events_per_second)}
         note={stats && `${full(stats.events_total)} in all`}
       >
-        <Spark values={rates} width={220} height={44} fluid />
+        <Trail values={rates} most={RATE_HISTORY} />
       </Kpi>
       <Kpi
         label="Alerts firing"
@@ -33,8 +38,8 @@ export function Kpis({ stats, rates, firing }: Props) {
       <Kpi
         label="Waiting (lag)"
         value={lag === null ? null : short(lag)}
-        note={lag === null ? null : slowest > 0 ? `${span(slowest * 1000)} behind` : 'keeping up'}
-        tone={slowest > 30 ? 'warn' : undefined}
+        note={lag === null ? null : stuck ? `${stuck.stage} is not moving` : behind(slowest)}
+        tone={stuck || slowest > SLOW_SECONDS ? 'warn' : undefined}
       />
       <Kpi
         label="Refused"
@@ -45,6 +50,8 @@ export function Kpis({ stats, rates, firing }: Props) {
     </section>
   );
 }
+
+const behind = (seconds: number): string => (seconds < 1 ? 'keeping up' : `${span(seconds * 1000)} behind`);
 
 function refusedNote({ refused_total: refused, events_total: accepted }: Stats): string {
   if (refused === 0) return 'every event was valid';

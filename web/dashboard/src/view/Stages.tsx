@@ -47,8 +47,15 @@ export function Stages({ stats }: { stats: Stats | null }) {
   );
 }
 
+/** In words where a number would look like precision. */
+function behind({ lag, lag_seconds: seconds }: StageStats): string {
+  if (lag === 0) return '–';
+  if (seconds === null) return 'not moving';
+  return seconds < 1 ? '< 1 s' : span(seconds * 1000);
+}
+
 function StageRow({ stage }: { stage: StageStats }) {
-  const slow = (stage.lag_seconds ?? 0) > SLOW_SECONDS;
+  const slow = stage.lag_seconds === null ? stage.lag > 0 : stage.lag_seconds > SLOW_SECONDS;
   return (
     <tr data-slow={slow}>
       <th scope="row">
@@ -61,7 +68,7 @@ function StageRow({ stage }: { stage: StageStats }) {
         <span className="unit">/s</span>
       </td>
       <td title={full(stage.lag)}>{short(stage.lag)}</td>
-      <td>{stage.lag_seconds === null ? '–' : span(stage.lag_seconds * 1000)}</td>
+      <td>{behind(stage)}</td>
     </tr>
   );
 }

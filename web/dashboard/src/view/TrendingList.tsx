@@ -16,6 +16,8 @@ interface Props {
 }
 
 const SHOWN = 10;
+/** What the list covers: the windows of the last minute, or the one that is longer. */
+const MINUTE_MS = 60_000;
 
 /** The items of the metric by rank. Rows glide to their new places; under the pointer the order holds still. */
 export function TrendingList({ trending, metric, selected, firing, eventsTotal, onSelect }: Props) {
@@ -35,8 +37,8 @@ export function TrendingList({ trending, metric, selected, firing, eventsTotal, 
         <h2 id="trending-title">Trending now</h2>
         {trending && (
           <span className="panel-note">
-            {metric ? `${metric.name} in ` : ''}
-            {span(trending.window_ms)}
+            {metric ? `${metric.name}, ` : ''}
+            last {span(Math.max(MINUTE_MS, trending.window_ms))}
           </span>
         )}
       </div>

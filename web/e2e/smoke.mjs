@@ -1,0 +1,213 @@
+/**
+ * The dashboard in a real browser, against a running `herd up`: does it load, go live, show what trends, draw the
+ * selected item, and turn a simulated spike into an alert? Brings its own events where the pipeline has none.
+ *
+ *   HERD_URL=http://127.0.0.1:8080 SCREENSHOTS=target/screenshots npm run smoke
+ *
+ * HERD_URL      the API's address; needed
+ * SCREENSHOTS   a folder for pictures; left out: none are made
+ * CHROMIUM      the browser, by default /usr/bin/chromium
+ * ALERT_SECONDS how long a spike may take to become an alert, by default 120: detectors must first learn what is usual
+ */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import process from 'node:process';
+import { chromium } from 'playwright-core';
+
+const BASE = process.env.HERD_URL?.replace(/\/$/, '');
+const PICTURES = process.env.SCREENSHOTS;
+const ALERT_MS = 1000 * Number(process.env.ALERT_SECONDS ?? 120);
+const SIZES = [
+  { width: 1440, height: 900 },
+  { width: 390, height: 844 },
+];
+const THEMES = ['light', 'dark'];
+const PATIENCE_MS = 20_000;
+/** A spike that did not reach a detector still learning is sent again after so long. */
+const SPIKE_EVERY_MS = 10_000;
+
+if (!BASE) {
+  console.error('HERD_URL is not set: give the address of a running pipeline, e.g. http://127.0.0.1:8080');
+  process.exit(2);
+}
+
+const rows = (page) => page.getByTestId('trending-row');
+const alertsOf = (page, key) => page.locator(`[data-testid="alert"][data-key=${JSON.stringify(key)}]`);
+const log = (text) => console.log(`  ok  ${text}`);
+
+function check(holds, complaint) {
+  if (!holds) throw new Error(complaint);
+}
+
+/** A page that remembers everything that went wrong on it. */
+async function open(browser, viewport, colorScheme) {
+  const context = await browser.newContext({ viewport, colorScheme, reducedMotion: 'reduce' });
+  const page = await context.newPage();
+  const faults = [];
+  page.on('console', (message) => {
+    if (message.type() === 'error') faults.push(`console: ${message.text()}`);
+  });
+  page.on('pageerror', (error) => faults.push(`script: ${error.message}`));
+  page.on('request', (request) => {
+    if (new URL(request.url()).origin !== new URL(BASE).origin)
+      faults.push(`left the house: ${request.url()}`);
+  });
+  page.on('response', (response) => {
+    if (response.status() >= 400) faults.push(`${response.status()} ${response.url()}`);
+  });
+  await page.goto(BASE);
+  await page.locator('[data-testid="connection"][data-phase="live"]').waitFor({ timeout: PATIENCE_MS });
+  return { page, faults, close: () => context.close() };
+}
+
+async function picture(page, name) {
+  if (!PICTURES) return;
+  await mkdir(PICTURES, { recursive: true });
+  await page.screenshot({ path: join(PICTURES, `${name}.png`) });
+}
+
+/** Real events, where nobody else sends any: small bursts on a few items. */
+async function bringEvents() {
+  for (const [item, count] of [
+    ['product-1', 60],
+    ['product-2', 40],
+    ['product-3', 30],
+    ['product-4', 20],
+  ]) {
+    const response = await fetch(`${BASE}/api/v1/simulate/spike/${item}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ count, seconds: 2 }),
+    });
+    // 429: enough bursts are on their way already, which is as good.
+    check(
+      response.ok || response.status === 429,
+      `no events, and none can be simulated: ${await response.text()}`,
+    );
+  }
+}
+
+async function trendingAppears(page) {
+  const first = rows(page).first();
+  try {
+    await first.waitFor({ timeout: 5000 });
+  } catch {
+    await bringEvents();
+    await first.waitFor({ timeout: PATIENCE_MS });
+  }
+  log(`${await rows(page).count()} items trend`);
+}
+
+/** Selects the lowest item in the list that has no alert yet, so that a spike stands out and no cooldown hides it. */
+async function select(page) {
+  const count = await rows(page).count();
+  for (let index = count - 1; index >= 0; index--) {
+    const row = page.locator('.rows > li').nth(index);
+    const key = await row.getAttribute('data-key');
+    if (index > 0 && (await alertsOf(page, key).count()) > 0) continue;
+    await page.locator(`.rows > li[data-key=${JSON.stringify(key)}] button`).click();
+    await page.getByTestId('selected-key').filter({ hasText: key }).waitFor({ timeout: PATIENCE_MS });
+    const drawn = '[data-testid="chart"] :is(path.value, .filling rect)';
+    await page.locator(drawn).first().waitFor({ state: 'attached', timeout: PATIENCE_MS });
+    check(
+      decodeURIComponent(new URL(page.url()).hash).endsWith(`/${key}`),
+      `the address does not name ${key}`,
+    );
+    log(`${key} is selected and drawn`);
+    return key;
+  }
+  throw new Error('the list went away while an item was chosen');
+}
+
+/** Presses the button until the alert is on the page. */
+async function spikeAlerts(page, key) {
+  const before = await alertsOf(page, key).count();
+  const begin = Date.now();
+  const button = page.getByTestId('simulate');
+  while (Date.now() - begin < ALERT_MS) {
+    await button.click();
+    const raised = alertsOf(page, key).nth(before);
+    try {
+      await raised.waitFor({ timeout: Math.min(SPIKE_EVERY_MS, begin + ALERT_MS - Date.now()) });
+      log(`the spike on ${key} is an alert after ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+      return;
+    } catch (error) {
+      if (error.name !== 'TimeoutError') throw error;
+    }
+  }
+  throw new Error(`no alert on ${key} within ${ALERT_MS / 1000} s of the first spike`);
+}
+
+async function fits(page, name) {
+  const { wide, room } = await page.evaluate(() => ({
+    wide: document.documentElement.scrollWidth,
+    room: document.documentElement.clientWidth,
+  }));
+  check(wide <= room, `${name}: the page is ${wide} px wide in ${room} px`);
+}
+
+async function themeIsRemembered(page) {
+  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const before = await ground();
+  await page.getByRole('button', { name: /theme/ }).click();
+  const switched = await ground();
+  check(before !== switched, 'the switch changes no colour');
+  await page.reload();
+  await page.locator('[data-testid="connection"][data-phase="live"]').waitFor({ timeout: PATIENCE_MS });
+  check((await ground()) === switched, 'the theme is forgotten on reload');
+  log('the theme is switched and remembered');
+}
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+  args: [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+});
+let current = null;
+try {
+  const main = await open(browser, SIZES[0], THEMES[0]);
+  current = main.page;
+  log('the page is live');
+  await trendingAppears(main.page);
+  const key = await select(main.page);
+  await spikeAlerts(main.page, key);
+  await themeIsRemembered(main.page);
+  check(main.faults.length === 0, main.faults.join('\n'));
+  await main.close();
+
+  for (const size of SIZES) {
+    for (const theme of THEMES) {
+      const name = `dashboard-${size.width}-${theme}`;
+      const view = await open(browser, size, theme);
+      current = view.page;
+      await rows(view.page).first().waitFor({ timeout: PATIENCE_MS });
+      await view.page.getByTestId('chart').waitFor({ timeout: PATIENCE_MS });
+      await alertsOf(view.page, key).first().waitFor({ state: 'attached', timeout: PATIENCE_MS });
+      // The item that was in the news makes the better picture.
+      await alertsOf(view.page, key).first().click();
+      await view.page.getByTestId('selected-key').filter({ hasText: key }).waitFor({ timeout: PATIENCE_MS });
+      await view.page.locator('[data-testid="chart"] svg').waitFor({ timeout: PATIENCE_MS });
+      await fits(view.page, name);
+      await view.page.evaluate(() => window.scrollTo(0, 0));
+      await picture(view.page, name);
+      check(view.faults.length === 0, view.faults.join('\n'));
+      log(`${name}: nothing overflows`);
+      await view.close();
+    }
+  }
+  console.log('the dashboard is well');
+} catch (error) {
+  if (current && !current.isClosed()) await picture(current, 'failure').catch(() => {});
+  console.error(`FAILED: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
