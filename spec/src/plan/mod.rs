@@ -2,6 +2,8 @@
 //! executing it cannot fail for a reason the spec could have told. The operator writes it into a ConfigMap for the worker
 //! images; `herd up` executes the same one in a single process.
 
+mod make;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

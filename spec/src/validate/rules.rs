@@ -1,0 +1,447 @@
+//! What a schema cannot say: names, references, exactly-one-of, bounds that depend on one another.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Problem, did_you_mean, listed};
+use crate::pipeline::{
+    AggregateFunction, ConditionSpec, DetectorSpec, Direction, HerdPipeline, KafkaSpec, MetricSpec,
+    SaslMechanism, SinkSpec, StageSpec, WebhookSpec,
+};
+use crate::wire::FieldPath;
+
+/// All problems of meaning.
+pub(super) fn problems(pipeline: &HerdPipeline) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    let spec = &pipeline.spec;
+    if let Some(name) = pipeline.metadata.name.as_deref() {
+        found.name("metadata.name", name, 50);
+    }
+    if let Some(kafka) = &spec.kafka {
+        found.kafka(kafka);
+    }
+    found.events(pipeline);
+    found.collector(pipeline);
+    found.unique("spec.metrics", spec.metrics.iter().map(|metric| metric.name.as_str()));
+    for (at, metric) in spec.metrics.iter().enumerate() {
+        found.metric(&format!("spec.metrics[{at}]"), metric);
+    }
+    let metrics: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
+    found.unique("spec.detectors", spec.detectors.iter().map(|detector| detector.name.as_str()));
+    for (at, detector) in spec.detectors.iter().enumerate() {
+        found.detector(&format!("spec.detectors[{at}]"), detector, &metrics);
+    }
+    found.unique("spec.sinks", spec.sinks.iter().map(|sink| sink.name.as_str()));
+    for (at, sink) in spec.sinks.iter().enumerate() {
+        found.sink(&format!("spec.sinks[{at}]"), sink);
+    }
+    found.stage("spec.detection", &spec.detection);
+    found.stage("spec.api.stage", &spec.api.stage);
+    if let Some(store) = &spec.api.store {
+        let stores = spec.sinks.iter().filter(|sink| sink.postgres.is_some() || sink.sqlite.is_some());
+        let stores: Vec<&str> = stores.map(|sink| sink.name.as_str()).collect();
+        found.known("spec.api.store", store, &stores, "a postgres or sqlite sink");
+    }
+    found.0
+}
+
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem::new(path, message));
+    }
+
+    fn name(&mut self, path: &str, name: &str, longest: usize) {
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let starts = name.starts_with(|c: char| c.is_ascii_lowercase());
+        if !starts || name.ends_with('-') || !name.chars().all(legal) || name.len() > longest {
+            self.add(path, format!("`{name}` is not a name: write up to {longest} lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`"));
+        }
+    }
+
+    fn unique<'a>(&mut self, path: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = BTreeSet::new();
+        for (at, name) in names.enumerate() {
+            self.name(&format!("{path}[{at}].name"), name, 40);
+            if !seen.insert(name) {
+                self.add(
+                    format!("{path}[{at}].name"),
+                    format!("`{name}` is there twice: names are unique in this list"),
+                );
+            }
+        }
+    }
+
+    fn known(&mut self, path: &str, name: &str, names: &[&str], what: &str) {
+        if !names.contains(&name) {
+            let hint = did_you_mean(name, names.iter().copied());
+            self.add(
+                path,
+                format!(
+                    "`{name}` is not the name of {what}{hint} (there is {})",
+                    listed(names.iter().copied())
+                ),
+            );
+        }
+    }
+
+    fn field(&mut self, path: &str, field: &str) {
+        if FieldPath::parse(field).is_none() {
+            self.add(path, format!("`{field}` is not a field: write `item_id`, `user_id`, `type`, `event_id` or names joined by single dots, e.g. `cart.total`"));
+        }
+    }
+
+    fn between(&mut self, path: &str, value: Duration, least: Duration, most: Duration) {
+        if value < least || value > most {
+            let [value, least, most] = [value, least, most].map(crate::pipeline::Span);
+            self.add(path, format!("is {value}, must be from {least} to {most}"));
+        }
+    }
+
+    fn kafka(&mut self, kafka: &KafkaSpec) {
+        let path = "spec.kafka";
+        if kafka.bootstrap_servers.is_empty() {
+            self.add(
+                format!("{path}.bootstrapServers"),
+                "is empty: write at least one `host:port`, or leave out `kafka` for the embedded broker",
+            );
+        }
+        for (at, server) in kafka.bootstrap_servers.iter().enumerate() {
+            let port = server.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains('/'));
+            if !port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0)) {
+                self.add(
+                    format!("{path}.bootstrapServers[{at}]"),
+                    format!("`{server}` is not an address: write `host:port`, e.g. `kafka:9092`"),
+                );
+            }
+        }
+        if let Some(prefix) = &kafka.topic_prefix {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+            if prefix.is_empty()
+                || prefix.len() > 200
+                || !prefix.chars().all(legal)
+                || prefix.starts_with('.')
+            {
+                self.add(format!("{path}.topicPrefix"), format!("`{prefix}` cannot begin the name of a topic: write 1 to 200 letters, digits, `.`, `_` and `-`"));
+            }
+        }
+        if let (Some(sasl), None) = (&kafka.sasl, &kafka.tls)
+            && sasl.mechanism == SaslMechanism::Plain
+        {
+            self.add(
+                format!("{path}.sasl.mechanism"),
+                "PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`",
+            );
+        }
+        if let Some(tls) = &kafka.tls
+            && tls.certificate.is_some() != tls.key.is_some()
+        {
+            self.add(format!("{path}.tls"), "`certificate` and `key` belong together: write both or neither");
+        }
+        self.between(
+            &format!("{path}.retention"),
+            kafka.retention.0,
+            Duration::from_secs(3600),
+            Duration::from_secs(3650 * 86_400),
+        );
+    }
+
+    fn events(&mut self, pipeline: &HerdPipeline) {
+        let events = &pipeline.spec.events;
+        let mapping = &events.mapping;
+        let paths = [
+            ("id", &mapping.id),
+            ("type", &mapping.event_type),
+            ("user", &mapping.user),
+            ("item", &mapping.item),
+            ("time", &mapping.time),
+        ];
+        for (name, alternatives) in paths {
+            for (at, path) in alternatives.iter().enumerate() {
+                if path.split('.').any(str::is_empty) {
+                    self.add(format!("spec.events.mapping.{name}[{at}]"), format!("`{path}` is not a path: write names joined by single dots, e.g. `context.user.id`"));
+                }
+            }
+        }
+        if mapping.event_type.is_empty() {
+            self.add(
+                "spec.events.mapping.type",
+                "is empty: an event needs a type, so name the field that holds it",
+            );
+        }
+        if let Some(empty) = events.types.iter().position(String::is_empty) {
+            self.add(
+                format!("spec.events.types[{empty}]"),
+                "is empty: write the name of a type, or remove it",
+            );
+        }
+        self.field("spec.events.key", &events.key);
+        self.between(
+            "spec.events.maxLateness",
+            events.max_lateness.0,
+            Duration::ZERO,
+            Duration::from_secs(600),
+        );
+        self.between(
+            "spec.events.maxClockSkew",
+            events.max_clock_skew.0,
+            Duration::ZERO,
+            Duration::from_secs(3600),
+        );
+        if let Some(schema) = &events.schema
+            && let Err(error) = jsonschema::validator_for(schema)
+        {
+            self.add("spec.events.schema", format!("is not a JSON Schema: {error}"));
+        }
+    }
+
+    fn collector(&mut self, pipeline: &HerdPipeline) {
+        let collector = &pipeline.spec.collector;
+        if let Some(auth) = &collector.auth {
+            if auth.keys.is_empty() {
+                self.add(
+                    "spec.collector.auth.keys",
+                    "is empty: nobody could write; add a key or leave out `auth`",
+                );
+            }
+            self.unique("spec.collector.auth.keys", auth.keys.iter().map(|key| key.name.as_str()));
+        }
+        for (at, origin) in collector.cors.origins.iter().enumerate() {
+            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            if origin != "*" && !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']))
+            {
+                self.add(format!("spec.collector.cors.origins[{at}]"), format!("`{origin}` is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`"));
+            }
+        }
+        let limits = &collector.limits;
+        if limits.inflated_bytes < limits.body_bytes {
+            self.add(
+                "spec.collector.limits.inflatedBytes",
+                format!("is {}, must be at least `bodyBytes` ({})", limits.inflated_bytes, limits.body_bytes),
+            );
+        }
+        let (short, long) = (Duration::from_millis(100), Duration::from_secs(600));
+        self.between("spec.collector.limits.headerTimeout", limits.header_timeout.0, short, long);
+        self.between("spec.collector.limits.bodyTimeout", limits.body_timeout.0, short, long);
+        self.between("spec.collector.limits.ackTimeout", limits.ack_timeout.0, short, long);
+        self.stage("spec.collector.stage", &collector.stage);
+    }
+
+    fn metric(&mut self, path: &str, metric: &MetricSpec) {
+        let window = metric.window.0;
+        if window.subsec_nanos() != 0 || window < Duration::from_secs(1) || window > Duration::from_secs(600)
+        {
+            self.add(format!("{path}.window"), format!("is {}, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones", metric.window));
+        }
+        if metric.emit.0 < Duration::from_millis(100) || metric.emit > metric.window {
+            self.add(
+                format!("{path}.emit"),
+                format!(
+                    "is {}, must be from 100ms to the length of the window ({})",
+                    metric.emit, metric.window
+                ),
+            );
+        }
+        if metric.key.is_empty() {
+            self.add(
+                format!("{path}.key"),
+                "is empty: name the field whose values are counted, e.g. `[item_id]`",
+            );
+        }
+        for (at, field) in metric.key.iter().enumerate() {
+            self.field(&format!("{path}.key[{at}]"), field);
+        }
+        match (metric.aggregate.function, &metric.aggregate.field) {
+            (AggregateFunction::Count, Some(_)) => self.add(
+                format!("{path}.aggregate.field"),
+                "has no meaning for `count`: remove it, or write `function: sum`, `mean` or `unique`",
+            ),
+            (AggregateFunction::Count, None) => {}
+            (function, None) => {
+                let function = format!("{function:?}").to_lowercase();
+                self.add(
+                    format!("{path}.aggregate.field"),
+                    format!("missing: name the field of which the {function} is taken"),
+                );
+            }
+            (_, Some(field)) => self.field(&format!("{path}.aggregate.field"), field),
+        }
+        for (at, condition) in metric.events.conditions.iter().enumerate() {
+            self.condition(&format!("{path}.events.where[{at}]"), condition);
+        }
+    }
+
+    fn condition(&mut self, path: &str, condition: &ConditionSpec) {
+        self.field(&format!("{path}.field"), &condition.field);
+        let tests = [
+            condition.one_of.is_some(),
+            condition.not_in.is_some(),
+            condition.at_least.is_some(),
+            condition.at_most.is_some(),
+            condition.exists.is_some(),
+        ];
+        if tests.iter().filter(|test| **test).count() != 1 {
+            self.add(path, "must have exactly one of `in`, `notIn`, `atLeast`, `atMost`, `exists`");
+        }
+        for (name, list) in [("in", &condition.one_of), ("notIn", &condition.not_in)] {
+            if list.as_ref().is_some_and(Vec::is_empty) {
+                self.add(format!("{path}.{name}"), "is empty: write at least one value");
+            }
+        }
+    }
+
+    fn detector(&mut self, path: &str, detector: &DetectorSpec, metrics: &[&str]) {
+        self.known(&format!("{path}.metric"), &detector.metric, metrics, "a metric of this pipeline");
+        let algorithm = &detector.algorithm;
+        let set = [
+            algorithm.threshold.is_some(),
+            algorithm.zscore.is_some(),
+            algorithm.ewma.is_some(),
+            algorithm.mad.is_some(),
+            algorithm.poisson.is_some(),
+        ];
+        let path = format!("{path}.algorithm");
+        if set.iter().filter(|set| **set).count() != 1 {
+            return self.add(path, "must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`");
+        }
+        if let Some(threshold) = &algorithm.threshold {
+            match (threshold.above, threshold.below) {
+                (None, None) => self.add(format!("{path}.threshold"), "must have `above`, `below` or both"),
+                (Some(above), Some(below)) if below >= above => self.add(
+                    format!("{path}.threshold"),
+                    format!("`below` ({below}) must be less than `above` ({above})"),
+                ),
+                _ => {}
+            }
+            if detector.direction != Direction::Up {
+                self.add(
+                    format!("{path}.threshold"),
+                    "takes its direction from `above` and `below`: remove `direction`",
+                );
+            }
+        }
+        let positive = |found: &mut Self, name: &str, value: f64| {
+            if !(value.is_finite() && value > 0.0 && value <= 1_000.0) {
+                found.add(
+                    format!("{path}.{name}"),
+                    format!("is {value}, must be more than 0 and at most 1000"),
+                );
+            }
+        };
+        let warm = |found: &mut Self, name: &str, warmup: u32, history: Option<u32>| {
+            let most = history.unwrap_or(1_000);
+            if warmup < 2 || warmup > most {
+                let what = if history.is_some() { " (`history`)" } else { "" };
+                found.add(
+                    format!("{path}.{name}.warmup"),
+                    format!("is {warmup}, must be from 2 to {most}{what}"),
+                );
+            }
+        };
+        if let Some(zscore) = &algorithm.zscore {
+            positive(self, "zscore.sigmas", zscore.sigmas);
+            warm(self, "zscore", zscore.warmup, Some(zscore.history));
+        }
+        if let Some(mad) = &algorithm.mad {
+            positive(self, "mad.deviations", mad.deviations);
+            warm(self, "mad", mad.warmup, Some(mad.history));
+        }
+        if let Some(ewma) = &algorithm.ewma {
+            positive(self, "ewma.sigmas", ewma.sigmas);
+            positive(self, "ewma.halfLife", ewma.half_life);
+            warm(self, "ewma", ewma.warmup, None);
+        }
+        if let Some(poisson) = &algorithm.poisson {
+            positive(self, "poisson.halfLife", poisson.half_life);
+            warm(self, "poisson", poisson.warmup, None);
+            if !(poisson.probability > 0.0 && poisson.probability <= 0.1) {
+                self.add(
+                    format!("{path}.poisson.probability"),
+                    format!("is {}, must be more than 0 and at most 0.1, e.g. 1e-9", poisson.probability),
+                );
+            }
+        }
+    }
+
+    fn sink(&mut self, path: &str, sink: &SinkSpec) {
+        if sink.druid.is_some() {
+            self.add(format!("{path}.druid"), "is reserved and not available in this version: remove it");
+        }
+        let set =
+            [sink.postgres.is_some(), sink.sqlite.is_some(), sink.webhook.is_some(), sink.druid.is_some()];
+        if set.iter().filter(|set| **set).count() != 1 {
+            self.add(path, "must have exactly one of `postgres`, `sqlite`, `webhook`");
+        }
+        if let Some(postgres) = &sink.postgres
+            && let Some(schema) = &postgres.schema
+        {
+            let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            if schema.is_empty()
+                || schema.len() > 63
+                || !schema.chars().all(legal)
+                || schema.starts_with(|c: char| c.is_ascii_digit())
+                || schema.starts_with("pg_")
+            {
+                self.add(format!("{path}.postgres.schema"), format!("`{schema}` is not the name of a schema: write up to 63 lower-case letters, digits and `_`, not starting with a digit or `pg_`"));
+            }
+        }
+        if let Some(sqlite) = &sink.sqlite
+            && let Some(file) = &sqlite.path
+            && (file.is_empty() || file.starts_with('/') || file.split('/').any(|part| part == ".."))
+        {
+            self.add(format!("{path}.sqlite.path"), format!("`{file}` must be a file inside the data folder: write a relative path without `..`, e.g. `shop.db`"));
+        }
+        if let Some(webhook) = &sink.webhook {
+            self.webhook(&format!("{path}.webhook"), webhook);
+        }
+        self.stage(&format!("{path}.stage"), &sink.stage);
+    }
+
+    fn webhook(&mut self, path: &str, webhook: &WebhookSpec) {
+        match (&webhook.url, &webhook.url_from) {
+            (Some(_), Some(_)) | (None, None) => {
+                self.add(path, "must have exactly one of `url` and `urlFrom`")
+            }
+            (Some(url), None) => {
+                let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+                if !rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/') && !rest.contains(' '))
+                {
+                    self.add(
+                        format!("{path}.url"),
+                        format!("`{url}` is not an address: write `https://host/path`"),
+                    );
+                }
+            }
+            (None, Some(_)) => {}
+        }
+        self.between(
+            &format!("{path}.timeout"),
+            webhook.timeout.0,
+            Duration::from_millis(100),
+            Duration::from_secs(120),
+        );
+    }
+
+    fn stage(&mut self, path: &str, stage: &StageSpec) {
+        let Some(scaling) = &stage.scaling else { return };
+        if scaling.min > scaling.max {
+            self.add(
+                format!("{path}.scaling"),
+                format!("`min` ({}) must not be more than `max` ({})", scaling.min, scaling.max),
+            );
+        }
+        self.between(
+            &format!("{path}.scaling.catchUp"),
+            scaling.catch_up.0,
+            Duration::from_secs(5),
+            Duration::from_secs(86_400),
+        );
+        self.between(
+            &format!("{path}.scaling.stabilisation"),
+            scaling.stabilisation.0,
+            Duration::ZERO,
+            Duration::from_secs(86_400),
+        );
+    }
+}

@@ -1,0 +1,267 @@
+use super::*;
+use crate::plan::Plan;
+use rstest::rstest;
+
+const HEAD: &str = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec:\n";
+
+fn problems(spec: &str) -> Vec<String> {
+    let yaml = if spec.starts_with('!') { spec[1..].to_owned() } else { format!("{HEAD}{spec}") };
+    match parse(&yaml) {
+        Ok(_) => Vec::new(),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn every_example_is_valid_and_has_a_plan() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        seen += 1;
+        let pipeline = parse(&std::fs::read_to_string(&path).unwrap())
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
+        let plan = Plan::of(&pipeline).unwrap();
+        let json = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan, "{}", path.display());
+        let again = parse(&serde_yaml::to_string(&pipeline).unwrap()).unwrap();
+        assert_eq!(again.spec, pipeline.spec);
+    }
+    assert!(seen >= 1);
+}
+
+#[rstest]
+#[case::no_yaml("![: a", "not valid YAML: ")]
+#[case::not_a_map("!- a", "not a HerdPipeline: write `apiVersion`, `kind`, `metadata` and `spec`")]
+#[case::two_documents(
+    "!a: 1\n---\nb: 2",
+    "the file holds more than one YAML document: write one HerdPipeline a file"
+)]
+#[case::kind(
+    "!apiVersion: herd.dev/v1alpha1\nkind: Pipeline\nmetadata: {name: a}\nspec: {}",
+    "kind: is `Pipeline`, must be `HerdPipeline`"
+)]
+#[case::version(
+    "!apiVersion: herd.dev/v1\nkind: HerdPipeline\nmetadata: {name: a}\nspec: {}",
+    "apiVersion: is `herd.dev/v1`, must be `herd.dev/v1alpha1`"
+)]
+#[case::no_name(
+    "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {}\nspec: {}",
+    "metadata.name: missing: give the pipeline a name"
+)]
+#[case::no_spec(
+    "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: a}",
+    "spec: missing: say what the pipeline counts, watches and where it stores"
+)]
+#[case::top_level(
+    "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: a}\nSpec: {}\nspec: {}",
+    "Spec: unknown field; did you mean `spec`? (allowed here: `apiVersion`, `kind`, `metadata`, `spec`, `status`)"
+)]
+#[case::bad_name(
+    "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: My Shop}\nspec: {}",
+    "metadata.name: `My Shop` is not a name: write up to 50 lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`"
+)]
+#[case::unknown(
+    "  metric: []",
+    "spec.metric: unknown field; did you mean `metrics`? (allowed here: `kafka`, `events`, `collector`, `metrics`, `detectors`, `detection`, `sinks`, `api`, `paused`)"
+)]
+#[case::snake(
+    "  events: {max_lateness: 30s}",
+    "spec.events.max_lateness: unknown field; did you mean `maxLateness`? (allowed here: `mapping`, `types`, `schema`, `key`, `maxLateness`, `maxClockSkew`)"
+)]
+#[case::wrong_type("  paused: yes please", "spec.paused: is a string, must be a boolean")]
+#[case::list_wanted("  metrics: {name: a}", "spec.metrics: is a map, must be a list")]
+#[case::list_of_one(
+    "  events: {types: view}",
+    "spec.events.types: is a string, must be a list: write `[view]`"
+)]
+#[case::span_number(
+    "  events: {maxLateness: 30}",
+    "spec.events.maxLateness: is a number, must be a string: write a unit, e.g. `30s`"
+)]
+#[case::span(
+    "  events: {maxLateness: 30 seconds}",
+    "spec.events.maxLateness: `30 seconds` is not a length of time: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
+)]
+#[case::missing(
+    "  detectors: [{name: a, algorithm: {poisson: {}}}]",
+    "spec.detectors[0].metric: missing (The metric it watches, by name)"
+)]
+#[case::enumeration(
+    "  metrics: [{name: a, aggregate: {function: Sum, field: price}}]",
+    "spec.metrics[0].aggregate.function: is `Sum`, must be one of `count`, `sum`, `mean`, `unique`; did you mean `sum`?"
+)]
+#[case::severity(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, severity: high, algorithm: {poisson: {}}}]",
+    "spec.detectors[0].severity: is `high`, must be one of `info`, `warning`, `critical`"
+)]
+#[case::range(
+    "  kafka: {bootstrapServers: ['k:9092'], partitions: 0}",
+    "spec.kafka.partitions: is 0, must be at least 1"
+)]
+#[case::no_server(
+    "  kafka: {bootstrapServers: []}",
+    "spec.kafka.bootstrapServers: is empty: write at least one `host:port`, or leave out `kafka` for the embedded broker"
+)]
+#[case::server(
+    "  kafka: {bootstrapServers: [kafka]}",
+    "spec.kafka.bootstrapServers[0]: `kafka` is not an address: write `host:port`, e.g. `kafka:9092`"
+)]
+#[case::prefix(
+    "  kafka: {bootstrapServers: ['k:9092'], topicPrefix: a/b}",
+    "spec.kafka.topicPrefix: `a/b` cannot begin the name of a topic: write 1 to 200 letters, digits, `.`, `_` and `-`"
+)]
+#[case::plain(
+    "  kafka: {bootstrapServers: ['k:9092'], sasl: {mechanism: PLAIN, username: {name: a, key: b}, password: {name: a, key: c}}}",
+    "spec.kafka.sasl.mechanism: PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`"
+)]
+#[case::half_tls(
+    "  kafka: {bootstrapServers: ['k:9092'], tls: {certificate: {name: a, key: b}}}",
+    "spec.kafka.tls: `certificate` and `key` belong together: write both or neither"
+)]
+#[case::retention(
+    "  kafka: {bootstrapServers: ['k:9092'], retention: 1m}",
+    "spec.kafka.retention: is 1m, must be from 1h to 3650d"
+)]
+#[case::mapping_path(
+    "  events: {mapping: {user: [a..b]}}",
+    "spec.events.mapping.user[0]: `a..b` is not a path: write names joined by single dots, e.g. `context.user.id`"
+)]
+#[case::no_type(
+    "  events: {mapping: {type: []}}",
+    "spec.events.mapping.type: is empty: an event needs a type, so name the field that holds it"
+)]
+#[case::lateness("  events: {maxLateness: 1h}", "spec.events.maxLateness: is 1h, must be from 0s to 10m")]
+#[case::schema("  events: {schema: {type: 12}}", "spec.events.schema: is not a JSON Schema: ")]
+#[case::no_keys(
+    "  collector: {auth: {keys: []}}",
+    "spec.collector.auth.keys: is empty: nobody could write; add a key or leave out `auth`"
+)]
+#[case::origin(
+    "  collector: {cors: {origins: ['https://shop.example/path']}}",
+    "spec.collector.cors.origins[0]: `https://shop.example/path` is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`"
+)]
+#[case::inflated(
+    "  collector: {limits: {bodyBytes: 2000000, inflatedBytes: 1000000}}",
+    "spec.collector.limits.inflatedBytes: is 1000000, must be at least `bodyBytes` (2000000)"
+)]
+#[case::window(
+    "  metrics: [{name: a, window: 1500ms}]",
+    "spec.metrics[0].window: is 1s500ms, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones"
+)]
+#[case::long_window(
+    "  metrics: [{name: a, window: 1h}]",
+    "spec.metrics[0].window: is 1h, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones"
+)]
+#[case::emit(
+    "  metrics: [{name: a, window: 5s, emit: 6s}]",
+    "spec.metrics[0].emit: is 6s, must be from 100ms to the length of the window (5s)"
+)]
+#[case::no_key(
+    "  metrics: [{name: a, key: []}]",
+    "spec.metrics[0].key: is empty: name the field whose values are counted, e.g. `[item_id]`"
+)]
+#[case::no_field(
+    "  metrics: [{name: a, aggregate: {function: mean}}]",
+    "spec.metrics[0].aggregate.field: missing: name the field of which the mean is taken"
+)]
+#[case::field_of_count(
+    "  metrics: [{name: a, aggregate: {field: price}}]",
+    "spec.metrics[0].aggregate.field: has no meaning for `count`: remove it, or write `function: sum`, `mean` or `unique`"
+)]
+#[case::condition(
+    "  metrics: [{name: a, events: {where: [{field: price, in: [a], exists: true}]}}]",
+    "spec.metrics[0].events.where[0]: must have exactly one of `in`, `notIn`, `atLeast`, `atMost`, `exists`"
+)]
+#[case::empty_condition(
+    "  metrics: [{name: a, events: {where: [{field: price, in: []}]}}]",
+    "spec.metrics[0].events.where[0].in: is empty: write at least one value"
+)]
+#[case::twice(
+    "  metrics: [{name: a}, {name: a}]",
+    "spec.metrics[1].name: `a` is there twice: names are unique in this list"
+)]
+#[case::upper(
+    "  metrics: [{name: Views}]",
+    "spec.metrics[0].name: `Views` is not a name: write up to 40 lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`"
+)]
+#[case::no_metric(
+    "  metrics: [{name: views}]\n  detectors: [{name: a, metric: view, algorithm: {poisson: {}}}]",
+    "spec.detectors[0].metric: `view` is not the name of a metric of this pipeline; did you mean `views`? (there is `views`)"
+)]
+#[case::no_algorithm(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {}}]",
+    "spec.detectors[0].algorithm: must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`"
+)]
+#[case::two_algorithms(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {mad: {}, ewma: {}}}]",
+    "spec.detectors[0].algorithm: must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`"
+)]
+#[case::threshold(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {threshold: {}}}]",
+    "spec.detectors[0].algorithm.threshold: must have `above`, `below` or both"
+)]
+#[case::crossed(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {threshold: {above: 1, below: 2}}}]",
+    "spec.detectors[0].algorithm.threshold: `below` (2) must be less than `above` (1)"
+)]
+#[case::sigmas(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {zscore: {sigmas: -1}}}]",
+    "spec.detectors[0].algorithm.zscore.sigmas: is -1, must be more than 0 and at most 1000"
+)]
+#[case::warmup(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {mad: {history: 10, warmup: 20}}}]",
+    "spec.detectors[0].algorithm.mad.warmup: is 20, must be from 2 to 10 (`history`)"
+)]
+#[case::probability(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {probability: 2}}}]",
+    "spec.detectors[0].algorithm.poisson.probability: is 2, must be more than 0 and at most 0.1, e.g. 1e-9"
+)]
+#[case::no_sink(
+    "  sinks: [{name: a}]",
+    "spec.sinks[0]: must have exactly one of `postgres`, `sqlite`, `webhook`"
+)]
+#[case::druid(
+    "  sinks: [{name: a, druid: {url: 'http://d:8888'}}]",
+    "spec.sinks[0].druid: is reserved and not available in this version: remove it"
+)]
+#[case::schema_name(
+    "  sinks: [{name: a, postgres: {url: {name: a, key: b}, schema: Herd}}]",
+    "spec.sinks[0].postgres.schema: `Herd` is not the name of a schema: write up to 63 lower-case letters, digits and `_`, not starting with a digit or `pg_`"
+)]
+#[case::sqlite_path(
+    "  sinks: [{name: a, sqlite: {path: ../x.db}}]",
+    "spec.sinks[0].sqlite.path: `../x.db` must be a file inside the data folder: write a relative path without `..`, e.g. `shop.db`"
+)]
+#[case::webhook(
+    "  sinks: [{name: a, webhook: {}}]",
+    "spec.sinks[0].webhook: must have exactly one of `url` and `urlFrom`"
+)]
+#[case::webhook_url(
+    "  sinks: [{name: a, webhook: {url: example.com}}]",
+    "spec.sinks[0].webhook.url: `example.com` is not an address: write `https://host/path`"
+)]
+#[case::store(
+    "  sinks: [{name: db, sqlite: {}}]\n  api: {store: bd}",
+    "spec.api.store: `bd` is not the name of a postgres or sqlite sink; did you mean `db`? (there is `db`)"
+)]
+#[case::scaling(
+    "  detection: {scaling: {min: 5, max: 2}}",
+    "spec.detection.scaling: `min` (5) must not be more than `max` (2)"
+)]
+fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &str) {
+    let found = problems(spec);
+    assert!(
+        found.iter().any(|problem| problem == expected || (expected.ends_with(": ") && problem.starts_with(expected))),
+        "expected {expected}\nfound    {found:#?}"
+    );
+}
+
+#[test]
+fn all_problems_of_a_pass_are_told_at_once() {
+    let found = problems("  metrics: [{name: A, window: 1h, key: []}, {name: b, emit: 1ms}]");
+    assert_eq!(found.len(), 4, "{found:#?}");
+}
