@@ -1,1 +1,314 @@
-//! Placeholder
+//! The api stage: what the pipeline saw and sees, over REST and WebSocket, with the dashboard.
+//!
+//! ```text
+//!  windows ─► follow ─┐                    ┌─► rooms ─► WebSocket clients
+//!  alerts  ─► follow ─┼─► live (one lock) ─┤
+//!  offsets ─► pulse  ─┘                    └─► REST ◄─ store (PostgreSQL, SQLite): what was
+//! ```
+//!
+//! Reads `windows` and `alerts` outside any group, from near their end; commits nothing, so any number of replicas run
+//! beside each other and each can be lost.
+
+pub mod alerts;
+pub mod app;
+mod auth;
+mod dashboard;
+pub mod follow;
+pub mod hub;
+pub mod live;
+mod metrics;
+mod problem;
+pub mod pulse;
+mod routes;
+pub mod shapes;
+mod socket;
+pub mod trending;
+pub mod windows;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use herd_bus::{Bus, BusError};
+use herd_spec::plan::Plan;
+use herd_stage::{SecretError, Stage};
+use herd_store::Store;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+
+use crate::app::{App, Collector, Limits, now};
+use crate::follow::{Following, follow};
+use crate::live::{Live, TICK};
+use crate::metrics::{ApiMetrics, StatusLabels, TopicLabels};
+use crate::pulse::{Pulse, measure};
+use crate::shapes::PipelineShape;
+
+/// Latest records of `windows` read at the start, over all partitions.
+const WINDOW_HISTORY: i64 = 100_000;
+/// Latest records of `alerts` read at the start.
+const ALERT_HISTORY: i64 = 10_000;
+/// Bytes of a request's body.
+const BODY_BYTES: usize = 16 << 10;
+/// How long clients and requests may take to end when the stage does.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the store may take to say how much it holds.
+const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What stopped the api stage.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// A Secret is not there.
+    #[error("the api cannot start: {0}")]
+    Secret(#[from] SecretError),
+    /// The bus failed for good.
+    #[error("the api cannot follow the pipeline: {0}")]
+    Bus(#[from] BusError),
+    /// The HTTP client for simulated bursts cannot be made.
+    #[error("the api cannot make an HTTP client for the collector: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The listener failed.
+    #[error("the api cannot serve: {0}")]
+    Serve(#[from] std::io::Error),
+    /// A part of the stage broke off; a defect.
+    #[error("a part of the api broke off: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// Serves `listener` until [`Stage::shutdown`]. `store`: where the past is; `collector`: its address without a path, for
+/// simulated bursts.
+///
+/// # Errors
+/// [`ApiError`]; whoever called starts it again.
+pub async fn run<B: Bus>(
+    plan: Arc<Plan>,
+    bus: B,
+    store: Option<Store>,
+    stage: Stage,
+    listener: TcpListener,
+    collector: Option<String>,
+) -> Result<(), ApiError> {
+    run_with(plan, bus, store, stage, listener, collector, Limits::default()).await
+}
+
+/// [`run`] with other limits.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with<B: Bus>(
+    plan: Arc<Plan>,
+    bus: B,
+    store: Option<Store>,
+    stage: Stage,
+    listener: TcpListener,
+    collector: Option<String>,
+    limits: Limits,
+) -> Result<(), ApiError> {
+    // Ours alone: a part that fails ends the others, and not the process.
+    let shutdown = stage.shutdown.child_token();
+    let _ended = shutdown.clone().drop_guard();
+    let app = Arc::new(app(plan, store, &stage, collector, limits, shutdown.clone())?);
+    let mut parts: JoinSet<Result<(), ApiError>> = JoinSet::new();
+    follow_windows(&mut parts, &app, &bus, &stage);
+    follow_alerts(&mut parts, &app, &bus, &stage);
+    parts.spawn(beat(Arc::clone(&app), bus, stage.clone()));
+    parts.spawn(tell(Arc::clone(&app)));
+    let router = router(Arc::clone(&app), stage);
+    let served = shutdown.clone();
+    parts.spawn(async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async move { served.cancelled().await })
+            .await
+            .map_err(ApiError::from)
+    });
+
+    let mut outcome = Ok(());
+    while !shutdown.is_cancelled() && outcome.is_ok() {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            ended = parts.join_next() => match ended {
+                Some(ended) => outcome = ended.map_err(ApiError::from).flatten(),
+                None => break,
+            },
+        }
+    }
+    shutdown.cancel();
+    app.tasks.close();
+    let rest = async {
+        app.tasks.wait().await;
+        while let Some(ended) = parts.join_next().await {
+            if let Err(error) = ended.map_err(ApiError::from).flatten()
+                && outcome.is_ok()
+            {
+                outcome = Err(error);
+            }
+        }
+    };
+    if tokio::time::timeout(END_PATIENCE, rest).await.is_err() {
+        tracing::warn!("some requests did not end in time and are cut off");
+    }
+    outcome
+}
+
+fn app(
+    plan: Arc<Plan>,
+    store: Option<Store>,
+    stage: &Stage,
+    collector: Option<String>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<App, ApiError> {
+    let token = plan.api.token.as_ref().map(|token| stage.secrets.read(token)).transpose()?;
+    let collector = match collector.filter(|_| plan.api.simulate) {
+        None => None,
+        Some(base) => {
+            let key = plan.collector.keys.first().map(|key| stage.secrets.read(&key.secret)).transpose()?;
+            Some(Collector { base, key, http: reqwest::Client::builder().no_proxy().build()? })
+        }
+    };
+    Ok(App {
+        pipeline: PipelineShape::of(&plan, store.is_some()),
+        live: Mutex::new(Live::new(Arc::clone(&plan))),
+        store,
+        token,
+        collector,
+        limits,
+        metrics: ApiMetrics::registered(stage),
+        places: Arc::new(Semaphore::new(limits.clients)),
+        bursts: Arc::new(Semaphore::new(limits.bursts)),
+        next_client: 0.into(),
+        shutdown,
+        tasks: TaskTracker::new(),
+        plan,
+    })
+}
+
+fn follow_windows<B: Bus>(parts: &mut JoinSet<Result<(), ApiError>>, app: &Arc<App>, bus: &B, stage: &Stage) {
+    let (app, bus, health) = (Arc::clone(app), bus.clone(), stage.health.clone());
+    parts.spawn_blocking(move || {
+        let following =
+            Following { topic: &app.plan.topics.windows.name, history: WINDOW_HISTORY, condition: "windows" };
+        follow(&bus, &following, &health, &app.shutdown, |record| {
+            let taken = record.value.map_or(Ok(()), |value| app.live.lock().take_window(value));
+            if let Err(error) = taken {
+                app.unreadable("windows", &error);
+            }
+        })
+        .map_err(ApiError::from)
+    });
+}
+
+fn follow_alerts<B: Bus>(parts: &mut JoinSet<Result<(), ApiError>>, app: &Arc<App>, bus: &B, stage: &Stage) {
+    let (app, bus, health) = (Arc::clone(app), bus.clone(), stage.health.clone());
+    parts.spawn_blocking(move || {
+        let following =
+            Following { topic: &app.plan.topics.alerts.name, history: ALERT_HISTORY, condition: "alerts" };
+        follow(&bus, &following, &health, &app.shutdown, |record| {
+            let sent = record.timestamp;
+            let taken = record.value.map_or(Ok(()), |value| app.live.lock().take_alert(value, sent));
+            if let Err(error) = taken {
+                app.unreadable("alerts", &error);
+            }
+        })
+        .map_err(ApiError::from)
+    });
+}
+
+impl App {
+    fn unreadable(&self, topic: &'static str, error: &herd_spec::wire::WireError) {
+        self.metrics.unreadable.get_or_create(&TopicLabels { topic }).inc();
+        tracing::warn!(topic, %error, "passed over a record that cannot be read");
+    }
+}
+
+/// Measures throughput and lag each second, and tells of it.
+async fn beat<B: Bus>(app: Arc<App>, bus: B, stage: Stage) -> Result<(), ApiError> {
+    let mut pulse = Pulse::default();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        let (plan, bus) = (Arc::clone(&app.plan), bus.clone());
+        let measured = tokio::task::spawn_blocking(move || measure(&plan, &bus, now())).await?;
+        match measured {
+            Ok(sample) => {
+                stage.health.ok("bus");
+                let mut stats = pulse.take(sample);
+                stats.windows_total = closed_windows(&app).await;
+                app.live.lock().take_stats(stats);
+            }
+            Err(error) => {
+                stage.health.fail("bus", error.to_string());
+                if !error.is_retryable() {
+                    tracing::warn!(%error, "throughput and lag cannot be measured");
+                }
+            }
+        }
+    }
+}
+
+/// How many windows are closed, by the store; without one, or while it does not answer, those seen.
+async fn closed_windows(app: &App) -> u64 {
+    let seen = app.live.lock().closed();
+    let Some(store) = &app.store else { return seen };
+    match tokio::time::timeout(COUNT_PATIENCE, store.counts()).await {
+        Ok(Ok(counts)) => counts.windows.unsigned_abs(),
+        Ok(Err(_)) | Err(_) => seen,
+    }
+}
+
+/// Tells where the lists stand each second.
+async fn tell(app: Arc<App>) -> Result<(), ApiError> {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return Ok(()),
+            _ = tick.tick() => app.live.lock().tell_trending(),
+        }
+    }
+}
+
+fn router(app: Arc<App>, stage: Stage) -> Router {
+    let (rest, _) = routes::router();
+    // Frames of a WebSocket are small and many, and icons are compressed already.
+    let compressed =
+        CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(860).and(NotForContentType::IMAGES));
+    let guarded = rest
+        .route("/ws", get(socket::open))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), auth::guard))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .method_not_allowed_fallback(dashboard::serve)
+        .with_state(Arc::clone(&app));
+    guarded
+        .merge(herd_stage::ops::router(stage))
+        .fallback(dashboard::serve)
+        .layer(compressed)
+        .layer(middleware::from_fn_with_state(app, finish))
+}
+
+/// Counts the answer, and sets what every answer carries.
+async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_data = request.uri().path().starts_with("/api/");
+    let mut response = next.run(request).await;
+    app.metrics.requests.get_or_create(&StatusLabels::of(response.status())).inc();
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if is_data {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}

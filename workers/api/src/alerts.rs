@@ -1,0 +1,262 @@
+//! The alerts that go on now and the latest ones that ended: bounded, pure.
+//!
+//! Records of one alert may come twice or out of order: the later state wins, so every order ends the same. Withdrawn
+//! alerts are remembered (so that a late record does not bring them back) and never shown.
+
+use std::collections::HashMap;
+
+use herd_spec::wire::{AlertState, Severity};
+use herd_store::AlertFilter;
+
+use crate::shapes::AlertShape;
+
+/// Live alerts, by id.
+#[derive(Clone, Debug)]
+pub struct LiveAlerts {
+    alerts: HashMap<String, AlertShape>,
+    /// Alerts kept at most; of more, those that ended go first, then the oldest.
+    capacity: usize,
+    firing: u64,
+}
+
+impl LiveAlerts {
+    /// None yet, at most `capacity`.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { alerts: HashMap::new(), capacity: capacity.max(4), firing: 0 }
+    }
+
+    /// Takes a verdict. What is to be told, if it told anything new: the alert as it now stands.
+    pub fn take(&mut self, alert: AlertShape) -> Option<&AlertShape> {
+        let id = alert.id.clone();
+        match self.alerts.get_mut(&id) {
+            Some(known) => {
+                let raised = known.raised.min(alert.raised);
+                if !alert.supersedes(known) {
+                    known.raised = raised;
+                    return None;
+                }
+                if known.state.is_firing() {
+                    self.firing -= 1;
+                }
+                *known = AlertShape { raised, ..alert };
+                if known.state.is_firing() {
+                    self.firing += 1;
+                }
+            }
+            None => {
+                if self.alerts.len() >= self.capacity {
+                    self.make_room();
+                }
+                if alert.state.is_firing() {
+                    self.firing += 1;
+                }
+                self.alerts.insert(id.clone(), alert);
+            }
+        }
+        self.alerts.get(&id)
+    }
+
+    fn make_room(&mut self) {
+        let mut order: Vec<(bool, i64, String)> = self
+            .alerts
+            .values()
+            .map(|alert| (alert.state.is_firing(), alert.start, alert.id.clone()))
+            .collect();
+        order.sort_unstable();
+        for (firing, _, id) in order.into_iter().take((self.capacity / 4).max(1)) {
+            self.alerts.remove(&id);
+            self.firing -= u64::from(firing);
+        }
+    }
+
+    /// How many go on now.
+    #[must_use]
+    pub fn firing(&self) -> u64 {
+        self.firing
+    }
+
+    /// What is known of an alert, withdrawn ones too.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&AlertShape> {
+        self.alerts.get(id)
+    }
+
+    /// The alerts that a filter lets through, newest window first; its limit and cursor are not looked at.
+    #[must_use]
+    pub fn matching(&self, filter: &AlertFilter) -> Vec<&AlertShape> {
+        let mut found: Vec<&AlertShape> =
+            self.alerts.values().filter(|alert| matches(filter, alert)).collect();
+        found.sort_unstable_by(|a, b| newest_first(a, b));
+        found
+    }
+}
+
+/// The order of a page.
+#[must_use]
+pub fn newest_first(a: &AlertShape, b: &AlertShape) -> std::cmp::Ordering {
+    b.start.cmp(&a.start).then_with(|| b.id.cmp(&a.id))
+}
+
+/// Whether a filter lets an alert through. Withdrawn ones never.
+#[must_use]
+pub fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
+    let named = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+    alert.state != AlertState::Withdrawn
+        && (filter.states.is_empty() || filter.states.contains(&alert.state))
+        && named(&filter.detector, &alert.detector)
+        && named(&filter.metric, &alert.metric)
+        && named(&filter.key, &alert.key)
+        && filter.severity.is_none_or(|severity: Severity| severity == alert.severity)
+        && filter.from.is_none_or(|from| alert.start >= from.0)
+        && filter.to.is_none_or(|to| alert.start < to.0)
+}
+
+/// A page of the store, brought up to date: `stored` (with the cursor of the page after it) and what is live. `first`:
+/// no page came before, so live alerts that the store does not have yet belong here.
+#[must_use]
+pub fn overlay(
+    stored: Vec<AlertShape>,
+    more: bool,
+    first: bool,
+    live: &LiveAlerts,
+    filter: &AlertFilter,
+) -> Vec<AlertShape> {
+    let oldest = stored.iter().map(|alert| alert.start).min();
+    let mut page: HashMap<String, AlertShape> =
+        stored.into_iter().map(|alert| (alert.id.clone(), alert)).collect();
+    for alert in page.values_mut() {
+        if let Some(known) = live.get(&alert.id)
+            && known.supersedes(alert)
+        {
+            let raised = alert.raised.min(known.raised);
+            *alert = AlertShape { raised, ..known.clone() };
+        }
+    }
+    if first {
+        for alert in live.matching(filter) {
+            // Of later pages' alerts none may come here too.
+            if !more || oldest.is_none_or(|oldest| alert.start > oldest) {
+                page.entry(alert.id.clone()).or_insert_with(|| alert.clone());
+            }
+        }
+    }
+    let mut page: Vec<AlertShape> = page.into_values().filter(|alert| matches(filter, alert)).collect();
+    page.sort_unstable_by(newest_first);
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use AlertState::{Early, Firing, Resolved, Withdrawn};
+
+    fn alert(id: &str, state: AlertState, start: i64) -> AlertShape {
+        AlertShape {
+            id: id.into(),
+            pipeline: "shop".into(),
+            detector: "crowd".into(),
+            metric: "views".into(),
+            key: "p1".into(),
+            severity: Severity::Warning,
+            state,
+            start,
+            size_ms: 10_000,
+            count: 50,
+            value: 50.0,
+            expected: 5.0,
+            spread: 1.0,
+            score: 45.0,
+            summary: "p1: 50".into(),
+            resolved: None,
+            raised: start + 500,
+        }
+    }
+
+    fn states(alerts: &[AlertShape]) -> Vec<(&str, AlertState)> {
+        alerts.iter().map(|alert| (alert.id.as_str(), alert.state)).collect()
+    }
+
+    #[rstest]
+    #[case::as_it_should_be(&[Early, Firing, Resolved], Resolved, 0)]
+    #[case::out_of_order(&[Resolved, Early, Firing], Resolved, 0)]
+    #[case::twice(&[Early, Early, Firing, Firing], Firing, 1)]
+    #[case::withdrawn(&[Early, Withdrawn, Early], Withdrawn, 0)]
+    fn the_latest_state_wins(#[case] came: &[AlertState], #[case] stands: AlertState, #[case] firing: u64) {
+        let mut live = LiveAlerts::new(10);
+        for state in came {
+            live.take(alert("a", *state, 0));
+        }
+        assert_eq!(live.get("a").unwrap().state, stands);
+        assert_eq!(live.firing(), firing);
+        assert_eq!(live.matching(&AlertFilter::default()).len(), usize::from(stands != Withdrawn));
+    }
+
+    #[test]
+    fn what_is_known_is_not_told_again_and_the_first_time_it_was_raised_stays() {
+        let mut live = LiveAlerts::new(10);
+        assert!(live.take(alert("a", Early, 1_000)).is_some());
+        assert!(live.take(alert("a", Early, 1_000)).is_none());
+        let told = live.take(AlertShape { raised: 9_999, ..alert("a", Firing, 1_000) }).unwrap();
+        assert_eq!((told.state, told.raised), (Firing, 1_500));
+    }
+
+    #[test]
+    fn a_page_of_the_store_is_brought_up_to_date_without_a_gap_or_a_double() {
+        let mut live = LiveAlerts::new(10);
+        for (id, state, start) in
+            [("new", Early, 50), ("b", Resolved, 40), ("c", Withdrawn, 30), ("older-page", Firing, 10)]
+        {
+            live.take(alert(id, state, start));
+        }
+        let stored = || vec![alert("b", Firing, 40), alert("c", Early, 30), alert("d", Resolved, 20)];
+        let any = AlertFilter::default();
+        let first = overlay(stored(), true, true, &live, &any);
+        assert_eq!(states(&first), [("new", Early), ("b", Resolved), ("d", Resolved)]);
+        let later = overlay(stored(), true, false, &live, &any);
+        assert_eq!(states(&later), [("b", Resolved), ("d", Resolved)]);
+        let only = overlay(stored(), false, true, &live, &any);
+        assert_eq!(states(&only), [("new", Early), ("b", Resolved), ("d", Resolved), ("older-page", Firing)]);
+        let firing = AlertFilter { states: vec![Early, Firing], ..AlertFilter::default() };
+        assert_eq!(
+            states(&overlay(vec![alert("b", Firing, 40)], true, true, &live, &firing)),
+            [("new", Early)]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_and_any_repetition_end_the_same(
+            (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4), 0..40).prop_flat_map(|all| {
+                let twice: Vec<_> = all.iter().chain(&all).copied().collect();
+                (Just(all), Just(twice).prop_shuffle())
+            })
+        ) {
+            let end = |records: &[(u8, usize)]| {
+                let mut live = LiveAlerts::new(100);
+                for (id, state) in records {
+                    live.take(alert(&id.to_string(), [Early, Firing, Resolved, Withdrawn][*state], 0));
+                }
+                let shown: Vec<AlertShape> = live.matching(&AlertFilter::default()).into_iter().cloned().collect();
+                let firing = shown.iter().filter(|alert| alert.state.is_firing()).count() as u64;
+                assert_eq!(firing, live.firing());
+                shown
+            };
+            prop_assert_eq!(end(&all), end(&shuffled));
+        }
+
+        #[test]
+        fn memory_is_bounded_and_what_goes_on_is_kept_longest(ids in prop::collection::vec((0_u16..500, any::<bool>()), 1..300)) {
+            let mut live = LiveAlerts::new(20);
+            for (id, firing) in ids {
+                live.take(alert(&id.to_string(), if firing { Firing } else { Resolved }, i64::from(id)));
+                prop_assert!(live.alerts.len() <= 20);
+                let firing = live.alerts.values().filter(|alert| alert.state.is_firing()).count() as u64;
+                prop_assert_eq!(firing, live.firing());
+            }
+        }
+    }
+}

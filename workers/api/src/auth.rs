@@ -1,0 +1,74 @@
+//! Who may read: everybody, or the holder of the token. And no page of another origin.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use subtle::ConstantTimeEq;
+
+use crate::app::App;
+use crate::problem::Problem;
+
+/// Lets a request through if it shows the token (`Authorization: Bearer TOKEN` or `?token=TOKEN`), where one is asked for,
+/// and, if it writes or opens a WebSocket, does not come from a page of another origin.
+pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if let Some(token) = &app.token {
+        let shown = bearer(request.headers()).map(str::to_owned).or_else(|| {
+            let query = Query::<HashMap<String, String>>::try_from_uri(request.uri()).ok()?;
+            query.get("token").cloned()
+        });
+        let detail = match shown {
+            None => Some("a token is needed: send `Authorization: Bearer TOKEN` or add `?token=TOKEN`"),
+            Some(shown) if bool::from(shown.as_bytes().ct_eq(token.reveal().as_bytes())) => None,
+            Some(_) => Some("this token is not the right one"),
+        };
+        if let Some(detail) = detail {
+            return Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
+        }
+    }
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.headers().contains_key(header::UPGRADE);
+    if !reads && is_foreign(request.headers()) {
+        return Problem::new(StatusCode::FORBIDDEN, "this page is of another origin").into_response();
+    }
+    next.run(request).await
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Browsers say where a page is from; other clients say nothing and are let through. CORS does not hold for WebSockets.
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return false };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
+    origin.is_none() || origin != host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::no_browser(None, false)]
+    #[case::own_page(Some("http://herd.example:8080"), false)]
+    #[case::behind_tls(Some("https://herd.example:8080"), false)]
+    #[case::other_page(Some("https://evil.example"), true)]
+    #[case::other_port(Some("http://herd.example:9090"), true)]
+    #[case::file(Some("null"), true)]
+    fn pages_of_other_origins_are_told_apart(#[case] origin: Option<&str>, #[case] foreign: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, "herd.example:8080".parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        assert_eq!(is_foreign(&headers), foreign);
+    }
+}

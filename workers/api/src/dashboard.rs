@@ -1,0 +1,78 @@
+//! The dashboard: the files of `web/dist`, in the binary. Paths that are no file are the page itself (it routes them).
+
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Response};
+use rust_embed::RustEmbed;
+
+use crate::problem::Problem;
+
+#[derive(RustEmbed)]
+#[folder = "../../web/dist"]
+#[allow_missing = true]
+struct Files;
+
+/// What pages may load: only what this server serves (styles also from within the page: charts set them).
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
+                      connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Files with a hash in their name never change.
+const FOREVER: &str = "public, max-age=31536000, immutable";
+/// All others are asked for each time, with their tag.
+const ASK: &str = "no-cache";
+
+const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
+    <title>Herd</title><body style='font:16px/1.5 system-ui;margin:3rem auto;max-width:34rem;padding:0 1rem'>\
+    <h1>The dashboard is not built</h1><p>This binary was compiled without it. Build it with <code>make web</code>, then \
+    compile again.</p><p>The API is there: <a href=/api/v1/openapi.json>/api/v1/openapi.json</a></p>";
+
+/// Answers what no other route does.
+pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().trim_start_matches('/');
+    if path == "api" || path.starts_with("api/") || path == "ws" {
+        return Problem::missing(format!("there is no {method} {}: see /api/v1/openapi.json", uri.path()))
+            .into_response();
+    }
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is for /api/v1 only"))
+            .into_response();
+    }
+    let mut response = page(path, &headers);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+fn page(path: &str, headers: &HeaderMap) -> Response {
+    if let Some(file) = Files::get(path).filter(|_| !path.is_empty()) {
+        return file_response(path, &file, headers);
+    }
+    // A missing file is missing: a page in place of a script would only hide the fault.
+    let is_file = path.starts_with("assets/") || (!path.contains('/') && path.contains('.'));
+    if is_file {
+        return Problem::missing(format!("there is no file /{path}")).into_response();
+    }
+    match Files::get("index.html") {
+        Some(index) => file_response("index.html", &index, headers),
+        None => ([(header::CACHE_CONTROL, "no-store")], Html(NOT_BUILT)).into_response(),
+    }
+}
+
+fn file_response(path: &str, file: &rust_embed::EmbeddedFile, headers: &HeaderMap) -> Response {
+    let hash: String = file.metadata.sha256_hash()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{hash}\"");
+    let cache = if path.starts_with("assets/") { FOREVER } else { ASK };
+    // Proxies and compression may make a tag weak.
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    if known.is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag)) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag), (header::CACHE_CONTROL, cache.into())])
+            .into_response();
+    }
+    let kind = mime_guess::from_path(path).first_or_octet_stream();
+    let kind = match kind.type_() {
+        mime_guess::mime::TEXT => format!("{}; charset=utf-8", kind.essence_str()),
+        _ => kind.essence_str().to_owned(),
+    };
+    let headers = [(header::CONTENT_TYPE, kind), (header::ETAG, tag), (header::CACHE_CONTROL, cache.into())];
+    (headers, file.data.clone()).into_response()
+}

@@ -1,0 +1,255 @@
+//! What is going on now: the recent windows of active keys, the alerts, the lists, and who wants to hear of changes.
+//!
+//! One lock holds state and rooms together: a record is taken and told under it, and a client gets its snapshot and
+//! joins its room under it. So a snapshot with the changes after it has no gap and nothing twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herd_spec::pipeline::AggregateFunction;
+use herd_spec::plan::Plan;
+use herd_spec::units::{WallTime, millis};
+use herd_spec::wire::{Alert, Window, WireError};
+use herd_store::AlertFilter;
+use serde_json::json;
+
+use crate::alerts::{LiveAlerts, overlay};
+use crate::hub::{Hub, Outbox, Room, frame, json};
+use crate::shapes::{AlertShape, AlertsShape, Point, StatsShape, TrendingShape, WindowChange, WindowsShape};
+use crate::trending::Trending;
+use crate::windows::{RecentWindows, merge};
+
+/// Keys whose recent windows are kept, over all metrics (about 20 KB each when full).
+const CHART_KEYS: usize = 2_000;
+/// Keys of a metric that are ranked one by one (at most 2 KB each).
+const RANKED_KEYS: usize = 5_000;
+/// Alerts kept.
+const ALERTS: usize = 2_000;
+/// Keys in a snapshot of `metric:METRIC`.
+const METRIC_SNAPSHOT: usize = 500;
+/// Items of a list where nobody says how many.
+pub const TRENDING_ITEMS: usize = 20;
+/// Windows of a key where nobody says how many.
+pub const CHART_WINDOWS: u32 = 120;
+/// Alerts of a page where nobody says how many.
+pub const PAGE_ALERTS: u32 = 100;
+
+/// The state and the rooms.
+#[derive(Debug)]
+pub struct Live {
+    plan: Arc<Plan>,
+    metrics: Vec<LiveMetric>,
+    alerts: LiveAlerts,
+    stats: StatsShape,
+    closed: u64,
+    hub: Hub,
+}
+
+#[derive(Debug)]
+struct LiveMetric {
+    windows: RecentWindows,
+    trending: Trending,
+}
+
+/// What the store said of a room before its snapshot was taken.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Closed windows of the room's key.
+    pub windows: Vec<Point>,
+    /// The newest page of alerts.
+    pub alerts: AlertsShape,
+}
+
+impl Live {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new(plan: Arc<Plan>) -> Self {
+        let ahead = plan.events.max_clock_skew.max(plan.events.max_lateness);
+        let capacity = CHART_KEYS / plan.metrics.len().max(1);
+        let metrics: Vec<LiveMetric> = plan
+            .metrics
+            .iter()
+            .map(|metric| LiveMetric {
+                windows: RecentWindows::new(capacity),
+                trending: Trending::new(
+                    metric.window,
+                    metric.aggregate.function() == AggregateFunction::Mean,
+                    ahead,
+                    RANKED_KEYS,
+                ),
+            })
+            .collect();
+        Self {
+            alerts: LiveAlerts::new(ALERTS),
+            stats: StatsShape::default(),
+            closed: 0,
+            hub: Hub::new(metrics.len()),
+            metrics,
+            plan,
+        }
+    }
+
+    /// The place of a metric in the plan.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<usize> {
+        self.plan.metrics.iter().position(|metric| metric.name == name)
+    }
+
+    fn size_ms(&self, metric: usize) -> i64 {
+        self.plan.metrics.get(metric).map_or(0, |metric| millis(metric.window))
+    }
+
+    /// Takes a record of `windows` and tells of it. Metrics and window sizes that the plan does not know (any more) are
+    /// passed over.
+    ///
+    /// # Errors
+    /// If it is not a window.
+    pub fn take_window(&mut self, record: &[u8]) -> Result<(), WireError> {
+        let window = Window::parse(record)?;
+        let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
+        let size_ms = self.size_ms(metric);
+        if i64::try_from(window.size_ms) != Ok(size_ms) {
+            return Ok(());
+        }
+        let live = &mut self.metrics[metric];
+        live.trending.observe(&window.key, window.start, window.count, window.value, window.is_final);
+        let key = window.key.clone().into_owned();
+        let point = Point::of(window);
+        if !live.windows.take(&key, &point) {
+            return Ok(());
+        }
+        self.closed += u64::from(point.is_final);
+        let name = self.plan.metrics[metric].name.as_str();
+        self.hub.send("window", &[Room::All, Room::Metric(metric)], Some((metric, &key)), || {
+            json(&WindowChange { metric: name, key: &key, size_ms, point: &point })
+        });
+        Ok(())
+    }
+
+    /// Takes a record of `alerts` that was sent at `sent`, and tells of it.
+    ///
+    /// # Errors
+    /// If it is not an alert.
+    pub fn take_alert(&mut self, record: &[u8], sent: WallTime) -> Result<(), WireError> {
+        let alert = AlertShape::of(Alert::parse(record)?, sent);
+        if let Some(news) = self.alerts.take(alert) {
+            self.hub.send("alert", &[Room::All, Room::Alerts], None, || json(news));
+        }
+        Ok(())
+    }
+
+    /// Windows seen closed since the start.
+    #[must_use]
+    pub fn closed(&self) -> u64 {
+        self.closed
+    }
+
+    /// How the pipeline is doing, as last measured, with the alerts of this moment.
+    #[must_use]
+    pub fn stats(&self) -> StatsShape {
+        StatsShape { alerts_firing: self.alerts.firing(), ..self.stats.clone() }
+    }
+
+    /// Takes a new measurement and tells of it.
+    pub fn take_stats(&mut self, stats: StatsShape) {
+        self.stats = stats;
+        self.hub.send("stats", &[Room::All, Room::Stats], None, || json(&self.stats()));
+    }
+
+    /// Tells those who want to hear of them where the lists stand.
+    pub fn tell_trending(&self) {
+        for metric in 0..self.metrics.len() {
+            let rooms = [Room::All, Room::Trending(metric)];
+            self.hub.send("trending", &rooms, None, || json(&self.trending(metric, TRENDING_ITEMS)));
+        }
+    }
+
+    /// The list of a metric.
+    #[must_use]
+    pub fn trending(&self, metric: usize, limit: usize) -> TrendingShape {
+        let name = self.plan.metrics[metric].name.as_str();
+        TrendingShape::of(name, self.size_ms(metric), self.metrics[metric].trending.top(limit))
+    }
+
+    /// The windows of a key that start in `[from, to)`, those the store had and those seen since.
+    #[must_use]
+    pub fn windows(
+        &self,
+        metric: usize,
+        key: &str,
+        range: (Option<i64>, Option<i64>),
+        limit: u32,
+        stored: Vec<Point>,
+    ) -> WindowsShape {
+        let (from, to) = range;
+        let inside = |start: i64| from.is_none_or(|from| start >= from) && to.is_none_or(|to| start < to);
+        let live =
+            self.metrics[metric].windows.of(key).filter(|point| inside(point.start)).cloned().collect();
+        WindowsShape {
+            metric: self.plan.metrics[metric].name.clone(),
+            key: key.to_owned(),
+            size_ms: self.size_ms(metric),
+            windows: merge(stored, live, usize::try_from(limit).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// A page of alerts that the store gave, brought up to date.
+    #[must_use]
+    pub fn alerts(&self, filter: &AlertFilter, stored: AlertsShape) -> AlertsShape {
+        let more = stored.next_cursor.is_some();
+        let first = filter.cursor.is_none();
+        AlertsShape {
+            alerts: overlay(stored.alerts, more, first, &self.alerts, filter),
+            next_cursor: stored.next_cursor,
+        }
+    }
+
+    /// All live alerts that a filter lets through, newest first.
+    #[must_use]
+    pub fn live_alerts(&self, filter: &AlertFilter) -> Vec<AlertShape> {
+        self.alerts.matching(filter).into_iter().cloned().collect()
+    }
+
+    /// Lets a client into a room, after the room's snapshot.
+    pub fn subscribe(&mut self, room: &Room, name: &str, outbox: &Outbox, past: Past) {
+        let snapshot = self.snapshot(room, past);
+        outbox.send(frame("snapshot", name, &snapshot));
+        self.hub.join(room, name, outbox);
+    }
+
+    /// Lets a client out of a room.
+    pub fn unsubscribe(&mut self, room: &Room, outbox: &Outbox) {
+        self.hub.leave(room, outbox);
+    }
+
+    fn snapshot(&self, room: &Room, past: Past) -> String {
+        let newest = AlertFilter { limit: PAGE_ALERTS, ..AlertFilter::default() };
+        let alerts = || self.alerts(&newest, past.alerts.clone());
+        match room {
+            Room::All => {
+                let trending: Vec<TrendingShape> =
+                    (0..self.metrics.len()).map(|metric| self.trending(metric, TRENDING_ITEMS)).collect();
+                json(&json!({ "stats": self.stats(), "alerts": alerts(), "trending": trending }))
+            }
+            Room::Alerts => json(&alerts()),
+            Room::Stats => json(&self.stats()),
+            Room::Trending(metric) => json(&self.trending(*metric, TRENDING_ITEMS)),
+            Room::Metric(metric) => {
+                let name = self.plan.metrics[*metric].name.as_str();
+                let size_ms = self.size_ms(*metric);
+                let newest = self.metrics[*metric].windows.newest(METRIC_SNAPSHOT);
+                let windows: Vec<WindowChange<'_>> = newest
+                    .into_iter()
+                    .map(|(key, point)| WindowChange { metric: name, key: key.as_str(), size_ms, point })
+                    .collect();
+                json(&json!({ "metric": name, "size_ms": size_ms, "windows": windows }))
+            }
+            Room::Item(metric, key) => {
+                json(&self.windows(*metric, key, (None, None), CHART_WINDOWS, past.windows))
+            }
+        }
+    }
+}
+
+/// How often lists and stats are told.
+pub const TICK: Duration = Duration::from_secs(1);

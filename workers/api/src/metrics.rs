@@ -1,0 +1,76 @@
+//! What the api counts of itself.
+
+use herd_stage::Stage;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// Counters of the api stage.
+#[derive(Clone, Debug, Default)]
+pub struct ApiMetrics {
+    /// Requests answered, by class of status.
+    pub requests: Family<StatusLabels, Counter>,
+    /// WebSocket clients now.
+    pub clients: Gauge,
+    /// WebSocket clients dropped because they did not keep up.
+    pub dropped: Counter,
+    /// Frames sent to WebSocket clients.
+    pub frames: Counter,
+    /// Records that could not be read, by topic.
+    pub unreadable: Family<TopicLabels, Counter>,
+}
+
+/// A class of status: `2xx`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StatusLabels {
+    /// `1xx` to `5xx`.
+    pub status: &'static str,
+}
+
+/// A topic, without its prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TopicLabels {
+    /// `windows` or `alerts`.
+    pub topic: &'static str,
+}
+
+impl StatusLabels {
+    /// The class of a status.
+    #[must_use]
+    pub fn of(status: axum::http::StatusCode) -> Self {
+        let status = match status.as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        Self { status }
+    }
+}
+
+impl ApiMetrics {
+    /// Counters that `/metrics` shows.
+    #[must_use]
+    pub fn registered(stage: &Stage) -> Self {
+        stage.instruments(|registry| {
+            let metrics = Self::default();
+            let m = metrics.clone();
+            registry.register("api_requests", "Requests answered, by class of status", m.requests);
+            registry.register("api_websocket_clients", "WebSocket clients connected", m.clients);
+            registry.register(
+                "api_websocket_dropped",
+                "WebSocket clients dropped for not keeping up",
+                m.dropped,
+            );
+            registry.register("api_websocket_frames", "Frames sent to WebSocket clients", m.frames);
+            registry.register(
+                "api_unreadable_records",
+                "Records that could not be read, by topic",
+                m.unreadable,
+            );
+            metrics
+        })
+    }
+}

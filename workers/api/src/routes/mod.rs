@@ -1,0 +1,65 @@
+//! REST under `/api/v1`, each route with its part of the OpenAPI document.
+
+mod alerts;
+mod pipeline;
+mod simulate;
+mod users;
+mod windows;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::problem::ProblemShape;
+
+pub use alerts::stored_alerts;
+pub use windows::stored_windows;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Herd",
+        description = "What a pipeline of user events saw and sees. All times are milliseconds since 1970 (UTC); errors \
+                       are RFC 9457 problem documents. Where a token is asked for, send `Authorization: Bearer TOKEN` \
+                       or `?token=TOKEN`. `GET /ws` is a WebSocket of JSON frames: send \
+                       `{\"op\":\"subscribe\",\"room\":R}` with R one of `all`, `alerts`, `stats`, `trending:METRIC`, \
+                       `metric:METRIC`, `item:METRIC/KEY`; a snapshot of the room comes first, then its changes."
+    ),
+    components(schemas(ProblemShape)),
+    tags(
+        (name = "live", description = "What is going on now"),
+        (name = "history", description = "What was: needs a store"),
+        (name = "simulate", description = "Bursts of real events")
+    )
+)]
+struct Document;
+
+/// All routes under `/api/v1`, and the document that describes them.
+pub fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(pipeline::pipeline))
+        .routes(routes!(pipeline::stats))
+        .routes(routes!(pipeline::trending))
+        .routes(routes!(windows::windows))
+        .routes(routes!(alerts::alerts))
+        .routes(routes!(users::users))
+        .routes(routes!(users::user))
+        .routes(routes!(users::events))
+        .routes(routes!(simulate::spike))
+        .split_for_parts();
+    let text: Arc<str> = crate::hub::json(&document).into();
+    let router = router.route(
+        "/api/v1/openapi.json",
+        get(move || async move {
+            ([(header::CONTENT_TYPE, "application/json")], text.to_string()).into_response()
+        }),
+    );
+    (router, document)
+}

@@ -1,0 +1,83 @@
+//! The windows of one key, for charts.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use herd_spec::units::EventTime;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::app::App;
+use crate::hub::MAX_KEY;
+use crate::live::CHART_WINDOWS;
+use crate::problem::{Ask, At, Problem, ProblemShape, limit};
+use crate::shapes::{Point, WindowsShape};
+
+const MOST_WINDOWS: u32 = 5_000;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct WindowsQuery {
+    /// The key, e.g. an item id.
+    #[serde(default)]
+    #[param(required = true, value_type = String)]
+    key: Option<String>,
+    /// Windows that start at or after this time.
+    from: Option<i64>,
+    /// Windows that start before this time.
+    to: Option<i64>,
+    /// The newest so many, 1 to 5000. Left out: 120.
+    limit: Option<u32>,
+}
+
+/// The windows of one key, oldest first
+///
+/// Closed ones from the store, where there is one, and the latest ones, closed or running, from the live stream.
+#[utoipa::path(
+    get, path = "/api/v1/metrics/{metric}/windows", tag = "live", params(("metric" = String, Path, description = "The metric"), WindowsQuery),
+    responses(
+        (status = OK, body = WindowsShape),
+        (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric"),
+        (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
+    )
+)]
+pub(super) async fn windows(
+    State(app): State<Arc<App>>,
+    At(metric): At<String>,
+    Ask(query): Ask<WindowsQuery>,
+) -> Result<Json<WindowsShape>, Problem> {
+    let metric = app.metric(&metric)?;
+    let limit = limit(query.limit, CHART_WINDOWS, MOST_WINDOWS)?;
+    let key = query.key.unwrap_or_default();
+    if key.is_empty() || key.len() > MAX_KEY {
+        return Err(Problem::invalid(format!("key: say which, in 1 to {MAX_KEY} bytes")));
+    }
+    if let (Some(from), Some(to)) = (query.from, query.to)
+        && from >= to
+    {
+        return Err(Problem::invalid(format!("from: {from} is not before to, {to}")));
+    }
+    let range = (query.from, query.to);
+    let stored = stored_windows(&app, metric, &key, range, limit).await?;
+    let windows = app.live.lock().windows(metric, &key, range, limit, stored);
+    Ok(Json(windows))
+}
+
+/// What the store has of a key; nothing without a store.
+///
+/// # Errors
+/// 503 if it does not answer.
+pub async fn stored_windows(
+    app: &App,
+    metric: usize,
+    key: &str,
+    (from, to): (Option<i64>, Option<i64>),
+    limit: u32,
+) -> Result<Vec<Point>, Problem> {
+    let Some(store) = &app.store else { return Ok(Vec::new()) };
+    let plan = &app.plan.metrics[metric];
+    let found = store.windows(&plan.name, key, from.map(EventTime), to.map(EventTime), limit).await?;
+    Ok(found.into_iter().map(Point::of).collect())
+}
