@@ -12,7 +12,7 @@ use crate::shapes::AlertShape;
 
 /// Live alerts, by id.
 #[derive(Clone, Debug)]
-pub struct LiveAlerts {
+pub(crate) struct LiveAlerts {
     alerts: HashMap<String, AlertShape>,
     /// Alerts kept at most; of more, those that ended go first, then the oldest.
     capacity: usize,
@@ -22,12 +22,12 @@ pub struct LiveAlerts {
 impl LiveAlerts {
     /// None yet, at most `capacity`.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { alerts: HashMap::new(), capacity: capacity.max(4), firing: 0 }
     }
 
     /// Takes a verdict. What is to be told, if it told anything new: the alert as it now stands.
-    pub fn take(&mut self, alert: AlertShape) -> Option<&AlertShape> {
+    pub(crate) fn take(&mut self, alert: AlertShape) -> Option<&AlertShape> {
         let id = alert.id.clone();
         match self.alerts.get_mut(&id) {
             Some(known) => {
@@ -72,19 +72,19 @@ impl LiveAlerts {
 
     /// How many go on now.
     #[must_use]
-    pub fn firing(&self) -> u64 {
+    pub(crate) fn firing(&self) -> u64 {
         self.firing
     }
 
     /// What is known of an alert, withdrawn ones too.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<&AlertShape> {
+    pub(crate) fn get(&self, id: &str) -> Option<&AlertShape> {
         self.alerts.get(id)
     }
 
     /// The alerts that a filter lets through, newest window first; its limit and cursor are not looked at.
     #[must_use]
-    pub fn matching(&self, filter: &AlertFilter) -> Vec<&AlertShape> {
+    pub(crate) fn matching(&self, filter: &AlertFilter) -> Vec<&AlertShape> {
         let mut found: Vec<&AlertShape> =
             self.alerts.values().filter(|alert| matches(filter, alert)).collect();
         found.sort_unstable_by(|a, b| newest_first(a, b));
@@ -94,13 +94,13 @@ impl LiveAlerts {
 
 /// The order of a page.
 #[must_use]
-pub fn newest_first(a: &AlertShape, b: &AlertShape) -> std::cmp::Ordering {
+pub(crate) fn newest_first(a: &AlertShape, b: &AlertShape) -> std::cmp::Ordering {
     b.start.cmp(&a.start).then_with(|| b.id.cmp(&a.id))
 }
 
 /// Whether a filter lets an alert through. Withdrawn ones never.
 #[must_use]
-pub fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
+pub(crate) fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
     let named = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
     alert.state != AlertState::Withdrawn
         && (filter.states.is_empty() || filter.states.contains(&alert.state))
@@ -115,7 +115,7 @@ pub fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
 /// A page of the store, brought up to date: `stored` (with the cursor of the page after it) and what is live. `first`:
 /// no page came before, so live alerts that the store does not have yet belong here.
 #[must_use]
-pub fn overlay(
+pub(crate) fn overlay(
     stored: Vec<AlertShape>,
     more: bool,
     first: bool,

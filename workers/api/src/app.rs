@@ -48,48 +48,48 @@ impl Default for Limits {
 
 /// What every request shares.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     /// The plan.
-    pub plan: Arc<Plan>,
+    pub(crate) plan: Arc<Plan>,
     /// What there is to say of it.
-    pub pipeline: PipelineShape,
+    pub(crate) pipeline: PipelineShape,
     /// What is going on now.
-    pub live: Mutex<Live>,
+    pub(crate) live: Mutex<Live>,
     /// What was; none: nothing is kept.
-    pub store: Option<Store>,
+    pub(crate) store: Option<Store>,
     /// What readers must show.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
     /// Where bursts are sent.
-    pub collector: Option<Collector>,
+    pub(crate) collector: Option<Collector>,
     /// What clients may do.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Counters.
-    pub metrics: ApiMetrics,
+    pub(crate) metrics: ApiMetrics,
     /// Free places for clients.
-    pub places: Arc<Semaphore>,
+    pub(crate) places: Arc<Semaphore>,
     /// Free places for bursts.
-    pub bursts: Arc<Semaphore>,
+    pub(crate) bursts: Arc<Semaphore>,
     /// Tells clients apart.
-    pub next_client: AtomicU64,
+    pub(crate) next_client: AtomicU64,
     /// Cancelled when the stage is to end.
-    pub shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
     /// Clients and bursts that the stage waits for.
-    pub tasks: TaskTracker,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// How the collector is reached.
 #[derive(Clone, Debug)]
-pub struct Collector {
+pub(crate) struct Collector {
     /// Its address without a path.
-    pub base: String,
+    pub(crate) base: String,
     /// A write key, where it asks for one.
-    pub key: Option<Secret>,
+    pub(crate) key: Option<Secret>,
     /// The client.
-    pub http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 /// Now, by the system's clock.
 #[must_use]
-pub fn now() -> WallTime {
+pub(crate) fn now() -> WallTime {
     SystemClock.now()
 }

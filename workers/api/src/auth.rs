@@ -14,7 +14,7 @@ use crate::problem::Problem;
 
 /// Lets a request through if it shows the token (`Authorization: Bearer TOKEN` or `?token=TOKEN`), where one is asked for,
 /// and, if it writes or opens a WebSocket, does not come from a page of another origin.
-pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if let Some(token) = &app.token {
         let shown = bearer(request.headers()).map(str::to_owned).or_else(|| {
             let query = Query::<HashMap<String, String>>::try_from_uri(request.uri()).ok()?;

@@ -26,7 +26,7 @@ const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><meta name=viewport 
     compile again.</p><p>The API is there: <a href=/api/v1/openapi.json>/api/v1/openapi.json</a></p>";
 
 /// Answers what no other route does.
-pub async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") || path == "ws" {
         return Problem::missing(format!("there is no {method} {}: see /api/v1/openapi.json", uri.path()))

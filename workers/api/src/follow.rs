@@ -19,20 +19,20 @@ const QUIET_FETCHES: u32 = 10;
 
 /// What to follow.
 #[derive(Clone, Debug)]
-pub struct Following<'a> {
+pub(crate) struct Following<'a> {
     /// The topic.
-    pub topic: &'a str,
+    pub(crate) topic: &'a str,
     /// Start this many records before the end, over all partitions.
-    pub history: i64,
+    pub(crate) history: i64,
     /// Readiness condition: holds once the history is read.
-    pub condition: &'static str,
+    pub(crate) condition: &'static str,
 }
 
 /// Hands every record to `each` until `shutdown`.
 ///
 /// # Errors
 /// If the bus fails for good.
-pub fn follow<B: Bus>(
+pub(crate) fn follow<B: Bus>(
     bus: &B,
     following: &Following<'_>,
     health: &Health,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a client may subscribe to. Metrics are meant by their place in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Room {
+pub(crate) enum Room {
     /// Everything.
     All,
     /// Alerts.
@@ -33,7 +33,7 @@ impl Room {
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub fn parse(name: &str, plan: &Plan) -> Result<Self, String> {
+    pub(crate) fn parse(name: &str, plan: &Plan) -> Result<Self, String> {
         let metric = |wanted: &str| {
             plan.metrics.iter().position(|metric| metric.name == wanted).ok_or_else(|| {
                 let known: Vec<&str> = plan.metrics.iter().map(|metric| metric.name.as_str()).collect();
@@ -60,11 +60,11 @@ impl Room {
 }
 
 /// Bytes of a key, at most.
-pub const MAX_KEY: usize = 1024;
+pub(crate) const MAX_KEY: usize = 1024;
 
 /// The sending end of a client.
 #[derive(Clone, Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     id: u64,
     frames: mpsc::Sender<Utf8Bytes>,
     waiting: Arc<AtomicUsize>,
@@ -74,17 +74,17 @@ pub struct Outbox {
 
 /// The receiving end of a client, in its own task.
 #[derive(Debug)]
-pub struct Inbox {
+pub(crate) struct Inbox {
     frames: mpsc::Receiver<Utf8Bytes>,
     waiting: Arc<AtomicUsize>,
     /// Cancelled when the client did not keep up.
-    pub overflow: CancellationToken,
+    pub(crate) overflow: CancellationToken,
 }
 
 impl Outbox {
     /// An outbox of at most so many frames and bytes, and its other end. `id` tells clients apart.
     #[must_use]
-    pub fn new(id: u64, most_frames: usize, most_bytes: usize) -> (Self, Inbox) {
+    pub(crate) fn new(id: u64, most_frames: usize, most_bytes: usize) -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(most_frames.max(1));
         let waiting = Arc::<AtomicUsize>::default();
         let overflow = CancellationToken::new();
@@ -99,7 +99,7 @@ impl Outbox {
     }
 
     /// Hands a frame over, or marks the client as too slow. A frame is always taken while none is waiting.
-    pub fn send(&self, frame: Utf8Bytes) {
+    pub(crate) fn send(&self, frame: Utf8Bytes) {
         if self.overflow.is_cancelled() {
             return;
         }
@@ -114,14 +114,14 @@ impl Outbox {
 
 impl Inbox {
     /// The next frame.
-    pub async fn next(&mut self) -> Option<Utf8Bytes> {
+    pub(crate) async fn next(&mut self) -> Option<Utf8Bytes> {
         let frame = self.frames.recv().await?;
         self.waiting.fetch_sub(frame.len(), Ordering::Relaxed);
         Some(frame)
     }
 
     /// The next frame, if it is there already.
-    pub fn ready(&mut self) -> Option<Utf8Bytes> {
+    pub(crate) fn ready(&mut self) -> Option<Utf8Bytes> {
         let frame = self.frames.try_recv().ok()?;
         self.waiting.fetch_sub(frame.len(), Ordering::Relaxed);
         Some(frame)
@@ -130,12 +130,12 @@ impl Inbox {
 
 /// Who is in which room.
 #[derive(Debug, Default)]
-pub struct Hub {
+pub(crate) struct Hub {
     rooms: HashMap<Room, Members>,
     items: Vec<HashMap<CompactString, Members>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Members {
     name: String,
     outboxes: Vec<Outbox>,
@@ -144,12 +144,12 @@ struct Members {
 impl Hub {
     /// Nobody is anywhere.
     #[must_use]
-    pub fn new(metrics: usize) -> Self {
+    pub(crate) fn new(metrics: usize) -> Self {
         Self { rooms: HashMap::new(), items: vec![HashMap::new(); metrics] }
     }
 
     /// Lets a client in; `name` is what frames call the room. Coming twice changes nothing.
-    pub fn join(&mut self, room: &Room, name: &str, outbox: &Outbox) {
+    pub(crate) fn join(&mut self, room: &Room, name: &str, outbox: &Outbox) {
         let fresh = || Members { name: name.to_owned(), outboxes: Vec::new() };
         let members = match room {
             Room::Item(metric, key) => self.items[*metric].entry(key.clone()).or_insert_with(fresh),
@@ -161,7 +161,7 @@ impl Hub {
     }
 
     /// Lets a client out.
-    pub fn leave(&mut self, room: &Room, outbox: &Outbox) {
+    pub(crate) fn leave(&mut self, room: &Room, outbox: &Outbox) {
         let left = |members: &mut Members| {
             members.outboxes.retain(|known| known.id != outbox.id);
             members.outboxes.is_empty()
@@ -181,7 +181,7 @@ impl Hub {
     }
 
     /// Sends to everybody in these rooms, and in the room of `item`. `data` is only made if somebody is there.
-    pub fn send(
+    pub(crate) fn send(
         &self,
         kind: &str,
         rooms: &[Room],
@@ -201,29 +201,17 @@ impl Hub {
             }
         }
     }
-
-    /// Whether somebody is in one of these rooms.
-    #[must_use]
-    pub fn is_anybody_in(&self, rooms: &[Room]) -> bool {
-        rooms.iter().any(|room| self.rooms.contains_key(room))
-    }
-}
-
-impl Clone for Members {
-    fn clone(&self) -> Self {
-        Self { name: self.name.clone(), outboxes: self.outboxes.clone() }
-    }
 }
 
 /// A frame of a room; `data` is JSON.
 #[must_use]
-pub fn frame(kind: &str, room: &str, data: &str) -> Utf8Bytes {
+pub(crate) fn frame(kind: &str, room: &str, data: &str) -> Utf8Bytes {
     format!(r#"{{"type":"{kind}","room":{},"data":{data}}}"#, json(room)).into()
 }
 
 /// A value as JSON. What is served has string keys and no failing serializers.
 #[must_use]
-pub fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".into())
 }
 

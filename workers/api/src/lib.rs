@@ -9,21 +9,21 @@
 //! Reads `windows` and `alerts` outside any group, from near their end; commits nothing, so any number of replicas run
 //! beside each other and each can be lost.
 
-pub mod alerts;
-pub mod app;
+mod alerts;
+mod app;
 mod auth;
 mod dashboard;
-pub mod follow;
-pub mod hub;
-pub mod live;
+mod follow;
+mod hub;
+mod live;
 mod metrics;
 mod problem;
-pub mod pulse;
+mod pulse;
 mod routes;
-pub mod shapes;
+mod shapes;
 mod socket;
-pub mod trending;
-pub mod windows;
+mod trending;
+mod windows;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,8 @@ use tokio_util::task::TaskTracker;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 
-use crate::app::{App, Collector, Limits, now};
+pub use crate::app::Limits;
+use crate::app::{App, Collector, now};
 use crate::follow::{Following, follow};
 use crate::live::{Live, TICK};
 use crate::metrics::{ApiMetrics, StatusLabels, TopicLabels};

@@ -28,15 +28,15 @@ const ALERTS: usize = 2_000;
 /// Keys in a snapshot of `metric:METRIC`.
 const METRIC_SNAPSHOT: usize = 500;
 /// Items of a list where nobody says how many.
-pub const TRENDING_ITEMS: usize = 20;
+pub(crate) const TRENDING_ITEMS: usize = 20;
 /// Windows of a key where nobody says how many.
-pub const CHART_WINDOWS: u32 = 120;
+pub(crate) const CHART_WINDOWS: u32 = 120;
 /// Alerts of a page where nobody says how many.
-pub const PAGE_ALERTS: u32 = 100;
+pub(crate) const PAGE_ALERTS: u32 = 100;
 
 /// The state and the rooms.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     plan: Arc<Plan>,
     metrics: Vec<LiveMetric>,
     alerts: LiveAlerts,
@@ -53,17 +53,17 @@ struct LiveMetric {
 
 /// What the store said of a room before its snapshot was taken.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
+pub(crate) struct Past {
     /// Closed windows of the room's key.
-    pub windows: Vec<Point>,
+    pub(crate) windows: Vec<Point>,
     /// The newest page of alerts.
-    pub alerts: AlertsShape,
+    pub(crate) alerts: AlertsShape,
 }
 
 impl Live {
     /// Nothing seen yet.
     #[must_use]
-    pub fn new(plan: Arc<Plan>) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>) -> Self {
         let ahead = plan.events.max_clock_skew.max(plan.events.max_lateness);
         let capacity = CHART_KEYS / plan.metrics.len().max(1);
         let metrics: Vec<LiveMetric> = plan
@@ -91,7 +91,7 @@ impl Live {
 
     /// The place of a metric in the plan.
     #[must_use]
-    pub fn metric(&self, name: &str) -> Option<usize> {
+    pub(crate) fn metric(&self, name: &str) -> Option<usize> {
         self.plan.metrics.iter().position(|metric| metric.name == name)
     }
 
@@ -104,7 +104,7 @@ impl Live {
     ///
     /// # Errors
     /// If it is not a window.
-    pub fn take_window(&mut self, record: &[u8]) -> Result<(), WireError> {
+    pub(crate) fn take_window(&mut self, record: &[u8]) -> Result<(), WireError> {
         let window = Window::parse(record)?;
         let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
         let size_ms = self.size_ms(metric);
@@ -130,7 +130,7 @@ impl Live {
     ///
     /// # Errors
     /// If it is not an alert.
-    pub fn take_alert(&mut self, record: &[u8], sent: WallTime) -> Result<(), WireError> {
+    pub(crate) fn take_alert(&mut self, record: &[u8], sent: WallTime) -> Result<(), WireError> {
         let alert = AlertShape::of(Alert::parse(record)?, sent);
         if let Some(news) = self.alerts.take(alert) {
             self.hub.send("alert", &[Room::All, Room::Alerts], None, || json(news));
@@ -140,24 +140,24 @@ impl Live {
 
     /// Windows seen closed since the start.
     #[must_use]
-    pub fn closed(&self) -> u64 {
+    pub(crate) fn closed(&self) -> u64 {
         self.closed
     }
 
     /// How the pipeline is doing, as last measured, with the alerts of this moment.
     #[must_use]
-    pub fn stats(&self) -> StatsShape {
+    pub(crate) fn stats(&self) -> StatsShape {
         StatsShape { alerts_firing: self.alerts.firing(), ..self.stats.clone() }
     }
 
     /// Takes a new measurement and tells of it.
-    pub fn take_stats(&mut self, stats: StatsShape) {
+    pub(crate) fn take_stats(&mut self, stats: StatsShape) {
         self.stats = stats;
         self.hub.send("stats", &[Room::All, Room::Stats], None, || json(&self.stats()));
     }
 
     /// Tells those who want to hear of them where the lists stand.
-    pub fn tell_trending(&self) {
+    pub(crate) fn tell_trending(&self) {
         for metric in 0..self.metrics.len() {
             let rooms = [Room::All, Room::Trending(metric)];
             self.hub.send("trending", &rooms, None, || json(&self.trending(metric, TRENDING_ITEMS)));
@@ -166,14 +166,14 @@ impl Live {
 
     /// The list of a metric.
     #[must_use]
-    pub fn trending(&self, metric: usize, limit: usize) -> TrendingShape {
+    pub(crate) fn trending(&self, metric: usize, limit: usize) -> TrendingShape {
         let name = self.plan.metrics[metric].name.as_str();
         TrendingShape::of(name, self.size_ms(metric), self.metrics[metric].trending.top(limit))
     }
 
     /// The windows of a key that start in `[from, to)`, those the store had and those seen since.
     #[must_use]
-    pub fn windows(
+    pub(crate) fn windows(
         &self,
         metric: usize,
         key: &str,
@@ -195,7 +195,7 @@ impl Live {
 
     /// A page of alerts that the store gave, brought up to date.
     #[must_use]
-    pub fn alerts(&self, filter: &AlertFilter, stored: AlertsShape) -> AlertsShape {
+    pub(crate) fn alerts(&self, filter: &AlertFilter, stored: AlertsShape) -> AlertsShape {
         let more = stored.next_cursor.is_some();
         let first = filter.cursor.is_none();
         AlertsShape {
@@ -206,19 +206,19 @@ impl Live {
 
     /// All live alerts that a filter lets through, newest first.
     #[must_use]
-    pub fn live_alerts(&self, filter: &AlertFilter) -> Vec<AlertShape> {
+    pub(crate) fn live_alerts(&self, filter: &AlertFilter) -> Vec<AlertShape> {
         self.alerts.matching(filter).into_iter().cloned().collect()
     }
 
     /// Lets a client into a room, after the room's snapshot.
-    pub fn subscribe(&mut self, room: &Room, name: &str, outbox: &Outbox, past: Past) {
+    pub(crate) fn subscribe(&mut self, room: &Room, name: &str, outbox: &Outbox, past: Past) {
         let snapshot = self.snapshot(room, past);
         outbox.send(frame("snapshot", name, &snapshot));
         self.hub.join(room, name, outbox);
     }
 
     /// Lets a client out of a room.
-    pub fn unsubscribe(&mut self, room: &Room, outbox: &Outbox) {
+    pub(crate) fn unsubscribe(&mut self, room: &Room, outbox: &Outbox) {
         self.hub.leave(room, outbox);
     }
 
@@ -252,4 +252,4 @@ impl Live {
 }
 
 /// How often lists and stats are told.
-pub const TICK: Duration = Duration::from_secs(1);
+pub(crate) const TICK: Duration = Duration::from_secs(1);

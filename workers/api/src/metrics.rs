@@ -8,37 +8,37 @@ use prometheus_client::metrics::gauge::Gauge;
 
 /// Counters of the api stage.
 #[derive(Clone, Debug, Default)]
-pub struct ApiMetrics {
+pub(crate) struct ApiMetrics {
     /// Requests answered, by class of status.
-    pub requests: Family<StatusLabels, Counter>,
+    pub(crate) requests: Family<StatusLabels, Counter>,
     /// WebSocket clients now.
-    pub clients: Gauge,
+    pub(crate) clients: Gauge,
     /// WebSocket clients dropped because they did not keep up.
-    pub dropped: Counter,
+    pub(crate) dropped: Counter,
     /// Frames sent to WebSocket clients.
-    pub frames: Counter,
+    pub(crate) frames: Counter,
     /// Records that could not be read, by topic.
-    pub unreadable: Family<TopicLabels, Counter>,
+    pub(crate) unreadable: Family<TopicLabels, Counter>,
 }
 
 /// A class of status: `2xx`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct StatusLabels {
+pub(crate) struct StatusLabels {
     /// `1xx` to `5xx`.
-    pub status: &'static str,
+    pub(crate) status: &'static str,
 }
 
 /// A topic, without its prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct TopicLabels {
+pub(crate) struct TopicLabels {
     /// `windows` or `alerts`.
-    pub topic: &'static str,
+    pub(crate) topic: &'static str,
 }
 
 impl StatusLabels {
     /// The class of a status.
     #[must_use]
-    pub fn of(status: axum::http::StatusCode) -> Self {
+    pub(crate) fn of(status: axum::http::StatusCode) -> Self {
         let status = match status.as_u16() / 100 {
             1 => "1xx",
             2 => "2xx",
@@ -53,7 +53,7 @@ impl StatusLabels {
 impl ApiMetrics {
     /// Counters that `/metrics` shows.
     #[must_use]
-    pub fn registered(stage: &Stage) -> Self {
+    pub(crate) fn registered(stage: &Stage) -> Self {
         stage.instruments(|registry| {
             let metrics = Self::default();
             let m = metrics.clone();

@@ -11,52 +11,52 @@ use utoipa::ToSchema;
 
 /// What went wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// The status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// What was wrong and what to do, in words.
-    pub detail: String,
+    pub(crate) detail: String,
     /// When trying again may help, in seconds.
-    pub retry_after: Option<u32>,
+    pub(crate) retry_after: Option<u32>,
 }
 
 /// The document.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemShape {
+pub(crate) struct ProblemShape {
     /// Always `about:blank`: the status says which kind it is.
     #[serde(rename = "type")]
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The status in words.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// The status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// What was wrong and what to do.
-    pub detail: String,
+    pub(crate) detail: String,
 }
 
 impl Problem {
     /// A problem of this status.
     #[must_use]
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), retry_after: None }
     }
 
     /// 400: a parameter or body is wrong.
     #[must_use]
-    pub fn invalid(detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// 404.
     #[must_use]
-    pub fn missing(detail: impl Into<String>) -> Self {
+    pub(crate) fn missing(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
     /// 409: there is no store to ask.
     #[must_use]
-    pub fn no_store() -> Self {
+    pub(crate) fn no_store() -> Self {
         Self::new(
             StatusCode::CONFLICT,
             "this pipeline keeps no history: give it a `postgres` or `sqlite` sink",
@@ -101,7 +101,7 @@ impl IntoResponse for Problem {
 
 /// Query parameters; wrong ones are a problem that names them.
 #[derive(Debug)]
-pub struct Ask<T>(pub T);
+pub(crate) struct Ask<T>(pub T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Ask<T> {
     type Rejection = Problem;
@@ -115,7 +115,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Ask<T> {
 
 /// Path parameters.
 #[derive(Debug)]
-pub struct At<T>(pub T);
+pub(crate) struct At<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     type Rejection = Problem;
@@ -132,7 +132,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
 ///
 /// # Errors
 /// If it is not from 1 to `most`.
-pub fn limit(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, Problem> {
+pub(crate) fn limit(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, Problem> {
     match asked {
         None => Ok(usual),
         Some(rows) if (1..=most).contains(&rows) => Ok(rows),

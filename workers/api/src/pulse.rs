@@ -13,22 +13,22 @@ const SAMPLES: usize = 6;
 
 /// One measurement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// When.
-    pub at: WallTime,
+    pub(crate) at: WallTime,
     /// Events ever accepted.
-    pub events: u64,
+    pub(crate) events: u64,
     /// Events ever refused.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Each stage's name, records that wait for it, records it ever got done.
-    pub stages: Vec<(String, u64, u64)>,
+    pub(crate) stages: Vec<(String, u64, u64)>,
 }
 
 /// Measures. Asks the broker: blocks.
 ///
 /// # Errors
 /// If the broker does not answer.
-pub fn measure<B: Bus>(plan: &Plan, bus: &B, now: WallTime) -> Result<Sample, BusError> {
+pub(crate) fn measure<B: Bus>(plan: &Plan, bus: &B, now: WallTime) -> Result<Sample, BusError> {
     let topics = &plan.topics;
     let ends = |progress: &[Progress]| progress.iter().map(|p| p.end.0.unsigned_abs()).sum::<u64>();
     let fold = bus.progress(&topics.events.name, &plan.groups.fold)?;
@@ -59,13 +59,13 @@ fn stage(name: &str, topics: &[&[Progress]]) -> (String, u64, u64) {
 
 /// The last measurements.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     samples: VecDeque<Sample>,
 }
 
 impl Pulse {
     /// Takes a measurement; what follows from it and those before it. Totals that others know stay 0.
-    pub fn take(&mut self, sample: Sample) -> StatsShape {
+    pub(crate) fn take(&mut self, sample: Sample) -> StatsShape {
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
         }

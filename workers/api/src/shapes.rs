@@ -13,80 +13,80 @@ use crate::trending::Top;
 /// What the pipeline counts, watches and keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Pipeline)]
-pub struct PipelineShape {
+pub(crate) struct PipelineShape {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Whether detectors and sinks stand still.
-    pub paused: bool,
+    pub(crate) paused: bool,
     /// How long after the newest event an older one may still come.
-    pub max_lateness_ms: i64,
+    pub(crate) max_lateness_ms: i64,
     /// What is counted.
-    pub metrics: Vec<MetricShape>,
+    pub(crate) metrics: Vec<MetricShape>,
     /// What is watched.
-    pub detectors: Vec<DetectorShape>,
+    pub(crate) detectors: Vec<DetectorShape>,
     /// Where things go.
-    pub sinks: Vec<SinkShape>,
+    pub(crate) sinks: Vec<SinkShape>,
     /// Whether bursts may be simulated.
-    pub simulate: bool,
+    pub(crate) simulate: bool,
     /// Whether there is a store, for questions about the past.
-    pub store: bool,
+    pub(crate) store: bool,
 }
 
 /// One thing that is counted.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Metric)]
-pub struct MetricShape {
+pub(crate) struct MetricShape {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// `count`, `sum`, `mean` or `unique`.
-    pub function: &'static str,
+    pub(crate) function: &'static str,
     /// The field it is computed of; none for `count`.
-    pub field: Option<String>,
+    pub(crate) field: Option<String>,
     /// The fields whose values are the key.
-    pub key: Vec<String>,
+    pub(crate) key: Vec<String>,
     /// Event types that count; empty: all.
-    pub types: Vec<String>,
+    pub(crate) types: Vec<String>,
     /// Length of a window.
-    pub window_ms: i64,
+    pub(crate) window_ms: i64,
     /// How often running values come.
-    pub emit_ms: i64,
+    pub(crate) emit_ms: i64,
 }
 
 /// One thing that is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Detector)]
-pub struct DetectorShape {
+pub(crate) struct DetectorShape {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// The metric it watches.
-    pub metric: String,
+    pub(crate) metric: String,
     /// `threshold`, `zscore`, `ewma`, `mad` or `poisson`.
-    pub algorithm: &'static str,
+    pub(crate) algorithm: &'static str,
     /// `up`, `down` or `both`.
-    pub direction: &'static str,
+    pub(crate) direction: &'static str,
     /// `info`, `warning` or `critical`.
     #[schema(value_type = String)]
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// Windows with fewer events never alert upwards.
-    pub min_count: u64,
+    pub(crate) min_count: u64,
     /// Pause between alerts of a key.
-    pub cooldown_ms: i64,
+    pub(crate) cooldown_ms: i64,
 }
 
 /// A store or receiver.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Sink)]
-pub struct SinkShape {
+pub(crate) struct SinkShape {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// `postgres`, `sqlite` or `webhook`.
-    pub kind: &'static str,
+    pub(crate) kind: &'static str,
 }
 
 impl PipelineShape {
     /// What there is to say of a plan.
     #[must_use]
-    pub fn of(plan: &Plan, store: bool) -> Self {
+    pub(crate) fn of(plan: &Plan, store: bool) -> Self {
         Self {
             name: plan.pipeline.clone(),
             paused: plan.paused,
@@ -168,87 +168,87 @@ fn algorithm(spec: &AlgorithmSpec) -> &'static str {
 /// How the pipeline is doing now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = Stats)]
-pub struct StatsShape {
+pub(crate) struct StatsShape {
     /// When this was said.
-    pub now: i64,
+    pub(crate) now: i64,
     /// Events accepted a second, over the last seconds.
-    pub events_per_second: f64,
+    pub(crate) events_per_second: f64,
     /// Events accepted since the beginning.
-    pub events_total: u64,
+    pub(crate) events_total: u64,
     /// Events refused since the beginning.
-    pub refused_total: u64,
+    pub(crate) refused_total: u64,
     /// Closed windows: in the store, or, without one, seen since this stage started.
-    pub windows_total: u64,
+    pub(crate) windows_total: u64,
     /// Alerts that go on now.
-    pub alerts_firing: u64,
+    pub(crate) alerts_firing: u64,
     /// How far each stage is.
-    pub stages: Vec<StageShape>,
+    pub(crate) stages: Vec<StageShape>,
 }
 
 /// How far a stage is.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Stage)]
-pub struct StageShape {
+pub(crate) struct StageShape {
     /// `fold`, `judge` or `sink.NAME`.
-    pub stage: String,
+    pub(crate) stage: String,
     /// Records that wait for it.
-    pub lag: u64,
+    pub(crate) lag: u64,
     /// How long it would take for these at its present rate; none: it stands still while records wait.
-    pub lag_seconds: Option<f64>,
+    pub(crate) lag_seconds: Option<f64>,
     /// Records it got done a second, over the last seconds.
-    pub rate_per_second: f64,
+    pub(crate) rate_per_second: f64,
 }
 
 /// The keys of a metric that most events are about.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Trending)]
-pub struct TrendingShape {
+pub(crate) struct TrendingShape {
     /// The metric.
-    pub metric: String,
+    pub(crate) metric: String,
     /// Length of its windows.
-    pub window_ms: i64,
+    pub(crate) window_ms: i64,
     /// End of the newest window taken into account; none: nothing was seen yet.
-    pub as_of: Option<i64>,
+    pub(crate) as_of: Option<i64>,
     /// The value of all keys together, over the windows that cover the last minute.
-    pub total: f64,
+    pub(crate) total: f64,
     /// How many keys had a value in them.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// The heaviest, heaviest first.
-    pub items: Vec<TrendingItem>,
+    pub(crate) items: Vec<TrendingItem>,
     /// All others.
-    pub other: TrendingOther,
+    pub(crate) other: TrendingOther,
 }
 
 /// A key in the list.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct TrendingItem {
+pub(crate) struct TrendingItem {
     /// Its place, from 1.
-    pub rank: u64,
+    pub(crate) rank: u64,
     /// Its place one window earlier; none: it is new.
-    pub previous_rank: Option<u64>,
+    pub(crate) previous_rank: Option<u64>,
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// Its value over the windows that cover the last minute.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Its part of the total, 0 to 1.
-    pub share: f64,
+    pub(crate) share: f64,
     /// Its last 20 window values, oldest first.
-    pub spark: Vec<f64>,
+    pub(crate) spark: Vec<f64>,
 }
 
 /// What is not in the list.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct TrendingOther {
+pub(crate) struct TrendingOther {
     /// How many keys.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// Their value together.
-    pub value: f64,
+    pub(crate) value: f64,
 }
 
 impl TrendingShape {
     /// A list as it is served.
     #[must_use]
-    pub fn of(metric: &str, window_ms: i64, top: Top) -> Self {
+    pub(crate) fn of(metric: &str, window_ms: i64, top: Top) -> Self {
         Self {
             metric: metric.to_owned(),
             window_ms,
@@ -275,47 +275,47 @@ impl TrendingShape {
 /// The windows of one key.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Windows)]
-pub struct WindowsShape {
+pub(crate) struct WindowsShape {
     /// The metric.
-    pub metric: String,
+    pub(crate) metric: String,
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// Length of a window.
-    pub size_ms: i64,
+    pub(crate) size_ms: i64,
     /// Oldest first.
-    pub windows: Vec<Point>,
+    pub(crate) windows: Vec<Point>,
 }
 
 /// One window of a key.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-pub struct Point {
+pub(crate) struct Point {
     /// Its start.
-    pub start: i64,
+    pub(crate) start: i64,
     /// Events in it.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The metric's value.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Whether it is closed and will not change.
     #[serde(rename = "final")]
-    pub is_final: bool,
+    pub(crate) is_final: bool,
     /// What each detector expected.
-    pub bands: Vec<BandShape>,
+    pub(crate) bands: Vec<BandShape>,
 }
 
 /// The range a detector takes for usual.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Band)]
-pub struct BandShape {
+pub(crate) struct BandShape {
     /// The detector.
-    pub detector: String,
+    pub(crate) detector: String,
     /// The value it expected.
-    pub expected: f64,
+    pub(crate) expected: f64,
     /// The lowest value that would not alert.
-    pub lower: f64,
+    pub(crate) lower: f64,
     /// The highest value that would not alert.
-    pub upper: f64,
+    pub(crate) upper: f64,
     /// How unusual the value is, in the detector's measure.
-    pub score: f64,
+    pub(crate) score: f64,
 }
 
 impl From<Band> for BandShape {
@@ -328,7 +328,7 @@ impl From<Band> for BandShape {
 impl Point {
     /// A window record without what its key says.
     #[must_use]
-    pub fn of(window: Window<'_>) -> Self {
+    pub(crate) fn of(window: Window<'_>) -> Self {
         Self {
             start: window.start.0,
             count: window.count,
@@ -340,81 +340,81 @@ impl Point {
 
     /// Whether this says more of the window than `other`: a final value does, then one of more events.
     #[must_use]
-    pub fn supersedes(&self, other: &Self) -> bool {
+    pub(crate) fn supersedes(&self, other: &Self) -> bool {
         (self.is_final, self.count) > (other.is_final, other.count)
     }
 }
 
 /// A change of one window, as rooms get it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct WindowChange<'a> {
+pub(crate) struct WindowChange<'a> {
     /// The metric.
-    pub metric: &'a str,
+    pub(crate) metric: &'a str,
     /// The key.
-    pub key: &'a str,
+    pub(crate) key: &'a str,
     /// Length of the window.
-    pub size_ms: i64,
+    pub(crate) size_ms: i64,
     /// The window.
     #[serde(flatten)]
-    pub point: &'a Point,
+    pub(crate) point: &'a Point,
 }
 
 /// A page of alerts, newest window first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = Alerts)]
-pub struct AlertsShape {
+pub(crate) struct AlertsShape {
     /// The alerts.
-    pub alerts: Vec<AlertShape>,
+    pub(crate) alerts: Vec<AlertShape>,
     /// Give it as `cursor` for the next page; none: this is the last.
-    pub next_cursor: Option<String>,
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// A detector's verdict.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Alert)]
-pub struct AlertShape {
+pub(crate) struct AlertShape {
     /// Identity: 32 hexadecimal digits.
-    pub id: String,
+    pub(crate) id: String,
     /// The pipeline.
-    pub pipeline: String,
+    pub(crate) pipeline: String,
     /// The detector.
-    pub detector: String,
+    pub(crate) detector: String,
     /// The metric it watches.
-    pub metric: String,
+    pub(crate) metric: String,
     /// The key.
-    pub key: String,
+    pub(crate) key: String,
     /// `info`, `warning` or `critical`.
     #[schema(value_type = String)]
-    pub severity: Severity,
+    pub(crate) severity: Severity,
     /// `early`, `firing`, `resolved`; over WebSocket also `withdrawn`: take it off the page.
     #[schema(value_type = String)]
-    pub state: AlertState,
+    pub(crate) state: AlertState,
     /// Start of the window.
-    pub start: i64,
+    pub(crate) start: i64,
     /// Length of the window.
-    pub size_ms: u64,
+    pub(crate) size_ms: u64,
     /// Events in the window.
-    pub count: u64,
+    pub(crate) count: u64,
     /// The window's value.
-    pub value: f64,
+    pub(crate) value: f64,
     /// What was expected.
-    pub expected: f64,
+    pub(crate) expected: f64,
     /// The usual spread around it.
-    pub spread: f64,
+    pub(crate) spread: f64,
     /// How unusual the value is.
-    pub score: f64,
+    pub(crate) score: f64,
     /// Why, in words.
-    pub summary: String,
+    pub(crate) summary: String,
     /// Start of the first later window that was usual again.
-    pub resolved: Option<i64>,
+    pub(crate) resolved: Option<i64>,
     /// When it was first raised, by the detector's clock.
-    pub raised: i64,
+    pub(crate) raised: i64,
 }
 
 impl AlertShape {
     /// An alert as it is served.
     #[must_use]
-    pub fn of(alert: Alert, raised: WallTime) -> Self {
+    pub(crate) fn of(alert: Alert, raised: WallTime) -> Self {
         Self {
             id: alert.id.0,
             pipeline: alert.pipeline,
@@ -438,7 +438,7 @@ impl AlertShape {
 
     /// Whether this says more than `other` of the same alert: a later state does, then more events.
     #[must_use]
-    pub fn supersedes(&self, other: &Self) -> bool {
+    pub(crate) fn supersedes(&self, other: &Self) -> bool {
         (self.state.rank(), self.count) > (other.state.rank(), other.count)
     }
 }
@@ -446,21 +446,21 @@ impl AlertShape {
 /// What is known of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = User)]
-pub struct UserShape {
+pub(crate) struct UserShape {
     /// The user.
-    pub user_id: String,
+    pub(crate) user_id: String,
     /// Events.
-    pub events: i64,
+    pub(crate) events: i64,
     /// Events of type `purchase` or `order`.
-    pub purchases: i64,
+    pub(crate) purchases: i64,
     /// What was spent.
-    pub revenue: f64,
+    pub(crate) revenue: f64,
     /// Runs of events without a gap of more than 30 minutes.
-    pub sessions: i64,
+    pub(crate) sessions: i64,
     /// Time of the earliest event.
-    pub first_seen: i64,
+    pub(crate) first_seen: i64,
     /// Time of the latest event.
-    pub last_seen: i64,
+    pub(crate) last_seen: i64,
 }
 
 impl From<herd_store::UserStats> for UserShape {

@@ -44,7 +44,7 @@ enum Request {
 }
 
 /// Opens a WebSocket, if there is a place.
-pub async fn open(
+pub(crate) async fn open(
     State(app): State<Arc<App>>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Response {

@@ -1,7 +1,7 @@
 //! What the herd is looking at now: the top keys of one metric.
 //!
 //! Pure. Window records go in ([`Trending::observe`]), a ranked list comes out ([`Trending::top`]). Memory is bounded: a
-//! fixed ring of window values a key ([`Trending::ring`] slots of 16 bytes), at most `capacity` keys one by one. Where
+//! fixed ring of window values a key (slots of 16 bytes), at most `capacity` keys one by one. Where
 //! there are more, the heaviest are kept and the closed windows of the rest are counted together (as in Space-Saving,
 //! Metwally et al. 2005, but a kept key's value is exact, since a window record carries its whole value).
 //!
@@ -17,7 +17,7 @@ use herd_spec::units::{EventTime, millis};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Windows of a spark line.
-pub const SPARK: usize = 20;
+pub(crate) const SPARK: usize = 20;
 /// The time that a score covers, where that is at least two windows.
 const COVERED: Duration = Duration::from_secs(60);
 /// A window counts as begun when it (with those after it) holds this part of what a window usually holds; so one event
@@ -30,7 +30,7 @@ const FINAL: u64 = 1 << 63;
 
 /// The heaviest keys of one metric.
 #[derive(Clone, Debug)]
-pub struct Trending {
+pub(crate) struct Trending {
     size_ms: i64,
     /// Windows that a score covers.
     span: usize,
@@ -74,43 +74,43 @@ struct Rest {
 
 /// The list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Top {
+pub(crate) struct Top {
     /// End of the newest window taken into account; none: nothing was seen.
-    pub as_of: Option<EventTime>,
+    pub(crate) as_of: Option<EventTime>,
     /// The scores of all keys together.
-    pub total: f64,
+    pub(crate) total: f64,
     /// Keys with a score; of those counted together, at least as many as one window had.
-    pub keys: u64,
+    pub(crate) keys: u64,
     /// The heaviest, heaviest first; of equals, the alphabetically first.
-    pub items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
     /// All keys that are not in `items`: how many.
-    pub other_keys: u64,
+    pub(crate) other_keys: u64,
     /// All keys that are not in `items`: their scores together.
-    pub other_value: f64,
+    pub(crate) other_value: f64,
 }
 
 /// A key in the list.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Item {
+pub(crate) struct Item {
     /// Its place, from 1.
-    pub rank: u64,
+    pub(crate) rank: u64,
     /// Its place one window earlier; none: it was not there.
-    pub previous_rank: Option<u64>,
+    pub(crate) previous_rank: Option<u64>,
     /// The key.
-    pub key: CompactString,
+    pub(crate) key: CompactString,
     /// Its score: its value over the windows that cover the last minute, at least two.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Its part of the total, 0 to 1.
-    pub share: f64,
+    pub(crate) share: f64,
     /// Its last [`SPARK`] window values, oldest first.
-    pub spark: Vec<f64>,
+    pub(crate) spark: Vec<f64>,
 }
 
 impl Trending {
     /// An empty list for windows of `size`, of at most `capacity` keys. `averaged`: the metric is a mean. `ahead`: how
     /// far events may be ahead of the others (clock skew and lateness).
     #[must_use]
-    pub fn new(size: Duration, averaged: bool, ahead: Duration, capacity: usize) -> Self {
+    pub(crate) fn new(size: Duration, averaged: bool, ahead: Duration, capacity: usize) -> Self {
         let size_ms = millis(size).max(1);
         let windows = |time: Duration, most: usize| {
             usize::try_from(millis(time).unsigned_abs().div_ceil(size_ms.unsigned_abs()))
@@ -134,20 +134,14 @@ impl Trending {
         }
     }
 
-    /// Windows that are remembered of a key.
-    #[must_use]
-    pub fn ring(&self) -> usize {
-        self.ring
-    }
-
     /// Keys that are remembered one by one.
-    #[must_use]
-    pub fn tracked(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn tracked(&self) -> usize {
         self.keys.len()
     }
 
     /// Takes note of a window record.
-    pub fn observe(&mut self, key: &str, start: EventTime, count: u64, value: f64, is_final: bool) {
+    pub(crate) fn observe(&mut self, key: &str, start: EventTime, count: u64, value: f64, is_final: bool) {
         let window = start.0.div_euclid(self.size_ms);
         let newest = self.newest.map_or(window, |newest| newest.max(window));
         self.newest = Some(newest);
@@ -263,7 +257,7 @@ impl Trending {
 
     /// The `limit` heaviest keys.
     #[must_use]
-    pub fn top(&self, limit: usize) -> Top {
+    pub(crate) fn top(&self, limit: usize) -> Top {
         let Some(newest) = self.newest else {
             return Top {
                 as_of: None,

@@ -8,11 +8,11 @@ use hashbrown::HashMap;
 use crate::shapes::Point;
 
 /// Windows kept of a key.
-pub const WINDOWS_A_KEY: usize = 120;
+pub(crate) const WINDOWS_A_KEY: usize = 120;
 
 /// The recent windows of one metric.
 #[derive(Clone, Debug)]
-pub struct RecentWindows {
+pub(crate) struct RecentWindows {
     keys: HashMap<CompactString, VecDeque<Point>>,
     /// Keys kept at most. Of more, those go whose newest window is the oldest, then those with the lowest value.
     capacity: usize,
@@ -21,34 +21,34 @@ pub struct RecentWindows {
 impl RecentWindows {
     /// None yet, at most `capacity` keys.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { keys: HashMap::new(), capacity: capacity.max(4) }
     }
 
     /// Takes a window. Whether it told anything new.
-    pub fn take(&mut self, key: &str, point: &Point) -> bool {
+    pub(crate) fn take(&mut self, key: &str, point: &Point) -> bool {
         if !self.keys.contains_key(key) && self.keys.len() >= self.capacity {
             self.make_room();
         }
         let windows = self.keys.entry(CompactString::from(key)).or_default();
         let place = windows.partition_point(|known| known.start < point.start);
-        match windows.get_mut(place) {
-            Some(known) if known.start == point.start => {
-                let news = point.supersedes(known);
-                if news {
-                    *known = point.clone();
-                }
-                news
+        if let Some(known) = windows.get_mut(place).filter(|known| known.start == point.start) {
+            let news = point.supersedes(known);
+            if news {
+                *known = point.clone();
             }
-            _ if place == 0 && windows.len() >= WINDOWS_A_KEY => false,
-            _ => {
-                windows.insert(place, point.clone());
-                if windows.len() > WINDOWS_A_KEY {
-                    windows.pop_front();
-                }
-                true
-            }
+            return news;
         }
+        if windows.len() >= WINDOWS_A_KEY {
+            if place == 0 {
+                return false;
+            }
+            windows.pop_front();
+            windows.insert(place - 1, point.clone());
+        } else {
+            windows.insert(place, point.clone());
+        }
+        true
     }
 
     fn make_room(&mut self) {
@@ -70,13 +70,13 @@ impl RecentWindows {
     }
 
     /// The windows of a key, oldest first.
-    pub fn of(&self, key: &str) -> impl Iterator<Item = &Point> {
+    pub(crate) fn of(&self, key: &str) -> impl Iterator<Item = &Point> {
         self.keys.get(key).into_iter().flatten()
     }
 
     /// The newest window of the `limit` most recently active keys.
     #[must_use]
-    pub fn newest(&self, limit: usize) -> Vec<(&CompactString, &Point)> {
+    pub(crate) fn newest(&self, limit: usize) -> Vec<(&CompactString, &Point)> {
         let mut keys: Vec<(&CompactString, &Point)> =
             self.keys.iter().filter_map(|(key, windows)| windows.back().map(|point| (key, point))).collect();
         keys.sort_unstable_by(|a, b| {
@@ -87,21 +87,15 @@ impl RecentWindows {
     }
 
     /// Keys kept now.
-    #[must_use]
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.keys.len()
-    }
-
-    /// Whether no key is kept.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
     }
 }
 
 /// Two lists of windows as one, oldest first; of the same window what says more. Of more than `limit`, the newest.
 #[must_use]
-pub fn merge(stored: Vec<Point>, live: Vec<Point>, limit: usize) -> Vec<Point> {
+pub(crate) fn merge(stored: Vec<Point>, live: Vec<Point>, limit: usize) -> Vec<Point> {
     let mut all: std::collections::BTreeMap<i64, Point> =
         stored.into_iter().map(|point| (point.start, point)).collect();
     for point in live {

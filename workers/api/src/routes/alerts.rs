@@ -19,7 +19,7 @@ const MOST_ALERTS: u32 = 1_000;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct AlertsQuery {
+pub(crate) struct AlertsQuery {
     /// `firing` (going on, also while the window is open) or `resolved`. Left out: both.
     state: Option<String>,
     /// Of this detector.
@@ -90,7 +90,7 @@ impl AlertsQuery {
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn alerts(
+pub(crate) async fn alerts(
     State(app): State<Arc<App>>,
     Ask(query): Ask<AlertsQuery>,
 ) -> Result<Json<AlertsShape>, Problem> {
@@ -108,7 +108,7 @@ pub(super) async fn alerts(
 ///
 /// # Errors
 /// 503 if it does not answer, 400 if the cursor is none of its own.
-pub async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
+pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
     let Some(store) = &app.store else { return Ok(AlertsShape::default()) };
     let page = store.alerts(filter).await?;
     Ok(AlertsShape {

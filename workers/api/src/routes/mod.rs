@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use crate::app::App;
 use crate::problem::ProblemShape;
 
-pub use alerts::stored_alerts;
-pub use windows::stored_windows;
+pub(crate) use alerts::stored_alerts;
+pub(crate) use windows::stored_windows;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -42,7 +42,7 @@ pub use windows::stored_windows;
 struct Document;
 
 /// All routes under `/api/v1`, and the document that describes them.
-pub fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
+pub(crate) fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(pipeline::pipeline))
         .routes(routes!(pipeline::stats))

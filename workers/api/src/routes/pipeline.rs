@@ -14,20 +14,20 @@ use crate::shapes::{PipelineShape, StatsShape, TrendingShape};
 
 /// What the pipeline counts, watches and keeps
 #[utoipa::path(get, path = "/api/v1/pipeline", tag = "live", responses((status = OK, body = PipelineShape)))]
-pub(super) async fn pipeline(State(app): State<Arc<App>>) -> Json<PipelineShape> {
+pub(crate) async fn pipeline(State(app): State<Arc<App>>) -> Json<PipelineShape> {
     Json(app.pipeline.clone())
 }
 
 /// Throughput, totals and lag
 #[utoipa::path(get, path = "/api/v1/stats", tag = "live", responses((status = OK, body = StatsShape)))]
-pub(super) async fn stats(State(app): State<Arc<App>>) -> Json<StatsShape> {
+pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<StatsShape> {
     let stats = app.live.lock().stats();
     Json(StatsShape { now: now().0, ..stats })
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct TrendingQuery {
+pub(crate) struct TrendingQuery {
     /// The metric. Left out: the first.
     metric: Option<String>,
     /// Items, 1 to 200. Left out: 20.
@@ -43,7 +43,7 @@ pub(super) struct TrendingQuery {
         (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric")
     )
 )]
-pub(super) async fn trending(
+pub(crate) async fn trending(
     State(app): State<Arc<App>>,
     Ask(query): Ask<TrendingQuery>,
 ) -> Result<Json<TrendingShape>, Problem> {
@@ -63,7 +63,7 @@ impl App {
     ///
     /// # Errors
     /// 404 with the metrics that there are.
-    pub(super) fn metric(&self, name: &str) -> Result<usize, Problem> {
+    pub(crate) fn metric(&self, name: &str) -> Result<usize, Problem> {
         self.plan.metrics.iter().position(|metric| metric.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.plan.metrics.iter().map(|metric| metric.name.as_str()).collect();
             Problem::missing(format!("there is no metric `{name}`; there are: {}", known.join(", ")))

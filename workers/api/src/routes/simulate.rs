@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SpikeRequest)]
-pub(super) struct SpikeRequest {
+pub(crate) struct SpikeRequest {
     /// Events, 1 to 20000, each of another user. Left out: 400.
     count: Option<u32>,
     /// Over so many seconds, up to 60. Left out: 5.
@@ -43,7 +43,7 @@ pub(super) struct SpikeRequest {
 /// The burst that began.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Spike)]
-pub(super) struct SpikeShape {
+pub(crate) struct SpikeShape {
     /// The item.
     item: String,
     /// What is done to it.
@@ -67,7 +67,7 @@ pub(super) struct SpikeShape {
         (status = BAD_GATEWAY, body = ProblemShape, content_type = "application/problem+json", description = "The collector does not take the events")
     )
 )]
-pub(super) async fn spike(
+pub(crate) async fn spike(
     State(app): State<Arc<App>>,
     At(item): At<String>,
     body: Bytes,

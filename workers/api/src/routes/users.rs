@@ -23,14 +23,14 @@ fn store(app: &App) -> Result<&Store, Problem> {
 /// Users, highest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Users)]
-pub(super) struct UsersShape {
+pub(crate) struct UsersShape {
     /// The users.
     users: Vec<UserShape>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct UsersQuery {
+pub(crate) struct UsersQuery {
     /// `revenue`, `events` or `last_seen`. Left out: `revenue`.
     order: Option<String>,
     /// So many, 1 to 1000. Left out: 50.
@@ -47,7 +47,7 @@ pub(super) struct UsersQuery {
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn users(
+pub(crate) async fn users(
     State(app): State<Arc<App>>,
     Ask(query): Ask<UsersQuery>,
 ) -> Result<Json<UsersShape>, Problem> {
@@ -70,7 +70,7 @@ pub(super) async fn users(
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn user(
+pub(crate) async fn user(
     State(app): State<Arc<App>>,
     At(id): At<String>,
 ) -> Result<Json<UserShape>, Problem> {
@@ -83,7 +83,7 @@ pub(super) async fn user(
 /// What a user did, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UserEvents)]
-pub(super) struct EventsShape {
+pub(crate) struct EventsShape {
     /// The user.
     user_id: String,
     /// The events.
@@ -95,7 +95,7 @@ pub(super) struct EventsShape {
 /// An event.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
-pub(super) struct EventShape {
+pub(crate) struct EventShape {
     /// Its identity.
     event_id: String,
     /// What was done.
@@ -116,7 +116,7 @@ pub(super) struct EventShape {
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct EventsQuery {
+pub(crate) struct EventsQuery {
     /// Events before this time: `next_before` of the page before.
     before: Option<i64>,
     /// So many, 1 to 1000. Left out: 50. A page may be a little longer: events of one millisecond stay together.
@@ -133,7 +133,7 @@ pub(super) struct EventsQuery {
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn events(
+pub(crate) async fn events(
     State(app): State<Arc<App>>,
     At(id): At<String>,
     Ask(query): Ask<EventsQuery>,

@@ -18,7 +18,7 @@ const MOST_WINDOWS: u32 = 5_000;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct WindowsQuery {
+pub(crate) struct WindowsQuery {
     /// The key, e.g. an item id.
     #[serde(default)]
     #[param(required = true, value_type = String)]
@@ -43,7 +43,7 @@ pub(super) struct WindowsQuery {
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
-pub(super) async fn windows(
+pub(crate) async fn windows(
     State(app): State<Arc<App>>,
     At(metric): At<String>,
     Ask(query): Ask<WindowsQuery>,
@@ -69,7 +69,7 @@ pub(super) async fn windows(
 ///
 /// # Errors
 /// 503 if it does not answer.
-pub async fn stored_windows(
+pub(crate) async fn stored_windows(
     app: &App,
     metric: usize,
     key: &str,
