@@ -1,0 +1,194 @@
+//! Over a real WebSocket: snapshots and changes, rooms, slow clients, the end.
+
+mod house;
+
+use herd_api::Limits;
+use herd_spec::wire::AlertState::{Early, Firing, Resolved, Withdrawn};
+use herd_stage::Secrets;
+use serde_json::{Value, json};
+
+use house::{House, plan};
+
+/// (start, count) of the windows of a snapshot.
+fn windows(snapshot: &Value) -> Vec<(i64, u64)> {
+    let windows = snapshot["windows"].as_array().unwrap();
+    windows.iter().map(|w| (w["start"].as_i64().unwrap(), w["count"].as_u64().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
+    let house = House::open().await;
+    // Windows keep coming, one count at a time, while clients subscribe.
+    let writer = {
+        let (bus, topic) = (house.bus.clone(), house.plan.topics.windows.name.clone());
+        std::thread::spawn(move || {
+            for count in 1..=3_000_u32 {
+                let record = format!(
+                    r#"{{"v":1,"metric":"views","key":"a","start":0,"size_ms":10000,"count":{count},"value":{count},"final":false}}"#
+                );
+                bus.append(&topic, 0, record.into_bytes());
+            }
+        })
+    };
+    for _ in 0..10 {
+        let mut socket = house.socket().await;
+        let snapshot = socket.subscribe("item:views/a").await;
+        let mut last = windows(&snapshot).last().map_or(0, |window| window.1);
+        while last < 3_000 {
+            let frame = socket.next_of("window").await;
+            assert_eq!(frame["room"], "item:views/a");
+            let count = frame["data"]["count"].as_u64().unwrap();
+            assert_eq!(count, last + 1);
+            last = count;
+        }
+    }
+    writer.join().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_lets_through_what_it_is_for() {
+    let house = House::open().await;
+    let mut item = house.socket().await;
+    item.subscribe("item:views/a/b").await;
+    let mut metric = house.socket().await;
+    metric.subscribe("metric:views").await;
+    let mut all = house.socket().await;
+    let everything = all.subscribe("all").await;
+    assert!(
+        everything["stats"].is_object() && everything["trending"][0]["metric"] == "views",
+        "{everything}"
+    );
+    house.window("other", 0, 3, false);
+    house.window("a/b", 0, 5, true);
+    let frame = item.next_of("window").await;
+    assert_eq!(
+        frame["data"],
+        json!({"metric": "views", "key": "a/b", "size_ms": 10_000, "start": 0, "count": 5, "value": 5.0, "final": true, "bands": []})
+    );
+    for socket in [&mut metric, &mut all] {
+        assert_eq!(socket.next_of("window").await["data"]["key"], "other");
+        assert_eq!(socket.next_of("window").await["data"]["key"], "a/b");
+    }
+    item.say(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
+    item.say(json!({"op": "ping"})).await;
+    item.next_of("heartbeat").await;
+    house.window("a/b", 10_000, 5, true);
+    assert_eq!(metric.next_of("window").await["data"]["start"], 10_000);
+    item.say(json!({"op": "subscribe", "room": "nowhere"})).await;
+    let frame = item.next().await;
+    assert_eq!(frame["type"], "error", "no window after leaving: {frame}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_stats_come_each_second() {
+    let house = House::open().await;
+    house.bus.append(&house.plan.topics.events.name, 0, b"{}".to_vec());
+    house.window("a", 0, 5, false);
+    let mut socket = house.socket().await;
+    socket.subscribe("trending:views").await;
+    let frame = socket.next_of("trending").await;
+    assert_eq!((&frame["room"], &frame["data"]["items"][0]["key"]), (&json!("trending:views"), &json!("a")));
+    socket.subscribe("stats").await;
+    loop {
+        let stats = socket.next_of("stats").await;
+        if stats["data"]["events_total"] == 1 {
+            assert_eq!(stats["data"]["stages"][0]["stage"], "fold");
+            assert_eq!(stats["data"]["stages"][0]["lag"], 1);
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off() {
+    let house = House::open().await;
+    let mut socket = house.socket().await;
+    assert_eq!(socket.subscribe("alerts").await["alerts"], json!([]));
+    for state in [Early, Firing, Early, Resolved] {
+        house.alert("a", 0, state);
+    }
+    house.alert("b", 0, Early);
+    house.alert("b", 0, Withdrawn);
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        let frame = socket.next_of("alert").await;
+        assert_eq!(frame["data"]["raised"], 700);
+        told.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
+    }
+    assert_eq!(told, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
+    let mut late = house.socket().await;
+    let snapshot = late.subscribe("alerts").await;
+    let alerts = snapshot["alerts"].as_array().unwrap();
+    assert_eq!(alerts.len(), 1);
+    assert_eq!((&alerts[0]["state"], &alerts[0]["resolved"]), (&json!("resolved"), &json!(10_000)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_is_dropped_and_another_goes_on() {
+    let limits = Limits { waiting_frames: 200, ..Limits::default() };
+    let house = House::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let mut slow = house.socket().await;
+    slow.subscribe("metric:views").await;
+    let mut quick = house.socket().await;
+    quick.subscribe("item:views/b").await;
+    // Keys of 1 KB fill what the system buffers for a client that does not read.
+    let long = "a".repeat(1_000);
+    let mut windows = 0;
+    while !house.metrics().await.contains("herd_api_websocket_dropped_total 1") {
+        for _ in 0..100 {
+            windows += 1;
+            house.window(&long, windows * 10_000, 1, false);
+        }
+        house.window("b", windows * 10_000, 1, false);
+        assert_eq!(quick.next_of("window").await["data"]["start"], windows * 10_000);
+        assert!(windows < 1_000_000, "never dropped");
+    }
+    let (code, reason) = slow.closed().await;
+    assert_eq!((code, reason.starts_with("too slow")), (1013, true), "{reason}");
+    house.window("b", 0, 99, true);
+    quick.say(json!({"op": "ping"})).await;
+    quick.next_of("heartbeat").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_request_is_told_so() {
+    let limits = Limits { rooms: 2, clients: 2, message_bytes: 200, ..Limits::default() };
+    let house = House::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let mut socket = house.socket().await;
+    for (said, answer) in [
+        (json!("hello"), "not understood"),
+        (json!({"op": "dance"}), "not understood"),
+        (json!({"op": "subscribe", "room": "item:views"}), "names no key"),
+        (json!({"op": "subscribe", "room": "item:views/"}), "names no key"),
+        (
+            json!({"op": "subscribe", "room": "metric:clicks"}),
+            "there is no metric `clicks`; there are: views",
+        ),
+        (json!({"op": "subscribe", "room": "lobby"}), "there is no room `lobby`"),
+    ] {
+        socket.say(said.clone()).await;
+        let frame = socket.next_of("error").await;
+        assert!(frame["message"].as_str().unwrap().contains(answer), "{said}: {frame}");
+    }
+    socket.subscribe("alerts").await;
+    socket.subscribe("stats").await;
+    socket.say(json!({"op": "subscribe", "room": "all"})).await;
+    let frame = socket.next_of("error").await;
+    assert!(frame["message"].as_str().unwrap().contains("you are in 2 rooms"), "{frame}");
+
+    let _second = house.socket().await;
+    let third = tokio_tungstenite::connect_async(format!("ws://{}/ws", house.base)).await;
+    assert!(third.unwrap_err().to_string().contains("503"));
+    socket.say(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
+    assert_eq!(socket.closed().await.0, 1009);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_stage_is_told_to_its_clients() {
+    let house = House::open().await;
+    let mut socket = house.socket().await;
+    socket.subscribe("all").await;
+    house.stage.shutdown.cancel();
+    assert_eq!(socket.closed().await.0, 1001);
+    tokio::time::timeout(house::PATIENCE, house.running).await.unwrap().unwrap().unwrap();
+}
