@@ -63,6 +63,7 @@ pub(crate) struct SpikeShape {
         (status = ACCEPTED, body = SpikeShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
         (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "Not in this pipeline: `api.simulate` is off"),
+        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "This stage was not told where the collector is"),
         (status = TOO_MANY_REQUESTS, body = ProblemShape, content_type = "application/problem+json"),
         (status = BAD_GATEWAY, body = ProblemShape, content_type = "application/problem+json", description = "The collector does not take the events")
     )
