@@ -1,5 +1,7 @@
 //! Over real HTTP: REST, its document, problems, the token, simulated bursts, the dashboard.
 
+#![allow(clippy::unwrap_used)]
+
 mod house;
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
 //! A running api stage, and clients of it.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each test file uses a part
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // each test file uses a part
 
 pub mod bus;
 
