@@ -117,7 +117,13 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
             </g>
           ))}
           {timeTicks(from, to, Math.max(2, Math.floor(width / 96))).map((tick) => (
-            <text key={tick} className="tick" x={x(tick)} y={HEIGHT - 7} textAnchor="middle">
+            <text
+              key={tick}
+              className="tick"
+              x={Math.min(x(tick), width - 24)}
+              y={HEIGHT - 7}
+              textAnchor="middle"
+            >
               {size >= 60_000 || tick % 60_000 === 0 ? time(tick) : timeWithSeconds(tick)}
             </text>
           ))}
@@ -150,7 +156,8 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
                 />
               </g>
             ))}
-            {closed.map((run) => (
+            {/* Under a band, a second tint would only blur it. */}
+            {(bands.length > 0 ? [] : closed).map((run) => (
               <path
                 key={run[0]?.start}
                 className="value-area"
@@ -197,27 +204,32 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
           )}
         </svg>
       )}
-      {chosen && (
-        <div
-          className="tip"
-          role="status"
-          style={{ left: Math.max(86, Math.min(width - 86, middle(chosen))) }}
-        >
-          <span className="tip-time">
-            {timeWithSeconds(chosen.start)} – {timeWithSeconds(chosen.start + size)}
-          </span>
-          <strong>{chosen.value === null ? 'no events' : full(chosen.value)}</strong>
-          {!chosen.final && <span className="tip-note">still open</span>}
-          {chosen.band && (
-            <span className="tip-note">
-              usual {short(Math.max(0, chosen.band.lower))} – {short(chosen.band.upper)}
-            </span>
-          )}
-          {chosen.alert && (
-            <span className={`tip-alert ${chosen.alert.severity}`}>{chosen.alert.detector}</span>
-          )}
-        </div>
-      )}
+      {/* Always there, so that what appears in it is announced. */}
+      <div
+        className={chosen ? 'tip' : 'sr-only'}
+        role="status"
+        style={{ left: chosen ? Math.max(86, Math.min(width - 86, middle(chosen))) : 0 }}
+      >
+        {chosen && <Tip slot={chosen} size={size} />}
+      </div>
     </div>
+  );
+}
+
+function Tip({ slot, size }: { slot: Slot; size: number }) {
+  return (
+    <>
+      <span className="tip-time">
+        {timeWithSeconds(slot.start)} – {timeWithSeconds(slot.start + size)}
+      </span>
+      <strong>{slot.value === null ? 'no events' : full(slot.value)}</strong>
+      {!slot.final && <span className="tip-note">still open</span>}
+      {slot.band && (
+        <span className="tip-note">
+          usual {short(Math.max(0, slot.band.lower))} – {short(slot.band.upper)}
+        </span>
+      )}
+      {slot.alert && <span className={`tip-alert ${slot.alert.severity}`}>{slot.alert.detector} alert</span>}
+    </>
   );
 }

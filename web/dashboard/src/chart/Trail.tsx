@@ -6,6 +6,8 @@ interface Props {
   most: number;
 }
 
+/** Fewer points are no line yet. */
+const FEWEST = 4;
 const WIDTH = 240;
 const HEIGHT = 48;
 
@@ -29,7 +31,7 @@ export function Trail({ values, most }: Props) {
           <stop offset="1" className="fill-bottom" />
         </linearGradient>
       </defs>
-      {points.length > 1 && (
+      {points.length > FEWEST && (
         <>
           <path d={area(points, HEIGHT)} fill="url(#trail-fill)" />
           <path className="spark-line" d={line(points)} vectorEffect="non-scaling-stroke" />

@@ -66,6 +66,13 @@ describe('what the chart draws', () => {
     expect(slots.map((slot) => slot.alert !== null)).toEqual([false, true, false, false, false]);
   });
 
+  it('marks a window that two detectors alerted on with the graver alert', () => {
+    const both = [alert('p1', 10), { ...alert('p1', 10), severity: 'info' } as Alert];
+    for (const order of [both, both.toReversed()]) {
+      expect(slotsOf(series, metric('count'), null, order, 10)[1]?.alert?.severity).toBe('critical');
+    }
+  });
+
   it('spans at least a dozen windows and is not flattened by a far edge of the band', () => {
     const slots = slotsOf(series, metric('count'), 'a', [], 10);
     expect(spanOf(slots, 10)).toEqual({ from: -70, to: 50 });

@@ -1,6 +1,6 @@
 /** What the chart of an item draws, worked out from its windows. Pure. */
 
-import type { Alert, Band, MetricInfo, Series, WindowPoint } from '../wire';
+import type { Alert, Band, MetricInfo, Series, Severity, WindowPoint } from '../wire';
 
 export interface Slot {
   start: number;
@@ -14,6 +14,8 @@ export interface Slot {
 
 /** Fewest windows that the time axis spans, so that a young series does not look like a wall. */
 const FEWEST = 12;
+
+const GRAVITY: Record<Severity, number> = { info: 0, warning: 1, critical: 2 };
 
 /** The last `most` windows, gaps filled: no events is zero for a count, a sum or unique values, and nothing for a mean. */
 export function slotsOf(
@@ -30,7 +32,10 @@ export function slotsOf(
   const windows = new Map(series.windows.map((window) => [window.start, window]));
   const raised = new Map<number, Alert>();
   for (const alert of alerts) {
-    if (alert.metric === series.metric && alert.key === series.key) raised.set(alert.start, alert);
+    if (alert.metric !== series.metric || alert.key !== series.key) continue;
+    // Two detectors may say it of one window: the graver one is drawn.
+    const known = raised.get(alert.start);
+    if (!known || GRAVITY[alert.severity] > GRAVITY[known.severity]) raised.set(alert.start, alert);
   }
   const empty = metric?.function === 'mean' ? null : 0;
   const slots: Slot[] = [];

@@ -28,7 +28,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
       <div className="panel-head">
         <div className="item-title">
           <h2 id="item-title" data-testid="selected-key">
-            {selected ?? 'Nothing selected'}
+            {selected ?? 'No item yet'}
           </h2>
           <p className="item-sub">
             {metric && `${describe(metric)} per ${span(metric.window_ms)}`}
@@ -38,7 +38,13 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
         {selected !== null && canSimulate && <Simulate item={selected} type={metric.types[0]} />}
       </div>
       {selected === null ? (
-        <Empty title="Pick an item">Choose one in the list to see how it does.</Empty>
+        <div className="chart-wait">
+          <Empty title="Its chart comes here">
+            {trending && trending.items.length > 0
+              ? 'Choose an item in the list to see how it does.'
+              : 'The first item with events is drawn here by itself, live.'}
+          </Empty>
+        </div>
       ) : series === null ? (
         <div className="chart-wait" aria-busy="true">
           <p className="panel-wait">Loading {selected}…</p>
@@ -80,7 +86,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
 }
 
 function describe(metric: MetricInfo): string {
-  const of = metric.field ? ` of ${metric.field}` : '';
+  const of = metric.field ? ` of ${metric.field.replace(/^properties\./, '')}` : '';
   const names = { count: 'events', sum: 'sum', mean: 'mean', unique: 'unique values' };
   return `${metric.types.length > 0 ? `${metric.types.join(', ')}: ` : ''}${names[metric.function]}${of}`;
 }

@@ -70,7 +70,7 @@ function Kpi({ label, value, note, tone, children }: KpiProps) {
   return (
     <div className="kpi" data-tone={tone}>
       {children && <div className="kpi-spark">{children}</div>}
-      <h2 className="kpi-label">{label}</h2>
+      <p className="kpi-label">{label}</p>
       {value === null ? <span className="skeleton kpi-skeleton" /> : <p className="kpi-value">{value}</p>}
       <p className="kpi-note">{note ?? '\u00a0'}</p>
     </div>

@@ -3,7 +3,7 @@ import { Spark } from '../chart/Spark';
 import { full, percent, short, span } from '../format';
 import type { MetricInfo, Trending, TrendingItem } from '../wire';
 import { Empty } from './Empty';
-import { wantsLessMotion } from './browser';
+import { useMedia, wantsLessMotion } from './browser';
 
 interface Props {
   trending: Trending | null;
@@ -16,6 +16,8 @@ interface Props {
 }
 
 const SHOWN = 10;
+/** On a phone the chart comes below the list: it must not be far. */
+const SHOWN_NARROW = 6;
 /** What the list covers: the windows of the last minute, or the one that is longer. */
 const MINUTE_MS = 60_000;
 
@@ -23,7 +25,8 @@ const MINUTE_MS = 60_000;
 export function TrendingList({ trending, metric, selected, firing, eventsTotal, onSelect }: Props) {
   const [held, setHeld] = useState<string[] | null>(null);
   const list = useRef<HTMLOListElement>(null);
-  const ranked = trending?.items.slice(0, SHOWN) ?? [];
+  const narrow = useMedia('(max-width: 759px)');
+  const ranked = trending?.items.slice(0, narrow ? SHOWN_NARROW : SHOWN) ?? [];
   const items = held ? inHeldOrder(ranked, held) : ranked;
   useGlide(
     list,
@@ -101,9 +104,9 @@ export function TrendingList({ trending, metric, selected, firing, eventsTotal, 
             ))}
           </ol>
           <p className="panel-foot">
-            {trending.other.keys > 0
-              ? `and ${full(trending.other.keys)} more, ${short(trending.other.value)} together`
-              : `${full(trending.keys)} in all`}
+            {trending.keys > items.length
+              ? `and ${full(trending.keys - items.length)} more with events`
+              : `no other had events`}
           </p>
         </>
       )}

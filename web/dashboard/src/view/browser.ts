@@ -26,6 +26,19 @@ export function useWidth(ref: RefObject<HTMLElement | null>): number {
   return width;
 }
 
+/** Whether a media query holds, as it changes. */
+export function useMedia(query: string): boolean {
+  const [holds, setHolds] = useState(() => matchMedia(query).matches);
+  useEffect(() => {
+    const list = matchMedia(query);
+    const follow = () => setHolds(list.matches);
+    follow();
+    list.addEventListener('change', follow);
+    return () => list.removeEventListener('change', follow);
+  }, [query]);
+  return holds;
+}
+
 export const wantsLessMotion = (): boolean => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 export type Theme = 'light' | 'dark';
@@ -34,13 +47,7 @@ const THEME_KEY = 'herd.theme'; // public/theme.js reads it before the first pai
 /** The theme in force, and a switch that is remembered. Until it is used, the system's theme applies. */
 export function useTheme(): [Theme, () => void] {
   const [chosen, setChosen] = useState(() => document.documentElement.dataset.theme);
-  const [systemDark, setSystemDark] = useState(() => matchMedia('(prefers-color-scheme: dark)').matches);
-  useEffect(() => {
-    const query = matchMedia('(prefers-color-scheme: dark)');
-    const follow = () => setSystemDark(query.matches);
-    query.addEventListener('change', follow);
-    return () => query.removeEventListener('change', follow);
-  }, []);
+  const systemDark = useMedia('(prefers-color-scheme: dark)');
   const theme: Theme = chosen === 'light' || chosen === 'dark' ? chosen : systemDark ? 'dark' : 'light';
   const toggle = useCallback(() => {
     const next = theme === 'dark' ? 'light' : 'dark';
