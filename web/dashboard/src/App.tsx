@@ -56,7 +56,6 @@ export function App() {
             onSelect={(key) => metric && show(metric.name, key)}
           />
           <Item
-            key={`${selection.metric}/${selection.key}`}
             pipeline={pipeline}
             metric={metric}
             selected={selection.key}

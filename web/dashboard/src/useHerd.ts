@@ -1,6 +1,6 @@
 /** Ties the pure state to the world: the socket, the REST description of the pipeline, the address bar. */
 
-import { useCallback, useEffect, useMemo, useReducer, useRef } from 'react';
+import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from 'react';
 import { TOKEN, readPipeline } from './api';
 import { Feed } from './feed';
 import { INITIAL, type Selection, type State, reduce, roomsOf } from './state/reducer';
@@ -21,6 +21,7 @@ export function useHerd(): Herd {
     selection: fromHash(location.hash),
   }));
   const feed = useRef<Feed | null>(null);
+  const [retries, setRetries] = useState(0);
 
   useEffect(() => {
     const url = new URL('/ws', location.href);
@@ -59,7 +60,7 @@ export function useHerd(): Herd {
       abort.abort();
       clearTimeout(timer);
     };
-  }, [live]);
+  }, [live, retries]);
 
   const rooms = useMemo(() => roomsOf(state), [state.pipeline, state.selection]);
   useEffect(() => feed.current?.want(rooms), [rooms]);
@@ -76,6 +77,9 @@ export function useHerd(): Herd {
   }, []);
 
   const select = useCallback((selection: Selection) => dispatch({ do: 'select', selection }), []);
-  const retry = useCallback(() => feed.current?.retryNow(), []);
+  const retry = useCallback(() => {
+    feed.current?.retryNow();
+    setRetries((count) => count + 1);
+  }, []);
   return { state, select, retry };
 }

@@ -46,10 +46,10 @@ export function Unreachable({ problem, onRetry }: { problem: string | null; onRe
         <p className="loading">Loading the pipeline…</p>
       ) : (
         <div role="alert">
-          <h2>The pipeline does not answer</h2>
-          <p>{problem}</p>
+          <h2>The pipeline cannot be shown</h2>
+          <p>{problem.charAt(0).toUpperCase() + problem.slice(1)}</p>
           <p>
-            Start it with <code>herd up</code>; this page comes back by itself.
+            This page tries again by itself. A pipeline that was stopped is started by <code>herd up</code>.
           </p>
           <button type="button" className="button" onClick={onRetry}>
             Try now

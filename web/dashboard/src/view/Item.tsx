@@ -35,7 +35,9 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
             {ranked && ` · #${ranked.rank} with ${percent(ranked.share)}`}
           </p>
         </div>
-        {selected !== null && canSimulate && <Simulate item={selected} type={metric.types[0]} />}
+        {selected !== null && canSimulate && (
+          <Simulate key={selected} item={selected} type={metric.types[0]} />
+        )}
       </div>
       {selected === null ? (
         <div className="chart-wait">
