@@ -24,7 +24,18 @@ const SIZES = [
 const THEMES = ['light', 'dark'];
 const PATIENCE_MS = 20_000;
 /** A spike that did not reach a detector still learning is sent again after so long. */
-const SPIKE_EVERY_MS = 10_000;
+const SPIKE_EVERY_MS = 20_000;
+/** How long the detectors may learn. */
+const WARM_MS = 90_000;
+/** How often events are brought while they learn. */
+const TRICKLE_MS = 4000;
+/** What is brought: item and events at a time. */
+const ITEMS = [
+  ['product-1', 12],
+  ['product-2', 9],
+  ['product-3', 7],
+  ['product-4', 5],
+];
 
 if (!BASE) {
   console.error('HERD_URL is not set: give the address of a running pipeline, e.g. http://127.0.0.1:8080');
@@ -68,16 +79,11 @@ async function picture(page, name) {
 
 /** Real events, where nobody else sends any: small bursts on a few items. */
 async function bringEvents() {
-  for (const [item, count] of [
-    ['product-1', 60],
-    ['product-2', 40],
-    ['product-3', 30],
-    ['product-4', 20],
-  ]) {
+  for (const [item, count] of ITEMS) {
     const response = await fetch(`${BASE}/api/v1/simulate/spike/${item}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ count, seconds: 2 }),
+      body: JSON.stringify({ count, seconds: 1 }),
     });
     // 429: enough bursts are on their way already, which is as good.
     check(
@@ -87,15 +93,36 @@ async function bringEvents() {
   }
 }
 
+/** Waits for the list; whether the events had to be brought. */
 async function trendingAppears(page) {
   const first = rows(page).first();
+  let brought = false;
   try {
     await first.waitFor({ timeout: 5000 });
   } catch {
+    brought = true;
     await bringEvents();
     await first.waitFor({ timeout: PATIENCE_MS });
   }
   log(`${await rows(page).count()} items trend`);
+  return brought;
+}
+
+/** Waits until a detector knows what is usual for the selected item: before that, nothing is unusual. */
+async function warmedUp(page, brought) {
+  const band = page.locator('[data-testid="chart"] path.band').first();
+  const begin = Date.now();
+  while (Date.now() - begin < WARM_MS) {
+    if (brought) await bringEvents();
+    try {
+      await band.waitFor({ state: 'attached', timeout: TRICKLE_MS });
+      log(`a band is drawn after ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+      return;
+    } catch (error) {
+      if (error.name !== 'TimeoutError') throw error;
+    }
+  }
+  throw new Error(`no band is drawn within ${WARM_MS / 1000} s: do the detectors learn?`);
 }
 
 /** Selects the lowest item in the list that has no alert yet, so that a spike stands out and no cooldown hides it. */
@@ -176,8 +203,9 @@ try {
   const main = await open(browser, SIZES[0], THEMES[0]);
   current = main.page;
   log('the page is live');
-  await trendingAppears(main.page);
+  const brought = await trendingAppears(main.page);
   const key = await select(main.page);
+  await warmedUp(main.page, brought);
   await spikeAlerts(main.page, key);
   await themeIsRemembered(main.page);
   check(main.faults.length === 0, main.faults.join('\n'));

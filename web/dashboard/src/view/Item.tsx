@@ -21,8 +21,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
   const detectors = series ? detectorsIn(series) : [];
   const detector = chosen !== null && detectors.includes(chosen) ? chosen : (detectors[0] ?? null);
   const ranked = trending?.items.find((item) => item.key === selected);
-  // A spike is of an item: it only shows in metrics that are kept by item.
-  const canSimulate = pipeline.simulate && metric?.key.length === 1 && metric.key[0] === 'item_id';
+  const canSimulate = pipeline.simulate && metric !== undefined && showsSpikes(metric);
   return (
     <section className="panel item" id="item" aria-labelledby="item-title">
       <div className="panel-head">
@@ -85,6 +84,12 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
       )}
     </section>
   );
+}
+
+/** A simulated event has an item, a type and a user of its own, but no prices: only these metrics see it. */
+function showsSpikes({ key, function: aggregate, field }: MetricInfo): boolean {
+  const byItem = key.length === 1 && key[0] === 'item_id';
+  return byItem && (aggregate === 'count' || (aggregate === 'unique' && field === 'user_id'));
 }
 
 function describe(metric: MetricInfo): string {
