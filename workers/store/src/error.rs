@@ -58,3 +58,58 @@ impl StoreError {
         matches!(self, Self::Poison { .. })
     }
 }
+
+/// Sorts what sqlx says by what helps.
+pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
+    use sqlx::Error;
+    let why = error.to_string();
+    match error {
+        Error::Database(error) if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
+            let code = error.code().unwrap_or_default();
+            match code.get(..2).unwrap_or_default() {
+                // data exception, integrity violation, program limit exceeded
+                "22" | "23" | "54" => StoreError::Poison { doing, why },
+                // syntax or missing table, wrong name of database or schema, wrong catalogue
+                "42" | "0A" | "26" | "34" | "3D" | "3F" => StoreError::Refused { doing, why },
+                // Connections, resources, locks, shutdown, passwords (which may be set late): time may heal them.
+                _ => StoreError::Unavailable { doing, why },
+            }
+        }
+        Error::Database(error) => {
+            let code: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or_default();
+            match code & 0xff {
+                // SQLITE_CONSTRAINT, SQLITE_TOOBIG, SQLITE_MISMATCH
+                19 | 18 | 20 => StoreError::Poison { doing, why },
+                // SQLITE_BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, PROTOCOL
+                5 | 6 | 7 | 9 | 10 | 13 | 15 => StoreError::Unavailable { doing, why },
+                _ => StoreError::Refused { doing, why },
+            }
+        }
+        Error::Io(_)
+        | Error::PoolTimedOut
+        | Error::Protocol(_)
+        | Error::WorkerCrashed
+        | Error::BeginFailed => StoreError::Unavailable { doing, why },
+        Error::Tls(_) => StoreError::Unavailable { doing, why },
+        Error::Migrate(error) => sort_migration(doing, *error),
+        _ => StoreError::Refused { doing, why },
+    }
+}
+
+/// The same for what happens during migrations.
+pub(crate) fn sort_migration(doing: &'static str, error: sqlx::migrate::MigrateError) -> StoreError {
+    use sqlx::migrate::MigrateError;
+    let why = error.to_string();
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => match sort(doing, error) {
+            // No data of ours is in a migration: nothing to take out.
+            StoreError::Poison { doing, .. } => StoreError::Refused { doing, why },
+            other => other,
+        },
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => StoreError::Refused {
+            doing,
+            why: format!("{why}: the tables are of a newer version of Herd; upgrade this one"),
+        },
+        _ => StoreError::Refused { doing, why },
+    }
+}

@@ -1,11 +1,15 @@
-//! What the reading half answers: the shapes that the api stage serves as they are.
+//! The reading half: what the api stage asks of the past, in the shapes it serves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Alert, AlertState, Severity};
+use herd_spec::wire::{Alert, AlertId, AlertState, Event, Severity, VERSION, Window};
 use serde::Serialize;
+
+use crate::error::sort;
+use crate::{Dialect, Store, StoreError};
 
 /// The most rows any read returns, however many were asked for.
 pub const MAX_ROWS: u32 = 10_000;
@@ -141,4 +145,297 @@ pub struct Counts {
     pub alerts: i64,
     /// Alerts that go on now.
     pub alerts_firing: i64,
+}
+
+/// Runs the statement of the store's dialect: `fetch!(store, "doing what", Row, fetch_all, "file", [binds])`.
+macro_rules! fetch {
+    ($store:expr, $doing:literal, $row:ty, $how:ident, $file:literal, [$($bind:expr),* $(,)?]) => {
+        match &$store.0 {
+            Dialect::Postgres(store) => {
+                sqlx::query_as::<_, $row>(include_str!(concat!("../sql/", $file, ".postgres.sql")))
+                    $(.bind($bind))*
+                    .$how(&store.pool)
+                    .await
+            }
+            Dialect::Sqlite(store) => {
+                sqlx::query_as::<_, $row>(include_str!(concat!("../sql/", $file, ".sqlite.sql")))
+                    $(.bind($bind))*
+                    .$how(&store.pool)
+                    .await
+            }
+        }
+        .map_err(|error| sort($doing, error))
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct WindowRow {
+    start: i64,
+    size_ms: i64,
+    count: i64,
+    value: f64,
+    bands: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct AlertRow {
+    id: String,
+    pipeline: String,
+    detector: String,
+    metric: String,
+    key: String,
+    severity: String,
+    state: String,
+    start: i64,
+    size_ms: i64,
+    count: i64,
+    value: f64,
+    expected: f64,
+    spread: f64,
+    score: f64,
+    summary: String,
+    resolved: Option<i64>,
+    raised: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct EventRow {
+    event_id: String,
+    event_type: String,
+    user_id: Option<String>,
+    item_id: Option<String>,
+    time: i64,
+    received: i64,
+    properties: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct StatsRow {
+    user_id: String,
+    events: i64,
+    purchases: i64,
+    revenue: f64,
+    sessions: i64,
+    first_seen: i64,
+    last_seen: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct CountsRow {
+    events: i64,
+    windows: i64,
+    alerts: i64,
+    alerts_firing: i64,
+}
+
+impl From<StatsRow> for UserStats {
+    fn from(row: StatsRow) -> Self {
+        Self {
+            user_id: row.user_id,
+            events: row.events,
+            purchases: row.purchases,
+            revenue: row.revenue,
+            sessions: row.sessions,
+            first_seen: EventTime(row.first_seen),
+            last_seen: EventTime(row.last_seen),
+        }
+    }
+}
+
+impl AlertRow {
+    fn into_alert(self) -> Option<StoredAlert> {
+        // The words of enums come from their own serializer, and go back the same way.
+        let word = |text: String| serde_json::Value::String(text);
+        Some(StoredAlert {
+            alert: Alert {
+                v: VERSION,
+                id: AlertId(self.id),
+                pipeline: self.pipeline,
+                detector: self.detector,
+                metric: self.metric,
+                key: self.key,
+                severity: serde_json::from_value(word(self.severity)).ok()?,
+                state: serde_json::from_value(word(self.state)).ok()?,
+                start: EventTime(self.start),
+                size_ms: self.size_ms.unsigned_abs(),
+                count: self.count.unsigned_abs(),
+                value: self.value,
+                expected: self.expected,
+                spread: self.spread,
+                score: self.score,
+                summary: self.summary,
+                resolved: self.resolved.map(EventTime),
+            },
+            raised: WallTime(self.raised),
+        })
+    }
+}
+
+/// Where a page of alerts ended: `start`, a dot, `id`.
+fn parse_cursor(written: &str) -> Option<(i64, String)> {
+    let (start, id) = written.split_once('.')?;
+    Some((start.parse().ok()?, id.to_owned()))
+}
+
+fn capped(limit: u32) -> i64 {
+    i64::from(limit.clamp(1, MAX_ROWS))
+}
+
+impl Store {
+    /// Closed windows of a key that start in `[from, to)`, oldest first; of more than `limit`, the newest.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn windows(
+        &self,
+        metric: &str,
+        key: &str,
+        from: Option<EventTime>,
+        to: Option<EventTime>,
+        limit: u32,
+    ) -> Result<Vec<Window<'static>>, StoreError> {
+        let rows: Vec<WindowRow> = fetch!(
+            self,
+            "reading windows",
+            WindowRow,
+            fetch_all,
+            "windows_read",
+            [metric, key, from.map(|time| time.0), to.map(|time| time.0), capped(limit)]
+        )?;
+        let window = |row: WindowRow| Window {
+            v: VERSION,
+            metric: Cow::Owned(metric.to_owned()),
+            key: Cow::Owned(key.to_owned()),
+            start: EventTime(row.start),
+            size_ms: row.size_ms.unsigned_abs(),
+            count: row.count.unsigned_abs(),
+            value: row.value,
+            is_final: true,
+            bands: serde_json::from_str(&row.bands).unwrap_or_default(),
+        };
+        Ok(rows.into_iter().rev().map(window).collect())
+    }
+
+    /// Alerts, newest window first, page by page.
+    ///
+    /// # Errors
+    /// If the database does not answer, or the cursor is none of ours ([`StoreError::Refused`]).
+    pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, StoreError> {
+        let after = match &filter.cursor {
+            None => None,
+            Some(written) => Some(parse_cursor(written).ok_or_else(|| StoreError::Refused {
+                doing: "reading alerts",
+                why: format!("`{written}` is no cursor: give the `next_cursor` of the page before"),
+            })?),
+        };
+        let any = [AlertState::Early, AlertState::Firing, AlertState::Resolved];
+        let states: &[AlertState] = if filter.states.is_empty() { &any } else { &filter.states };
+        let names: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+        let limit = capped(filter.limit);
+        let mut rows: Vec<AlertRow> = fetch!(
+            self,
+            "reading alerts",
+            AlertRow,
+            fetch_all,
+            "alerts_read",
+            [
+                states.iter().all(|state| state.is_firing()),
+                serde_json::to_string(&names).unwrap_or_default(),
+                filter.detector.as_deref(),
+                filter.metric.as_deref(),
+                filter.key.as_deref(),
+                filter.severity.map(severity_word),
+                filter.from.map(|time| time.0),
+                filter.to.map(|time| time.0),
+                after.as_ref().map(|(start, _)| *start),
+                after.as_ref().map(|(_, id)| id.as_str()),
+                limit + 1,
+            ]
+        )?;
+        let more = rows.len() as i64 > limit;
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        let next_cursor = rows.last().filter(|_| more).map(|last| format!("{}.{}", last.start, last.id));
+        Ok(AlertPage { alerts: rows.into_iter().filter_map(AlertRow::into_alert).collect(), next_cursor })
+    }
+
+    /// Events of a user, newest first, before a time. Events of the same millisecond stay on one page, so a page may be
+    /// longer than `limit` (by at most [`MAX_ROWS`]), and `before` the last one's time is the next page.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn user_events(
+        &self,
+        user: &str,
+        before: Option<EventTime>,
+        limit: u32,
+    ) -> Result<Vec<Event>, StoreError> {
+        let limit = capped(limit);
+        let rows: Vec<EventRow> = fetch!(
+            self,
+            "reading a user's events",
+            EventRow,
+            fetch_all,
+            "user_events_read",
+            [user, before.map(|time| time.0), limit, limit + i64::from(MAX_ROWS)]
+        )?;
+        let event = |row: EventRow| Event {
+            v: VERSION,
+            event_id: row.event_id,
+            event_type: row.event_type,
+            user_id: row.user_id,
+            item_id: row.item_id,
+            time: EventTime(row.time),
+            received: WallTime(row.received),
+            properties: serde_json::from_str(&row.properties).unwrap_or_default(),
+        };
+        Ok(rows.into_iter().map(event).collect())
+    }
+
+    /// What is known of a user; none: never seen.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn user_stats(&self, user: &str) -> Result<Option<UserStats>, StoreError> {
+        let row: Option<StatsRow> =
+            fetch!(self, "reading a user's statistics", StatsRow, fetch_optional, "user_stats_read", [user])?;
+        Ok(row.map(UserStats::from))
+    }
+
+    /// The first `limit` users in an order. Reads all users: not for every second.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn top_users(&self, order: UserOrder, limit: u32) -> Result<Vec<UserStats>, StoreError> {
+        let rows: Vec<StatsRow> = fetch!(
+            self,
+            "ranking users",
+            StatsRow,
+            fetch_all,
+            "user_stats_top",
+            [order.as_str(), capped(limit)]
+        )?;
+        Ok(rows.into_iter().map(UserStats::from).collect())
+    }
+
+    /// How much is stored.
+    ///
+    /// # Errors
+    /// If the database does not answer.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        let row: CountsRow = fetch!(self, "counting", CountsRow, fetch_one, "counts", [])?;
+        Ok(Counts {
+            events: row.events,
+            windows: row.windows,
+            alerts: row.alerts,
+            alerts_firing: row.alerts_firing,
+        })
+    }
+}
+
+fn severity_word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+    }
 }

@@ -1,0 +1,283 @@
+//! A batch of rows, already in the form that the database reads: PostgreSQL's binary COPY, or JSON.
+//!
+//! Rows are encoded as they are pushed, straight from the borrowed record, into one buffer: no allocation a row. Where each
+//! row ends is kept, so that a part of a batch can be written without encoding it again.
+
+use std::ops::Range;
+
+use herd_spec::units::{EventTime, Offset, Partition, WallTime};
+use herd_spec::wire::{Alert, EventRef, Window};
+use serde::Serialize;
+
+use crate::copy::CopyRow;
+use crate::revenue::{is_purchase, revenue_micros};
+
+/// The tables that batches go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Every accepted event.
+    UserEvents,
+    /// Closed windows.
+    Windows,
+    /// Alerts, by their highest state.
+    Alerts,
+}
+
+impl Table {
+    /// The table's name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserEvents => "user_events",
+            Self::Windows => "windows",
+            Self::Alerts => "alerts",
+        }
+    }
+}
+
+/// A record that no table can hold, whatever the database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unstorable {
+    /// PostgreSQL has no NUL in text, and SQLite ends text there.
+    #[error("`{field}` contains a NUL character, which no database takes")]
+    Nul {
+        /// The field.
+        field: &'static str,
+    },
+    /// Before the year 1 or after 9999.
+    #[error("`{field}` is {millis} ms since 1970: databases take the years 1 to 9999")]
+    Time {
+        /// The field.
+        field: &'static str,
+        /// The time.
+        millis: i64,
+    },
+    /// Longer than an index takes.
+    #[error("`{field}` is {length} bytes long: an index takes at most {MAX_KEY}")]
+    Long {
+        /// The field.
+        field: &'static str,
+        /// Its length.
+        length: usize,
+    },
+}
+
+/// The longest key, in bytes: PostgreSQL's B-tree takes 2,704 for all columns of an entry together.
+pub const MAX_KEY: usize = 1024;
+
+const FIRST_MILLI: i64 = -62_135_596_800_000;
+const LAST_MILLI: i64 = 253_402_300_799_999;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Copy,
+    Json,
+}
+
+/// Rows of one table, encoded for one store: [`crate::Writer::rows`] makes an empty one.
+#[derive(Debug)]
+pub struct Rows {
+    table: Table,
+    format: Format,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// An alert's row: the record's fields, and what the table keeps besides.
+#[derive(Serialize)]
+struct AlertRow<'a> {
+    #[serde(flatten)]
+    alert: &'a Alert,
+    rank: u8,
+    raised: i64,
+}
+
+impl Rows {
+    pub(crate) fn new(table: Table, format: Format) -> Self {
+        Self { table, format, bytes: Vec::new(), ends: Vec::new() }
+    }
+
+    /// The table they go to.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        self.table
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// How many bytes they take.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// The encoded rows of a range.
+    pub(crate) fn bytes(&self, range: &Range<usize>) -> &[u8] {
+        let at = |row: usize| if row == 0 { 0 } else { self.ends[row - 1] };
+        &self.bytes[at(range.start)..at(range.end)]
+    }
+
+    /// As [`Rows::bytes`], as a JSON array.
+    pub(crate) fn json(&self, range: &Range<usize>) -> String {
+        // Each row ends in a comma.
+        let rows = self.bytes(range);
+        let rows = rows.strip_suffix(b",").unwrap_or(rows);
+        let mut array = Vec::with_capacity(rows.len() + 2);
+        array.push(b'[');
+        array.extend_from_slice(rows);
+        array.push(b']');
+        // JSON writers write UTF-8 only: nothing is ever replaced.
+        String::from_utf8(array).unwrap_or_default()
+    }
+
+    fn end_row(&mut self) {
+        self.ends.push(self.bytes.len());
+    }
+
+    fn push_json<T: Serialize>(&mut self, row: &T) {
+        let written = serde_json::to_writer(&mut self.bytes, row);
+        debug_assert!(written.is_ok(), "rows have string keys and a Vec takes every write");
+        self.bytes.push(b',');
+    }
+
+    /// Adds an event, found at this place of the `events` topic.
+    ///
+    /// # Errors
+    /// If no database takes it; the batch is as it was.
+    pub fn push_event(
+        &mut self,
+        partition: Partition,
+        offset: Offset,
+        event: &EventRef<'_>,
+    ) -> Result<(), Unstorable> {
+        check_key("event_id", &event.event_id)?;
+        check_key("type", &event.event_type)?;
+        check_key("user_id", event.user_id.as_deref().unwrap_or_default())?;
+        check_key("item_id", event.item_id.as_deref().unwrap_or_default())?;
+        check_time("time", event.time)?;
+        check_time("received", EventTime(event.received.0))?;
+        let purchase = is_purchase(event);
+        let revenue = if purchase { revenue_micros(event) } else { 0 };
+        match self.format {
+            Format::Copy => {
+                CopyRow::begin(&mut self.bytes, 11)
+                    .text(&event.event_id)
+                    .text(&event.event_type)
+                    .text_or_null(event.user_id.as_deref())
+                    .text_or_null(event.item_id.as_deref())
+                    .time(event.time)
+                    .time(EventTime(event.received.0))
+                    .jsonb(event.properties.map_or("{}", |raw| raw.get()))
+                    .int4(i32::try_from(partition.0).unwrap_or(i32::MAX))
+                    .int8(offset.0)
+                    .bool(purchase)
+                    .int8(revenue);
+            }
+            Format::Json => self.push_json(&(
+                &event.event_id,
+                &event.event_type,
+                &event.user_id,
+                &event.item_id,
+                event.time,
+                event.received,
+                event.properties,
+                partition,
+                offset,
+                u8::from(purchase),
+                revenue,
+            )),
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Adds a closed window.
+    ///
+    /// # Errors
+    /// If no database takes it; the batch is as it was.
+    pub fn push_window(&mut self, window: &Window<'_>) -> Result<(), Unstorable> {
+        check_key("metric", &window.metric)?;
+        check_key("key", &window.key)?;
+        check_time("start", window.start)?;
+        let (size, count) = (signed(window.size_ms), signed(window.count));
+        match self.format {
+            Format::Copy => {
+                // A handful of numbers: their JSON is the one small allocation of a window.
+                let bands = serde_json::to_string(&window.bands).unwrap_or_else(|_| "[]".into());
+                CopyRow::begin(&mut self.bytes, 7)
+                    .text(&window.metric)
+                    .text(&window.key)
+                    .time(window.start)
+                    .int8(size)
+                    .int8(count)
+                    .float8(window.value)
+                    .jsonb(&bands);
+            }
+            Format::Json => self.push_json(&(
+                &window.metric,
+                &window.key,
+                window.start,
+                size,
+                count,
+                window.value,
+                &window.bands,
+            )),
+        }
+        self.end_row();
+        Ok(())
+    }
+
+    /// Adds a record of an alert, sent at `sent`.
+    ///
+    /// # Errors
+    /// If no database takes it; the batch is as it was.
+    pub fn push_alert(&mut self, alert: &Alert, sent: WallTime) -> Result<(), Unstorable> {
+        check_key("id", &alert.id.0)?;
+        check_key("metric", &alert.metric)?;
+        check_key("key", &alert.key)?;
+        check_time("start", alert.start)?;
+        check_time("resolved", alert.resolved.unwrap_or_default())?;
+        check_time("raised", EventTime(sent.0))?;
+        self.push_json(&AlertRow { alert, rank: alert.state.rank(), raised: sent.0 });
+        self.end_row();
+        Ok(())
+    }
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn check_key(field: &'static str, value: &str) -> Result<(), Unstorable> {
+    if value.len() > MAX_KEY {
+        return Err(Unstorable::Long { field, length: value.len() });
+    }
+    if value.as_bytes().contains(&0) {
+        return Err(Unstorable::Nul { field });
+    }
+    Ok(())
+}
+
+fn check_time(field: &'static str, time: EventTime) -> Result<(), Unstorable> {
+    if (FIRST_MILLI..=LAST_MILLI).contains(&time.0) {
+        Ok(())
+    } else {
+        Err(Unstorable::Time { field, millis: time.0 })
+    }
+}

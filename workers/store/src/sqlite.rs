@@ -1,0 +1,195 @@
+//! SQLite: one file, one writer at a time, many readers (WAL), the same tables and the same transactions.
+
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use herd_spec::units::{Offset, Partition};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::error::{sort, sort_migration};
+use crate::write::{Advance, Written};
+use crate::{Rows, StoreError, Table};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Sqlite {
+    /// One connection: whoever writes waits here for whoever writes.
+    writer: SqlitePool,
+    pub(crate) pool: SqlitePool,
+}
+
+impl Sqlite {
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let doing = "opening the SQLite file";
+        if let Some(folder) = path.parent() {
+            tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError::Refused {
+                doing,
+                why: format!("its folder {} cannot be made: {error}", folder.display()),
+            })?;
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // In WAL a power cut may lose the last transactions, whole: rows and positions together, so they come again.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("temp_store", "memory")
+            .disable_statement_logging();
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(60))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(include_str!("../sql/staging.sqlite.sql")).await?;
+                    Ok(())
+                })
+            })
+            .connect_with(options.clone())
+            .await
+            .map_err(|error| sort(doing, error))?;
+        let store = Self {
+            writer,
+            pool: SqlitePoolOptions::new()
+                .max_connections(4)
+                .acquire_timeout(Duration::from_secs(10))
+                .connect_lazy_with(options.pragma("query_only", "on")),
+        };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Brings the tables up to date in one transaction that is a writer from its start: processes that open the file
+    /// together wait for each other (sqlx's own lock does nothing in SQLite).
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let doing = "creating or upgrading the tables in SQLite";
+        let failed = |error| sort(doing, error);
+        let mut connection = self.writer.acquire().await.map_err(failed)?;
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        sqlx::migrate!("migrations/sqlite")
+            .run_direct(None, &mut *tx, false)
+            .await
+            .map_err(|error| sort_migration(doing, error))?;
+        tx.commit().await.map_err(failed)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct SqliteWriter {
+    store: Sqlite,
+}
+
+impl SqliteWriter {
+    pub(crate) fn new(store: Sqlite) -> Self {
+        Self { store }
+    }
+
+    pub(crate) async fn positions(
+        &mut self,
+        topic: &str,
+        table: Table,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, Offset)>, StoreError> {
+        let failed = |error| sort("reading the stored positions", error);
+        let mut connection = self.store.writer.acquire().await.map_err(failed)?;
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        let mut positions = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            sqlx::query(
+                "INSERT INTO offsets (topic, partition, next_offset, feeds) VALUES (?1, ?2, 0, ?3) \
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(topic)
+            .bind(partition.0)
+            .bind(table.as_str())
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+            let next: i64 =
+                sqlx::query_scalar("SELECT next_offset FROM offsets WHERE topic = ?1 AND partition = ?2")
+                    .bind(topic)
+                    .bind(partition.0)
+                    .fetch_one(&mut *tx)
+                    .await
+                    .map_err(failed)?;
+            positions.push((*partition, Offset(next)));
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(positions)
+    }
+
+    pub(crate) async fn write(
+        &mut self,
+        advances: &[Advance<'_>],
+        rows: &Rows,
+        range: &Range<usize>,
+    ) -> Result<Written, StoreError> {
+        let failed = |error| sort("storing a batch", error);
+        let mut connection = self.store.writer.acquire().await.map_err(failed)?;
+        // Dropped on any error: rolled back.
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        for advance in advances {
+            let moved = sqlx::query(include_str!("../sql/fence.sqlite.sql"))
+                .bind(advance.topic)
+                .bind(advance.partition.0)
+                .bind(advance.expected.0)
+                .bind(advance.next.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+            if moved.rows_affected() != 1 {
+                return Err(Advance::fenced(std::slice::from_ref(advance)));
+            }
+        }
+        let mut inserted = 0;
+        if !range.is_empty() {
+            inserted = match rows.table() {
+                Table::UserEvents => events(&mut tx, rows.json(range)).await,
+                Table::Windows => {
+                    run(&mut tx, include_str!("../sql/windows_insert.sqlite.sql"), rows.json(range)).await
+                }
+                Table::Alerts => {
+                    run(&mut tx, include_str!("../sql/alerts_upsert.sqlite.sql"), rows.json(range)).await
+                }
+            }
+            .map_err(failed)?;
+        }
+        if let (Some(first), true) = (advances.first(), inserted > 0) {
+            sqlx::query("UPDATE offsets SET stored = stored + ?3 WHERE topic = ?1 AND partition = ?2")
+                .bind(first.topic)
+                .bind(first.partition.0)
+                .bind(i64::try_from(inserted).unwrap_or(i64::MAX))
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
+        }
+        tx.commit().await.map_err(failed)?;
+        Ok(Written { inserted })
+    }
+}
+
+async fn run(tx: &mut SqliteConnection, sql: &'static str, json: String) -> sqlx::Result<u64> {
+    Ok(sqlx::query(sql).bind(json).execute(tx).await?.rows_affected())
+}
+
+async fn events(tx: &mut SqliteConnection, json: String) -> sqlx::Result<u64> {
+    sqlx::query("DELETE FROM temp.staging_events").execute(&mut *tx).await?;
+    run(tx, include_str!("../sql/events_stage.sqlite.sql"), json).await?;
+    let inserted =
+        sqlx::query(include_str!("../sql/events_insert.sqlite.sql")).execute(&mut *tx).await?.rows_affected();
+    sqlx::query(include_str!("../sql/events_stats.sqlite.sql")).execute(&mut *tx).await?;
+    let recount: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM user_stats WHERE sessions < 0 \
+         AND user_id IN (SELECT user_id FROM temp.staging_events))",
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if recount {
+        sqlx::query(include_str!("../sql/sessions_recount.sqlite.sql")).execute(tx).await?;
+    }
+    Ok(inserted)
+}
