@@ -78,8 +78,8 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
         Error::Database(error) => {
             let code: u32 = error.code().and_then(|code| code.parse().ok()).unwrap_or_default();
             match code & 0xff {
-                // SQLITE_CONSTRAINT, SQLITE_TOOBIG, SQLITE_MISMATCH
-                19 | 18 | 20 => StoreError::Poison { doing, why },
+                // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH
+                18..=20 => StoreError::Poison { doing, why },
                 // SQLITE_BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, PROTOCOL
                 5 | 6 | 7 | 9 | 10 | 13 | 15 => StoreError::Unavailable { doing, why },
                 _ => StoreError::Refused { doing, why },

@@ -26,7 +26,7 @@ pub struct Store(Dialect);
 
 #[derive(Clone, Debug)]
 enum Dialect {
-    Postgres(postgres::Postgres),
+    Postgres(Box<postgres::Postgres>),
     Sqlite(sqlite::Sqlite),
 }
 
@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     /// If the URL makes no sense, the database does not answer ([`StoreError::is_retryable`]), or it refuses.
     pub async fn postgres(url: &str, schema: &str) -> Result<Self, StoreError> {
-        postgres::Postgres::open(url, schema).await.map(|store| Self(Dialect::Postgres(store)))
+        postgres::Postgres::open(url, schema).await.map(|store| Self(Dialect::Postgres(Box::new(store))))
     }
 
     /// Opens the tables in an SQLite file, and creates or upgrades them; safe with many processes at once.
@@ -52,7 +52,7 @@ impl Store {
     pub fn writer(&self) -> Writer {
         Writer(match &self.0 {
             Dialect::Postgres(store) => {
-                write::WriterKind::Postgres(Box::new(postgres::PostgresWriter::new(store.clone())))
+                write::WriterKind::Postgres(Box::new(postgres::PostgresWriter::new((**store).clone())))
             }
             Dialect::Sqlite(store) => write::WriterKind::Sqlite(sqlite::SqliteWriter::new(store.clone())),
         })

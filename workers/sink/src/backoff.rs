@@ -1,0 +1,51 @@
+//! Pauses between tries: each about twice the one before, with jitter, so that many members do not come back at once.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+/// The shortest and the longest pause.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub(crate) first: Duration,
+    pub(crate) longest: Duration,
+}
+
+impl Pace {
+    /// For a database: it is asked often, since everything waits for it.
+    pub(crate) const STORE: Self =
+        Self { first: Duration::from_millis(100), longest: Duration::from_secs(10) };
+    /// For an endpoint.
+    pub(crate) const ENDPOINT: Self =
+        Self { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
+
+    pub(crate) fn pauses(self) -> Pauses {
+        Pauses { pace: self, inner: self.build() }
+    }
+
+    fn build(self) -> ExponentialBackoff {
+        ExponentialBuilder::new()
+            .with_min_delay(self.first)
+            .with_max_delay(self.longest)
+            .with_jitter()
+            .without_max_times()
+            .build()
+    }
+}
+
+/// The pauses of one run of failures.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    pace: Pace,
+    inner: ExponentialBackoff,
+}
+
+impl Pauses {
+    pub(crate) fn next(&mut self) -> Duration {
+        self.inner.next().unwrap_or(self.pace.longest)
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.inner = self.pace.build();
+    }
+}

@@ -1,0 +1,70 @@
+//! Tables are made and upgraded by whoever comes first.
+
+use herd_store::{Store, Table};
+
+use crate::bed::{Bed, Raw, TOPIC, server, write_events, writer_of};
+
+crate::on_both!(eight_replicas_at_once_find_the_tables, a_second_start_finds_the_data_of_the_first);
+
+async fn eight_replicas_at_once_find_the_tables(bed: Bed) {
+    // The bed's own tables are there already; these are not yet.
+    let fresh = if bed.is_postgres() {
+        Bed { schema: format!("{}-fresh", bed.schema), ..bed }
+    } else {
+        Bed { file: bed.file.with_file_name("fresh.db"), ..bed }
+    };
+    let fresh = std::sync::Arc::new(fresh);
+    let mut replicas = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let fresh = std::sync::Arc::clone(&fresh);
+        replicas.spawn(async move { fresh.again().await.unwrap().counts().await.unwrap() });
+    }
+    let counts = replicas.join_all().await;
+    assert_eq!(counts, [herd_store::Counts::default(); 8]);
+    if fresh.is_postgres() {
+        crate::bed::drop_schema(&fresh.schema).await;
+    }
+}
+
+async fn a_second_start_finds_the_data_of_the_first(bed: Bed) {
+    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+    write_events(&mut writer, 0, 0, &[Raw::view("a", "ann", 1_000)]).await.unwrap();
+    let again = bed.again().await.unwrap();
+    assert_eq!(again.user_stats("ann").await.unwrap().unwrap().events, 1);
+}
+
+#[tokio::test]
+async fn a_url_that_makes_no_sense_is_refused_without_showing_it() {
+    let refused = Store::postgres("postgres//ann:secret@db/shop", "shop").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "connecting to PostgreSQL: the URL is not of the form postgres://user:password@host:5432/database"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_may_come_later() {
+    // A port that was free a moment ago, and that nobody listens on.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error =
+        Store::postgres(&format!("postgres://ann:secret@127.0.0.1:{port}/shop"), "shop").await.unwrap_err();
+    assert!(error.is_retryable() && !error.to_string().contains("secret"), "{error}");
+}
+
+#[tokio::test]
+#[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
+async fn a_user_who_may_not_create_schemas_uses_the_one_made_for_it() {
+    use sqlx::{AssertSqlSafe, Connection, Executor};
+    let name = format!("herd_guest_{}", uuid::Uuid::now_v7().simple());
+    let mut admin = sqlx::PgConnection::connect(&server()).await.unwrap();
+    let sql = format!("CREATE ROLE {name} LOGIN PASSWORD 'guest'; CREATE SCHEMA {name} AUTHORIZATION {name}");
+    admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    let address = server();
+    let rest =
+        address.rsplit_once('@').map_or_else(|| address.replace("postgres://", ""), |(_, rest)| rest.into());
+    let opened = Store::postgres(&format!("postgres://{name}:guest@{rest}"), &name).await;
+    let counted = opened.unwrap().counts().await;
+    let sql = format!("DROP SCHEMA {name} CASCADE; DROP ROLE {name}");
+    admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    assert_eq!(counted.unwrap(), herd_store::Counts::default());
+}
