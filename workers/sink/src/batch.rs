@@ -108,7 +108,7 @@ impl Batch {
             _ => None,
         });
         // Rows are numbered in the order of entries.
-        rows.next().map_or(0..0, |first| first..rows.last().unwrap_or(first) + 1)
+        rows.next().map_or(0..0, |first| first..rows.next_back().unwrap_or(first) + 1)
     }
 
     /// Where a range of entries brings each of its partitions.

@@ -91,7 +91,7 @@ mod tests {
     fn text(format: WebhookFormat, alert: &Alert) -> String {
         let body = body(format, alert, WallTime(1_700_000_100_000));
         let value: Value = serde_json::from_slice(&body).unwrap();
-        serde_json::to_string_pretty(&value).unwrap()
+        serde_json::to_string_pretty(&value).unwrap().replace(&alert.id.0, "ID")
     }
 
     #[test]
@@ -105,12 +105,55 @@ mod tests {
     fn slack_reads_as_a_message_and_nothing_in_it_is_markup() {
         let mut alert = alert("<!channel> & co", AlertState::Early);
         alert.severity = Severity::Critical;
-        insta::assert_snapshot!(text(WebhookFormat::Slack, &alert), @"");
+        insta::assert_snapshot!(text(WebhookFormat::Slack, &alert), @r#"
+        {
+          "text": ":rotating_light: Critical: rush on &lt;!channel&gt; &amp; co: &lt;!channel&gt; &amp; co: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread",
+          "blocks": [
+            {
+              "type": "section",
+              "text": {
+                "type": "mrkdwn",
+                "text": ":rotating_light: *Critical: rush on &lt;!channel&gt; &amp; co*\n&lt;!channel&gt; &amp; co: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread"
+              }
+            },
+            {
+              "type": "context",
+              "elements": [
+                {
+                  "type": "mrkdwn",
+                  "text": "pipeline shop · metric views · window from 2023-11-14T22:13:20.000Z"
+                }
+              ]
+            }
+          ]
+        }
+        "#);
     }
 
     #[test]
     fn alertmanager_gets_labels_that_stay_and_an_end() {
-        insta::assert_snapshot!(text(WebhookFormat::Alertmanager, &alert("mug", AlertState::Firing)), @"");
+        insta::assert_snapshot!(text(WebhookFormat::Alertmanager, &alert("mug", AlertState::Firing)), @r#"
+        [
+          {
+            "labels": {
+              "alertname": "rush",
+              "pipeline": "shop",
+              "metric": "views",
+              "key": "mug",
+              "severity": "warning"
+            },
+            "annotations": {
+              "summary": "mug: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread",
+              "value": "412",
+              "expected": "35",
+              "score": "62.83",
+              "alert_id": "ID"
+            },
+            "startsAt": "2023-11-14T22:13:20.000Z",
+            "endsAt": "2023-11-15T22:15:00.000Z"
+          }
+        ]
+        "#);
         let resolved = alertmanager(&alert("mug", AlertState::Resolved), WallTime(0));
         let firing = alertmanager(&alert("mug", AlertState::Firing), WallTime(0));
         assert_eq!(resolved[0]["labels"], firing[0]["labels"]);

@@ -59,7 +59,8 @@ async fn windows_of_a_key_come_oldest_first_and_the_newest_are_kept(bed: Bed) {
     }
     let advance = Advance { topic: "windows", partition: Partition(0), expected: Offset(0), next: Offset(6) };
     writer.write(&[advance], &rows, 0..6).await.unwrap();
-    let table: [(Option<i64>, Option<i64>, u32, &[i64]); 4] = [
+    type Case<'a> = (Option<i64>, Option<i64>, u32, &'a [i64]);
+    let table: [Case<'_>; 4] = [
         (None, None, 10, &[0, 10_000, 20_000, 30_000, 40_000, 50_000]),
         (None, None, 2, &[40_000, 50_000]),
         (Some(10_000), Some(30_000), 10, &[10_000, 20_000]),
