@@ -65,6 +65,9 @@ impl AlertsQuery {
         {
             return Err(Problem::invalid(format!("from: {from} is not before to, {to}")));
         }
+        if let Some(cursor) = &self.cursor {
+            place(cursor)?;
+        }
         Ok(AlertFilter {
             states,
             detector: self.detector,
@@ -117,21 +120,19 @@ pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<Ale
     })
 }
 
-/// A page of live alerts. The cursor is the last one's `START.ID`.
+/// Where a page ended: `START.ID` of its last alert, in the store's pages and in live ones.
+fn place(cursor: &str) -> Result<(i64, &str), Problem> {
+    cursor
+        .split_once('.')
+        .and_then(|(start, id)| Some((start.parse::<i64>().ok()?, id)))
+        .ok_or_else(|| Problem::invalid(format!("cursor: `{cursor}` is none of ours")))
+}
+
+/// A page of live alerts.
 fn live_page(all: Vec<AlertShape>, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
-    let after = match &filter.cursor {
-        None => None,
-        Some(cursor) => {
-            let place = cursor
-                .split_once('.')
-                .and_then(|(start, id)| Some((start.parse::<i64>().ok()?, id.to_owned())))
-                .ok_or_else(|| Problem::invalid(format!("cursor: `{cursor}` is none of ours")))?;
-            Some(place)
-        }
-    };
-    let rest = all.into_iter().filter(|alert| {
-        after.as_ref().is_none_or(|(start, id)| (alert.start, alert.id.as_str()) < (*start, id.as_str()))
-    });
+    let after = filter.cursor.as_deref().map(place).transpose()?;
+    let rest =
+        all.into_iter().filter(|alert| after.is_none_or(|after| (alert.start, alert.id.as_str()) < after));
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let mut alerts: Vec<AlertShape> = rest.take(limit.saturating_add(1)).collect();
     let more = alerts.len() > limit;
