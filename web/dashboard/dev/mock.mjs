@@ -4,7 +4,7 @@
  * policy, if it was built.
  *
  *   npm run mock            PORT=4680
- *   MOCK=empty              a pipeline that has seen nothing yet
+ *   MOCK=empty              a pipeline that has seen nothing yet, and nobody sends to: only spikes bring events
  *   MOCK=young              no bands yet: the detectors still learn
  */
 import { createServer } from 'node:http';
@@ -12,6 +12,7 @@ import { readFile } from 'node:fs/promises';
 import { extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createHash } from 'node:crypto';
+import { text } from 'node:stream/consumers';
 import { WebSocketServer } from 'ws';
 
 const PORT = Number(process.env.PORT ?? 4680);
@@ -81,7 +82,7 @@ const scale = { views: 1, revenue: 9, visitors: 0.7, countries: 3 };
 
 /** What a window of a key holds at the end, had it no crowd. */
 const usual = (m, key, at) => {
-  const rank = keysOf(m).indexOf(key) + 1;
+  const rank = keysOf(m).indexOf(key) + 1 || 20;
   const tide = 1 + 0.18 * Math.sin(at / 95_000 + rank) + 0.1 * Math.sin(at / 31_000 + rank * 2);
   return (scale[m.name] * 120 * tide) / rank ** 0.62;
 };
@@ -89,8 +90,9 @@ const usual = (m, key, at) => {
 /** values[metric][key] = Map(start -> {value, count, final, expected}) */
 const values = new Map(METRICS.map((m) => [m.name, new Map(keysOf(m).map((key) => [key, new Map()]))]));
 const windowOf = (m, key, start) => {
-  const windows = values.get(m.name).get(key);
-  if (!windows) return null;
+  const keys = values.get(m.name);
+  if (!keys.has(key)) keys.set(key, new Map());
+  const windows = keys.get(key);
   if (!windows.has(start)) {
     windows.set(start, { value: 0, count: 0, final: false, expected: usual(m, key, start) });
     for (const old of windows.keys()) if (windows.size > HISTORY && old < start) windows.delete(old);
@@ -99,7 +101,6 @@ const windowOf = (m, key, start) => {
 };
 const add = (m, key, start, amount) => {
   const window = windowOf(m, key, start);
-  if (!window) return;
   window.value += amount;
   window.count += Math.max(0, Math.round(amount / scale[m.name]));
 };
@@ -253,7 +254,7 @@ function rememberRanks(now) {
   }
 }
 
-let eventsTotal = 1_284_310;
+let eventsTotal = MODE === 'empty' ? 0 : 1_284_310;
 let refused = 214;
 let rate = 0;
 function stats(now) {
@@ -267,7 +268,7 @@ function stats(now) {
   return {
     now,
     events_per_second: empty ? 0 : rate,
-    events_total: empty ? 0 : eventsTotal,
+    events_total: eventsTotal,
     refused_total: empty ? 0 : refused,
     windows_total: empty ? 0 : Math.round(eventsTotal / 61),
     alerts_firing: newestAlerts().filter((a) => a.state !== 'resolved').length,
@@ -305,7 +306,13 @@ const server = createServer(async (request, response) => {
   const spike = /^\/api\/v1\/simulate\/spike\/([^/]+)$/.exec(pathname);
   if (spike && request.method === 'POST') {
     const item = decodeURIComponent(spike[1]);
-    crowds.push({ key: item, from: now, until: now + 5000, factor: 9 });
+    if (MODE === 'empty') {
+      const { count = 400 } = JSON.parse((await text(request)) || '{}');
+      add(METRICS[0], item, Math.floor(now / SIZE) * SIZE, count);
+      eventsTotal += count;
+    } else {
+      crowds.push({ key: item, from: now, until: now + 5000, factor: 9 });
+    }
     return json(202, { item, type: 'view_product', events: 400, seconds: 5 });
   }
   if (pathname.startsWith('/api/'))
@@ -377,28 +384,30 @@ if (MODE !== 'empty') {
     }
     step(now, TICK);
   }, TICK);
-  setInterval(() => {
-    const now = Date.now();
+  setInterval(() => rememberRanks(Date.now()), 10_000);
+}
+setInterval(() => {
+  const now = Date.now();
+  if (MODE !== 'empty') {
     rate = Math.round(
       1450 + 160 * Math.sin(now / 17_000) + random() * 120 + (crowds.some((c) => now < c.until) ? 420 : 0),
     );
     eventsTotal += rate;
     refused += random() < 0.3 ? 1 : 0;
-    judge(now);
-    const current = Math.floor(now / SIZE) * SIZE;
-    for (const m of METRICS) {
-      for (const [key, windows] of values.get(m.name)) {
-        for (const start of [current - SIZE - LATENESS, current - SIZE, current]) {
-          const window = windows.get(start);
-          if (!window) continue;
-          const data = { metric: m.name, key, size_ms: SIZE, ...wire(m, start, window) };
-          publish(`item:${m.name}/${key}`, { type: 'window', data });
-        }
+  }
+  judge(now);
+  const current = Math.floor(now / SIZE) * SIZE;
+  for (const m of METRICS) {
+    for (const [key, windows] of values.get(m.name)) {
+      for (const start of [current - SIZE - LATENESS, current - SIZE, current]) {
+        const window = windows.get(start);
+        if (!window) continue;
+        const data = { metric: m.name, key, size_ms: SIZE, ...wire(m, start, window) };
+        publish(`item:${m.name}/${key}`, { type: 'window', data });
       }
     }
-  }, 1000);
-  setInterval(() => rememberRanks(Date.now()), 10_000);
-}
+  }
+}, 1000);
 setInterval(() => {
   const now = Date.now();
   publish('stats', { type: 'stats', data: stats(now) });

@@ -4,6 +4,7 @@ import { App } from './App';
 import './styles/tokens.css';
 import './styles/page.css';
 import './styles/panels.css';
+import './styles/alerts.css';
 import './styles/chart.css';
 
 const root = document.getElementById('root');
