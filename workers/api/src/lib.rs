@@ -34,6 +34,7 @@ use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
+use axum::serve::ListenerExt;
 use herd_bus::{Bus, BusError};
 use herd_spec::plan::Plan;
 use herd_stage::{SecretError, Stage};
@@ -127,6 +128,12 @@ pub async fn run_with<B: Bus>(
     let router = router(Arc::clone(&app), stage);
     let served = shutdown.clone();
     parts.spawn(async move {
+        // Frames are small and must not wait for the acknowledgement of those before them.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "a connection without TCP_NODELAY");
+            }
+        });
         axum::serve(listener, router)
             .with_graceful_shutdown(async move { served.cancelled().await })
             .await

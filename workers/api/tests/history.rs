@@ -1,0 +1,171 @@
+//! With a store (SQLite): what was and what is, as one.
+#![allow(clippy::unwrap_used)]
+
+mod house;
+
+use std::path::Path;
+
+use herd_api::Limits;
+use herd_spec::units::{Offset, Partition, WallTime};
+use herd_spec::wire::AlertState::{self, Early, Firing, Resolved, Withdrawn};
+use herd_spec::wire::{EventRef, Window};
+use herd_stage::Secrets;
+use herd_store::{Advance, Store, Table};
+use serde_json::{Value, json};
+
+use house::{House, plan};
+
+async fn write(store: &Store, topic: &str, table: Table, fill: impl FnOnce(&mut herd_store::Rows)) {
+    let mut writer = store.writer();
+    let partition = Partition(0);
+    let expected = writer.positions(topic, table, &[partition]).await.unwrap()[0].1;
+    let mut rows = writer.rows(table);
+    fill(&mut rows);
+    let advance = Advance { topic, partition, expected, next: Offset(expected.0 + 1) };
+    writer.write(&[advance], &rows, 0..rows.len()).await.unwrap();
+}
+
+async fn write_alerts(store: &Store, alerts: &[(&str, i64, AlertState)]) {
+    write(store, "shop.alerts", Table::Alerts, |rows| {
+        for (key, start, state) in alerts {
+            rows.push_alert(&house::alert_of(key, *start, *state), WallTime(start + 700)).unwrap();
+        }
+    })
+    .await;
+}
+
+async fn write_windows(store: &Store, windows: &[(i64, u32)]) {
+    write(store, "shop.windows", Table::Windows, |rows| {
+        for (start, count) in windows {
+            let text = format!(
+                r#"{{"v":1,"metric":"views","key":"a","start":{start},"size_ms":10000,"count":{count},"value":{count},"final":true}}"#
+            );
+            rows.push_window(&Window::parse(text.as_bytes()).unwrap()).unwrap();
+        }
+    })
+    .await;
+}
+
+async fn write_events(store: &Store, times: &[i64]) {
+    write(store, "shop.events", Table::UserEvents, |rows| {
+        for (offset, time) in (0..).zip(times) {
+            let text = format!(
+                r#"{{"v":1,"event_id":"e{offset}","type":"view","user_id":"u 1","item_id":"a","time":{time},"received":{time},"properties":{{"n":{offset}}}}}"#
+            );
+            let event = EventRef::parse(text.as_bytes()).unwrap();
+            rows.push_event(Partition(0), Offset(offset), &event).unwrap();
+        }
+    })
+    .await;
+}
+
+async fn open(folder: &Path) -> (House, Store) {
+    let store = Store::sqlite(&folder.join("shop.db")).await.unwrap();
+    let limits = Limits::default();
+    let house =
+        House::open_with(plan(|_| {}), limits, Some(store.clone()), None, Secrets::default(), |_, _| {})
+            .await;
+    (house, store)
+}
+
+fn keys(page: &Value) -> Vec<String> {
+    let alerts = page["alerts"].as_array().unwrap();
+    alerts.iter().map(|alert| format!("{} {}", alert["key"], alert["state"]).replace('"', "")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chart_joins_stored_windows_with_live_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, store) = open(folder.path()).await;
+    assert_eq!(house.get("/api/v1/pipeline").await.1["store"], true);
+    write_windows(&store, &[(0, 3), (10_000, 4), (20_000, 5)]).await;
+    house.window("a", 20_000, 5, true);
+    house.window("a", 30_000, 1, false);
+    let chart = |path: &'static str| {
+        let house = &house;
+        async move {
+            let (_, chart) = house.get(path).await;
+            let windows = chart["windows"].as_array().unwrap().clone();
+            windows
+                .iter()
+                .map(|w| (w["start"].as_i64().unwrap(), w["count"].as_u64().unwrap()))
+                .collect::<Vec<_>>()
+        }
+    };
+    let all = "/api/v1/metrics/views/windows?key=a";
+    house.until(|_| async { chart(all).await.len() == 4 }).await;
+    assert_eq!(chart(all).await, [(0, 3), (10_000, 4), (20_000, 5), (30_000, 1)]);
+    assert_eq!(chart("/api/v1/metrics/views/windows?key=a&limit=2").await, [(20_000, 5), (30_000, 1)]);
+    assert_eq!(chart("/api/v1/metrics/views/windows?key=a&to=20000").await, [(0, 3), (10_000, 4)]);
+    let mut socket = house.socket().await;
+    let snapshot = socket.subscribe("item:views/a").await;
+    assert_eq!(snapshot["windows"].as_array().unwrap().len(), 4);
+    house.until(|house| async { house.get("/api/v1/stats").await.1["windows_total"] == 3 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, store) = open(folder.path()).await;
+    write_alerts(
+        &store,
+        &[
+            ("a", 0, Resolved),
+            ("b", 10_000, Resolved),
+            ("c", 20_000, Firing),
+            ("d", 30_000, Early),
+            ("w", 40_000, Early),
+        ],
+    )
+    .await;
+    // Live is ahead of the store.
+    house.alert("c", 20_000, Resolved);
+    house.alert("w", 40_000, Withdrawn);
+    house.alert("new", 50_000, Early);
+    house
+        .until(|house| async {
+            keys(&house.get("/api/v1/alerts").await.1).first().is_some_and(|key| key == "new early")
+        })
+        .await;
+    let (_, all) = house.get("/api/v1/alerts").await;
+    assert_eq!(keys(&all), ["new early", "d early", "c resolved", "b resolved", "a resolved"]);
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let (_, page) = house.get(&format!("/api/v1/alerts?limit=2{cursor}")).await;
+        seen.extend(keys(&page));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, keys(&all));
+    assert_eq!(keys(&house.get("/api/v1/alerts?state=firing").await.1), ["new early", "d early"]);
+    let (status, problem) = house.get("/api/v1/alerts?cursor=zzz").await;
+    assert_eq!(status, 400, "{problem}");
+    let mut socket = house.socket().await;
+    assert_eq!(keys(&socket.subscribe("alerts").await), keys(&all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_and_what_they_did_come_from_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (house, store) = open(folder.path()).await;
+    write_events(&store, &[1_000, 2_000, 3_000, 4_000, 5_000]).await;
+    let (status, user) = house.get("/api/v1/users/u%201").await;
+    assert_eq!((status, &user["events"], &user["last_seen"]), (200, &json!(5), &json!(5_000)), "{user}");
+    assert_eq!(house.get("/api/v1/users/nobody").await.0, 404);
+    let (_, users) = house.get("/api/v1/users?order=events&limit=5").await;
+    assert_eq!(users["users"][0]["user_id"], "u 1");
+    let (mut times, mut before) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = house.get(&format!("/api/v1/users/u%201/events?limit=2{before}")).await;
+        assert_eq!(status, 200, "{page}");
+        times.extend(page["events"].as_array().unwrap().iter().map(|event| event["time"].as_i64().unwrap()));
+        match page["next_before"].as_i64() {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(times, [5_000, 4_000, 3_000, 2_000, 1_000]);
+}
