@@ -129,10 +129,13 @@ fn spawn(
     let guard = stage.shutdown.clone().drop_guard();
     let (sink, stage) = (sink.to_owned(), stage.clone());
     let name = sink.clone();
+    let runtime = tokio::runtime::Handle::current();
     std::thread::Builder::new()
         .name(format!("sink-{part}"))
         .spawn(move || {
             let _guard = guard;
+            // Timeouts are made on this thread, and need to know whose clock they go by.
+            let _runtime = runtime.enter();
             stage.health.ok(condition);
             let outcome = body();
             if let Err(error) = &outcome {

@@ -1,0 +1,7 @@
+//! The sink stage from topic to store and endpoint, on a bus in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bus;
+mod database;
+mod scene;
+mod webhook;

@@ -1,0 +1,153 @@
+//! A plan, a running sink, and ways to wait for what it does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use herd_sink::SinkError;
+use herd_spec::pipeline::{LimitsSpec, ResourcesSpec};
+use herd_spec::plan::{
+    ApiPlan, CollectorPlan, EventsPlan, Groups, MappingPlan, Plan, SinkKind, SinkPlan, StagePlan, TopicPlan,
+    Topics,
+};
+use herd_spec::units::EventTime;
+use herd_spec::wire::{Alert, AlertId, AlertState, FieldPath, Severity};
+use herd_stage::{Secrets, Stage};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::MemoryBus;
+
+pub(crate) const GROUP: &str = "shop.sink.main";
+pub(crate) const EVENTS: &str = "shop.events";
+pub(crate) const WINDOWS: &str = "shop.windows";
+pub(crate) const ALERTS: &str = "shop.alerts";
+pub(crate) const DEAD: &str = "shop.dead-letter";
+
+pub(crate) fn memory_bus() -> MemoryBus {
+    MemoryBus::with(&[(EVENTS, 2), (WINDOWS, 1), (ALERTS, 1), (DEAD, 1)])
+}
+
+fn stage_plan() -> StagePlan {
+    StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() }
+}
+
+fn plan() -> Plan {
+    let topic = |name: &str| TopicPlan {
+        name: name.into(),
+        partitions: 1,
+        replication: 1,
+        config: std::collections::BTreeMap::new(),
+    };
+    Plan {
+        pipeline: "shop".into(),
+        kafka: None,
+        topics: Topics {
+            events: topic(EVENTS),
+            parts: topic("shop.parts"),
+            windows: topic(WINDOWS),
+            alerts: topic(ALERTS),
+            dead_letter: topic(DEAD),
+            baselines: topic("shop.baselines"),
+        },
+        groups: Groups { fold: "shop.fold".into(), judge: "shop.judge".into() },
+        events: EventsPlan {
+            mapping: MappingPlan { id: vec![], event_type: vec![], user: vec![], item: vec![], time: vec![] },
+            types: vec![],
+            schema: None,
+            key: FieldPath::UserId,
+            max_lateness: Duration::from_secs(30),
+            max_clock_skew: Duration::from_secs(60),
+        },
+        collector: CollectorPlan {
+            keys: vec![],
+            origins: vec![],
+            limits: LimitsSpec::default(),
+            stage: stage_plan(),
+        },
+        metrics: vec![],
+        detectors: vec![],
+        detection: stage_plan(),
+        sinks: vec![],
+        api: ApiPlan { token: None, store: None, simulate: false, stage: stage_plan() },
+        paused: false,
+    }
+}
+
+pub(crate) struct Running {
+    pub(crate) stage: Stage,
+    task: JoinHandle<Result<(), SinkError>>,
+}
+
+/// Starts a sink; secrets are read from `<data>/secrets`.
+pub(crate) fn start(kind: SinkKind, bus: &MemoryBus, data: &Path) -> Running {
+    let stage = Stage::new(CancellationToken::new(), Secrets::new(Some(&data.join("secrets"))));
+    let sink = SinkPlan { name: "main".into(), group: GROUP.into(), kind, stage: stage_plan() };
+    let running =
+        herd_sink::run(Arc::new(plan()), sink, bus.clone(), stage.clone(), data.to_owned(), "m-0".into());
+    Running { stage, task: tokio::spawn(running) }
+}
+
+pub(crate) fn secret(data: &Path, name: &str, value: &str) -> herd_spec::pipeline::SecretRef {
+    std::fs::create_dir_all(data.join("secrets").join(name)).unwrap();
+    std::fs::write(data.join("secrets").join(name).join("value"), value).unwrap();
+    herd_spec::pipeline::SecretRef { name: name.into(), key: "value".into() }
+}
+
+impl Running {
+    pub(crate) async fn stop(self) -> Result<(), SinkError> {
+        self.stage.shutdown.cancel();
+        self.task.await.unwrap()
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        self.stage
+            .register(|registry| prometheus_client::encoding::text::encode(&mut text, registry))
+            .unwrap();
+        text
+    }
+}
+
+/// Waits until `holds`, at most 20 seconds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
+    let start = EventTime(1_700_000_000_000);
+    Alert {
+        v: 1,
+        id: AlertId::of("shop", "rush", key, start),
+        pipeline: "shop".into(),
+        detector: "rush".into(),
+        metric: "views".into(),
+        key: key.into(),
+        severity: Severity::Warning,
+        state,
+        start,
+        size_ms: 10_000,
+        count: 412,
+        value: 412.0,
+        expected: 35.0,
+        spread: 6.0,
+        score: 62.83,
+        summary: format!("{key}: 412 views in 10 s"),
+        resolved: None,
+    }
+}
+
+pub(crate) fn put_alert(bus: &MemoryBus, alert: &Alert) {
+    let mut bytes = Vec::new();
+    alert.write(&mut bytes);
+    bus.put(ALERTS, 0, 1_700_000_011_000, bytes);
+}
+
+pub(crate) fn header(kept: &crate::bus::Kept, name: &str) -> String {
+    let found = kept.headers.iter().find(|(known, _)| known == name);
+    String::from_utf8(found.unwrap_or_else(|| panic!("no header {name}")).1.clone()).unwrap()
+}

@@ -1,0 +1,226 @@
+//! Alerts to a real HTTP server.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use herd_spec::pipeline::WebhookFormat;
+use herd_spec::plan::{SinkKind, WebhookUrl};
+use herd_spec::wire::{Alert, AlertState, Severity, dead_letter};
+use hmac::{Hmac, KeyInit, Mac};
+
+use crate::scene::{ALERTS, DEAD, GROUP, alert, header, memory_bus, put_alert, secret, start, until};
+
+/// How the endpoint answers, request by request; the last one stays.
+#[derive(Clone, Copy)]
+enum Answer {
+    Status(u16),
+    RetryAfter(u16, &'static str),
+    Never,
+}
+
+struct Endpoint {
+    address: SocketAddr,
+    heard: Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>,
+}
+
+type Shared = (Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>, Arc<Vec<Answer>>);
+
+async fn answer(State((heard, answers)): State<Shared>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap().to_vec();
+    let turn = {
+        let mut heard = heard.lock().unwrap();
+        heard.push((parts.headers, body, Instant::now()));
+        heard.len() - 1
+    };
+    match answers[turn.min(answers.len() - 1)] {
+        Answer::Status(status) => (StatusCode::from_u16(status).unwrap(), "what   it\nsays").into_response(),
+        Answer::RetryAfter(status, after) => {
+            (StatusCode::from_u16(status).unwrap(), [("retry-after", after)]).into_response()
+        }
+        Answer::Never => std::future::pending().await,
+    }
+}
+
+impl Endpoint {
+    async fn serve(answers: &[Answer]) -> Self {
+        let heard: Arc<Mutex<Vec<_>>> = Arc::default();
+        let shared: Shared = (Arc::clone(&heard), Arc::new(answers.to_vec()));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = axum::Router::new().fallback(answer).with_state(shared);
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, heard }
+    }
+
+    fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
+        SinkKind::Webhook {
+            url: WebhookUrl::Secret(secret(
+                data,
+                "hook",
+                &format!("http://{}/services/token-1", self.address),
+            )),
+            format: WebhookFormat::Json,
+            signing_key: None,
+            min_severity: Severity::Info,
+            timeout: Duration::from_millis(400),
+            attempts,
+        }
+    }
+
+    fn states(&self) -> Vec<(String, AlertState)> {
+        let heard = self.heard.lock().unwrap();
+        heard.iter().map(|(_, body, _)| Alert::parse(body).unwrap()).map(|a| (a.key, a.state)).collect()
+    }
+}
+
+async fn is_through(bus: &crate::bus::MemoryBus) {
+    until("the group has committed all alerts", async || bus.is_committed(ALERTS, GROUP)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_hears_once_that_it_began_and_once_that_it_ended() {
+    use AlertState::{Early, Firing, Resolved};
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    for state in [Early, Early, Firing] {
+        put_alert(&bus, &alert("mug", state));
+    }
+    is_through(&bus).await;
+    for state in [Firing, Resolved, Resolved, Early] {
+        put_alert(&bus, &alert("mug", state));
+    }
+    is_through(&bus).await;
+    assert_eq!(endpoint.states(), [("mug".to_owned(), Early), ("mug".to_owned(), Resolved)]);
+    // A new run does not tell again what was committed.
+    sink.stop().await.unwrap();
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    put_alert(&bus, &alert("cup", Firing));
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    assert_eq!(endpoint.states().len(), 3);
+    assert!(bus.log(DEAD).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_matters_enough_is_sent() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(204)]).await;
+    let mut kind = endpoint.kind(folder.path(), 3);
+    if let SinkKind::Webhook { min_severity, .. } = &mut kind {
+        *min_severity = Severity::Critical;
+    }
+    let mut grave = alert("pot", AlertState::Firing);
+    grave.severity = Severity::Critical;
+    put_alert(&bus, &alert("mug", AlertState::Firing));
+    put_alert(&bus, &grave);
+    let sink = start(kind, &bus, folder.path());
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    assert_eq!(endpoint.states(), [("pot".to_owned(), AlertState::Firing)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_recovers_gets_it_and_readiness_follows() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(500), Answer::Never, Answer::Status(200)]).await;
+    let sink = start(endpoint.kind(folder.path(), 5), &bus, folder.path());
+    put_alert(&bus, &alert("mug", AlertState::Firing));
+    until("readiness complains", async || !sink.stage.health.complaints().is_empty()).await;
+    let complaints = format!("{:?}", sink.stage.health.complaints());
+    assert!(complaints.contains("answered 500") && !complaints.contains("token-1"), "{complaints}");
+    is_through(&bus).await;
+    assert!(sink.stage.health.complaints().is_empty());
+    assert_eq!(endpoint.states().len(), 3);
+    assert!(sink.metrics().contains(r#"herd_sink_deliveries_total{sink="main",outcome="delivered"} 1"#));
+    assert!(sink.metrics().contains(r#"herd_sink_retries_total{sink="main"} 2"#));
+    sink.stop().await.unwrap();
+    assert!(bus.log(DEAD).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_asks_for_time_gets_it() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::RetryAfter(429, "2"), Answer::Status(200)]).await;
+    let sink = start(endpoint.kind(folder.path(), 5), &bus, folder.path());
+    put_alert(&bus, &alert("mug", AlertState::Firing));
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let heard = endpoint.heard.lock().unwrap();
+    assert!(heard[1].2 - heard[0].2 >= Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_or_given_up_goes_to_the_dead_letters() {
+    for (answer, attempts, requests, class, message) in [
+        (Answer::Status(400), 5, 1, "webhook-refused", "answered 400 Bad Request: what it says"),
+        (Answer::Status(503), 2, 2, "webhook-gave-up", "answered 503 Service Unavailable (tried 2 times)"),
+        (Answer::Never, 1, 1, "webhook-gave-up", "did not answer in 400 ms (tried 1 times)"),
+        (
+            Answer::Status(302),
+            5,
+            1,
+            "webhook-refused",
+            "answered 302 Found: redirects are not followed; set the address it leads to",
+        ),
+    ] {
+        let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+        let endpoint = Endpoint::serve(&[answer]).await;
+        let sink = start(endpoint.kind(folder.path(), attempts), &bus, folder.path());
+        put_alert(&bus, &alert("mug", AlertState::Firing));
+        is_through(&bus).await;
+        sink.stop().await.unwrap();
+        assert_eq!(endpoint.states().len(), requests, "{message}");
+        let letters = bus.log(DEAD);
+        assert_eq!(letters.len(), 1, "{message}");
+        assert_eq!(letters[0].value, bus.log(ALERTS)[0].value);
+        assert_eq!(header(&letters[0], dead_letter::ERROR_CLASS), class);
+        assert_eq!(header(&letters[0], dead_letter::ERROR_MESSAGE), message);
+        assert_eq!(header(&letters[0], dead_letter::STAGE), "TASK_PUT");
+        assert_eq!(header(&letters[0], dead_letter::OFFSET), "0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_can_be_verified_and_repeats_be_told() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let mut kind = endpoint.kind(folder.path(), 3);
+    if let SinkKind::Webhook { signing_key, .. } = &mut kind {
+        *signing_key = Some(secret(folder.path(), "key", "open sesame\n"));
+    }
+    let sink = start(kind, &bus, folder.path());
+    let raised = alert("mug", AlertState::Firing);
+    put_alert(&bus, &raised);
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let heard = endpoint.heard.lock().unwrap();
+    let (headers, body, _) = &heard[0];
+    let text = |name: &str| headers[name].to_str().unwrap().to_owned();
+    let signature = hex::decode(text("x-herd-signature").strip_prefix("sha256=").unwrap()).unwrap();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"open sesame").unwrap();
+    mac.update(format!("{}.", text("x-herd-timestamp")).as_bytes());
+    mac.update(body);
+    mac.verify_slice(&signature).unwrap();
+    assert_eq!(text("content-type"), "application/json");
+    assert_eq!(text("idempotency-key"), format!("{}-firing", raised.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_is_none_is_refused_without_showing_it() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let mut kind = endpoint.kind(folder.path(), 3);
+    if let SinkKind::Webhook { url, .. } = &mut kind {
+        *url = WebhookUrl::Secret(secret(folder.path(), "odd", "hooks.example.com/token-1"));
+    }
+    let error = start(kind, &bus, folder.path()).stop().await.unwrap_err();
+    let expected = "sink main: the webhook cannot be used: its address is not of the form https://host/path";
+    assert_eq!(error.to_string(), expected);
+}
