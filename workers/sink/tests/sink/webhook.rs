@@ -23,12 +23,15 @@ enum Answer {
     Never,
 }
 
+/// What came: headers, body, when.
+type Heard = Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>;
+
 struct Endpoint {
     address: SocketAddr,
-    heard: Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>,
+    heard: Heard,
 }
 
-type Shared = (Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>, Arc<Vec<Answer>>);
+type Shared = (Heard, Arc<Vec<Answer>>);
 
 async fn answer(State((heard, answers)): State<Shared>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
@@ -49,7 +52,7 @@ async fn answer(State((heard, answers)): State<Shared>, request: Request) -> Res
 
 impl Endpoint {
     async fn serve(answers: &[Answer]) -> Self {
-        let heard: Arc<Mutex<Vec<_>>> = Arc::default();
+        let heard = Heard::default();
         let shared: Shared = (Arc::clone(&heard), Arc::new(answers.to_vec()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
