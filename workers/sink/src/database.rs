@@ -7,11 +7,33 @@ use herd_bus::Bus;
 use herd_spec::plan::{Plan, SinkKind, SinkPlan, TopicPlan};
 use herd_stage::Stage;
 use herd_store::{Store, StoreError, Table};
+use tokio::runtime::Handle;
 
 use crate::backoff::Pace;
 use crate::conditions::condition;
-use crate::feed::{Feed, FeedSetup, Limits};
+use crate::feed::Feed;
 use crate::{SinkError, spawn};
+
+/// When a batch is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) rows: usize,
+    pub(crate) wait: Duration,
+}
+
+/// What a feed is about.
+pub(crate) struct FeedSetup {
+    pub(crate) sink: String,
+    pub(crate) topic: String,
+    pub(crate) dead_letter: String,
+    pub(crate) table: Table,
+    pub(crate) group: String,
+    pub(crate) member: String,
+    pub(crate) limits: Limits,
+    pub(crate) condition: &'static str,
+    pub(crate) stage: Stage,
+    pub(crate) runtime: Handle,
+}
 
 /// SQLite commits cheaply, and a reader should see things soon.
 const SQLITE: Limits = Limits { rows: 5_000, wait: Duration::from_millis(200) };
@@ -50,7 +72,7 @@ pub(crate) async fn run<B: Bus>(
             limits,
             condition,
             stage: stage.clone(),
-            runtime: tokio::runtime::Handle::current(),
+            runtime: Handle::current(),
         };
         let (bus, store) = (bus.clone(), store.clone());
         threads

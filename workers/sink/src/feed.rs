@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
 use herd_spec::units::{Offset, Partition};
-use herd_stage::Stage;
-use herd_store::{Advance, Store, StoreError, Table, Writer};
-use tokio::runtime::Handle;
+use herd_store::{Advance, Store, StoreError, Writer};
 
 use crate::SinkError;
 use crate::backoff::{Pace, Pauses};
 use crate::batch::Batch;
+use crate::database::FeedSetup;
 use crate::dead_letter::{DeadLetters, Refusal};
 use crate::metrics::{SinkLabels, SinkMetrics, TableLabels};
 
@@ -30,27 +29,6 @@ const FULL: usize = 16 << 20;
 const STEP: Duration = Duration::from_millis(100);
 /// How long one transaction may take before the connection is given up. Longer than the server's own limit.
 const PATIENCE: Duration = Duration::from_secs(150);
-
-/// When a batch is full.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) rows: usize,
-    pub(crate) wait: Duration,
-}
-
-/// What a feed is about.
-pub(crate) struct FeedSetup {
-    pub(crate) sink: String,
-    pub(crate) topic: String,
-    pub(crate) dead_letter: String,
-    pub(crate) table: Table,
-    pub(crate) group: String,
-    pub(crate) member: String,
-    pub(crate) limits: Limits,
-    pub(crate) condition: &'static str,
-    pub(crate) stage: Stage,
-    pub(crate) runtime: Handle,
-}
 
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug)]

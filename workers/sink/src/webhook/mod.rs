@@ -484,42 +484,4 @@ fn lock(memory: &Mutex<Notified>) -> MutexGuard<'_, Notified> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use herd_spec::units::EventTime;
-    use herd_spec::wire::AlertState;
-    use rstest::rstest;
-
-    pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
-        let start = EventTime(1_700_000_000_000);
-        Alert {
-            v: 1,
-            id: AlertId::of("shop", "rush", key, start),
-            pipeline: "shop".into(),
-            detector: "rush".into(),
-            metric: "views".into(),
-            key: key.into(),
-            severity: Severity::Warning,
-            state,
-            start,
-            size_ms: 10_000,
-            count: 412,
-            value: 412.0,
-            expected: 35.0,
-            spread: 6.0,
-            score: 62.83,
-            summary: format!("{key}: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread"),
-            resolved: (state == AlertState::Resolved).then_some(EventTime(1_700_000_020_000)),
-        }
-    }
-
-    #[rstest]
-    #[case("http://am:9093", "http://am:9093/api/v2/alerts")]
-    #[case("http://am:9093/", "http://am:9093/api/v2/alerts")]
-    #[case("http://am:9093/prefix/", "http://am:9093/prefix/api/v2/alerts")]
-    #[case("http://am:9093/api/v2/alerts", "http://am:9093/api/v2/alerts")]
-    fn alertmanagers_path_may_be_left_out(#[case] written: &str, #[case] posted: &str) {
-        let url = alerts_path(Url::parse(written).unwrap(), WebhookFormat::Alertmanager);
-        assert_eq!(url.as_str(), posted);
-    }
-}
+mod tests;
