@@ -29,7 +29,23 @@ pub(super) fn problems(pipeline: &HerdPipeline) -> Vec<Problem> {
     let metrics: Vec<&str> = spec.metrics.iter().map(|metric| metric.name.as_str()).collect();
     found.unique("spec.detectors", spec.detectors.iter().map(|detector| detector.name.as_str()));
     for (at, detector) in spec.detectors.iter().enumerate() {
-        found.detector(&format!("spec.detectors[{at}]"), detector, &metrics);
+        let path = format!("spec.detectors[{at}]");
+        found.detector(&path, detector, &metrics);
+        let watched = spec.metrics.iter().find(|metric| metric.name == detector.metric);
+        let uncounted = |metric: &&MetricSpec| {
+            matches!(metric.aggregate.function, AggregateFunction::Sum | AggregateFunction::Mean)
+        };
+        if let Some(metric) = watched.filter(uncounted)
+            && detector.algorithm.poisson.is_some()
+        {
+            found.add(
+                format!("{path}.algorithm.poisson"),
+                format!(
+                    "is for counts, and `{}` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`",
+                    metric.name
+                ),
+            );
+        }
     }
     found.unique("spec.sinks", spec.sinks.iter().map(|sink| sink.name.as_str()));
     for (at, sink) in spec.sinks.iter().enumerate() {

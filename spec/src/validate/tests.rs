@@ -245,12 +245,16 @@ fn every_example_is_valid_and_has_a_plan() {
     "spec.sinks[0].webhook.url: `example.com` is not an address: write `https://host/path`"
 )]
 #[case::store(
-    "  sinks: [{name: db, sqlite: {}}]\n  api: {store: bd}",
-    "spec.api.store: `bd` is not the name of a postgres or sqlite sink; did you mean `db`? (there is `db`)"
+    "  sinks: [{name: db, sqlite: {}}]\n  api: {store: dbs}",
+    "spec.api.store: `dbs` is not the name of a postgres or sqlite sink; did you mean `db`? (there is `db`)"
 )]
 #[case::scaling(
     "  detection: {scaling: {min: 5, max: 2}}",
     "spec.detection.scaling: `min` (5) must not be more than `max` (2)"
+)]
+#[case::poisson_of_a_sum(
+    "  metrics: [{name: a, aggregate: {function: sum, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}}]",
+    "spec.detectors[0].algorithm.poisson: is for counts, and `a` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`"
 )]
 fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &str) {
     let found = problems(spec);

@@ -1,0 +1,118 @@
+//! The reference that people read, made from the schema of [`crate::pipeline`]: a table of each object's fields.
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use crate::pipeline::HerdPipelineSpec;
+
+/// The reference of `HerdPipeline` as Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let root = schemars::schema_for!(HerdPipelineSpec).to_value();
+    let mut page = String::from(
+        "# HerdPipeline\n\n\
+         Every field of a pipeline. Generated from the types in `spec/`: change it there, then run `make reference`.\n\n\
+         ```yaml\napiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata:\n  name: shop\nspec: {}\n```\n",
+    );
+    let mut open = VecDeque::from([("spec".to_owned(), &root)]);
+    while let Some((path, schema)) = open.pop_front() {
+        object(&mut page, &root, &path, schema, &mut open);
+    }
+    page
+}
+
+fn object<'s>(
+    page: &mut String,
+    root: &'s Value,
+    path: &str,
+    schema: &'s Value,
+    open: &mut VecDeque<(String, &'s Value)>,
+) {
+    let Some(fields) = schema["properties"].as_object() else { return };
+    let head = format!(
+        "\n## `{path}`\n\n{}\n\n| field | type | default | meaning |\n|---|---|---|---|\n",
+        text(&schema["description"])
+    );
+    page.push_str(&head);
+    let required =
+        |name: &str| schema["required"].as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    for (name, field) in fields {
+        let meant = resolve(root, field);
+        let default = match &field["default"] {
+            _ if required(name) => "required".to_owned(),
+            Value::Null => "–".to_owned(),
+            Value::Object(_) => "see there".to_owned(),
+            value => format!("`{value}`"),
+        };
+        let meaning = match &field["description"] {
+            Value::Null => text(&meant["description"]),
+            own => text(own),
+        };
+        // Writing to a `String` cannot fail.
+        let _ = writeln!(page, "| `{name}` | {} | {default} | {meaning} |", kind(root, field));
+        let item = resolve(root, &meant["items"]);
+        if meant["properties"].is_object() {
+            open.push_back((format!("{path}.{name}"), meant));
+        } else if item["properties"].is_object() {
+            open.push_back((format!("{path}.{name}[]"), item));
+        }
+    }
+}
+
+/// References followed, `null` alternatives set aside.
+fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
+    if let Some(name) = schema["$ref"].as_str().and_then(|at| at.strip_prefix("#/$defs/")) {
+        return resolve(root, &root["$defs"][name]);
+    }
+    let one = schema["anyOf"].as_array().and_then(|either| either.iter().find(|one| one["type"] != "null"));
+    one.map_or(schema, |one| resolve(root, one))
+}
+
+fn kind(root: &Value, field: &Value) -> String {
+    let schema = resolve(root, field);
+    if let Some(words) = words(schema) {
+        return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    }
+    let name = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+        kind => kind.as_str(),
+    };
+    let range = match (&schema["minimum"], &schema["maximum"]) {
+        (Value::Null, Value::Null) => String::new(),
+        (least, Value::Null) => format!(", at least {least}"),
+        (Value::Null, most) => format!(", at most {most}"),
+        (least, most) => format!(", {least} to {most}"),
+    };
+    match name {
+        Some("string") if schema.get("pattern").is_some() => "length of time".into(),
+        Some("string") => "text".into(),
+        Some("integer") => format!("whole number{range}"),
+        Some("array") => format!("list of {}", kind(root, &schema["items"])),
+        Some("object") if schema["additionalProperties"].is_object() => "map of text".into(),
+        Some(other) => format!("{other}{range}"),
+        None => "any".into(),
+    }
+}
+
+fn words(schema: &Value) -> Option<Vec<&str>> {
+    if let Some(only) = schema["const"].as_str() {
+        return Some(vec![only]);
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        return Some(words.iter().filter_map(Value::as_str).collect());
+    }
+    schema["oneOf"].as_array()?.iter().map(words).collect::<Option<Vec<_>>>().map(|words| words.concat())
+}
+
+/// A description in one line that does not end a table's cell.
+fn text(description: &Value) -> String {
+    description
+        .as_str()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace('|', "\\|")
+}
