@@ -1,5 +1,7 @@
 //! Generated files are as the types make them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::path::Path;
 
 use herd_spec::pipeline::HerdPipeline;

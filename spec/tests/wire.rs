@@ -1,5 +1,7 @@
 //! What is written to a topic is read back as it was, whatever it holds.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::borrow::Cow;
 
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};

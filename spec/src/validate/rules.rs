@@ -155,6 +155,14 @@ impl Found {
         {
             self.add(format!("{path}.tls"), "`certificate` and `key` belong together: write both or neither");
         }
+        for (setting, message) in [
+            ("cleanup.policy", "differs from topic to topic, and counting relies on it: remove it"),
+            ("retention.ms", "is set by `retention`: write it there, e.g. `retention: 7d`"),
+        ] {
+            if kafka.config.contains_key(setting) {
+                self.add(format!("{path}.config.{setting}"), message);
+            }
+        }
         self.between(
             &format!("{path}.retention"),
             kafka.retention.0,

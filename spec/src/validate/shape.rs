@@ -74,7 +74,7 @@ fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
         "boolean" => value.is_bool(),
         _ => value.is_null(),
     };
-    if !types.is_empty() && !types.iter().any(|name| fits(name)) {
+    if !types.is_empty() && !types.iter().any(fits) {
         let wanted: Vec<&str> = types.iter().copied().filter(|name| *name != "null").collect();
         let article = if wanted[0].starts_with(['a', 'i', 'o']) { "an" } else { "a" };
         let wanted = wanted.join(" or ").replace("object", "map").replace("array", "list");

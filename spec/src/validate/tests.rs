@@ -5,7 +5,7 @@ use rstest::rstest;
 const HEAD: &str = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec:\n";
 
 fn problems(spec: &str) -> Vec<String> {
-    let yaml = if spec.starts_with('!') { spec[1..].to_owned() } else { format!("{HEAD}{spec}") };
+    let yaml = spec.strip_prefix('!').map_or_else(|| format!("{HEAD}{spec}"), str::to_owned);
     match parse(&yaml) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
@@ -125,6 +125,14 @@ fn every_example_is_valid_and_has_a_plan() {
 #[case::retention(
     "  kafka: {bootstrapServers: ['k:9092'], retention: 1m}",
     "spec.kafka.retention: is 1m, must be from 1h to 3650d"
+)]
+#[case::policy(
+    "  kafka: {bootstrapServers: ['k:9092'], config: {cleanup.policy: delete}}",
+    "spec.kafka.config.cleanup.policy: differs from topic to topic, and counting relies on it: remove it"
+)]
+#[case::retention_setting(
+    "  kafka: {bootstrapServers: ['k:9092'], config: {retention.ms: '1'}}",
+    "spec.kafka.config.retention.ms: is set by `retention`: write it there, e.g. `retention: 7d`"
 )]
 #[case::mapping_path(
     "  events: {mapping: {user: [a..b]}}",
