@@ -1,2 +1,2 @@
-//! bin
+//! The `herd` command.
 fn main() {}

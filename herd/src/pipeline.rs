@@ -1,0 +1,121 @@
+//! A pipeline's file: read, checked, planned, or every problem with it shown where it stands.
+
+use std::path::{Path, PathBuf};
+
+use herd_spec::plan::Plan;
+use herd_spec::validate::{self, Problem};
+use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceSpan};
+
+use crate::locate::locate;
+
+/// A file that is no pipeline that could run.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    #[diagnostic(help("give the path of a pipeline's YAML, e.g. examples/shop.yaml; `-` reads standard input"))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It says something that cannot be.
+    #[error("{name}: {} problem{} to correct", problems.len(), if problems.len() == 1 { "" } else { "s" })]
+    Invalid {
+        /// The file.
+        name: String,
+        /// What is wrong, one by one.
+        #[related]
+        problems: Vec<Located>,
+    },
+}
+
+/// A problem with its place.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}", .problem.message)]
+pub struct Located {
+    /// What and where, as a path.
+    pub problem: Problem,
+    /// Line and column from 1, where they are known.
+    pub place: Option<(usize, usize)>,
+    span: Option<SourceSpan>,
+    source_text: NamedSource<String>,
+}
+
+impl Diagnostic for Located {
+    fn severity(&self) -> Option<Severity> {
+        Some(Severity::Error)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.span.is_some().then_some(&self.source_text as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.span?;
+        let label = LabeledSpan::new_primary_with_span(Some(self.problem.path.clone()), span);
+        Some(Box::new(std::iter::once(label)))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        if self.span.is_none() && !self.problem.path.is_empty() {
+            return Some(Box::new(format!("it belongs at `{}`", self.problem.path)));
+        }
+        None
+    }
+}
+
+impl Located {
+    fn of(problem: Problem, name: &str, text: &str) -> Self {
+        let range = locate(text, &problem.path).or_else(|| yaml_place(text, &problem.message));
+        let place = range.as_ref().map(|range| {
+            let before = &text[..range.start];
+            let line = before.matches('\n').count() + 1;
+            (line, range.start - before.rfind('\n').map_or(0, |end| end + 1) + 1)
+        });
+        let source_text = NamedSource::new(name, text.to_owned()).with_language("YAML");
+        Self { problem, place, span: range.map(Into::into), source_text }
+    }
+}
+
+/// Where the YAML reader itself stumbled, by its own words: `… at line 3 column 5`.
+fn yaml_place(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
+    let (_, rest) = message.rsplit_once("at line ")?;
+    let line: usize = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
+    let length = text.get(start..)?.lines().next()?.trim_end().len();
+    Some(start..start + length)
+}
+
+/// Reads a file, or standard input for `-`.
+///
+/// # Errors
+/// [`FileError::Read`].
+pub fn text(path: &Path) -> Result<String, FileError> {
+    let read = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(path)
+    };
+    read.map_err(|source| FileError::Read { path: path.to_owned(), source })
+}
+
+/// What a text means, or all that is wrong with it.
+///
+/// # Errors
+/// [`FileError::Invalid`].
+pub fn check(name: &str, text: &str) -> Result<Plan, FileError> {
+    validate::parse(text).and_then(|pipeline| Plan::of(&pipeline)).map_err(|problems| FileError::Invalid {
+        name: name.to_owned(),
+        problems: problems.into_iter().map(|problem| Located::of(problem, name, text)).collect(),
+    })
+}
+
+/// The plan of a pipeline's file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn load(path: &Path) -> Result<Plan, FileError> {
+    check(&path.display().to_string(), &text(path)?)
+}
