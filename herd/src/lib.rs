@@ -2,8 +2,85 @@
 //! collector) and [`shoppers`] (what generated people do). No pipeline logic lives here: `up` starts the same stages that run
 //! in the worker image.
 
+pub mod dlq;
 pub mod generate;
 pub mod load;
+mod locate;
 pub mod output;
+pub mod pipeline;
+pub mod plan;
 pub mod replay;
 pub mod shoppers;
+pub mod up;
+pub mod validate;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use herd_workers::signal::StopSignals;
+use tokio_util::sync::CancellationToken;
+
+use output::Outcome;
+
+/// Notices the herd while it moves: pipelines of user events with live counts, trends and alerts.
+#[derive(Parser, Debug)]
+#[command(name = "herd", version, about, max_term_width = 110)]
+pub struct Herd {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Up(Box<up::Up>),
+    Validate(validate::Validate),
+    Plan(plan::PlanCommand),
+    Generate(Box<generate::Generate>),
+    Replay(Box<replay::Replay>),
+    Dlq(Box<dlq::Dlq>),
+    /// Prints a completion script for a shell
+    Completion {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The signals cannot be taken over.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("Ctrl-C cannot be caught: {0}")]
+struct SignalError(std::io::Error);
+
+impl Herd {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// What the command says, ready to be shown to a person.
+    pub async fn run(self) -> Outcome {
+        match self.command {
+            Command::Up(command) => command.run().await,
+            Command::Validate(command) => command.run(),
+            Command::Plan(command) => command.run(),
+            Command::Generate(command) => command.run(stop_on_signal()?).await,
+            Command::Replay(command) => command.run(stop_on_signal()?).await,
+            Command::Dlq(command) => command.run().await,
+            Command::Completion { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Self::command(), "herd", &mut script);
+                Ok(output::line(&String::from_utf8_lossy(&script).trim_end())?)
+            }
+        }
+    }
+}
+
+/// Cancelled by the first signal; the second ends the process.
+fn stop_on_signal() -> Result<CancellationToken, SignalError> {
+    let mut signals = StopSignals::listen().map_err(SignalError)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        token.cancel();
+        signals.next().await;
+        std::process::exit(130);
+    });
+    Ok(stop)
+}

@@ -20,7 +20,7 @@ use crate::shoppers::Kind;
 pub use batch::{Batch, Batches};
 pub use record::Recorder;
 pub use report::{Latency, Report, Tally};
-pub use target::{Answer, Target, TargetError};
+pub use target::{Answer, Outcome, Target, TargetError};
 
 /// One event to send.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,7 +173,7 @@ impl Target {
         attempts: u32,
         tally: &Tally,
     ) -> Result<Answer, TargetError> {
-        self.post(batch.body(), "application/json", attempts, tally).await
+        self.post(batch.body().into_bytes(), "application/json", attempts, tally).await
     }
 
     /// Posts a body as it is.
@@ -182,7 +182,7 @@ impl Target {
     /// [`TargetError`] if no other request would fare better either.
     pub async fn post(
         &self,
-        body: String,
+        body: Vec<u8>,
         content_type: &str,
         attempts: u32,
         tally: &Tally,

@@ -78,6 +78,8 @@ pub struct Planned {
     pub time: EventTime,
     /// The crowd it belongs to, by number.
     pub crowd: Option<u64>,
+    /// What was done to which item, if it is valid.
+    pub about: Option<(Deed, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -271,9 +273,10 @@ impl Iterator for Shoppers {
         let act = self.act(crowd, time);
         if (duplicates..duplicates + invalid).contains(&chance) {
             let (body, breaks_json) = self.invalid(&act);
-            return Some(Planned { at, kind: Kind::Invalid { breaks_json }, body, time, crowd: None });
+            return Some(Planned { at, kind: Kind::Invalid { breaks_json }, body, time, crowd: None, about: None });
         }
-        let planned = Planned { at, kind: Kind::Fresh, body: act.render(self.settings.shape), time, crowd };
+        let (body, about) = (act.render(self.settings.shape), Some((act.deed, act.item)));
+        let planned = Planned { at, kind: Kind::Fresh, body, time, crowd, about };
         if duplicates > 0.0 {
             if self.recent.len() == RECENT {
                 self.recent.pop_front();

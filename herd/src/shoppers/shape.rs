@@ -29,6 +29,17 @@ impl Shape {
         }
     }
 
+    /// The type of events that tell of this deed.
+    #[must_use]
+    pub fn event_type(self, deed: Deed) -> &'static str {
+        let [look, engage, commit] = self.types();
+        match deed {
+            Deed::Look => look,
+            Deed::Engage => engage,
+            Deed::Commit => commit,
+        }
+    }
+
     /// What an item is called.
     #[must_use]
     pub fn item(self, number: u64) -> String {
@@ -85,12 +96,7 @@ impl Act {
     /// The JSON that a site of this shape sends.
     #[must_use]
     pub fn render(&self, shape: Shape) -> String {
-        let [look, engage, commit] = shape.types();
-        let kind = match self.deed {
-            Deed::Look => look,
-            Deed::Engage => engage,
-            Deed::Commit => commit,
-        };
+        let kind = shape.event_type(self.deed);
         let item = shape.item(self.item);
         let price = self.price_cents() as f64 / 100.0;
         let value: Value = match shape {

@@ -1,0 +1,220 @@
+//! `herd plan`: what would run, as a tree for people or as the very JSON that workers take.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use herd_spec::pipeline::{Direction, Span};
+use herd_spec::plan::{AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan, WebhookUrl};
+use herd_spec::wire::FieldPath;
+
+use crate::output::{self, Outcome};
+use crate::pipeline;
+
+/// Shows what a pipeline's file comes to, without running anything.
+#[derive(Args, Debug)]
+pub struct PlanCommand {
+    /// The pipeline, YAML; `-` is standard input
+    pub file: PathBuf,
+    /// The plan as JSON, as the worker images take it
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl PlanCommand {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If the file is no pipeline.
+    pub fn run(self) -> Outcome {
+        let plan = pipeline::load(&self.file)?;
+        if self.json { output::json(&plan)? } else { output::line(&tree(&plan).trim_end())? }
+        Ok(())
+    }
+}
+
+/// A line of the tree with the lines under it.
+struct Branch(String, Vec<Branch>);
+
+fn leaf(text: impl Into<String>) -> Branch {
+    Branch(text.into(), Vec::new())
+}
+
+impl Branch {
+    fn draw(&self, out: &mut String, before: &str) {
+        for (place, child) in self.1.iter().enumerate() {
+            let last = place + 1 == self.1.len();
+            let (tick, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            // Writing into a String does not fail.
+            let _ = writeln!(out, "{before}{tick}{}", child.0);
+            child.draw(out, &format!("{before}{below}"));
+        }
+    }
+}
+
+/// The plan as a tree.
+#[must_use]
+pub fn tree(plan: &Plan) -> String {
+    let kafka = match &plan.kafka {
+        None => "embedded broker".to_owned(),
+        Some(kafka) => {
+            let tls = if kafka.tls.is_some() { ", TLS" } else { "" };
+            let sasl = if kafka.sasl.is_some() { ", SASL" } else { "" };
+            format!("Kafka at {}{tls}{sasl}", kafka.bootstrap_servers.join(", "))
+        }
+    };
+    let mut stages = vec![Branch(
+        format!("collector  {}", size(&plan.collector.stage)),
+        vec![leaf(match plan.collector.keys.as_slice() {
+            [] => "open to everybody who can reach it".to_owned(),
+            keys => format!("write keys: {}", names(keys.iter().map(|key| key.name.as_str()))),
+        })],
+    )];
+    stages.push(Branch(
+        format!("detector  {}", size(&plan.detection)),
+        vec![
+            leaf(format!("fold reads {} as {}", plan.topics.events.name, plan.groups.fold)),
+            leaf(format!("judge reads {} as {}", plan.topics.parts.name, plan.groups.judge)),
+        ],
+    ));
+    for sink in &plan.sinks {
+        let what = match &sink.kind {
+            SinkKind::Postgres { schema, .. } => format!("PostgreSQL, schema {schema}"),
+            SinkKind::Sqlite { path } => format!("SQLite, {path}"),
+            SinkKind::Webhook { url: WebhookUrl::Plain(url), format, .. } => format!("webhook {url}, {format:?}"),
+            SinkKind::Webhook { url: WebhookUrl::Secret(secret), format, .. } => {
+                format!("webhook of secret {}/{}, {format:?}", secret.name, secret.key)
+            }
+        };
+        stages.push(Branch(
+            format!("sink {}  {}", sink.name, size(&sink.stage)),
+            vec![leaf(what), leaf(format!("reads as {}", sink.group))],
+        ));
+    }
+    stages.push(Branch(
+        format!("api  {}", size(&plan.api.stage)),
+        vec![leaf(match &plan.api.store {
+            Some(store) => format!("answers from sink {store}"),
+            None => "no store: live data only".to_owned(),
+        })],
+    ));
+    let events = &plan.events;
+    let accepted = if events.types.is_empty() { "all".to_owned() } else { events.types.join(", ") };
+    let all = [
+        Branch(
+            "events".into(),
+            vec![
+                leaf(format!("types: {accepted}")),
+                leaf(format!(
+                    "late after {}, from the future after {}, partitioned by {}",
+                    span(events.max_lateness),
+                    span(events.max_clock_skew),
+                    field(&events.key)
+                )),
+            ],
+        ),
+        Branch("topics".into(), plan.topics.all().into_iter().map(topic).collect()),
+        Branch("stages".into(), stages),
+        Branch("metrics".into(), plan.metrics.iter().map(metric).collect()),
+        Branch("detectors".into(), plan.detectors.iter().map(detector).collect()),
+    ];
+    let mut out = format!("{}  on {kafka}{}\n", plan.pipeline, if plan.paused { ", paused" } else { "" });
+    let shown = all.into_iter().filter(|branch| !branch.1.is_empty()).collect();
+    Branch(String::new(), shown).draw(&mut out, "");
+    out
+}
+
+fn topic(topic: &TopicPlan) -> Branch {
+    let settings: Vec<String> = topic.config.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    leaf(format!(
+        "{}  {}, replication {}  {}",
+        topic.name,
+        count(topic.partitions, "partition"),
+        topic.replication,
+        settings.join(" ")
+    ))
+}
+
+fn metric(metric: &MetricPlan) -> Branch {
+    let what = match &metric.aggregate {
+        AggregatePlan::Count => "count".to_owned(),
+        AggregatePlan::Sum(path) => format!("sum of {}", field(path)),
+        AggregatePlan::Mean(path) => format!("mean of {}", field(path)),
+        AggregatePlan::Unique(path) => format!("unique {}", field(path)),
+    };
+    let of = if metric.types.is_empty() { "all events".to_owned() } else { metric.types.join(", ") };
+    let keys = names(metric.key.iter().map(field).collect::<Vec<_>>().iter().map(String::as_str));
+    let mut inside = vec![leaf(format!("windows of {}, running values every {}", span(metric.window), span(metric.emit)))];
+    inside.extend(metric.conditions.iter().map(|condition| leaf(format!("where {}", test(condition)))));
+    Branch(format!("{}  {what} of {of} by {keys}", metric.name), inside)
+}
+
+fn test(condition: &Condition) -> String {
+    let field = field(&condition.field);
+    match &condition.test {
+        Test::In(values) => format!("{field} is one of {}", values.join(", ")),
+        Test::NotIn(values) => format!("{field} is none of {}", values.join(", ")),
+        Test::AtLeast(number) => format!("{field} ≥ {number}"),
+        Test::AtMost(number) => format!("{field} ≤ {number}"),
+        Test::Exists(true) => format!("{field} is there"),
+        Test::Exists(false) => format!("{field} is not there"),
+    }
+}
+
+fn detector(detector: &DetectorPlan) -> Branch {
+    let algorithm = &detector.algorithm;
+    let how = if let Some(bound) = &algorithm.threshold {
+        let above = bound.above.map(|value| format!("above {value}"));
+        let below = bound.below.map(|value| format!("below {value}"));
+        format!("threshold: {}", above.into_iter().chain(below).collect::<Vec<_>>().join(" or "))
+    } else if let Some(a) = &algorithm.zscore {
+        format!("zscore: {} sigmas over {} windows, warm after {}", a.sigmas, a.history, a.warmup)
+    } else if let Some(a) = &algorithm.ewma {
+        format!("ewma: {} sigmas, half-life {} windows, warm after {}", a.sigmas, a.half_life, a.warmup)
+    } else if let Some(a) = &algorithm.mad {
+        format!("mad: {} deviations over {} windows, warm after {}", a.deviations, a.history, a.warmup)
+    } else if let Some(a) = &algorithm.poisson {
+        format!("poisson: probability {:e}, half-life {} windows, warm after {}", a.probability, a.half_life, a.warmup)
+    } else {
+        "no algorithm".to_owned()
+    };
+    let direction = match detector.direction {
+        Direction::Up => "upwards",
+        Direction::Down => "downwards",
+        Direction::Both => "both ways",
+    };
+    let severity = format!("{:?}", detector.severity).to_lowercase();
+    Branch(
+        format!("{}  on {}, {direction}, {severity}", detector.name, detector.metric),
+        vec![
+            leaf(how),
+            leaf(format!("from {} events, then quiet for {}", detector.min_count, span(detector.cooldown))),
+        ],
+    )
+}
+
+fn size(stage: &StagePlan) -> String {
+    match &stage.scaling {
+        Some(scaling) => format!("{} to {} replicas, {:?}", scaling.min, scaling.max, scaling.mode).to_lowercase(),
+        None => count(stage.replicas, "replica"),
+    }
+}
+
+fn count(number: u32, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn names<'a>(all: impl Iterator<Item = &'a str>) -> String {
+    all.collect::<Vec<_>>().join(", ")
+}
+
+fn span(duration: Duration) -> String {
+    Span(duration).to_string()
+}
+
+/// A field as it is written in a pipeline.
+fn field(path: &FieldPath) -> String {
+    let written = path.to_string();
+    written.strip_prefix("properties.").map(str::to_owned).unwrap_or(written)
+}
