@@ -5,7 +5,7 @@
 pub mod dlq;
 pub mod generate;
 pub mod load;
-mod locate;
+pub mod locate;
 pub mod output;
 pub mod pipeline;
 pub mod plan;

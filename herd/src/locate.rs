@@ -101,7 +101,9 @@ fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<(Range<usize>, Vec<Lin
                 let mut inside: Vec<Line<'a>> = block[place + 1..]
                     .iter()
                     // A list may stand in the same column as the key that holds it.
-                    .take_while(|next| next.indent > indent || (next.indent == indent && unbullet(next).is_some()))
+                    .take_while(|next| {
+                        next.indent > indent || (next.indent == indent && unbullet(next).is_some())
+                    })
                     .copied()
                     .collect();
                 if !value.is_empty() {
@@ -116,8 +118,11 @@ fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<(Range<usize>, Vec<Lin
                     continue;
                 }
                 let rest = block[place + 1..].iter().take_while(|next| next.indent > indent).copied();
-                let inside: Vec<Line<'a>> =
-                    if first.content.is_empty() { rest.collect() } else { std::iter::once(first).chain(rest).collect() };
+                let inside: Vec<Line<'a>> = if first.content.is_empty() {
+                    rest.collect()
+                } else {
+                    std::iter::once(first).chain(rest).collect()
+                };
                 let shown = inside.first().unwrap_or(line);
                 return Some((shown.at..shown.at + shown.content.len(), inside));
             }

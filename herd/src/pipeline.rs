@@ -13,7 +13,9 @@ use crate::locate::locate;
 pub enum FileError {
     /// It cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
-    #[diagnostic(help("give the path of a pipeline's YAML, e.g. examples/shop.yaml; `-` reads standard input"))]
+    #[diagnostic(help(
+        "give the path of a pipeline's YAML, e.g. examples/shop.yaml; `-` reads standard input"
+    ))]
     Read {
         /// The file.
         path: PathBuf,

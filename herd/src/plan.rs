@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 use herd_spec::pipeline::{Direction, Span};
-use herd_spec::plan::{AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan, WebhookUrl};
+use herd_spec::plan::{
+    AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan,
+    WebhookUrl,
+};
 use herd_spec::wire::FieldPath;
 
 use crate::output::{self, Outcome};
@@ -29,7 +32,11 @@ impl PlanCommand {
     /// If the file is no pipeline.
     pub fn run(self) -> Outcome {
         let plan = pipeline::load(&self.file)?;
-        if self.json { output::json(&plan)? } else { output::line(&tree(&plan).trim_end())? }
+        if self.json {
+            output::json(&plan)?
+        } else {
+            output::line(&tree(&plan).trim_end())?
+        }
         Ok(())
     }
 }
@@ -82,7 +89,9 @@ pub fn tree(plan: &Plan) -> String {
         let what = match &sink.kind {
             SinkKind::Postgres { schema, .. } => format!("PostgreSQL, schema {schema}"),
             SinkKind::Sqlite { path } => format!("SQLite, {path}"),
-            SinkKind::Webhook { url: WebhookUrl::Plain(url), format, .. } => format!("webhook {url}, {format:?}"),
+            SinkKind::Webhook { url: WebhookUrl::Plain(url), format, .. } => {
+                format!("webhook {url}, {format:?}")
+            }
             SinkKind::Webhook { url: WebhookUrl::Secret(secret), format, .. } => {
                 format!("webhook of secret {}/{}, {format:?}", secret.name, secret.key)
             }
@@ -145,7 +154,8 @@ fn metric(metric: &MetricPlan) -> Branch {
     };
     let of = if metric.types.is_empty() { "all events".to_owned() } else { metric.types.join(", ") };
     let keys = names(metric.key.iter().map(field).collect::<Vec<_>>().iter().map(String::as_str));
-    let mut inside = vec![leaf(format!("windows of {}, running values every {}", span(metric.window), span(metric.emit)))];
+    let mut inside =
+        vec![leaf(format!("windows of {}, running values every {}", span(metric.window), span(metric.emit)))];
     inside.extend(metric.conditions.iter().map(|condition| leaf(format!("where {}", test(condition)))));
     Branch(format!("{}  {what} of {of} by {keys}", metric.name), inside)
 }
@@ -175,7 +185,10 @@ fn detector(detector: &DetectorPlan) -> Branch {
     } else if let Some(a) = &algorithm.mad {
         format!("mad: {} deviations over {} windows, warm after {}", a.deviations, a.history, a.warmup)
     } else if let Some(a) = &algorithm.poisson {
-        format!("poisson: probability {:e}, half-life {} windows, warm after {}", a.probability, a.half_life, a.warmup)
+        format!(
+            "poisson: probability {:e}, half-life {} windows, warm after {}",
+            a.probability, a.half_life, a.warmup
+        )
     } else {
         "no algorithm".to_owned()
     };
@@ -196,7 +209,9 @@ fn detector(detector: &DetectorPlan) -> Branch {
 
 fn size(stage: &StagePlan) -> String {
     match &stage.scaling {
-        Some(scaling) => format!("{} to {} replicas, {:?}", scaling.min, scaling.max, scaling.mode).to_lowercase(),
+        Some(scaling) => {
+            format!("{} to {} replicas, {:?}", scaling.min, scaling.max, scaling.mode).to_lowercase()
+        }
         None => count(stage.replicas, "replica"),
     }
 }

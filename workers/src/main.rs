@@ -173,7 +173,10 @@ async fn beside_ops<E: std::error::Error + Send + Sync + 'static>(
         work.await
     };
     ended.cancel();
-    served.await.context("the operational endpoints stopped")?.context("the operational endpoints stopped")?;
+    served
+        .await
+        .context("the operational endpoints stopped")?
+        .context("the operational endpoints stopped")?;
     Ok(outcome?)
 }
 
@@ -196,7 +199,9 @@ impl Surroundings {
             None => host_name()?,
         };
         let Some(kafka) = &plan.kafka else {
-            bail!("the plan has no Kafka, and stages in processes of their own share nothing else: use `herd up`, or give spec.kafka");
+            bail!(
+                "the plan has no Kafka, and stages in processes of their own share nothing else: use `herd up`, or give spec.kafka"
+            );
         };
         let bus = kafka::connect(kafka, &secrets, &member)?;
         if self.create_topics {
@@ -216,7 +221,8 @@ impl Surroundings {
 }
 
 fn read_plan(path: &Path) -> anyhow::Result<Plan> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("the plan {} cannot be read", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the plan {} cannot be read", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} is no plan; `herd plan FILE --json` writes one", path.display()))
 }

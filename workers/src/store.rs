@@ -36,9 +36,8 @@ pub async fn open(plan: &Plan, secrets: &Secrets, data: &Path) -> Result<Option<
     let Some(sink) = plan.sinks.iter().find(|sink| &sink.name == name) else { return Ok(None) };
     let opened = match &sink.kind {
         SinkKind::Postgres { url, schema, .. } => {
-            let url = secrets
-                .read(url)
-                .map_err(|source| OpenStoreError::Secret { sink: name.clone(), source })?;
+            let url =
+                secrets.read(url).map_err(|source| OpenStoreError::Secret { sink: name.clone(), source })?;
             Store::postgres(url.reveal(), schema).await
         }
         SinkKind::Sqlite { path } => Store::sqlite(&data.join(path)).await,

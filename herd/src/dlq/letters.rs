@@ -138,7 +138,11 @@ impl Letter {
     #[must_use]
     pub fn line(&self) -> String {
         let unknown = || "?".to_owned();
-        let text: String = String::from_utf8_lossy(&self.bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).take(80).collect();
+        let text: String = String::from_utf8_lossy(&self.bytes)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(80)
+            .collect();
         format!(
             "{:<8} {}  {}  {}\n         {text}",
             self.place.to_string(),
@@ -165,7 +169,12 @@ impl Letter {
 ///
 /// # Errors
 /// If the bus does not answer.
-pub fn read<B: Bus>(bus: &B, topic: &str, filter: &Filter, since: Option<WallTime>) -> Result<Vec<Letter>, BusError> {
+pub fn read<B: Bus>(
+    bus: &B,
+    topic: &str,
+    filter: &Filter,
+    since: Option<WallTime>,
+) -> Result<Vec<Letter>, BusError> {
     let mut all: Vec<Letter> = Vec::new();
     for partition in 0..bus.partitions(topic)? {
         let mut newest = VecDeque::new();

@@ -1,6 +1,6 @@
 //! `herd dlq`: what was refused: look at it, and send it again once the reason is gone.
 
-mod letters;
+pub mod letters;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -144,7 +144,11 @@ impl Dlq {
             Command::Show { letter, source, json } => {
                 let all = source.letters(Filter::at(letter)).await?;
                 let found = all.first().ok_or(DlqError::NoLetter { place: letter })?;
-                if json { output::json(found)? } else { output::line(&found.whole())? }
+                if json {
+                    output::json(found)?
+                } else {
+                    output::line(&found.whole())?
+                }
                 Ok(())
             }
             Command::Replay { to, source, filter, key, dry_run, json } => {
@@ -182,7 +186,8 @@ fn list(all: &[Letter], json: bool) -> Outcome {
 async fn replay(target: &Target, all: &[Letter], json: bool) -> Outcome {
     const ATTEMPTS: u32 = 10;
     let tally = Arc::new(Tally::default());
-    let mut report = ReplayReport { letters: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
+    let mut report =
+        ReplayReport { letters: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
     for letter in all {
         let content_type = letter.content_type.as_deref().unwrap_or("application/json");
         let answer = target.post(letter.bytes.clone(), content_type, ATTEMPTS, &tally).await?;
@@ -220,11 +225,12 @@ impl Source {
         const EMBEDDED: &str = "if `herd up` is running on this folder, stop it first: one process has the broker open at a time";
         let outcome = if let Some(kafka) = &plan.kafka {
             let secrets = Secrets::new(self.secrets.as_deref());
-            let kafka =
-                herd_workers::kafka::connect(kafka, &secrets, "herd-dlq").map_err(|error| bus(error.to_string(), KAFKA))?;
+            let kafka = herd_workers::kafka::connect(kafka, &secrets, "herd-dlq")
+                .map_err(|error| bus(error.to_string(), KAFKA))?;
             read(kafka, &plan, filter).await.map_err(|why| bus(why, KAFKA))
         } else {
-            let data = self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(&plan.pipeline)).join("bus");
+            let data =
+                self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(&plan.pipeline)).join("bus");
             if !data.is_dir() {
                 return Err(DlqError::NoData { path: data }.into());
             }

@@ -135,6 +135,9 @@ pub struct Rows {
     over: bool,
 }
 
+/// A row as name and value pairs, and a hash of its text.
+type Columns = (Map<String, Value>, u64);
+
 /// How far a file goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
@@ -202,8 +205,7 @@ impl Rows {
         RowsError::Line { path: self.path.clone(), line: self.number, why: why.to_string() }
     }
 
-    /// The next row as name and value pairs, and a hash of its text.
-    fn read(&mut self) -> Option<Result<(Map<String, Value>, u64), RowsError>> {
+    fn read(&mut self) -> Option<Result<Columns, RowsError>> {
         self.number += 1;
         match &mut self.format {
             Format::Csv { reader, header, record } => match reader.read_record(record) {

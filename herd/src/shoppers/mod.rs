@@ -273,7 +273,14 @@ impl Iterator for Shoppers {
         let act = self.act(crowd, time);
         if (duplicates..duplicates + invalid).contains(&chance) {
             let (body, breaks_json) = self.invalid(&act);
-            return Some(Planned { at, kind: Kind::Invalid { breaks_json }, body, time, crowd: None, about: None });
+            return Some(Planned {
+                at,
+                kind: Kind::Invalid { breaks_json },
+                body,
+                time,
+                crowd: None,
+                about: None,
+            });
         }
         let (body, about) = (act.render(self.settings.shape), Some((act.deed, act.item)));
         let planned = Planned { at, kind: Kind::Fresh, body, time, crowd, about };

@@ -110,7 +110,8 @@ impl Crowds {
             let key = Shoppers::crowd_key(&book.settings, number);
             begins = Some(key.clone());
             book.seen += 1;
-            book.crowds.insert(number, Crowd { key, began: planned.time, events: Vec::new(), alerted: false });
+            book.crowds
+                .insert(number, Crowd { key, began: planned.time, events: Vec::new(), alerted: false });
             if book.crowds.len() > REMEMBERED {
                 book.crowds.pop_first();
             }
@@ -130,11 +131,10 @@ impl Crowds {
         let mut guard = self.book();
         let book = &mut *guard;
         let size = Duration::from_millis(alert.size_ms);
-        let crowd = book
-            .crowds
-            .values_mut()
-            .rev()
-            .find(|crowd| crowd.key == alert.key && !crowd.alerted && crowd.began < alert.start.plus(size))?;
+        let crowd =
+            book.crowds.values_mut().rev().find(|crowd| {
+                crowd.key == alert.key && !crowd.alerted && crowd.began < alert.start.plus(size)
+            })?;
         crowd.alerted = true;
         book.alerted += 1;
         let delay = WallTime(crowd.began.0);

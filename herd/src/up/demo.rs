@@ -51,7 +51,8 @@ impl Demo {
         let key = plan.collector.keys.first().and_then(|key| secrets.read(&key.secret).ok());
         let key = key.map(|secret| secret.reveal().to_owned());
         let target = Arc::new(Target::new(&addresses.collector_url(), key, 32)?);
-        let crowds = Crowds { first: first_crowd(plan, length), every: EVERY, length: LENGTH, rate: crowd_rate(rate) };
+        let crowds =
+            Crowds { first: first_crowd(plan, length), every: EVERY, length: LENGTH, rate: crowd_rate(rate) };
         let settings = Settings {
             seed,
             start: EventTime(SystemClock.now().0),

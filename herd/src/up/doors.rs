@@ -8,7 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 pub enum DoorError {
     /// Somebody else listens there.
     #[error("{address} is taken: another process listens there")]
-    #[diagnostic(help("choose another with {option} HOST:PORT (port 0: any that is free), or leave {option} out"))]
+    #[diagnostic(help(
+        "choose another with {option} HOST:PORT (port 0: any that is free), or leave {option} out"
+    ))]
     Taken {
         /// The address.
         address: SocketAddr,
@@ -50,7 +52,8 @@ pub fn open(asked: Option<SocketAddr>, usual_port: u16, option: &'static str) ->
         Ok((listener, address)) => Ok(Door { listener, address, instead_of: None }),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && asked.is_none() => {
             let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let (listener, address) = bind(any).map_err(|source| DoorError::Refused { address: any, option, source })?;
+            let (listener, address) =
+                bind(any).map_err(|source| DoorError::Refused { address: any, option, source })?;
             Ok(Door { listener, address, instead_of: Some(usual) })
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(DoorError::Taken { address, option }),

@@ -5,14 +5,14 @@
 //!                              └─► api ─► alerts seen as a client sees them ─► summary
 //! ```
 
-mod crowds;
-mod demo;
-mod doors;
-mod stages;
-mod start;
-mod summary;
-mod supervise;
-mod watch;
+pub mod crowds;
+pub mod demo;
+pub mod doors;
+pub mod stages;
+pub mod start;
+pub mod summary;
+pub mod supervise;
+pub mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,8 +95,9 @@ impl Up {
         std::fs::create_dir_all(&data).map_err(|source| UpError::Data { path: data.clone(), source })?;
         match &plan.kafka {
             Some(kafka) => {
-                let bus = herd_workers::kafka::connect(kafka, &secrets, &format!("herd-up-{}", plan.pipeline))
-                    .map_err(|error| UpError::Kafka(error.to_string()))?;
+                let bus =
+                    herd_workers::kafka::connect(kafka, &secrets, &format!("herd-up-{}", plan.pipeline))
+                        .map_err(|error| UpError::Kafka(error.to_string()))?;
                 self.run_on(bus, plan, secrets, data, signals).await
             }
             None => {
@@ -123,7 +124,11 @@ impl Up {
         let addresses = Addresses { collector: collector.address, api: api.address };
         for (name, Door { address, instead_of, .. }) in [("collector", &collector), ("dashboard", &api)] {
             if let Some(usual) = instead_of {
-                output::note(&format!("port {} is taken: the {name} is on {} instead", usual.port(), address.port()));
+                output::note(&format!(
+                    "port {} is taken: the {name} is on {} instead",
+                    usual.port(),
+                    address.port()
+                ));
             }
         }
         let before = start::prepare(&bus, &plan).await?;
@@ -148,23 +153,34 @@ impl Up {
         let alerts = Arc::new(AtomicU64::new(0));
         let watching = CancellationToken::new();
         let demo = match self.generate {
-            Some(rate) if !stopping => {
-                Some(Demo::new(&plan, &stage.secrets, &addresses, rate, self.seed, self.duration.map(|span| span.0))?)
-            }
+            Some(rate) if !stopping => Some(Demo::new(
+                &plan,
+                &stage.secrets,
+                &addresses,
+                rate,
+                self.seed,
+                self.duration.map(|span| span.0),
+            )?),
             _ => None,
         };
         if !stopping {
             output::note(&start::text(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
         }
         let watch = {
-            let (plan, alerts, crowds) = (Arc::clone(&plan), Arc::clone(&alerts), demo.as_ref().map(Demo::crowds));
-            watch::alerts(start::socket_url(&plan, &stage.secrets, &addresses), watching.clone(), move |alert, now| {
-                alerts.fetch_add(1, Ordering::Relaxed);
-                let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
-                let after =
-                    after.map(|delay| format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64()));
-                output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
-            })
+            let (plan, alerts, crowds) =
+                (Arc::clone(&plan), Arc::clone(&alerts), demo.as_ref().map(Demo::crowds));
+            watch::alerts(
+                start::socket_url(&plan, &stage.secrets, &addresses),
+                watching.clone(),
+                move |alert, now| {
+                    alerts.fetch_add(1, Ordering::Relaxed);
+                    let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
+                    let after = after.map(|delay| {
+                        format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64())
+                    });
+                    output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
+                },
+            )
         };
         let watch = tokio::spawn(watch);
         let driven = root.child_token();
@@ -204,7 +220,9 @@ impl Up {
         let _ = watch.await;
         let in_time = stages.stop().await;
         if !in_time {
-            output::note(&"some stages did not finish in time; the next start goes on from their last commit");
+            output::note(
+                &"some stages did not finish in time; the next start goes on from their last commit",
+            );
         }
         let summary = Summary {
             pipeline: plan.pipeline.clone(),
@@ -217,7 +235,11 @@ impl Up {
             post_latency_ms: generated.as_ref().map(|report| report.latency_ms),
             generated,
         };
-        if self.json { output::json(&summary)? } else { output::line(&summary)? }
+        if self.json {
+            output::json(&summary)?
+        } else {
+            output::line(&summary)?
+        }
         Ok(())
     }
 }

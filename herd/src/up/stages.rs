@@ -57,8 +57,11 @@ impl Addresses {
 /// Who listens on all addresses is reached at the loopback's.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        let loopback: std::net::IpAddr =
-            if address.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        let loopback: std::net::IpAddr = if address.is_ipv4() {
+            std::net::Ipv4Addr::LOCALHOST.into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        };
         address.set_ip(loopback);
     }
     address
@@ -85,16 +88,26 @@ pub struct Stages {
 
 impl Stages {
     /// Starts everything the plan asks for. A paused pipeline only collects and serves.
-    pub fn start<B: Bus>(plan: &Arc<Plan>, bus: &B, stage: &Stage, doors: Doors, data: PathBuf, watcher: Watcher) -> Self {
+    pub fn start<B: Bus>(
+        plan: &Arc<Plan>,
+        bus: &B,
+        stage: &Stage,
+        doors: Doors,
+        data: PathBuf,
+        watcher: Watcher,
+    ) -> Self {
         let mut stages = Self { tasks: JoinSet::new(), stage: stage.clone(), watcher };
-        let collector_url = doors.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
+        let collector_url =
+            doors.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
         let (collector_door, api_door) = (Arc::new(doors.collector), Arc::new(doors.api));
 
         let (p, b) = (Arc::clone(plan), bus.clone());
         stages.keep("collector".into(), move |part| {
             let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&collector_door));
             async move {
-                herd_collector::run(plan, bus, part, listener?).await.map_err(|error| StartError(error.to_string()))
+                herd_collector::run(plan, bus, part, listener?)
+                    .await
+                    .map_err(|error| StartError(error.to_string()))
             }
         });
         if !plan.paused {
@@ -110,7 +123,14 @@ impl Stages {
                     let (p, b, sink, data) = (Arc::clone(plan), bus.clone(), sink.clone(), data.clone());
                     let member = format!("{}-{number}", sink.name);
                     stages.keep(format!("sink {member}"), move |part| {
-                        herd_sink::run(Arc::clone(&p), sink.clone(), b.clone(), part, data.clone(), member.clone())
+                        herd_sink::run(
+                            Arc::clone(&p),
+                            sink.clone(),
+                            b.clone(),
+                            part,
+                            data.clone(),
+                            member.clone(),
+                        )
                     });
                 }
             }

@@ -36,11 +36,15 @@ pub enum UpError {
     },
     /// The embedded broker does not open.
     #[error("the embedded broker does not start: {0}")]
-    #[diagnostic(help("is another `herd up` running on this data folder? Stop it, or choose another folder with --data DIR"))]
+    #[diagnostic(help(
+        "is another `herd up` running on this data folder? Stop it, or choose another folder with --data DIR"
+    ))]
     Bus(String),
     /// Kafka is not to be had.
     #[error("Kafka cannot be used: {0}")]
-    #[diagnostic(help("check spec.kafka.bootstrapServers and that a broker runs there; without spec.kafka the embedded broker is used"))]
+    #[diagnostic(help(
+        "check spec.kafka.bootstrapServers and that a broker runs there; without spec.kafka the embedded broker is used"
+    ))]
     Kafka(String),
 }
 
@@ -109,7 +113,8 @@ pub async fn settle<B: Bus>(bus: &B, plan: &Plan, within: Duration) {
         ];
         let lag = tokio::task::spawn_blocking(move || {
             pairs.iter().try_fold(0, |sum, (topic, group)| {
-                bus.progress(topic, group).map(|all| sum + all.iter().map(herd_bus::Progress::lag).sum::<u64>())
+                bus.progress(topic, group)
+                    .map(|all| sum + all.iter().map(herd_bus::Progress::lag).sum::<u64>())
             })
         });
         // Watermarks keep coming while nothing happens: a few records of `parts` always wait.
@@ -155,7 +160,10 @@ pub fn text(
     let found = if before > 0 { format!(", {before} events from before") } else { String::new() };
     let _ = writeln!(text, "  data       {kept}{found}");
     if plan.paused {
-        let _ = writeln!(text, "  paused     events are kept; nothing counts or stores them until `paused` is false");
+        let _ = writeln!(
+            text,
+            "  paused     events are kept; nothing counts or stores them until `paused` is false"
+        );
     }
     if let Some(demo) = demo {
         let _ = writeln!(text, "  load       {}", demo.words());
@@ -180,11 +188,15 @@ fn sample(plan: &Plan) -> String {
     let mapping = &plan.events.mapping;
     let event_type = plan.events.types.first().map_or("view", String::as_str);
     let mut event = serde_json::Map::new();
-    for (paths, value) in [(&mapping.event_type, event_type), (&mapping.user, "me"), (&mapping.item, "product-1")] {
+    for (paths, value) in
+        [(&mapping.event_type, event_type), (&mapping.user, "me"), (&mapping.item, "product-1")]
+    {
         let Some((last, outer)) = paths.first().and_then(|path| path.split_last()) else { continue };
         let mut place = &mut event;
         for name in outer {
-            let inner = place.entry(name.clone()).or_insert_with(|| serde_json::Value::Object(serde_json::Map::new()));
+            let inner = place
+                .entry(name.clone())
+                .or_insert_with(|| serde_json::Value::Object(serde_json::Map::new()));
             let serde_json::Value::Object(inner) = inner else { return String::new() };
             place = inner;
         }

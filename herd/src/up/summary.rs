@@ -63,7 +63,8 @@ impl Counted {
     #[must_use]
     pub fn of(stage: &Stage) -> Self {
         let mut text = String::new();
-        let encoded = stage.register(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
+        let encoded =
+            stage.register(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
         // Writing into a String does not fail.
         debug_assert!(encoded.is_ok());
         Self::read(&text)
@@ -100,7 +101,10 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let EventCounts { accepted, refused, late, duplicate } = self.events;
         writeln!(f, "{} ran for {:.0} s", self.pipeline, self.seconds)?;
-        writeln!(f, "  events    {accepted} accepted, {refused} refused, {late} late, {duplicate} duplicate")?;
+        writeln!(
+            f,
+            "  events    {accepted} accepted, {refused} refused, {late} late, {duplicate} duplicate"
+        )?;
         writeln!(f, "  windows   {} closed", self.windows_closed)?;
         write!(f, "  alerts    {}", self.alerts)?;
         if let Some(report) = &self.alert_delay {
@@ -113,11 +117,19 @@ impl fmt::Display for Summary {
                 )?;
             }
             if let Some(delay) = &report.from_last_counted_event_ms {
-                write!(f, "\n            p50 {:.0} ms, p99 {:.0} ms from the last event that the alert counts", delay.p50, delay.p99)?;
+                write!(
+                    f,
+                    "\n            p50 {:.0} ms, p99 {:.0} ms from the last event that the alert counts",
+                    delay.p50, delay.p99
+                )?;
             }
         }
         if let Some(latency) = &self.post_latency_ms {
-            write!(f, "\n  POST      p50 {:.1} ms, p99 {:.1} ms from the intended send time to the acknowledgement", latency.p50, latency.p99)?;
+            write!(
+                f,
+                "\n  POST      p50 {:.1} ms, p99 {:.1} ms from the intended send time to the acknowledgement",
+                latency.p50, latency.p99
+            )?;
         }
         if self.restarts > 0 {
             write!(f, "\n  restarts  {}", self.restarts)?;

@@ -58,7 +58,9 @@ where
             Err(panic) => format!("it broke: {panic}"),
         };
         if stage.shutdown.is_cancelled() {
-            (watcher.tell)(&format!("{name} stopped with an error: {why}; nothing is lost, the next start goes on from its last commit"));
+            (watcher.tell)(&format!(
+                "{name} stopped with an error: {why}; nothing is lost, the next start goes on from its last commit"
+            ));
             return;
         }
         let pause = backoff.after(began.elapsed());
@@ -87,7 +89,8 @@ mod tests {
             tell: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
             restarts: Arc::default(),
         };
-        let (root, counted, restarts) = (stage.shutdown.clone(), Arc::clone(&starts), Arc::clone(&watcher.restarts));
+        let (root, counted, restarts) =
+            (stage.shutdown.clone(), Arc::clone(&starts), Arc::clone(&watcher.restarts));
         supervise("sink".into(), stage, watcher, move |part| {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
             async move {
