@@ -80,7 +80,7 @@ mod tests {
     use std::sync::Mutex;
     use tokio_util::sync::CancellationToken;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stage_that_fails_is_started_again_and_one_that_is_stopped_is_not() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));

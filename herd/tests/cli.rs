@@ -1,0 +1,131 @@
+//! The command line as people meet it: help, checks, plans, errors.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use rstest::rstest;
+use support::{PIPELINE, herd, json, stderr, stdout};
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
+    let broken = PIPELINE.replace("metric: views", "metric: vews").replace("window: 2s", "window: 2 s");
+    std::fs::write(folder.path().join("broken.yaml"), broken).unwrap();
+    folder
+}
+
+#[rstest]
+#[case("up")]
+#[case("validate")]
+#[case("plan")]
+#[case("generate")]
+#[case("replay")]
+#[case("dlq")]
+#[case("completion")]
+fn every_command_is_listed_and_has_help(#[case] command: &str) {
+    let folder = folder();
+    assert!(stdout(&herd(folder.path(), &["--help"])).contains(&format!("  {command} ")));
+    let help = stdout(&herd(folder.path(), &[command, "--help"]));
+    assert!(help.contains("Usage: herd "), "{help}");
+}
+
+#[test]
+fn a_valid_file_is_called_valid() {
+    let folder = folder();
+    assert_eq!(stdout(&herd(folder.path(), &["validate", "shop.yaml"])), "shop.yaml is valid\n");
+}
+
+#[test]
+fn every_example_is_valid() {
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let mut files: Vec<String> = std::fs::read_dir(examples)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().display().to_string())
+        .filter(|path| path.ends_with(".yaml"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 4, "{files:?}");
+    let arguments: Vec<&str> = std::iter::once("validate").chain(files.iter().map(String::as_str)).collect();
+    stdout(&herd(std::path::Path::new("."), &arguments));
+}
+
+#[test]
+fn problems_are_shown_where_they_stand() {
+    let folder = folder();
+    let output = herd(folder.path(), &["validate", "broken.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    for expected in ["2 problems to correct", "window: 2 s", "spec.metrics[0].window", "metric: vews", "`views`"] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+}
+
+#[test]
+fn problems_have_lines_in_json() {
+    let folder = folder();
+    let output = herd(folder.path(), &["validate", "--json", "shop.yaml", "broken.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(results[0]["valid"], true);
+    let lines: Vec<_> = results[1]["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
+    assert_eq!(lines, [13, 16], "{results}");
+}
+
+#[test]
+fn a_plan_is_a_tree_for_people_and_json_for_workers() {
+    let folder = folder();
+    insta::assert_snapshot!(stdout(&herd(folder.path(), &["plan", "shop.yaml"])), @"");
+    let plan = json(&herd(folder.path(), &["plan", "shop.yaml", "--json"]));
+    let plan: herd_spec::plan::Plan = serde_json::from_value(plan).unwrap();
+    assert_eq!(plan, herd_cli::pipeline::check("shop.yaml", PIPELINE).unwrap());
+}
+
+#[rstest]
+#[case(&["validate", "nowhere.yaml"], &["nowhere.yaml cannot be read", "examples/shop.yaml"])]
+#[case(&["up", "nowhere.yaml"], &["nowhere.yaml cannot be read"])]
+#[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
+#[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
+#[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
+#[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
+#[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["no data of this pipeline", "--data DIR"])]
+fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {
+    let folder = folder();
+    let output = herd(folder.path(), arguments);
+    assert_eq!(output.status.code(), Some(1));
+    // The report is wrapped to the terminal's width.
+    let said = stderr(&output).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for expected in expected {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+}
+
+#[rstest]
+#[case(&["generate", "--to", "http://x", "--rate", "0"], "write a number above 0")]
+#[case(&["generate", "--to", "http://x", "--invalid", "80"], "write a number from 0 to 50")]
+#[case(&["generate", "--to", "http://x", "--for", "30"], "is not a length of time")]
+#[case(&["replay", "x.csv", "--to", "http://x", "--map", "colour=c"], "`colour` is no field of an event")]
+#[case(&["replay", "x.csv", "--to", "http://x", "--speed", "fast"], "1000x")]
+#[case(&["dlq", "show", "7", "--pipeline", "shop.yaml"], "PARTITION/OFFSET")]
+fn a_wrong_option_is_explained(#[case] arguments: &[&str], #[case] expected: &str) {
+    let folder = folder();
+    let output = herd(folder.path(), arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let folder = folder();
+    let mut herd = Command::new(env!("CARGO_BIN_EXE_herd"))
+        .args(["completion", "bash"])
+        .current_dir(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(herd.stdout.take());
+    let output = herd.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+}
