@@ -70,13 +70,40 @@ fn problems_have_lines_in_json() {
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results[0]["valid"], true);
     let lines: Vec<_> = results[1]["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
-    assert_eq!(lines, [13, 16], "{results}");
+    assert_eq!(lines, [12, 15], "{results}");
 }
 
 #[test]
 fn a_plan_is_a_tree_for_people_and_json_for_workers() {
     let folder = folder();
-    insta::assert_snapshot!(stdout(&herd(folder.path(), &["plan", "shop.yaml"])), @"");
+    insta::assert_snapshot!(stdout(&herd(folder.path(), &["plan", "shop.yaml"])), @r"
+shop  on embedded broker
+    ├─ events
+    │  ├─ types: all
+    │  └─ late after 2s, from the future after 1m, partitioned by user_id
+    ├─ topics
+    │  ├─ shop.events  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
+    │  ├─ shop.parts  4 partitions, replication 1  cleanup.policy=delete retention.ms=86400000 segment.ms=3600000
+    │  ├─ shop.windows  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
+    │  ├─ shop.alerts  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
+    │  ├─ shop.dead-letter  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
+    │  └─ shop.baselines  4 partitions, replication 1  cleanup.policy=compact min.cleanable.dirty.ratio=0.1 segment.ms=600000
+    ├─ stages
+    │  ├─ collector  1 replica
+    │  │  └─ open to everybody who can reach it
+    │  ├─ detector  1 replica
+    │  │  ├─ fold reads shop.events as shop.fold
+    │  │  └─ judge reads shop.parts as shop.judge
+    │  └─ api  1 replica
+    │     └─ no store: live data only
+    ├─ metrics
+    │  └─ views  count of view by item_id
+    │     └─ windows of 2s, running values every 1s
+    └─ detectors
+       └─ crowd  on views, upwards, warning
+          ├─ poisson: probability 1e-9, half-life 30 windows, warm after 3
+          └─ from 10 events, then quiet for 5m
+    ");
     let plan = json(&herd(folder.path(), &["plan", "shop.yaml", "--json"]));
     let plan: herd_spec::plan::Plan = serde_json::from_value(plan).unwrap();
     assert_eq!(plan, herd_cli::pipeline::check("shop.yaml", PIPELINE).unwrap());
