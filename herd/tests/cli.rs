@@ -97,7 +97,7 @@ shop  on embedded broker
     │  └─ api  1 replica
     │     └─ no store: live data only
     ├─ metrics
-    │  └─ views  count of view by item_id
+    │  └─ views  count of view_product by item_id
     │     └─ windows of 2s, running values every 1s
     └─ detectors
        └─ crowd  on views, upwards, warning

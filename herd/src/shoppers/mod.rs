@@ -345,13 +345,13 @@ mod tests {
         let mut types: HashMap<String, u32> = HashMap::new();
         for event in Shoppers::new(settings()).take(20_000).map(|planned| json(&planned)) {
             assert!(ids.insert(field(&event, "event_id").to_owned()));
-            *views.entry(field(&event, "item_id").to_owned()).or_default() += 1;
-            *types.entry(field(&event, "type").to_owned()).or_default() += 1;
+            *views.entry(field(&event, "product_id").to_owned()).or_default() += 1;
+            *types.entry(field(&event, "event").to_owned()).or_default() += 1;
         }
         // Zipf with exponent 1 over 400 items: the first has 1/H(400) = 15 %.
         assert!((2_600..3_500).contains(&views["product-1"]), "{}", views["product-1"]);
         assert!(views["product-2"] < views["product-1"]);
-        assert!(types["view"] > types["add_to_cart"] && types["add_to_cart"] > types["purchase"]);
+        assert!(types["view_product"] > types["add_to_cart"] && types["add_to_cart"] > types["purchase"]);
         assert!(types["purchase"] > 100);
     }
 
@@ -404,7 +404,7 @@ mod tests {
         assert!((850..1_150).contains(&crowd.len()), "{}", crowd.len());
         for event in crowd {
             assert!((10.0..15.0).contains(&event.at.as_secs_f64()));
-            assert_eq!(field(&json(&event), "item_id"), Shoppers::crowd_key(&settings, 0));
+            assert_eq!(field(&json(&event), "product_id"), Shoppers::crowd_key(&settings, 0));
         }
     }
 }

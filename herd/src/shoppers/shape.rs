@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 /// Whose events they look like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// A shop: `view`, `add_to_cart`, `purchase` of products with prices.
+    /// A shop: `view_product`, `add_to_cart`, `purchase` of products with prices.
     #[default]
     Shop,
     /// An anime site: score updates with live members.
@@ -22,7 +22,7 @@ impl Shape {
     #[must_use]
     pub fn types(self) -> [&'static str; 3] {
         match self {
-            Self::Shop => ["view", "add_to_cart", "purchase"],
+            Self::Shop => ["view_product", "add_to_cart", "purchase"],
             Self::Anime => ["VIEW", "MEMBERS_UPDATE", "SCORE_UPDATE"],
             Self::Video => ["play", "progress", "complete"],
             Self::Journeys => ["page_view", "click", "purchase"],
@@ -102,7 +102,7 @@ impl Act {
         let value: Value = match shape {
             Shape::Shop => {
                 let mut event = json!({
-                    "event_id": self.id, "type": kind, "user_id": format!("u-{}", self.user), "item_id": item,
+                    "event_id": self.id, "event": kind, "user_id": format!("u-{}", self.user), "product_id": item,
                     "time": self.time, "session_id": format!("s-{}", self.session), "device": self.device,
                     "country": self.country, "price": price,
                 });

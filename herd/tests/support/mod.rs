@@ -27,7 +27,7 @@ spec:
   metrics:
     - name: views
       events:
-        types: [view]
+        types: [view_product]
       window: 2s
   detectors:
     - name: crowd
