@@ -17,12 +17,10 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[rstest]
-#[case("up")]
 #[case("validate")]
 #[case("plan")]
 #[case("generate")]
 #[case("replay")]
-#[case("dlq")]
 #[case("completion")]
 fn every_command_is_listed_and_has_help(#[case] command: &str) {
     let folder = folder();
@@ -46,7 +44,7 @@ fn every_example_is_valid() {
         .filter(|path| path.ends_with(".yaml"))
         .collect();
     files.sort();
-    assert!(files.len() >= 4, "{files:?}");
+    assert!(!files.is_empty(), "{files:?}");
     let arguments: Vec<&str> = std::iter::once("validate").chain(files.iter().map(String::as_str)).collect();
     stdout(&herd(std::path::Path::new("."), &arguments));
 }
@@ -57,7 +55,9 @@ fn problems_are_shown_where_they_stand() {
     let output = herd(folder.path(), &["validate", "broken.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    for expected in ["2 problems to correct", "window: 2 s", "spec.metrics[0].window", "metric: vews", "`views`"] {
+    for expected in
+        ["2 problems to correct", "window: 2 s", "spec.metrics[0].window", "metric: vews", "`views`"]
+    {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
 }
@@ -69,7 +69,8 @@ fn problems_have_lines_in_json() {
     assert_eq!(output.status.code(), Some(1));
     let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(results[0]["valid"], true);
-    let lines: Vec<_> = results[1]["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
+    let lines: Vec<_> =
+        results[1]["problems"].as_array().unwrap().iter().map(|problem| &problem["line"]).collect();
     assert_eq!(lines, [12, 15], "{results}");
 }
 
@@ -111,12 +112,10 @@ shop  on embedded broker
 
 #[rstest]
 #[case(&["validate", "nowhere.yaml"], &["nowhere.yaml cannot be read", "examples/shop.yaml"])]
-#[case(&["up", "nowhere.yaml"], &["nowhere.yaml cannot be read"])]
 #[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
 #[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
 #[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
 #[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
-#[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["no data of this pipeline", "--data DIR"])]
 fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {
     let folder = folder();
     let output = herd(folder.path(), arguments);
@@ -134,7 +133,6 @@ fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[cas
 #[case(&["generate", "--to", "http://x", "--for", "30"], "is not a length of time")]
 #[case(&["replay", "x.csv", "--to", "http://x", "--map", "colour=c"], "`colour` is no field of an event")]
 #[case(&["replay", "x.csv", "--to", "http://x", "--speed", "fast"], "1000x")]
-#[case(&["dlq", "show", "7", "--pipeline", "shop.yaml"], "PARTITION/OFFSET")]
 fn a_wrong_option_is_explained(#[case] arguments: &[&str], #[case] expected: &str) {
     let folder = folder();
     let output = herd(folder.path(), arguments);
