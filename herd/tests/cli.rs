@@ -11,7 +11,7 @@ use support::{PIPELINE, herd, json, stderr, stdout};
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
-    let broken = PIPELINE.replace("metric: views", "metric: vews").replace("window: 2s", "window: 2 s");
+    let broken = PIPELINE.replace("metric: views", "metric: vews").replace("window: 2s", "window: 20m");
     std::fs::write(folder.path().join("broken.yaml"), broken).unwrap();
     folder
 }
@@ -56,7 +56,7 @@ fn problems_are_shown_where_they_stand() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     for expected in
-        ["2 problems to correct", "window: 2 s", "spec.metrics[0].window", "metric: vews", "`views`"]
+        ["2 problems to correct", "window: 20m", "spec.metrics[0].window", "metric: vews", "`views`"]
     {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
@@ -78,17 +78,17 @@ fn problems_have_lines_in_json() {
 fn a_plan_is_a_tree_for_people_and_json_for_workers() {
     let folder = folder();
     insta::assert_snapshot!(stdout(&herd(folder.path(), &["plan", "shop.yaml"])), @r"
-shop  on embedded broker
+    shop  on embedded broker
     ├─ events
     │  ├─ types: all
     │  └─ late after 2s, from the future after 1m, partitioned by user_id
     ├─ topics
     │  ├─ shop.events  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
-    │  ├─ shop.parts  4 partitions, replication 1  cleanup.policy=delete retention.ms=86400000 segment.ms=3600000
+    │  ├─ shop.parts  4 partitions, replication 1  cleanup.policy=delete retention.ms=86400000
     │  ├─ shop.windows  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
     │  ├─ shop.alerts  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
-    │  ├─ shop.dead-letter  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
-    │  └─ shop.baselines  4 partitions, replication 1  cleanup.policy=compact min.cleanable.dirty.ratio=0.1 segment.ms=600000
+    │  ├─ shop.dead-letter  1 partition, replication 1  cleanup.policy=delete retention.ms=604800000
+    │  └─ shop.baselines  4 partitions, replication 1  cleanup.policy=compact min.cleanable.dirty.ratio=0.2 min.compaction.lag.ms=600000 segment.ms=3600000
     ├─ stages
     │  ├─ collector  1 replica
     │  │  └─ open to everybody who can reach it
