@@ -1,0 +1,78 @@
+# Herd. `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+HERD := $(CARGO_TARGET_DIR)/debug/herd
+PIPELINE ?= examples/shop.yaml
+RUN := .herd/run
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: build ## Run the example shop with generated shoppers; ARGS="--for 30s" ends by itself with a summary
+	@$(HERD) up $(PIPELINE) --generate $(ARGS)
+
+.PHONY: test
+test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the page in a browser
+	@dev/test
+
+.PHONY: unit
+unit: ## What needs no service
+	@dev/test unit
+
+.PHONY: build
+build: install web ## Build the dashboard and the `herd` command
+	@echo "herd: building (the first time takes about ten minutes on two cores)"
+	@cargo build --workspace
+
+.PHONY: install
+install: ## Install the Debian packages that are missing
+	@dev/install build
+
+.PHONY: web
+web: web/dist/.built ## Build the dashboard
+
+web/node_modules/.installed: web/package.json web/package-lock.json
+	@echo "dashboard: installing packages"
+	@cd web && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
+	@echo "dashboard: building"
+	@cd web && npm run --silent build
+	@touch $@
+
+.PHONY: fmt lint docs deny reference
+fmt: ## Format the Rust code
+	@cargo fmt --all
+lint: ## Clippy, warnings denied
+	@dev/test lint
+docs: ## Build the Rust documentation
+	@cargo doc --workspace --no-deps --open
+deny: ## Licences and advisories of all dependencies (installs cargo-deny the first time)
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	@cargo deny check licenses bans sources
+reference: ## Write the generated reference and CRD anew
+	@UPDATE=1 cargo test --workspace reference
+
+.PHONY: up down logs ps clean
+up: build ## Start the pipeline of PIPELINE in the background
+	@mkdir -p $(RUN)
+	@if [ -f $(RUN)/pid ] && kill -0 $$(cat $(RUN)/pid) 2>/dev/null; then echo "it runs already: make ps"; exit 0; fi; \
+	setsid nohup $(HERD) up $(PIPELINE) $(ARGS) >$(RUN)/log 2>&1 </dev/null & echo $$! >$(RUN)/pid; \
+	sleep 2; cat $(RUN)/log; kill -0 $$(cat $(RUN)/pid) 2>/dev/null || { echo "it did not start"; exit 1; }
+down: ## Stop it
+	@if [ -f $(RUN)/pid ]; then kill -TERM $$(cat $(RUN)/pid) 2>/dev/null; for i in $$(seq 100); do kill -0 $$(cat $(RUN)/pid) 2>/dev/null || break; sleep 0.1; done; rm -f $(RUN)/pid; else echo "it does not run"; fi
+logs: ## Follow its log
+	@tail -n 100 -f $(RUN)/log
+ps: ## Whether it runs
+	@if [ -f $(RUN)/pid ] && kill -0 $$(cat $(RUN)/pid) 2>/dev/null; then ps -o pid,etime,rss,args -p $$(cat $(RUN)/pid); else echo "it does not run: make up"; fi
+clean: down ## Stop it and remove its data
+	@rm -rf .herd
+
+.PHONY: services-down
+services-down: ## Stop the test bed's Kafka and PostgreSQL
+	@dev/kafka/broker down; dev/postgres/server down
