@@ -100,6 +100,9 @@ impl Progress {
     }
 }
 
+/// The most metadata a commit can carry: Kafka's default.
+pub const METADATA_BYTES: usize = 4096;
+
 /// How a consumer comes by its partitions.
 #[derive(Clone, Copy, Debug)]
 pub enum Membership<'a> {

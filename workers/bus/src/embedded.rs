@@ -1,1 +1,0 @@
-//! Durable logs in this process.

@@ -1,0 +1,258 @@
+//! The cases, for any bus.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, Outgoing, Producer, partitioner};
+use herd_spec::units::{Offset, Partition, WallTime};
+
+use crate::member::{Member, PATIENCE, both, fill, plan, record, scan, send, topic};
+
+pub fn records_of_a_partition_come_in_the_order_they_were_sent<B: Bus>(bus: &B) {
+    let topic = topic(bus, 3);
+    let mut member = Member::join(bus, &topic, "g");
+    for round in 0..5 {
+        fill(bus, &topic, 3, round * 100, 100);
+    }
+    member.until("all have come", |m| m.seen.len() == 1500);
+    for partition in 0..3 {
+        let of: Vec<_> = member.seen.iter().filter(|seen| seen.partition == partition).collect();
+        assert_eq!(of.iter().map(|s| s.offset).collect::<Vec<_>>(), (0..500).collect::<Vec<_>>());
+        let values: Vec<_> = of.iter().map(|s| s.text()).collect();
+        assert_eq!(values, (0..500).map(|i| format!("{partition}:{i}")).collect::<Vec<_>>());
+    }
+}
+
+pub fn what_is_acknowledged_is_there<B: Bus>(bus: &B) {
+    let topic = topic(bus, 1);
+    for i in 0..10 {
+        fill(bus, &topic, 1, i, 1);
+        let (seen, end) = scan(bus, &topic, 0);
+        assert_eq!((seen.len(), end), (i + 1, i as i64 + 1));
+    }
+}
+
+pub fn a_key_goes_to_the_partition_of_kafkas_java_client<B: Bus>(bus: &B) {
+    let topic = topic(bus, 7);
+    let keys: Vec<String> = (0..200).map(|i| format!("user-{i}")).chain([String::new()]).collect();
+    let records: Vec<_> = keys.iter().map(|key| record(&topic, None, Some(key), Some("x"))).collect();
+    send(bus, &records);
+    let mut found = 0;
+    for partition in 0..7 {
+        for seen in scan(bus, &topic, partition).0 {
+            assert_eq!(partitioner::partition_of(&seen.key.unwrap(), 7), Partition(partition));
+            found += 1;
+        }
+    }
+    assert_eq!(found, keys.len());
+}
+
+pub fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
+    let topic = topic(bus, 1);
+    let headers: [(&str, &[u8]); 2] = [("why", b"because"), ("empty", b"")];
+    let with_headers = Outgoing { headers: &headers, ..record(&topic, Some(0), Some("k"), Some("v")) };
+    let tombstone = Outgoing { timestamp: WallTime(1_800_000_000_777), ..record(&topic, Some(0), Some("k"), None) };
+    send(bus, &[with_headers, tombstone, record(&topic, Some(0), None, Some(""))]);
+    let mut seen = Vec::new();
+    bus.scan(&topic, Partition(0), PATIENCE, &mut |r| {
+        let headers: Vec<_> = r.headers.iter().map(|(n, v)| (n.to_owned(), v.to_vec())).collect();
+        seen.push((r.key.map(<[u8]>::to_vec), r.value.map(<[u8]>::to_vec), r.timestamp.0, headers));
+    })
+    .unwrap();
+    let sent = headers.map(|(name, value)| (name.to_owned(), value.to_vec())).to_vec();
+    assert_eq!(
+        seen,
+        [
+            (Some(b"k".to_vec()), Some(b"v".to_vec()), 1_800_000_000_000, sent),
+            (Some(b"k".to_vec()), None, 1_800_000_000_777, vec![]),
+            (None, Some(vec![]), 1_800_000_000_000, vec![]),
+        ]
+    );
+}
+
+pub fn a_record_for_no_topic_is_refused_or_fails<B: Bus>(bus: &B) {
+    let producer = bus.producer("test").unwrap();
+    let name = topic(bus, 2);
+    let acks = Acks::new();
+    // A partition the topic does not have: no waiting for a topic that may yet come.
+    let sent = producer.send(&record(&name, Some(9), None, Some("x")), acks.expect(0));
+    assert!(acks.wait(PATIENCE));
+    assert!(sent.is_err() || acks.take_failed().len() == 1);
+    assert!(matches!(bus.partitions("no-such-topic"), Err(BusError::Missing { .. })));
+    assert!(bus.consumer("no-such-topic", Membership::All).is_err());
+    assert_eq!(producer.flush(PATIENCE), 0);
+    bus.ping(PATIENCE).unwrap();
+}
+
+pub fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    fill(bus, &topic, 2, 0, 50);
+    let mut consumer = bus.consumer(&topic, Membership::All).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let mut total = 0;
+    while total < 100 {
+        assert!(Instant::now() < deadline);
+        let count = Cell::new(0);
+        let fetched = consumer.fetch(Duration::from_millis(50), 7, |_| count.set(count.get() + 1)).unwrap();
+        assert!(count.get() <= 7);
+        assert_eq!(fetched.records, count.get());
+        total += count.get();
+        for change in fetched.changes {
+            if let Change::Assigned(partitions) = change {
+                consumer.start(&partitions.into_iter().map(|p| (p, Offset(0))).collect::<Vec<_>>()).unwrap();
+            }
+        }
+    }
+    assert_eq!(total, 100);
+}
+
+pub fn two_members_share_the_partitions<B: Bus>(bus: &B) {
+    let topic = topic(bus, 5);
+    let (mut a, mut b) = (Member::join(bus, &topic, "g"), Member::join(bus, &topic, "g"));
+    both(&mut a, &mut b, "both have their share", |a, b| a.owned.len().min(b.owned.len()) == 2 && a.owned.len() + b.owned.len() == 5);
+    fill(bus, &topic, 5, 0, 20);
+    both(&mut a, &mut b, "all have come", |a, b| a.seen.len() + b.seen.len() == 100);
+    let all: BTreeSet<_> = a.seen.iter().chain(&b.seen).map(|s| s.text()).collect();
+    assert_eq!(all.len(), 100);
+    assert!(a.seen.iter().all(|s| a.owned.contains_key(&s.partition)));
+}
+
+pub fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
+    let topic = topic(bus, 4);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 4);
+    let mut b = Member::join(bus, &topic, "g");
+    both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 2 && b.owned.len() == 2);
+    b.consumer.close();
+    a.until("it has all again", |a| a.owned.len() == 4);
+    let mut moved = BTreeSet::new();
+    let mut assigned = Vec::new();
+    for change in &a.changes {
+        match change {
+            Change::Assigned(partitions) => assigned.extend(partitions.iter().copied()),
+            Change::Revoked(partitions) => moved.extend(partitions.iter().copied()),
+            Change::Lost(partitions) => panic!("lost {partitions:?}"),
+        }
+    }
+    // Two went and came back; the other two were assigned once and never touched.
+    assert_eq!(moved.len(), 2);
+    assert_eq!(assigned.len(), 6);
+}
+
+pub fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    fill(bus, &topic, 2, 0, 30);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("all have come", |a| a.seen.len() == 60);
+    let mut b = Member::join(bus, &topic, "g");
+    both(&mut a, &mut b, "one has moved", |a, b| a.owned.len() == 1 && b.owned.len() == 1);
+    let moved = *b.owned.keys().next().unwrap();
+    assert_eq!(b.found[&moved], Some(Commit { next: Offset(30), metadata: "handed over".into() }));
+    fill(bus, &topic, 2, 30, 5);
+    both(&mut a, &mut b, "the rest has come", |a, b| a.seen.len() == 65 && b.seen.len() == 5);
+    assert_eq!(b.seen[0].offset, 30);
+}
+
+pub fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 2);
+    let mut b = Member::join(bus, &topic, "g");
+    both(&mut a, &mut b, "one has moved", |a, b| a.owned.len() == 1 && b.owned.len() == 1);
+    let moved = Partition(*b.owned.keys().next().unwrap());
+    let commit = Commit { next: Offset(1), metadata: String::new() };
+    let refused = a.consumer.commit(&[(moved, commit)]).unwrap_err();
+    assert!(matches!(refused, BusError::NotOwner { .. }), "{refused}");
+    assert!(!refused.is_retryable());
+    assert!(a.consumer.start(&[(moved, Offset(0))]).is_err());
+}
+
+pub fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 2);
+    fill(bus, &topic, 2, 0, 10);
+    a.until("all have come", |a| a.seen.len() == 20);
+    a.consumer.pause(&[Partition(0)], true).unwrap();
+    fill(bus, &topic, 2, 10, 10);
+    a.until("the other's have come", |a| a.seen.iter().filter(|s| s.partition == 1).count() == 20);
+    for _ in 0..5 {
+        a.step();
+    }
+    assert_eq!(a.seen.iter().filter(|s| s.partition == 0).count(), 10);
+    a.consumer.pause(&[Partition(0)], false).unwrap();
+    a.until("the rest has come", |a| a.seen.len() == 40);
+}
+
+pub fn ends_and_lag_are_told<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    fill(bus, &topic, 2, 0, 10);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("all have come", |a| a.seen.len() == 20);
+    let ends = a.consumer.end_offsets(&[Partition(0), Partition(1)], PATIENCE).unwrap();
+    assert_eq!(ends, [(Partition(0), Offset(10)), (Partition(1), Offset(10))]);
+    let lag = || bus.progress(&topic, "g").unwrap().iter().map(|p| p.lag()).collect::<Vec<_>>();
+    assert_eq!(lag(), [10, 10]);
+    a.commit(&[Partition(1)], "");
+    fill(bus, &topic, 2, 10, 3);
+    assert_eq!(lag(), [13, 3]);
+    let progress = bus.progress(&topic, "g").unwrap();
+    assert_eq!(progress[0].committed, None);
+    assert_eq!(progress[1].committed, Some(Offset(10)));
+    assert_eq!((progress[1].start, progress[1].end), (Offset(0), Offset(13)));
+}
+
+pub fn a_reader_of_all_sees_partitions_that_come_later<B: Bus>(bus: &B) {
+    let topic = topic(bus, 1);
+    let (mut a, mut b) = (Member::all(bus, &topic), Member::all(bus, &topic));
+    fill(bus, &topic, 1, 0, 10);
+    both(&mut a, &mut b, "both have read all", |a, b| a.seen.len() == 10 && b.seen.len() == 10);
+    bus.ensure_topics(&[&plan(&topic, 3, &[])]).unwrap();
+    assert_eq!(bus.partitions(&topic).unwrap(), 3);
+    fill(bus, &topic, 3, 10, 10);
+    both(&mut a, &mut b, "both have read all", |a, b| a.seen.len() == 40 && b.seen.len() == 40);
+}
+
+pub fn a_member_gets_partitions_that_come_later<B: Bus>(bus: &B) {
+    let topic = topic(bus, 1);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 1);
+    bus.ensure_topics(&[&plan(&topic, 3, &[])]).unwrap();
+    fill(bus, &topic, 3, 0, 10);
+    a.until("all have come", |a| a.seen.len() == 30);
+}
+
+pub fn a_scan_reads_to_the_end_as_it_stood<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    assert_eq!(scan(bus, &topic, 1), (vec![], 0));
+    fill(bus, &topic, 2, 0, 1000);
+    let mut count = 0;
+    let end = bus
+        .scan(&topic, Partition(1), PATIENCE, &mut |_| {
+            if count == 0 {
+                fill(bus, &topic, 2, 1000, 10);
+            }
+            count += 1;
+        })
+        .unwrap();
+    assert_eq!((count, end), (1000, Offset(1000)));
+    assert_eq!(scan(bus, &topic, 1).0.len(), 1010);
+    assert!(matches!(bus.scan(&topic, Partition(7), PATIENCE, &mut |_| ()), Err(BusError::Missing { .. })));
+}
+
+pub fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
+    let topic = topic(bus, 4);
+    let (mut a, mut b) = (Member::join(bus, &topic, "g"), Member::join(bus, &topic, "g"));
+    both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 2 && b.owned.len() == 2);
+    let closed = Instant::now();
+    a.consumer.close();
+    b.until("it has all", |b| b.owned.len() == 4);
+    assert!(closed.elapsed() < Duration::from_secs(8), "took {:?}, no less than a session's end", closed.elapsed());
+}
+
+pub fn topics_are_never_made_smaller<B: Bus>(bus: &B) {
+    let topic = topic(bus, 3);
+    bus.ensure_topics(&[&plan(&topic, 2, &[]), &plan(&topic, 3, &[])]).unwrap();
+    assert_eq!(bus.partitions(&topic).unwrap(), 3);
+}

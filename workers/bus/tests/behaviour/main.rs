@@ -1,0 +1,39 @@
+//! What every bus does, run against each of them. Kafka's half needs a broker: `HERD_TEST_KAFKA=host:port`, and
+//! `--include-ignored`; `make test` starts one and sets it.
+
+mod cases;
+mod embedded;
+mod member;
+
+/// Each case once against the embedded bus and once against Kafka.
+macro_rules! behaviour {
+    ($($case:ident)*) => {
+        mod on_embedded {
+            $(#[test]
+            fn $case() {
+                let dir = tempfile::tempdir().unwrap();
+                crate::cases::$case(&herd_bus::embedded::EmbeddedBus::open(dir.path()).unwrap());
+            })*
+        }
+    };
+}
+
+behaviour! {
+    records_of_a_partition_come_in_the_order_they_were_sent
+    what_is_acknowledged_is_there
+    a_key_goes_to_the_partition_of_kafkas_java_client
+    headers_tombstones_and_times_arrive
+    a_record_for_no_topic_is_refused_or_fails
+    a_fetch_hands_out_no_more_than_its_limit
+    two_members_share_the_partitions
+    a_newcomer_does_not_interrupt_what_stays
+    what_is_revoked_is_taken_over_at_the_committed_offset
+    a_commit_for_what_was_given_back_is_refused
+    a_partition_that_pauses_keeps_its_records_for_later
+    ends_and_lag_are_told
+    a_reader_of_all_sees_partitions_that_come_later
+    a_member_gets_partitions_that_come_later
+    a_scan_reads_to_the_end_as_it_stood
+    a_member_that_closes_hands_over_at_once
+    topics_are_never_made_smaller
+}
