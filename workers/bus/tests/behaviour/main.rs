@@ -15,6 +15,13 @@ macro_rules! behaviour {
                 crate::cases::$case(&herd_bus::embedded::EmbeddedBus::open(dir.path()).unwrap());
             })*
         }
+        mod on_kafka {
+            $(#[test]
+            #[ignore = "needs HERD_TEST_KAFKA: make test sets it"]
+            fn $case() {
+                crate::cases::$case(&super::kafka());
+            })*
+        }
     };
 }
 
@@ -36,4 +43,9 @@ behaviour! {
     a_scan_reads_to_the_end_as_it_stood
     a_member_that_closes_hands_over_at_once
     topics_are_never_made_smaller
+}
+
+fn kafka() -> herd_bus::kafka::KafkaBus {
+    let servers = std::env::var("HERD_TEST_KAFKA").expect("HERD_TEST_KAFKA=host:port");
+    herd_bus::kafka::KafkaBus::connect(&herd_bus::kafka::KafkaSettings::plain(&servers, "behaviour")).unwrap()
 }

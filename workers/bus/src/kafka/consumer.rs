@@ -1,0 +1,462 @@
+//! Receiving from Kafka.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use herd_spec::units::{Offset, Partition, WallTime};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::context::Rebalances;
+use super::error::{Kind, bus_error, kind};
+use super::settings::KafkaSettings;
+use super::{PATIENCE, kafka_partition, offsets_at, partitions_of};
+use crate::{BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Record};
+
+/// How often a reader of all partitions looks for new ones.
+const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
+/// The longest single wait in librdkafka, so that other things get their turn.
+const POLL: Duration = Duration::from_millis(250);
+/// Pause before something is tried again.
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Receives from one topic of a Kafka cluster.
+pub struct KafkaConsumer {
+    consumer: BaseConsumer<Rebalances>,
+    topic: String,
+    role: Role,
+    /// What is this member's, started or not.
+    owned: BTreeSet<Partition>,
+    /// Which partitions records are handed out of, by number.
+    started: Vec<bool>,
+    /// What must be given back, and what of it the stage has released: librdkafka wants one answer.
+    revoked: BTreeSet<Partition>,
+    released: BTreeSet<Partition>,
+}
+
+#[derive(Clone, Debug)]
+enum Role {
+    Member { group: String },
+    All { known: u32, told: u32, look: Instant },
+}
+
+impl fmt::Debug for KafkaConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaConsumer").field("topic", &self.topic).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+impl KafkaConsumer {
+    pub(super) fn new(
+        settings: &KafkaSettings,
+        reader_group: &str,
+        topic: &str,
+        partitions: u32,
+        membership: Membership<'_>,
+    ) -> Result<Self, BusError> {
+        let doing = || format!("reading {topic}");
+        let (config, role) = match membership {
+            Membership::Group { group, instance } => {
+                // One process may read several topics in one group.
+                let instance = instance.map(|instance| format!("{instance}.{topic}"));
+                (settings.member(topic, group, instance), Role::Member { group: group.to_owned() })
+            }
+            Membership::All => {
+                let look = Instant::now() + LOOK_FOR_PARTITIONS;
+                (settings.reader(topic, reader_group), Role::All { known: partitions, told: 0, look })
+            }
+        };
+        let consumer: BaseConsumer<Rebalances> =
+            config.create_with_context(Rebalances::default()).map_err(|error| bus_error(doing(), &error))?;
+        if let Role::Member { .. } = role {
+            consumer.subscribe(&[topic]).map_err(|error| bus_error(doing(), &error))?;
+        }
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+            role,
+            owned: BTreeSet::new(),
+            started: Vec::new(),
+            revoked: BTreeSet::new(),
+            released: BTreeSet::new(),
+        })
+    }
+
+    fn set_started(&mut self, partition: Partition, started: bool) {
+        let index = partition.0 as usize;
+        if index >= self.started.len() {
+            self.started.resize(index + 1, false);
+        }
+        self.started[index] = started;
+    }
+
+    fn is_started(&self, partition: Partition) -> bool {
+        self.started.get(partition.0 as usize).copied().unwrap_or(false)
+    }
+
+    fn changes(&mut self) -> Vec<Change> {
+        let changes = if let Role::All { known, told, look } = &mut self.role {
+            if Instant::now() >= *look {
+                *look = Instant::now() + LOOK_FOR_PARTITIONS;
+                match partitions_of(&self.consumer, &self.topic, Duration::from_secs(1)) {
+                    Ok(count) => *known = count.max(*known),
+                    Err(error) => tracing::debug!(%error, "no news of partitions"),
+                }
+            }
+            let new: Vec<_> = (std::mem::replace(told, *known)..*known).map(Partition).collect();
+            if new.is_empty() { Vec::new() } else { vec![Change::Assigned(new)] }
+        } else if self.consumer.context().waiting() {
+            self.consumer.context().take()
+        } else {
+            Vec::new()
+        };
+        for change in &changes {
+            match change {
+                Change::Assigned(partitions) => self.owned.extend(partitions),
+                Change::Revoked(partitions) => self.revoked.extend(partitions),
+                Change::Lost(partitions) => {
+                    for partition in partitions {
+                        self.set_started(*partition, false);
+                        self.owned.remove(partition);
+                        self.revoked.insert(*partition);
+                    }
+                }
+            }
+        }
+        changes
+    }
+
+    fn list(
+        &self,
+        doing: &str,
+        partitions: impl IntoIterator<Item = (Partition, KafkaOffset)>,
+    ) -> Result<TopicPartitionList, BusError> {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in partitions {
+            list.add_partition_offset(&self.topic, kafka_partition(partition), offset)
+                .map_err(|error| bus_error(format!("{doing} {}/{partition}", self.topic), &error))?;
+        }
+        Ok(list)
+    }
+
+    fn refused(&self, doing: &str, partition: Partition, why: &str) -> BusError {
+        BusError::Refused { doing: format!("{doing} {}/{partition}", self.topic), why: why.into() }
+    }
+
+    /// Answers librdkafka once all that was revoked together is released.
+    fn answer_revocation(&mut self) -> Result<(), BusError> {
+        if self.revoked.is_empty() || !self.revoked.is_subset(&self.released) {
+            return Ok(());
+        }
+        let revoked = std::mem::take(&mut self.revoked);
+        self.released.clear();
+        let doing = format!("giving back partitions of {}", self.topic);
+        // librdkafka gives back only what it was once told to read.
+        let assigned = self.consumer.assignment().map_err(|error| bus_error(&*doing, &error))?;
+        let assigned: BTreeSet<i32> = assigned.elements().iter().map(|element| element.partition()).collect();
+        let never = revoked.iter().filter(|p| !assigned.contains(&kafka_partition(**p)));
+        let never = self.list("giving back", never.map(|p| (*p, KafkaOffset::End)))?;
+        if never.count() > 0 {
+            self.consumer.incremental_assign(&never).map_err(|error| bus_error(&*doing, &error))?;
+        }
+        let list = self.list("giving back", revoked.iter().map(|p| (*p, KafkaOffset::Invalid)))?;
+        self.consumer.incremental_unassign(&list).map_err(|error| bus_error(&*doing, &error))?;
+        for partition in revoked {
+            self.owned.remove(&partition);
+            self.set_started(partition, false);
+        }
+        Ok(())
+    }
+
+    fn group(&self, doing: &str) -> Result<&str, BusError> {
+        match &self.role {
+            Role::Member { group } => Ok(group),
+            Role::All { .. } => Err(BusError::Refused {
+                doing: format!("{doing} {}", self.topic),
+                why: "a consumer that reads all partitions has no group".into(),
+            }),
+        }
+    }
+
+    fn not_owner(&self, partition: Partition, why: &str) -> BusError {
+        BusError::NotOwner { doing: format!("committing {}/{partition}", self.topic), why: why.into() }
+    }
+}
+
+/// What a message is to a stage.
+fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+    Record {
+        partition: partition(message),
+        offset: Offset(message.offset()),
+        timestamp: WallTime(message.timestamp().to_millis().unwrap_or(0)),
+        key: message.key(),
+        value: message.payload(),
+        headers: message.headers().map_or(Headers::NONE, Headers::Kafka),
+    }
+}
+
+fn partition(message: &BorrowedMessage<'_>) -> Partition {
+    // Messages come from partitions that exist: none is negative.
+    Partition(u32::try_from(message.partition()).unwrap_or(0))
+}
+
+impl Consumer for KafkaConsumer {
+    fn fetch<F: FnMut(&Record<'_>)>(
+        &mut self,
+        wait: Duration,
+        limit: usize,
+        mut each: F,
+    ) -> Result<Fetched, BusError> {
+        let deadline = Instant::now() + wait;
+        let mut records = 0;
+        loop {
+            let changes = self.changes();
+            if !changes.is_empty() || records >= limit.max(1) {
+                return Ok(Fetched { records, changes });
+            }
+            let left = deadline.saturating_duration_since(Instant::now()).min(POLL);
+            let mut wait = if records == 0 { left } else { Duration::ZERO };
+            while records < limit {
+                match self.consumer.poll(wait) {
+                    Some(Ok(message)) => {
+                        wait = Duration::ZERO;
+                        if self.started.get(partition(&message).0 as usize) == Some(&true) {
+                            each(&record(&message));
+                            records += 1;
+                        }
+                    }
+                    Some(Err(error)) => {
+                        let doing = || format!("reading {}", self.topic);
+                        let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
+                        let error = bus_error(doing(), &error);
+                        // librdkafka goes on by itself after any other.
+                        if fatal || matches!(error, BusError::Refused { .. } | BusError::NotOwner { .. }) {
+                            return Err(error);
+                        }
+                        tracing::warn!(%error, "Kafka");
+                    }
+                    None => break,
+                }
+            }
+            if records > 0 || limit == 0 || Instant::now() >= deadline {
+                let changes = self.changes();
+                return Ok(Fetched { records, changes });
+            }
+        }
+    }
+
+    fn start(&mut self, from: &[(Partition, Offset)]) -> Result<(), BusError> {
+        for (partition, _) in from {
+            if !self.owned.contains(partition) {
+                return Err(self.refused("starting to read", *partition, "it is not assigned to this consumer"));
+            }
+        }
+        let doing = format!("starting to read {}", self.topic);
+        let at = |offset: Offset| if offset.0 <= 0 { KafkaOffset::Beginning } else { KafkaOffset::Offset(offset.0) };
+        let (again, new): (Vec<_>, Vec<_>) = from.iter().partition(|(partition, _)| self.is_started(*partition));
+        if !again.is_empty() {
+            let list = self.list("starting to read", again.iter().map(|(p, o)| (*p, at(*o))))?;
+            self.consumer.seek_partitions(list, PATIENCE).map_err(|error| bus_error(&*doing, &error))?;
+        }
+        if !new.is_empty() {
+            let list = self.list("starting to read", new.iter().map(|(p, o)| (*p, at(*o))))?;
+            self.consumer.incremental_assign(&list).map_err(|error| bus_error(&*doing, &error))?;
+        }
+        for (partition, _) in from {
+            self.set_started(*partition, true);
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, partitions: &[Partition]) -> Result<(), BusError> {
+        if let Some(stranger) = partitions.iter().find(|partition| !self.revoked.contains(partition)) {
+            return Err(self.refused("releasing", *stranger, "it was neither revoked nor lost"));
+        }
+        for partition in partitions {
+            self.set_started(*partition, false);
+            self.owned.remove(partition);
+            self.released.insert(*partition);
+        }
+        self.answer_revocation()
+    }
+
+    fn pause(&mut self, partitions: &[Partition], paused: bool) -> Result<(), BusError> {
+        for partition in partitions {
+            if !self.is_started(*partition) {
+                return Err(self.refused("pausing", *partition, "it is not being read by this consumer"));
+            }
+        }
+        let list = self.list("pausing", partitions.iter().map(|p| (*p, KafkaOffset::Invalid)))?;
+        let done = if paused { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        done.map_err(|error| bus_error(format!("pausing {}", self.topic), &error))
+    }
+
+    fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
+        self.group("looking up offsets of")?;
+        committed(&self.consumer, &self.topic, partitions, PATIENCE)
+    }
+
+    fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
+        let doing = format!("committing to {} for {}", self.topic, self.group("committing to")?);
+        let mut list = TopicPartitionList::new();
+        for (partition, commit) in commits {
+            if !self.owned.contains(partition) {
+                return Err(self.not_owner(*partition, "it was given up or lost"));
+            }
+            let mut element = list.add_partition(&self.topic, kafka_partition(*partition));
+            element.set_offset(KafkaOffset::Offset(commit.next.0)).map_err(|error| bus_error(&*doing, &error))?;
+            element.set_metadata(&commit.metadata);
+        }
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if self.consumer.assignment_lost() {
+                return Err(BusError::NotOwner { doing, why: "the group took this member for dead".into() });
+            }
+            match self.consumer.commit(&list, CommitMode::Sync) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    let transient = error.rdkafka_error_code().is_some_and(|code| kind(code) == Kind::Transient);
+                    if !transient || Instant::now() >= deadline {
+                        return Err(bus_error(doing, &error));
+                    }
+                    std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    fn end_offsets(
+        &mut self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<Vec<(Partition, Offset)>, BusError> {
+        offsets_at(&self.consumer, &self.topic, partitions.iter().copied(), KafkaOffset::End, patience)
+    }
+
+    fn close(self) {}
+}
+
+impl Drop for KafkaConsumer {
+    /// Answers what is still open, so that librdkafka can leave the group; leaving happens when the client is dropped.
+    fn drop(&mut self) {
+        self.consumer.context().closing.store(true, Ordering::Release);
+        if let Role::All { .. } = self.role {
+            return;
+        }
+        for change in self.consumer.context().take() {
+            match change {
+                Change::Assigned(partitions) => self.owned.extend(&partitions),
+                Change::Revoked(partitions) | Change::Lost(partitions) => self.revoked.extend(&partitions),
+            }
+        }
+        let never: Vec<_> = self.owned.iter().copied().filter(|partition| !self.is_started(*partition)).collect();
+        let answered = self
+            .list("leaving", never.into_iter().map(|partition| (partition, KafkaOffset::End)))
+            .and_then(|never| match never.count() {
+                0 => Ok(()),
+                _ => self.consumer.incremental_assign(&never).map_err(|error| bus_error("leaving", &error)),
+            })
+            .and_then(|()| {
+                self.released = self.revoked.clone();
+                self.answer_revocation()
+            });
+        if let Err(error) = answered {
+            tracing::debug!(%error, topic = self.topic, "the group was left with a rebalance open");
+        }
+    }
+}
+
+/// What the group of `consumer` has committed.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[Partition],
+    patience: Duration,
+) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
+    let doing = || format!("looking up offsets of {topic}");
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, kafka_partition(*partition));
+    }
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let outcome = consumer.committed_offsets(list.clone(), left).and_then(|found| {
+            found
+                .elements()
+                .iter()
+                .map(|element| {
+                    element.error()?;
+                    let partition = Partition(u32::try_from(element.partition()).unwrap_or(0));
+                    let KafkaOffset::Offset(next) = element.offset() else { return Ok((partition, None)) };
+                    let metadata = element.metadata().to_owned();
+                    Ok((partition, Some(Commit { next: Offset(next), metadata })))
+                })
+                .collect::<Result<Vec<_>, _>>()
+        });
+        match outcome.map_err(|error| bus_error(doing(), &error)) {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => std::thread::sleep(RETRY),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Reads a partition from its beginning to where it ends now.
+pub(super) fn scan<C: ConsumerContext>(
+    scanner: &BaseConsumer<C>,
+    topic: &str,
+    of: Partition,
+    patience: Duration,
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<Offset, BusError> {
+    let doing = || format!("scanning {topic}/{of}");
+    let bound = |at| -> Result<Offset, BusError> {
+        let found = offsets_at(scanner, topic, std::iter::once(of), at, patience)?;
+        Ok(found.first().map_or(Offset(0), |(_, offset)| *offset))
+    };
+    let (start, end) = (bound(KafkaOffset::Beginning)?, bound(KafkaOffset::End)?);
+    if start >= end {
+        return Ok(end);
+    }
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, kafka_partition(of), KafkaOffset::Offset(start.0))
+        .and_then(|()| scanner.assign(&list))
+        .map_err(|error| bus_error(doing(), &error))?;
+    let mut heard = Instant::now();
+    loop {
+        match scanner.poll(POLL.min(patience)) {
+            Some(Ok(message)) => {
+                heard = Instant::now();
+                if message.offset() < end.0 {
+                    each(&record(&message));
+                }
+                if message.offset() + 1 >= end.0 {
+                    return Ok(end);
+                }
+            }
+            // The log's end: compaction has left nothing before it.
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(end),
+            Some(Err(error)) => {
+                let error = bus_error(doing(), &error);
+                if !error.is_retryable() {
+                    return Err(error);
+                }
+                tracing::debug!(%error, "still scanning");
+            }
+            None => {}
+        }
+        if heard.elapsed() >= patience {
+            return Err(BusError::Unavailable { doing: doing(), why: format!("nothing came for {patience:?}") });
+        }
+    }
+}

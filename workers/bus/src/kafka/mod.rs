@@ -1,0 +1,259 @@
+//! Apache Kafka through librdkafka.
+//!
+//! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
+//! - `producer` sends, `consumer` receives, `admin` creates topics; requests that need no member go through one reader.
+//!
+//! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
+//! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
+
+mod admin;
+mod consumer;
+mod context;
+mod error;
+mod producer;
+mod settings;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use herd_spec::plan::TopicPlan;
+use herd_spec::units::{Offset, Partition};
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+pub use consumer::KafkaConsumer;
+pub use producer::KafkaProducer;
+pub use settings::{KafkaSaslSettings, KafkaSettings, KafkaTlsSettings};
+
+use crate::{Bus, BusError, Membership, Progress, Record};
+use context::Plain;
+use error::{Kind, bus_error, kind};
+
+/// How long a broker may take to answer where the caller does not say.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections kept for scanning; more are opened when more scan at once, and closed afterwards.
+const SCANNERS: usize = 2;
+
+/// A Kafka cluster.
+#[derive(Clone)]
+pub struct KafkaBus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: KafkaSettings,
+    /// Answers questions about topics.
+    reader: BaseConsumer<Plain>,
+    /// One for each group whose progress was asked for: a handful.
+    groups: Mutex<HashMap<String, Arc<BaseConsumer<Plain>>>>,
+    scanners: Mutex<Vec<BaseConsumer<Plain>>>,
+}
+
+impl fmt::Debug for KafkaBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KafkaBus").field(&self.inner.settings).finish()
+    }
+}
+
+impl KafkaBus {
+    /// Prepares to talk to a cluster. Connections are made when they are needed: use [`Bus::ping`] to see whether it answers.
+    ///
+    /// # Errors
+    /// If the settings are refused.
+    pub fn connect(settings: &KafkaSettings) -> Result<Self, BusError> {
+        let group = format!("{}.reader", settings.client_id);
+        let reader = settings
+            .reader("reader", &group)
+            .create_with_context(Plain)
+            .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
+        let inner =
+            Inner { settings: settings.clone(), reader, groups: Mutex::default(), scanners: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    fn settings(&self) -> &KafkaSettings {
+        &self.inner.settings
+    }
+
+    /// The group of clients that never join one.
+    fn reader_group(&self) -> String {
+        format!("{}.reader", self.inner.settings.client_id)
+    }
+
+    fn group_reader(&self, group: &str) -> Result<Arc<BaseConsumer<Plain>>, BusError> {
+        let mut groups = self.inner.groups.lock();
+        if let Some(reader) = groups.get(group) {
+            return Ok(Arc::clone(reader));
+        }
+        let reader: BaseConsumer<Plain> = self
+            .settings()
+            .reader("progress", group)
+            .create_with_context(Plain)
+            .map_err(|error| bus_error(format!("asking for the progress of {group}"), &error))?;
+        let reader = Arc::new(reader);
+        groups.insert(group.to_owned(), Arc::clone(&reader));
+        Ok(reader)
+    }
+
+    fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
+        if let Some(scanner) = self.inner.scanners.lock().pop() {
+            return Ok(scanner);
+        }
+        let mut config = self.settings().reader("scan", &self.reader_group());
+        // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
+        config.set("enable.partition.eof", "true");
+        config.create_with_context(Plain).map_err(|error| bus_error("opening a scanner", &error))
+    }
+}
+
+/// How many partitions the topic has, by `reader`.
+fn partitions_of<C: rdkafka::consumer::ConsumerContext>(
+    reader: &BaseConsumer<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<u32, BusError> {
+    let doing = || format!("counting the partitions of {topic}");
+    let metadata = reader.fetch_metadata(Some(topic), patience).map_err(|e| bus_error(doing(), &e))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let missing = |why: String| BusError::Missing { doing: doing(), why };
+    let found = found.ok_or_else(|| missing("the broker does not know it".into()))?;
+    if let Some(error) = found.error() {
+        let code = RDKafkaErrorCode::from(error);
+        return Err(match kind(code) {
+            Kind::Missing => missing(code.to_string()),
+            Kind::Transient => BusError::Unavailable { doing: doing(), why: code.to_string() },
+            _ => BusError::Refused { doing: doing(), why: code.to_string() },
+        });
+    }
+    Ok(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))
+}
+
+/// Where partitions begin or end: one request a broker.
+fn offsets_at<C: rdkafka::consumer::ConsumerContext>(
+    reader: &BaseConsumer<C>,
+    topic: &str,
+    partitions: impl Iterator<Item = Partition>,
+    at: KafkaOffset,
+    patience: Duration,
+) -> Result<Vec<(Partition, Offset)>, BusError> {
+    let doing = || format!("looking for the ends of {topic}");
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition_offset(topic, kafka_partition(partition), at).map_err(|e| bus_error(doing(), &e))?;
+    }
+    if list.count() == 0 {
+        return Ok(Vec::new());
+    }
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = reader.offsets_for_times(list.clone(), left);
+        let outcome = found.and_then(|found| {
+            found
+                .elements()
+                .iter()
+                .map(|element| {
+                    element.error()?;
+                    let KafkaOffset::Offset(offset) = element.offset() else {
+                        return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable));
+                    };
+                    Ok((Partition(u32::try_from(element.partition()).unwrap_or(0)), Offset(offset)))
+                })
+                .collect::<Result<Vec<_>, _>>()
+        });
+        match outcome.map_err(|error| bus_error(doing(), &error)) {
+            Err(error) if error.is_retryable() && Instant::now() < deadline => {
+                tracing::debug!(%error, "trying again");
+                std::thread::sleep(Duration::from_millis(100).min(left));
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+// Kafka counts partitions in i32; a larger one does not exist and is answered so.
+fn kafka_partition(partition: Partition) -> i32 {
+    i32::try_from(partition.0).unwrap_or(i32::MAX)
+}
+
+impl Bus for KafkaBus {
+    type Producer = KafkaProducer;
+    type Consumer = KafkaConsumer;
+
+    fn producer(&self, name: &str) -> Result<Self::Producer, BusError> {
+        KafkaProducer::new(self.settings(), name)
+    }
+
+    fn consumer(&self, topic: &str, membership: Membership<'_>) -> Result<Self::Consumer, BusError> {
+        let partitions = self.partitions(topic)?;
+        KafkaConsumer::new(self.settings(), &self.reader_group(), topic, partitions, membership)
+    }
+
+    fn ensure_topics(&self, topics: &[&TopicPlan]) -> Result<(), BusError> {
+        self.create_topics(topics)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<u32, BusError> {
+        partitions_of(&self.inner.reader, topic, PATIENCE)
+    }
+
+    fn scan(
+        &self,
+        topic: &str,
+        partition: Partition,
+        patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Offset, BusError> {
+        if partition.0 >= self.partitions(topic)? {
+            return Err(BusError::Missing {
+                doing: format!("scanning {topic}/{partition}"),
+                why: "the topic has fewer partitions".into(),
+            });
+        }
+        let scanner = self.scanner()?;
+        let end = consumer::scan(&scanner, topic, partition, patience, each);
+        if scanner.unassign().is_ok() && end.is_ok() {
+            let mut scanners = self.inner.scanners.lock();
+            if scanners.len() < SCANNERS {
+                scanners.push(scanner);
+            }
+        }
+        end
+    }
+
+    fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
+        let count = self.partitions(topic)?;
+        let all = || (0..count).map(Partition);
+        let starts = offsets_at(&self.inner.reader, topic, all(), KafkaOffset::Beginning, PATIENCE)?;
+        let reader = self.group_reader(group)?;
+        let list: Vec<_> = all().collect();
+        let committed = consumer::committed(&*reader, topic, &list, PATIENCE)?;
+        // Last, so that nothing committed lies behind the end.
+        let ends = offsets_at(&self.inner.reader, topic, all(), KafkaOffset::End, PATIENCE)?;
+        let ends: HashMap<_, _> = ends.into_iter().collect();
+        let committed: HashMap<_, _> = committed.into_iter().collect();
+        let mut progress: Vec<_> = starts
+            .into_iter()
+            .map(|(partition, start)| Progress {
+                partition,
+                start,
+                end: ends.get(&partition).copied().unwrap_or(start),
+                committed: committed.get(&partition).and_then(|c| c.as_ref()).map(|commit| commit.next),
+            })
+            .collect();
+        progress.sort_by_key(|progress| progress.partition);
+        Ok(progress)
+    }
+
+    fn ping(&self, patience: Duration) -> Result<(), BusError> {
+        // A topic that nobody has: the answer is small however large the cluster is.
+        match self.inner.reader.fetch_metadata(Some("herd.ping"), patience) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(bus_error("asking Kafka whether it answers", &error)),
+        }
+    }
+}
