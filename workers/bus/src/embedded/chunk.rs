@@ -193,10 +193,8 @@ impl Chunk {
 
     /// Goes past the record at `place` without looking at it.
     pub(super) fn skip(&self, place: &mut Place) {
-        let (key, value): (i32, i32) = (
-            i32::from_le_bytes(self.array(place.0 + 12)),
-            i32::from_le_bytes(self.array(place.0 + 16)),
-        );
+        let (key, value): (i32, i32) =
+            (i32::from_le_bytes(self.array(place.0 + 12)), i32::from_le_bytes(self.array(place.0 + 16)));
         let mut at = place.0 + 22;
         for _ in 0..u16::from_le_bytes(self.array(place.0 + 20)) {
             at += 6

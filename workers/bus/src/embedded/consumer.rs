@@ -255,7 +255,9 @@ impl Consumer for EmbeddedConsumer {
     }
 
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
-        let Role::Member { name, .. } = &self.role else { return Err(self.no_group("looking up offsets of")) };
+        let Role::Member { name, .. } = &self.role else {
+            return Err(self.no_group("looking up offsets of"));
+        };
         partitions
             .iter()
             .map(|partition| {
@@ -277,7 +279,11 @@ impl Consumer for EmbeddedConsumer {
                 return Err(BusError::NotOwner { doing: doing(), why: "it was given up or lost".into() });
             }
             if commit.metadata.len() > crate::METADATA_BYTES {
-                let why = format!("{} bytes of metadata, {} are allowed", commit.metadata.len(), crate::METADATA_BYTES);
+                let why = format!(
+                    "{} bytes of metadata, {} are allowed",
+                    commit.metadata.len(),
+                    crate::METADATA_BYTES
+                );
                 return Err(BusError::Refused { doing: doing(), why });
             }
             let stored = StoredCommit { next: commit.next.0, metadata: commit.metadata.clone() };
@@ -297,7 +303,10 @@ impl Consumer for EmbeddedConsumer {
         partitions
             .iter()
             .map(|partition| {
-                let log = self.topic.log(*partition).ok_or_else(|| self.missing("looking for the end of", *partition))?;
+                let log = self
+                    .topic
+                    .log(*partition)
+                    .ok_or_else(|| self.missing("looking for the end of", *partition))?;
                 Ok((*partition, Offset(log.bounds().1)))
             })
             .collect()

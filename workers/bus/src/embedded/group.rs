@@ -94,8 +94,10 @@ impl Group {
     /// Takes partitions back that were revoked or lost; the first that was neither, if there is one.
     pub(super) fn release(&mut self, id: MemberId, partitions: &[Partition]) -> Option<Partition> {
         let member = self.members.get_mut(&id)?;
-        let stranger =
-            partitions.iter().find(|p| !member.revoked.contains(&p.0) && !member.lost.contains(&p.0)).copied();
+        let stranger = partitions
+            .iter()
+            .find(|p| !member.revoked.contains(&p.0) && !member.lost.contains(&p.0))
+            .copied();
         if stranger.is_none() {
             for partition in partitions {
                 member.revoked.remove(&partition.0);
@@ -119,7 +121,8 @@ impl Group {
                         unheard.extend(partitions.iter().map(|p| p.0));
                     }
                 }
-                let held = std::mem::take(&mut member.owned).into_iter().chain(std::mem::take(&mut member.revoked));
+                let held =
+                    std::mem::take(&mut member.owned).into_iter().chain(std::mem::take(&mut member.revoked));
                 let lost: BTreeSet<u32> = held.filter(|p| !unheard.contains(p)).collect();
                 member.silent = true;
                 member.lost.extend(&lost);

@@ -141,10 +141,9 @@ impl EmbeddedBus {
         });
         let thread = |name: &str, run: fn(&Core)| {
             let core = Arc::clone(&core);
-            std::thread::Builder::new()
-                .name(name.into())
-                .spawn(move || run(&core))
-                .map_err(|error| BusError::Refused { doing: doing(), why: format!("no thread could be started: {error}") })
+            std::thread::Builder::new().name(name.into()).spawn(move || run(&core)).map_err(|error| {
+                BusError::Refused { doing: doing(), why: format!("no thread could be started: {error}") }
+            })
         };
         let mut inner = Inner { core: Arc::clone(&core), threads: Vec::new() };
         inner.threads.push(thread("bus-writer", |core| core.queue.run(&core.store))?);
@@ -324,9 +323,8 @@ impl Bus for EmbeddedBus {
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
         let doing = || format!("scanning {topic}/{partition}");
-        let log = self.inner.existing("scanning", topic)?.log(partition).ok_or_else(|| BusError::Missing {
-            doing: doing(),
-            why: "the topic has fewer partitions".into(),
+        let log = self.inner.existing("scanning", topic)?.log(partition).ok_or_else(|| {
+            BusError::Missing { doing: doing(), why: "the topic has fewer partitions".into() }
         })?;
         let (start, end) = log.bounds();
         let (mut next, mut headers) = (start, Vec::new());

@@ -42,7 +42,10 @@ impl Producer for EmbeddedProducer {
             None => Partition(self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(partitions).unwrap_or(0)),
         });
         let Some(log) = topic.log(partition) else {
-            return refuse(ack, format!("{} has {partitions} partitions, not {}", record.topic, u64::from(partition.0) + 1));
+            return refuse(
+                ack,
+                format!("{} has {partitions} partitions, not {}", record.topic, u64::from(partition.0) + 1),
+            );
         };
         let fields = Fields { timestamp: record.timestamp, key: record.key, value: record.value };
         let size = record_size(fields, record.headers);
@@ -50,7 +53,10 @@ impl Producer for EmbeddedProducer {
             return refuse(ack, format!("it has {size} bytes, {RECORD_BYTES} are allowed"));
         }
         if let Some((name, _)) = record.headers.iter().find(|(name, _)| name.len() > usize::from(u16::MAX)) {
-            return refuse(ack, format!("the name of a header has {} bytes, {} are allowed", name.len(), u16::MAX));
+            return refuse(
+                ack,
+                format!("the name of a header has {} bytes, {} are allowed", name.len(), u16::MAX),
+            );
         }
         let queue = &self.bus.queue;
         if let Some(why) = queue.broken() {

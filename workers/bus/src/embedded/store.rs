@@ -93,8 +93,10 @@ impl StoreError {
 impl Store {
     pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, BusError> {
         let doing = || format!("opening the embedded bus in {}", dir.display());
-        std::fs::create_dir_all(dir)
-            .map_err(|error| BusError::Refused { doing: doing(), why: format!("{error}; choose another folder") })?;
+        std::fs::create_dir_all(dir).map_err(|error| BusError::Refused {
+            doing: doing(),
+            why: format!("{error}; choose another folder"),
+        })?;
         let db = Database::builder(dir)
             .manual_journal_persist(true)
             .max_journaling_size(128 << 20)
@@ -162,7 +164,14 @@ impl Store {
         Ok(Chunk::new(Self::chunk_base(&key), value)?)
     }
 
-    pub(super) fn insert_chunk(&self, batch: &mut OwnedWriteBatch, topic: u32, partition: u32, base: i64, chunk: Slice) {
+    pub(super) fn insert_chunk(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        topic: u32,
+        partition: u32,
+        base: i64,
+        chunk: Slice,
+    ) {
         batch.insert(&self.chunks, Self::chunk_key(topic, partition, base), chunk);
     }
 
@@ -226,7 +235,12 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn commit(&self, group: &str, topic: &str, partition: u32) -> Result<Option<StoredCommit>, StoreError> {
+    pub(super) fn commit(
+        &self,
+        group: &str,
+        topic: &str,
+        partition: u32,
+    ) -> Result<Option<StoredCommit>, StoreError> {
         let value = self.meta.get(offset_key(group, topic, partition))?;
         Ok(value.map(|value| serde_json::from_slice(&value)).transpose()?)
     }

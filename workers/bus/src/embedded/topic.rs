@@ -105,7 +105,11 @@ impl Topic {
     pub(super) fn expire(&self, now: Instant, patience: Duration) {
         for (name, group) in &*self.groups.lock() {
             if group.lock().expire(now, patience) {
-                tracing::warn!(group = name, topic = self.name, "a member was silent for too long and lost its partitions");
+                tracing::warn!(
+                    group = name,
+                    topic = self.name,
+                    "a member was silent for too long and lost its partitions"
+                );
             }
         }
     }

@@ -38,7 +38,12 @@ pub(super) fn retain(store: &Store, log: &Log, age: Duration, now: WallTime) -> 
         gone += 1;
     }
     if gone > 0 {
-        let bounds = StoredBounds { start, end, clean_to: upkeep.clean_to.max(start), clean_bytes: upkeep.clean_bytes };
+        let bounds = StoredBounds {
+            start,
+            end,
+            clean_to: upkeep.clean_to.max(start),
+            clean_bytes: upkeep.clean_bytes,
+        };
         store.insert_bounds(&mut batch, log.topic, log.partition, bounds)?;
         // Readers first: whoever has begun keeps its view.
         log.cut(start);
@@ -61,7 +66,8 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
     let last = last_of_each_key(&view, store, log, end)?;
     let oldest_tombstone = now.0.saturating_sub(millis(policy.tombstones));
 
-    let mut rewrite = Rewrite { store, log, start, end, sources: Vec::new(), source_bytes: 0, out: None, dropped: false };
+    let mut rewrite =
+        Rewrite { store, log, start, end, sources: Vec::new(), source_bytes: 0, out: None, dropped: false };
     let (mut room, mut kept_bytes) = (Vec::new(), 0);
     for entry in view.range(&store.chunks, range(log, end)) {
         let chunk = Store::chunk(entry)?;
@@ -76,7 +82,8 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
                 let newest = record.key.is_none_or(|key| last.get(key) == Some(&record.offset.0));
                 let forgotten = record.value.is_none() && record.timestamp.0 < oldest_tombstone;
                 if newest && !forgotten {
-                    let (base, out) = rewrite.out.get_or_insert_with(|| (record.offset.0, ChunkWriter::new()));
+                    let (base, out) =
+                        rewrite.out.get_or_insert_with(|| (record.offset.0, ChunkWriter::new()));
                     let fields = Fields { timestamp: record.timestamp, key: record.key, value: record.value };
                     // Less than u32::MAX: looked at above.
                     out.push((record.offset.0 - *base) as u32, fields, record.headers.iter());

@@ -32,13 +32,17 @@ impl KafkaBus {
             let had = match self.partitions(&plan.name) {
                 Ok(had) => had,
                 Err(BusError::Missing { .. }) => {
-                    let mut topic =
-                        NewTopic::new(&plan.name, count, TopicReplication::Fixed(i32::from(plan.replication)));
+                    let mut topic = NewTopic::new(
+                        &plan.name,
+                        count,
+                        TopicReplication::Fixed(i32::from(plan.replication)),
+                    );
                     for (name, value) in &plan.config {
                         topic = topic.set(name, value);
                     }
                     let doing = format!("creating {}", plan.name);
-                    let results = wait(admin.create_topics([&topic], &options)).map_err(|e| bus_error(&*doing, &e))?;
+                    let results =
+                        wait(admin.create_topics([&topic], &options)).map_err(|e| bus_error(&*doing, &e))?;
                     accept(results, &doing, RDKafkaErrorCode::TopicAlreadyExists)?;
                     self.await_partitions(&plan.name, 1)?
                 }
@@ -47,7 +51,8 @@ impl KafkaBus {
             if had < plan.partitions {
                 let more = NewPartitions::new(&plan.name, plan.partitions as usize);
                 let doing = format!("adding partitions to {}", plan.name);
-                let results = wait(admin.create_partitions([&more], &options)).map_err(|e| bus_error(&*doing, &e))?;
+                let results =
+                    wait(admin.create_partitions([&more], &options)).map_err(|e| bus_error(&*doing, &e))?;
                 // Another has added them meanwhile.
                 accept(results, &doing, RDKafkaErrorCode::InvalidPartitions)?;
                 self.await_partitions(&plan.name, plan.partitions)?;

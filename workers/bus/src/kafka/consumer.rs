@@ -46,7 +46,10 @@ enum Role {
 
 impl fmt::Debug for KafkaConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConsumer").field("topic", &self.topic).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("KafkaConsumer")
+            .field("topic", &self.topic)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -252,12 +255,19 @@ impl Consumer for KafkaConsumer {
     fn start(&mut self, from: &[(Partition, Offset)]) -> Result<(), BusError> {
         for (partition, _) in from {
             if !self.owned.contains(partition) {
-                return Err(self.refused("starting to read", *partition, "it is not assigned to this consumer"));
+                return Err(self.refused(
+                    "starting to read",
+                    *partition,
+                    "it is not assigned to this consumer",
+                ));
             }
         }
         let doing = format!("starting to read {}", self.topic);
-        let at = |offset: Offset| if offset.0 <= 0 { KafkaOffset::Beginning } else { KafkaOffset::Offset(offset.0) };
-        let (again, new): (Vec<_>, Vec<_>) = from.iter().partition(|(partition, _)| self.is_started(*partition));
+        let at = |offset: Offset| {
+            if offset.0 <= 0 { KafkaOffset::Beginning } else { KafkaOffset::Offset(offset.0) }
+        };
+        let (again, new): (Vec<_>, Vec<_>) =
+            from.iter().partition(|(partition, _)| self.is_started(*partition));
         if !again.is_empty() {
             let list = self.list("starting to read", again.iter().map(|(p, o)| (*p, at(*o))))?;
             self.consumer.seek_partitions(list, PATIENCE).map_err(|error| bus_error(&*doing, &error))?;
@@ -308,7 +318,9 @@ impl Consumer for KafkaConsumer {
                 return Err(self.not_owner(*partition, "it was given up or lost"));
             }
             let mut element = list.add_partition(&self.topic, kafka_partition(*partition));
-            element.set_offset(KafkaOffset::Offset(commit.next.0)).map_err(|error| bus_error(&*doing, &error))?;
+            element
+                .set_offset(KafkaOffset::Offset(commit.next.0))
+                .map_err(|error| bus_error(&*doing, &error))?;
             element.set_metadata(&commit.metadata);
         }
         if commits.is_empty() {
@@ -322,7 +334,8 @@ impl Consumer for KafkaConsumer {
             match self.consumer.commit(&list, CommitMode::Sync) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    let transient = error.rdkafka_error_code().is_some_and(|code| kind(code) == Kind::Transient);
+                    let transient =
+                        error.rdkafka_error_code().is_some_and(|code| kind(code) == Kind::Transient);
                     if !transient || Instant::now() >= deadline {
                         return Err(bus_error(doing, &error));
                     }
@@ -356,7 +369,8 @@ impl Drop for KafkaConsumer {
                 Change::Revoked(partitions) | Change::Lost(partitions) => self.revoked.extend(&partitions),
             }
         }
-        let never: Vec<_> = self.owned.iter().copied().filter(|partition| !self.is_started(*partition)).collect();
+        let never: Vec<_> =
+            self.owned.iter().copied().filter(|partition| !self.is_started(*partition)).collect();
         let answered = self
             .list("leaving", never.into_iter().map(|partition| (partition, KafkaOffset::End)))
             .and_then(|never| match never.count() {
@@ -456,7 +470,10 @@ pub(super) fn scan<C: ConsumerContext>(
             None => {}
         }
         if heard.elapsed() >= patience {
-            return Err(BusError::Unavailable { doing: doing(), why: format!("nothing came for {patience:?}") });
+            return Err(BusError::Unavailable {
+                doing: doing(),
+                why: format!("nothing came for {patience:?}"),
+            });
         }
     }
 }

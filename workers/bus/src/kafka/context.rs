@@ -19,7 +19,10 @@ use crate::{Ack, Change, DeliveryError};
 /// librdkafka's log lines hold addresses and reasons, never secrets.
 fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error => {
             tracing::error!(facility, "{message}");
         }
         RDKafkaLogLevel::Warning => tracing::warn!(facility, "{message}"),
@@ -117,7 +120,8 @@ impl ConsumerContext for Rebalances {
         partitions.sort();
         let closing = self.closing.load(Ordering::Acquire);
         if closing || partitions.is_empty() {
-            let answer = if assign { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
+            let answer =
+                if assign { consumer.incremental_assign(list) } else { consumer.incremental_unassign(list) };
             if let Err(error) = answer {
                 tracing::debug!(%error, "a rebalance could not be answered");
             }

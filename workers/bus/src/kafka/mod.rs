@@ -70,8 +70,12 @@ impl KafkaBus {
             .reader("reader", &group)
             .create_with_context(Plain)
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
-        let inner =
-            Inner { settings: settings.clone(), reader, groups: Mutex::default(), scanners: Mutex::default() };
+        let inner = Inner {
+            settings: settings.clone(),
+            reader,
+            groups: Mutex::default(),
+            scanners: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -143,7 +147,8 @@ fn offsets_at<C: rdkafka::consumer::ConsumerContext>(
     let doing = || format!("looking for the ends of {topic}");
     let mut list = TopicPartitionList::new();
     for partition in partitions {
-        list.add_partition_offset(topic, kafka_partition(partition), at).map_err(|e| bus_error(doing(), &e))?;
+        list.add_partition_offset(topic, kafka_partition(partition), at)
+            .map_err(|e| bus_error(doing(), &e))?;
     }
     if list.count() == 0 {
         return Ok(Vec::new());

@@ -52,7 +52,8 @@ pub fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     let headers: [(&str, &[u8]); 2] = [("why", b"because"), ("empty", b"")];
     let with_headers = Outgoing { headers: &headers, ..record(&topic, Some(0), Some("k"), Some("v")) };
-    let tombstone = Outgoing { timestamp: WallTime(1_800_000_000_777), ..record(&topic, Some(0), Some("k"), None) };
+    let tombstone =
+        Outgoing { timestamp: WallTime(1_800_000_000_777), ..record(&topic, Some(0), Some("k"), None) };
     send(bus, &[with_headers, tombstone, record(&topic, Some(0), None, Some(""))]);
     let mut seen = Vec::new();
     bus.scan(&topic, Partition(0), PATIENCE, &mut |r| {
@@ -110,7 +111,9 @@ pub fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
 pub fn two_members_share_the_partitions<B: Bus>(bus: &B) {
     let topic = topic(bus, 5);
     let (mut a, mut b) = (Member::join(bus, &topic, "g"), Member::join(bus, &topic, "g"));
-    both(&mut a, &mut b, "both have their share", |a, b| a.owned.len().min(b.owned.len()) == 2 && a.owned.len() + b.owned.len() == 5);
+    both(&mut a, &mut b, "both have their share", |a, b| {
+        a.owned.len().min(b.owned.len()) == 2 && a.owned.len() + b.owned.len() == 5
+    });
     fill(bus, &topic, 5, 0, 20);
     both(&mut a, &mut b, "all have come", |a, b| a.seen.len() + b.seen.len() == 100);
     let all: BTreeSet<_> = a.seen.iter().chain(&b.seen).map(|s| s.text()).collect();
@@ -248,7 +251,11 @@ pub fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
     let closed = Instant::now();
     a.consumer.close();
     b.until("it has all", |b| b.owned.len() == 4);
-    assert!(closed.elapsed() < Duration::from_secs(8), "took {:?}, no less than a session's end", closed.elapsed());
+    assert!(
+        closed.elapsed() < Duration::from_secs(8),
+        "took {:?}, no less than a session's end",
+        closed.elapsed()
+    );
 }
 
 pub fn topics_are_never_made_smaller<B: Bus>(bus: &B) {

@@ -88,7 +88,8 @@ fn a_record_too_large_is_refused() {
     let name = topic(&bus, 1);
     let large = "x".repeat(2 << 20);
     let acks = Acks::new();
-    let refused = bus.producer("test").unwrap().send(&record(&name, None, None, Some(&large)), acks.expect(0));
+    let refused =
+        bus.producer("test").unwrap().send(&record(&name, None, None, Some(&large)), acks.expect(0));
     assert!(matches!(refused, Err(SendError::Refused(why)) if why.contains("1048576 are allowed")));
     assert_eq!((acks.pending(), acks.take_failed()), (0, vec![]));
 }
@@ -96,14 +97,16 @@ fn a_record_too_large_is_refused() {
 #[test]
 fn a_member_that_is_silent_too_long_loses_its_partitions() {
     let dir = tempfile::tempdir().unwrap();
-    let options = EmbeddedOptions { session_timeout: Duration::from_millis(200), ..EmbeddedOptions::default() };
+    let options =
+        EmbeddedOptions { session_timeout: Duration::from_millis(200), ..EmbeddedOptions::default() };
     let bus = EmbeddedBus::open_with(dir.path(), options).unwrap();
     let name = topic(&bus, 2);
     let (mut a, mut b) = (Member::join(&bus, &name, "g"), Member::join(&bus, &name, "g"));
     both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 1 && b.owned.len() == 1);
     let lost = Partition(*a.owned.keys().next().unwrap());
     b.until("it has all", |b| b.owned.len() == 2);
-    let refused = a.consumer.commit(&[(lost, Commit { next: Offset(1), metadata: String::new() })]).unwrap_err();
+    let refused =
+        a.consumer.commit(&[(lost, Commit { next: Offset(1), metadata: String::new() })]).unwrap_err();
     assert!(matches!(refused, BusError::NotOwner { .. }));
     both(&mut a, &mut b, "they share again", |a, b| a.owned.len() == 1 && b.owned.len() == 1);
     assert!(a.changes.contains(&Change::Lost(vec![lost])));

@@ -62,7 +62,8 @@ impl<C: Consumer> Member<C> {
         let fetched = self
             .consumer
             .fetch(Duration::from_millis(20), 1000, |record| {
-                let next = owned.get_mut(&record.partition.0).expect("a record of a partition it does not own");
+                let next =
+                    owned.get_mut(&record.partition.0).expect("a record of a partition it does not own");
                 assert!(record.offset.0 >= *next, "a record came twice");
                 *next = record.offset.0 + 1;
                 seen.push(Seen {
@@ -148,7 +149,12 @@ pub fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
     name
 }
 
-pub fn record<'a>(topic: &'a str, partition: Option<u32>, key: Option<&'a str>, value: Option<&'a str>) -> Outgoing<'a> {
+pub fn record<'a>(
+    topic: &'a str,
+    partition: Option<u32>,
+    key: Option<&'a str>,
+    value: Option<&'a str>,
+) -> Outgoing<'a> {
     Outgoing {
         topic,
         partition: partition.map(Partition),
