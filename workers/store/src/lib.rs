@@ -44,7 +44,17 @@ impl Store {
     /// # Errors
     /// If the file cannot be opened or written.
     pub async fn sqlite(path: &Path) -> Result<Self, StoreError> {
-        sqlite::Sqlite::open(path).await.map(|store| Self(Dialect::Sqlite(store)))
+        // Turning a new file to WAL does not wait for others who do the same (busy_timeout does not cover it): try again.
+        let mut tries = 0;
+        loop {
+            match sqlite::Sqlite::open(path).await {
+                Err(error) if error.is_retryable() && tries < 100 => {
+                    tries += 1;
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                opened => return opened.map(|store| Self(Dialect::Sqlite(store))),
+            }
+        }
     }
 
     /// A writer of its own connection (PostgreSQL), made when it is first used.
