@@ -19,3 +19,5 @@ pub const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
 pub const RECEIVED: &str = "herd.received";
 /// The content type the bytes were sent with. Herd's own.
 pub const CONTENT_TYPE: &str = "herd.content-type";
+/// How many bytes there were, as text, where only the first of them are kept: a broker would refuse more. Herd's own.
+pub const TRUNCATED: &str = "herd.truncated-from";

@@ -91,6 +91,38 @@ impl<'a> EventRef<'a> {
     }
 }
 
+/// An [`Event`] to be written, with properties that are whatever serializes as a JSON object.
+#[derive(Debug, Serialize)]
+pub struct NewEvent<'a, P> {
+    /// [`super::VERSION`].
+    pub v: u8,
+    /// See [`Event::event_id`].
+    pub event_id: &'a str,
+    /// See [`Event::event_type`].
+    #[serde(rename = "type")]
+    pub event_type: &'a str,
+    /// See [`Event::user_id`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<&'a str>,
+    /// See [`Event::item_id`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<&'a str>,
+    /// See [`Event::time`].
+    pub time: EventTime,
+    /// See [`Event::received`].
+    pub received: WallTime,
+    /// See [`Event::properties`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub properties: Option<P>,
+}
+
+impl<P: Serialize> NewEvent<'_, P> {
+    /// Appends the record of the `events` topic.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        super::write_json(out, self);
+    }
+}
+
 /// A field of an event by name: one of the event's own, or a path into its properties.
 ///
 /// Written `event_id`, `type`, `user_id`, `item_id`, or any other dotted path (`price`, `cart.total`), which is looked

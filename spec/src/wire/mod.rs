@@ -16,7 +16,7 @@ mod part;
 mod window;
 
 pub use alert::{Alert, AlertId, AlertState, Severity};
-pub use event::{Event, EventRef, FieldPath};
+pub use event::{Event, EventRef, FieldPath, NewEvent};
 pub use part::{Aggregate, Part, PartRecord, SourceState, Watermark};
 pub use window::{Band, Window};
 

@@ -1,0 +1,307 @@
+//! From bytes to records of the `events` topic: pure, no clock, no network. This is what the collector does for every
+//! event, so nothing is parsed that is not looked at: fields travel as slices of what was sent.
+
+mod cloudevents;
+mod fields;
+mod refusal;
+mod split;
+mod time;
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use herd_spec::plan::{EventsPlan, MappingPlan};
+use herd_spec::units::{EventTime, WallTime};
+use herd_spec::wire::{self, FieldPath, NewEvent};
+
+use fields::{Fields, Value};
+
+pub use cloudevents::Binary;
+pub use refusal::{Code, Refusal};
+pub use split::{Format, Item, split};
+
+/// The longest event, in bytes of JSON: with its headers it is below what a Kafka broker takes by default (1 MiB).
+pub const EVENT_BYTES: usize = 768 << 10;
+/// The longest id and type, in bytes.
+const NAME_BYTES: usize = 256;
+/// The longest user and item, in bytes: what an index of a database takes.
+const KEY_BYTES: usize = 1024;
+
+/// How JSON becomes events in one pipeline.
+#[derive(Debug)]
+pub struct Intake {
+    mapping: MappingPlan,
+    types: HashSet<String>,
+    listed: String,
+    schema: Option<jsonschema::Validator>,
+    key: FieldPath,
+    max_clock_skew: Duration,
+}
+
+/// An event that was accepted; its record has been appended to the buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its id, given to it or its own.
+    pub event_id: String,
+    /// What decides its partition.
+    pub key: String,
+}
+
+/// What an event says of itself, before it is judged.
+#[derive(Debug, Default)]
+struct Draft<'a> {
+    id: Option<Cow<'a, str>>,
+    event_type: Option<Cow<'a, str>>,
+    user: Option<Cow<'a, str>>,
+    item: Option<Cow<'a, str>>,
+    time: Option<Cow<'a, str>>,
+    properties: Fields<'a>,
+}
+
+impl Intake {
+    /// How this plan maps events.
+    ///
+    /// # Errors
+    /// If its JSON Schema does not compile; validation has refused such a spec before.
+    pub fn new(events: &EventsPlan) -> Result<Self, String> {
+        let schema = events.schema.as_ref().map(jsonschema::validator_for).transpose();
+        Ok(Self {
+            mapping: events.mapping.clone(),
+            types: events.types.iter().cloned().collect(),
+            listed: events.types.join(", "),
+            schema: schema.map_err(|error| format!("spec.events.schema: {error}"))?,
+            key: events.key.clone(),
+            max_clock_skew: events.max_clock_skew,
+        })
+    }
+
+    /// Judges an item that was received at `received` and appends the record of the `events` topic to `out`. `new_id`
+    /// gives an id to an event that has none.
+    ///
+    /// # Errors
+    /// Why it is no event; `out` is as it was.
+    pub fn accept(
+        &self,
+        item: &Item<'_>,
+        received: WallTime,
+        new_id: impl FnOnce() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<Accepted, Refusal> {
+        if item.raw().len() > EVENT_BYTES {
+            let detail = format!(
+                "the event has {} bytes, {EVENT_BYTES} are allowed: send less of it",
+                item.raw().len()
+            );
+            return Err(Refusal::new(Code::TooLarge, detail));
+        }
+        match item {
+            Item::Json(json) => {
+                let draft = self.draft(json)?;
+                self.satisfies_schema(json)?;
+                self.finish(draft, received, new_id, out)
+            }
+            Item::CloudEvent(json) => {
+                let event = cloudevents::Event::structured(json)?;
+                self.finish(self.draft_of_cloud_event(event)?, received, new_id, out)
+            }
+            Item::Binary(binary) => {
+                let event = cloudevents::Event::binary(binary)?;
+                self.finish(self.draft_of_cloud_event(event)?, received, new_id, out)
+            }
+        }
+    }
+
+    fn draft<'a>(&self, json: &'a str) -> Result<Draft<'a>, Refusal> {
+        let mut fields = Fields::parse(json)?;
+        fields::check(json)?;
+        let mapping = &self.mapping;
+        let mut used = Vec::with_capacity(5);
+        let mut take = |part, paths| take(&fields, part, paths, &mut used);
+        let (id, event_type) = (take("id", &mapping.id)?, take("type", &mapping.event_type)?);
+        let (user, item) = (take("user", &mapping.user)?, take("item", &mapping.item)?);
+        let time = take("time", &mapping.time)?;
+        remove(&mut fields, &mut used);
+        Ok(Draft { id, event_type, user, item, time, properties: fields })
+    }
+
+    /// A CloudEvent's attributes are its id, type and time; user and item are looked for in its data, and the subject is
+    /// the item where the data names none.
+    fn draft_of_cloud_event<'a>(&self, event: cloudevents::Event<'a>) -> Result<Draft<'a>, Refusal> {
+        let cloudevents::Event { id, source, event_type, subject, time, extensions, data } = event;
+        let mut properties = match data {
+            Some(Value::Raw(raw)) if raw.get().starts_with('{') => {
+                self.satisfies_schema(raw.get())?;
+                Fields::parse(raw.get())?
+            }
+            Some(other) => Fields(vec![("data".into(), other)]),
+            None => Fields::default(),
+        };
+        let mut used = Vec::with_capacity(2);
+        let user = take(&properties, "user", &self.mapping.user, &mut used)?;
+        let mut item = take(&properties, "item", &self.mapping.item, &mut used)?;
+        remove(&mut properties, &mut used);
+        let mut rest = extensions;
+        match subject {
+            Some(subject) if item.is_none() => item = Some(subject),
+            Some(subject) => rest.push(("subject".into(), Value::Text(subject))),
+            None => {}
+        }
+        // Ids are unique for one source only.
+        let id = format!("{source}#{id}");
+        rest.push(("source".into(), Value::Text(source)));
+        for (name, value) in rest {
+            if properties.get(&name).is_none() {
+                properties.0.retain(|(known, _)| *known != name);
+                properties.0.push((name, value));
+            }
+        }
+        Ok(Draft { id: Some(id.into()), event_type: Some(event_type), user, item, time, properties })
+    }
+
+    fn finish(
+        &self,
+        draft: Draft<'_>,
+        received: WallTime,
+        new_id: impl FnOnce() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<Accepted, Refusal> {
+        let Some(event_type) = draft.event_type else { return Err(self.untyped()) };
+        if !self.types.is_empty() && !self.types.contains(event_type.as_ref()) {
+            let detail = format!(
+                "`{}` is not a type of this pipeline: it takes {}",
+                shorten(&event_type),
+                self.listed
+            );
+            return Err(Refusal::new(Code::UnknownType, detail));
+        }
+        let parts = [
+            ("id", draft.id.as_deref(), NAME_BYTES),
+            ("type", Some(event_type.as_ref()), NAME_BYTES),
+            ("user", draft.user.as_deref(), KEY_BYTES),
+            ("item", draft.item.as_deref(), KEY_BYTES),
+        ];
+        for (part, value, most) in parts {
+            if let Some(length) = value.map(str::len).filter(|length| *length > most) {
+                let detail = format!("the {part} has {length} bytes, {most} are allowed");
+                return Err(Refusal::new(Code::InvalidField, detail));
+            }
+        }
+        let time = self.time(draft.time.as_deref(), received)?;
+        let event_id = draft.id.map_or_else(new_id, Cow::into_owned);
+        let (user, item) = (draft.user.as_deref(), draft.item.as_deref());
+        let key = match &self.key {
+            FieldPath::EventId => None,
+            FieldPath::Type => Some(event_type.clone()),
+            FieldPath::UserId => draft.user.clone(),
+            FieldPath::ItemId => draft.item.clone(),
+            FieldPath::Property(path) => draft.properties.at(path).and_then(|(_, value)| value.text().ok()),
+        };
+        let key = key.filter(|key| !key.is_empty()).map_or_else(|| event_id.clone(), Cow::into_owned);
+        NewEvent {
+            v: wire::VERSION,
+            event_id: &event_id,
+            event_type: &event_type,
+            user_id: user,
+            item_id: item,
+            time,
+            received,
+            properties: (!draft.properties.0.is_empty()).then_some(&draft.properties),
+        }
+        .write(out);
+        Ok(Accepted { event_id, key })
+    }
+
+    fn untyped(&self) -> Refusal {
+        let names: Vec<String> =
+            self.mapping.event_type.iter().map(|path| format!("`{}`", path.join("."))).collect();
+        let detail = match names.as_slice() {
+            [only] => format!("an event needs a type, in the field {only}"),
+            several => format!("an event needs a type, in one of the fields {}", several.join(", ")),
+        };
+        Refusal::new(Code::MissingField, detail)
+    }
+
+    fn time(&self, written: Option<&str>, received: WallTime) -> Result<EventTime, Refusal> {
+        let Some(written) = written else { return Ok(EventTime(received.0)) };
+        let time = time::read(written).map_err(|why| Refusal::new(Code::InvalidTime, why))?;
+        let latest = received.plus(self.max_clock_skew);
+        if time.0 > latest.0 {
+            let ahead = Duration::from_secs(time.since(EventTime(received.0)).as_secs());
+            let detail = format!(
+                "{} is {ahead:?} ahead of the collector's clock, {:?} are allowed: is the sender's clock right?",
+                time.rfc3339(),
+                self.max_clock_skew
+            );
+            return Err(Refusal::new(Code::FutureTime, detail));
+        }
+        Ok(time)
+    }
+
+    fn satisfies_schema(&self, json: &str) -> Result<(), Refusal> {
+        let Some(schema) = &self.schema else { return Ok(()) };
+        let value: serde_json::Value = serde_json::from_str(json)
+            .map_err(|error| Refusal::new(Code::InvalidValue, error.to_string()))?;
+        match schema.iter_errors(&value).next() {
+            None => Ok(()),
+            Some(error) => {
+                let place = error.instance_path().as_str();
+                let place = if place.is_empty() { "the event" } else { place };
+                Err(Refusal::new(Code::Schema, shorten_to(&format!("{place}: {error}"), 500)))
+            }
+        }
+    }
+}
+
+/// The first of these paths that is present and not empty, as text. The field it began with is marked as used where all
+/// of it was: an object that a path led into stays a property.
+fn take<'a>(
+    fields: &Fields<'a>,
+    part: &str,
+    paths: &[Vec<String>],
+    used: &mut Vec<usize>,
+) -> Result<Option<Cow<'a, str>>, Refusal> {
+    for path in paths {
+        let Some((place, value)) = fields.at(path) else { continue };
+        let text = value.text().map_err(|kind| {
+            let name = path.join(".");
+            let detail = format!("`{name}` is the {part}: it must be a string or a number, not {kind}");
+            let hint = match kind {
+                "an object" => format!("; the field inside it is named by spec.events.mapping.{part}"),
+                _ => String::new(),
+            };
+            Refusal::new(Code::InvalidField, detail + &hint)
+        })?;
+        if text.is_empty() {
+            continue;
+        }
+        if path.len() == 1 {
+            used.push(place);
+        }
+        return Ok(Some(text));
+    }
+    Ok(None)
+}
+
+fn remove(fields: &mut Fields<'_>, used: &mut Vec<usize>) {
+    used.sort_unstable();
+    used.dedup();
+    for place in used.iter().rev() {
+        fields.0.remove(*place);
+    }
+}
+
+/// What a message shows of what was sent.
+fn shorten(text: &str) -> String {
+    shorten_to(text, 80)
+}
+
+fn shorten_to(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! From a body to the items in it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::cloudevents::Binary;
+use super::refusal::{Code, Refusal};
+
+/// How a body is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One event, an array of them, or `{"batch":[…]}`.
+    Json,
+    /// One CloudEvent with its data inside.
+    CloudEvent,
+    /// An array of those.
+    CloudEvents,
+}
+
+/// Something that may be an event.
+#[derive(Clone, Debug)]
+pub enum Item<'a> {
+    /// JSON that the pipeline's mapping reads.
+    Json(&'a str),
+    /// A CloudEvent in JSON.
+    CloudEvent(&'a str),
+    /// A CloudEvent whose attributes came as headers.
+    Binary(Binary<'a>),
+}
+
+impl Item<'_> {
+    /// The bytes as they came, without headers.
+    #[must_use]
+    pub fn raw(&self) -> &[u8] {
+        match self {
+            Self::Json(json) | Self::CloudEvent(json) => json.as_bytes(),
+            Self::Binary(binary) => binary.body,
+        }
+    }
+}
+
+/// The items of a body; whether it was a batch.
+///
+/// # Errors
+/// [`Refusal`] of the whole body.
+pub fn split(body: &[u8], format: Format) -> Result<(Vec<Item<'_>>, bool), Refusal> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Refusal::new(Code::InvalidJson, format!("the body is not UTF-8: {error}")))?;
+    let text = text.trim_matches(['\u{FEFF}', ' ', '\n', '\r', '\t']);
+    if text.is_empty() {
+        return Err(Refusal::new(
+            Code::InvalidJson,
+            "the body is empty: send an event, like {\"type\":\"view\"}",
+        ));
+    }
+    if text.starts_with('[') && format != Format::CloudEvent {
+        return Ok((array(text, format)?, true));
+    }
+    if format == Format::CloudEvents {
+        return Err(Refusal::new(Code::InvalidJson, "a batch of CloudEvents is a JSON array"));
+    }
+    // Looking for the word first spares single events a reading.
+    if format == Format::Json && text.contains("\"batch\"") {
+        if let Some(raw) = batch(text)? {
+            return Ok((array(raw, format)?, true));
+        }
+    }
+    Ok((vec![item(text, format)], false))
+}
+
+fn item(text: &str, format: Format) -> Item<'_> {
+    if format == Format::Json { Item::Json(text) } else { Item::CloudEvent(text) }
+}
+
+fn array(text: &str, format: Format) -> Result<Vec<Item<'_>>, Refusal> {
+    let items: Vec<&RawValue> = serde_json::from_str(text)
+        .map_err(|error| Refusal::new(Code::InvalidJson, format!("the body is not JSON: {error}")))?;
+    Ok(items.into_iter().map(|raw| item(raw.get(), format)).collect())
+}
+
+/// The array of `{"batch":[…]}`.
+fn batch(text: &str) -> Result<Option<&str>, Refusal> {
+    #[derive(Deserialize)]
+    struct Batch<'a> {
+        #[serde(borrow)]
+        batch: Option<&'a RawValue>,
+    }
+    match serde_json::from_str::<Batch<'_>>(text) {
+        Ok(Batch { batch }) => Ok(batch.map(RawValue::get).filter(|raw| raw.starts_with('['))),
+        // The word was in a string, or the object is told about when it is read as an event.
+        Err(error) if error.is_data() => Ok(None),
+        Err(error) => Err(Refusal::new(Code::InvalidJson, format!("the body is not JSON: {error}"))),
+    }
+}

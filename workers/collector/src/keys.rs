@@ -1,0 +1,210 @@
+//! Who may send, and how much.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use governor::clock::{Clock, DefaultClock};
+use governor::{
+    DefaultDirectRateLimiter, DefaultKeyedRateLimiter, InsufficientCapacity, NotUntil, Quota, RateLimiter,
+};
+use herd_spec::plan::CollectorPlan;
+use herd_stage::{Secret, SecretError, Secrets};
+use subtle::ConstantTimeEq;
+
+use crate::problem::Problem;
+
+/// The write keys, and the rates of their holders; without keys, the rates of addresses.
+#[derive(Debug)]
+pub(crate) struct Writers {
+    keys: Vec<WriteKey>,
+    addresses: Option<(u32, DefaultKeyedRateLimiter<IpAddr>)>,
+    clock: DefaultClock,
+}
+
+#[derive(Debug)]
+struct WriteKey {
+    secret: Secret,
+    rate: Option<(u32, DefaultDirectRateLimiter)>,
+}
+
+/// Whose events these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// The holder of the key at this place.
+    Key(usize),
+    /// Whoever is at this address.
+    Address(IpAddr),
+}
+
+fn quota(events_per_second: u32) -> Option<(u32, Quota)> {
+    NonZeroU32::new(events_per_second).map(|rate| (events_per_second, Quota::per_second(rate)))
+}
+
+impl Writers {
+    pub(crate) fn new(plan: &CollectorPlan, secrets: &Secrets) -> Result<Self, SecretError> {
+        let keys = plan.keys.iter().map(|key| {
+            let rate = key.events_per_second.and_then(quota);
+            let rate = rate.map(|(most, quota)| (most, RateLimiter::direct(quota)));
+            Ok(WriteKey { secret: secrets.read(&key.secret)?, rate })
+        });
+        let keys = keys.collect::<Result<Vec<_>, SecretError>>()?;
+        let each = plan.limits.events_per_second_per_key.filter(|_| keys.is_empty()).and_then(quota);
+        let addresses = each.map(|(most, quota)| (most, RateLimiter::keyed(quota)));
+        Ok(Self { keys, addresses, clock: DefaultClock::default() })
+    }
+
+    /// Who sends this request.
+    ///
+    /// # Errors
+    /// 401 without a key where one is needed, 403 with a wrong one.
+    pub(crate) fn identify(&self, headers: &HeaderMap, uri: &Uri, from: IpAddr) -> Result<Writer, Problem> {
+        if self.keys.is_empty() {
+            return Ok(Writer::Address(from));
+        }
+        let Some(shown) = shown(headers, uri) else {
+            let detail = "a write key is needed: send it as `Authorization: Bearer KEY` or `X-Write-Key: KEY`; beacons \
+                          add `?key=KEY`";
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+        };
+        // All keys are looked at, whichever is right, and each in constant time.
+        let mut right = None;
+        for (place, key) in self.keys.iter().enumerate() {
+            if bool::from(key.secret.reveal().as_bytes().ct_eq(shown.as_bytes())) {
+                right = Some(place);
+            }
+        }
+        right.map(Writer::Key).ok_or_else(|| {
+            Problem::new(StatusCode::FORBIDDEN, "this write key is not one of this pipeline's")
+        })
+    }
+
+    /// Takes `events` off what the writer may send now.
+    ///
+    /// # Errors
+    /// 429 with the time to wait; 413 if so many at once will never pass.
+    pub(crate) fn allow(&self, writer: Writer, events: usize) -> Result<(), Problem> {
+        let Some(count) = u32::try_from(events).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        let (most, outcome) = match writer {
+            Writer::Key(place) => match self.keys.get(place).and_then(|key| key.rate.as_ref()) {
+                Some((most, limiter)) => (*most, self.wait(limiter.check_n(count))),
+                None => return Ok(()),
+            },
+            Writer::Address(address) => match &self.addresses {
+                Some((most, limiter)) => (*most, self.wait(limiter.check_key_n(&address, count))),
+                None => return Ok(()),
+            },
+        };
+        match outcome {
+            Ok(None) => Ok(()),
+            Ok(Some(pause)) => {
+                let detail = format!("more than {most} events a second: wait, and send more slowly");
+                Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(pause))
+            }
+            Err(InsufficientCapacity(_)) => {
+                let detail = format!(
+                    "{events} events at once are more than the {most} that may come in a second: split them"
+                );
+                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+            }
+        }
+    }
+
+    fn wait<P: governor::clock::Reference>(
+        &self,
+        outcome: Result<Result<(), NotUntil<P>>, InsufficientCapacity>,
+    ) -> Result<Option<Duration>, InsufficientCapacity>
+    where
+        DefaultClock: Clock<Instant = P>,
+    {
+        Ok(outcome?.err().map(|until| until.wait_time_from(self.clock.now())))
+    }
+
+    /// Forgets addresses that have not sent for a while.
+    pub(crate) fn forget_idle(&self) {
+        if let Some((_, limiter)) = &self.addresses {
+            limiter.retain_recent();
+        }
+    }
+}
+
+fn shown(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(bearer) = header(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
+        && bearer.0.eq_ignore_ascii_case("bearer")
+    {
+        return Some(bearer.1.trim().to_owned());
+    }
+    if let Some(key) = header("x-write-key") {
+        return Some(key.to_owned());
+    }
+    #[derive(serde::Deserialize)]
+    struct Shown {
+        key: Option<String>,
+    }
+    axum::extract::Query::<Shown>::try_from_uri(uri).ok().and_then(|query| query.0.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn writers(rate: Option<u32>, keys: &[(&str, Option<u32>)]) -> Writers {
+        let limiter = |rate| quota(rate).map(|(most, quota)| (most, RateLimiter::direct(quota)));
+        Writers {
+            keys: keys
+                .iter()
+                .map(|(secret, rate)| WriteKey { secret: Secret::new(*secret), rate: rate.and_then(limiter) })
+                .collect(),
+            addresses: rate.and_then(quota).map(|(most, quota)| (most, RateLimiter::keyed(quota))),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[rstest]
+    #[case::bearer("authorization", "Bearer s3cret", "/track", Ok(Writer::Key(1)))]
+    #[case::bearer_in_lower_case("authorization", "bearer s3cret", "/track", Ok(Writer::Key(1)))]
+    #[case::header("x-write-key", "first", "/track", Ok(Writer::Key(0)))]
+    #[case::query("accept", "*/*", "/track?key=s3cret", Ok(Writer::Key(1)))]
+    #[case::none("accept", "*/*", "/track", Err(401))]
+    #[case::basic("authorization", "Basic czNjcmV0", "/track", Err(401))]
+    #[case::wrong("x-write-key", "s3cre", "/track", Err(403))]
+    #[case::empty("x-write-key", "", "/track", Err(403))]
+    fn keys_are_found_where_clients_put_them(
+        #[case] name: &'static str,
+        #[case] value: &str,
+        #[case] uri: &str,
+        #[case] expected: Result<Writer, u16>,
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        let writers = writers(None, &[("first", None), ("s3cret", None)]);
+        let found = writers.identify(&headers, &uri.parse().unwrap(), HERE);
+        assert_eq!(found.map_err(|problem| problem.status.as_u16()), expected);
+    }
+
+    #[test]
+    fn a_rate_holds_for_one_key_alone_and_says_when_to_come_back() {
+        let writers = writers(None, &[("slow", Some(10)), ("free", None)]);
+        assert_eq!(writers.allow(Writer::Key(0), 10), Ok(()));
+        let problem = writers.allow(Writer::Key(0), 5).unwrap_err();
+        assert_eq!(problem.status, StatusCode::TOO_MANY_REQUESTS);
+        assert!(problem.retry_after.unwrap() <= Duration::from_millis(500));
+        assert_eq!(writers.allow(Writer::Key(0), 11).unwrap_err().status, StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(writers.allow(Writer::Key(1), 100_000), Ok(()));
+    }
+
+    #[test]
+    fn without_keys_the_rate_holds_for_an_address() {
+        let writers = writers(Some(3), &[]);
+        let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(writers.allow(Writer::Address(HERE), 3), Ok(()));
+        assert!(writers.allow(Writer::Address(HERE), 3).is_err());
+        assert_eq!(writers.allow(Writer::Address(other), 3), Ok(()));
+        writers.forget_idle();
+    }
+}

@@ -1,0 +1,96 @@
+//! What the collector counts of itself. No label is an item, a user or a message.
+
+use std::sync::atomic::AtomicU64;
+
+use axum::http::StatusCode;
+use herd_stage::Stage;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+/// Counters of the collector stage.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectorMetrics {
+    events: Family<ResultLabels, Counter>,
+    refusals: Family<CodeLabels, Counter>,
+    requests: Family<StatusLabels, Counter>,
+    pub(crate) bytes: Counter,
+    pub(crate) latency: Histogram,
+    pub(crate) connections: Gauge,
+    /// Share of the limit of events in flight that is taken: what the collector is scaled by.
+    pub(crate) in_flight: Gauge,
+    pub(crate) saturation: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: u16,
+}
+
+impl CollectorMetrics {
+    pub(crate) fn registered(stage: &Stage) -> Self {
+        stage.instruments(|registry| {
+            let metrics = Self {
+                events: Family::default(),
+                refusals: Family::default(),
+                requests: Family::default(),
+                bytes: Counter::default(),
+                // From a tenth of a millisecond to 13 s.
+                latency: Histogram::new(exponential_buckets(1e-4, 1.6, 26)),
+                connections: Gauge::default(),
+                in_flight: Gauge::default(),
+                saturation: Gauge::default(),
+            };
+            let m = metrics.clone();
+            registry.register(
+                "collector_events",
+                "Events: accepted (the broker has them), invalid (in the dead-letter topic), unavailable (not acknowledged)",
+                m.events,
+            );
+            registry.register("collector_refusals", "Invalid events, by what is wrong with them", m.refusals);
+            registry.register("collector_requests", "Requests answered, by status", m.requests);
+            registry.register("collector_body_bytes", "Bytes of bodies, as sent", m.bytes);
+            registry.register(
+                "collector_request_duration_seconds",
+                "Time from a request's headers to its answer",
+                m.latency,
+            );
+            registry.register("collector_connections", "Connections", m.connections);
+            registry.register("collector_in_flight_events", "Events sent to the broker, not acknowledged yet", m.in_flight);
+            registry.register(
+                "collector_saturation",
+                "Share of the limit of events in flight that is taken, 0 to 1",
+                m.saturation,
+            );
+            // So that both are there, as zero, before the first event.
+            metrics.count("accepted", 0);
+            metrics.count("invalid", 0);
+            metrics.count("unavailable", 0);
+            metrics
+        })
+    }
+
+    pub(crate) fn count(&self, result: &'static str, events: usize) {
+        self.events.get_or_create(&ResultLabels { result }).inc_by(events as u64);
+    }
+
+    pub(crate) fn refused(&self, code: &'static str) {
+        self.refusals.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.requests.get_or_create(&StatusLabels { status: status.as_u16() }).inc();
+    }
+}
