@@ -2,6 +2,7 @@
 //! collector) and [`shoppers`] (what generated people do). No pipeline logic lives here: `up` starts the same stages that run
 //! in the worker image.
 
+pub mod dlq;
 pub mod generate;
 pub mod load;
 pub mod locate;
@@ -10,6 +11,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod replay;
 pub mod shoppers;
+pub mod up;
 pub mod validate;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -29,10 +31,12 @@ pub struct Herd {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Up(Box<up::Up>),
     Validate(validate::Validate),
     Plan(plan::PlanCommand),
     Generate(Box<generate::Generate>),
     Replay(Box<replay::Replay>),
+    Dlq(Box<dlq::Dlq>),
     /// Prints a completion script for a shell
     Completion {
         /// The shell
@@ -52,10 +56,12 @@ impl Herd {
     /// What the command says, ready to be shown to a person.
     pub async fn run(self) -> Outcome {
         match self.command {
+            Command::Up(command) => command.run().await,
             Command::Validate(command) => command.run(),
             Command::Plan(command) => command.run(),
             Command::Generate(command) => command.run(stop_on_signal()?).await,
             Command::Replay(command) => command.run(stop_on_signal()?).await,
+            Command::Dlq(command) => command.run().await,
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "herd", &mut script);

@@ -17,10 +17,12 @@ fn folder() -> tempfile::TempDir {
 }
 
 #[rstest]
+#[case("up")]
 #[case("validate")]
 #[case("plan")]
 #[case("generate")]
 #[case("replay")]
+#[case("dlq")]
 #[case("completion")]
 fn every_command_is_listed_and_has_help(#[case] command: &str) {
     let folder = folder();
@@ -112,6 +114,8 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
 
 #[rstest]
 #[case(&["validate", "nowhere.yaml"], &["nowhere.yaml cannot be read", "examples/shop.yaml"])]
+#[case(&["up", "nowhere.yaml"], &["nowhere.yaml cannot be read"])]
+#[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["no data of this pipeline", "--data DIR"])]
 #[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
 #[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
 #[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
@@ -128,6 +132,7 @@ fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[cas
 }
 
 #[rstest]
+#[case(&["dlq", "show", "7", "--pipeline", "shop.yaml"], "PARTITION/OFFSET")]
 #[case(&["generate", "--to", "http://x", "--rate", "0"], "write a number above 0")]
 #[case(&["generate", "--to", "http://x", "--invalid", "80"], "write a number from 0 to 50")]
 #[case(&["generate", "--to", "http://x", "--for", "30"], "is not a length of time")]

@@ -3,6 +3,17 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use herd_bus::Bus;
+use herd_bus::embedded::EmbeddedBus;
+use herd_spec::plan::{Plan, TopicPlan};
+use herd_spec::units::Partition;
+use herd_stage::{Secrets, Stage};
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 /// A small pipeline without sinks.
 pub const PIPELINE: &str = "\
@@ -58,4 +69,50 @@ pub fn stderr(output: &Output) -> String {
 /// JSON on standard output of a command that must succeed.
 pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_str(&stdout(output)).unwrap()
+}
+
+/// A collector in this process, on the data folder that `herd up` would use.
+pub struct Collector {
+    pub plan: Arc<Plan>,
+    pub url: String,
+    bus: EmbeddedBus,
+    runtime: Runtime,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Collector {
+    pub fn start(data: &Path) -> Self {
+        let plan = Arc::new(herd_cli::pipeline::check("test", PIPELINE).unwrap());
+        let bus = EmbeddedBus::open(&data.join("bus")).unwrap();
+        bus.ensure_topics(&plan.topics.all()).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let stage = Stage::new(shutdown.clone(), Secrets::default());
+        let (p, b) = (Arc::clone(&plan), bus.clone());
+        let task = runtime.spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
+        Self { plan, url, bus, runtime, shutdown, task }
+    }
+
+    /// All values of a topic, as text.
+    pub fn read(&self, topic: &TopicPlan) -> Vec<String> {
+        let mut all = Vec::new();
+        for partition in 0..self.bus.partitions(&topic.name).unwrap() {
+            self.bus
+                .scan(&topic.name, Partition(partition), Duration::from_secs(10), &mut |record| {
+                    all.push(String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                })
+                .unwrap();
+        }
+        all
+    }
+
+    pub fn stop(self) {
+        let Self { runtime, shutdown, task, bus, .. } = self;
+        shutdown.cancel();
+        runtime.block_on(task).unwrap();
+        drop(bus);
+    }
 }
