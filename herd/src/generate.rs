@@ -112,7 +112,7 @@ fn percent(written: &str) -> Result<f64, String> {
 /// Events a second of a crowd where nothing else is asked for.
 #[must_use]
 pub fn crowd_rate(rate: f64) -> f64 {
-    (rate / 2.0).max(40.0)
+    rate.max(150.0)
 }
 
 impl Generate {

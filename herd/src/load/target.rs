@@ -109,17 +109,17 @@ impl Answer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
-    results: Vec<ItemReply>,
+    items: Vec<ItemReply>,
     title: Option<String>,
     detail: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ItemReply {
-    status: serde_json::Value,
-    error: Option<serde_json::Value>,
-    message: Option<String>,
+#[derive(Debug, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+enum ItemReply {
+    Accepted,
+    Invalid { code: String, detail: String },
+    Failed,
 }
 
 impl Target {
@@ -231,9 +231,9 @@ impl Target {
             404 | 405 => Err(TargetError::NotACollector { url, status: status.as_u16() }),
             code => {
                 let reply: Reply = serde_json::from_str(text).unwrap_or_default();
-                let each: Vec<Outcome> = reply.results.iter().map(ItemReply::outcome).collect();
+                let each: Vec<Outcome> = reply.items.iter().map(ItemReply::outcome).collect();
                 let all = if status.is_success() { Outcome::Accepted } else { Outcome::Refused };
-                let first = reply.results.iter().find(|item| item.outcome() != Outcome::Accepted);
+                let first = reply.items.iter().find(|item| item.outcome() != Outcome::Accepted);
                 let problem = match (first, all) {
                     (Some(item), _) => Some(format!("{code} {}", item.words())),
                     (None, Outcome::Accepted) => None,
@@ -247,23 +247,17 @@ impl Target {
 
 impl ItemReply {
     fn outcome(&self) -> Outcome {
-        match &self.status {
-            serde_json::Value::String(word) if word == "accepted" => Outcome::Accepted,
-            serde_json::Value::Number(code) if code.as_u64().is_some_and(|code| code < 300) => {
-                Outcome::Accepted
-            }
-            serde_json::Value::String(word) if word == "failed" => Outcome::Failed,
-            serde_json::Value::Null if self.error.is_none() => Outcome::Accepted,
-            _ => Outcome::Refused,
+        match self {
+            Self::Accepted => Outcome::Accepted,
+            Self::Invalid { .. } => Outcome::Refused,
+            Self::Failed => Outcome::Failed,
         }
     }
 
     fn words(&self) -> String {
-        match (&self.message, &self.error) {
-            (Some(message), _) => message.clone(),
-            (None, Some(serde_json::Value::String(error))) => error.clone(),
-            (None, Some(error)) => error.to_string(),
-            (None, None) => self.status.to_string(),
+        match self {
+            Self::Invalid { code, detail } => format!("{code}: {detail}"),
+            Self::Accepted | Self::Failed => "not acknowledged".to_owned(),
         }
     }
 }

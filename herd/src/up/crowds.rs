@@ -68,8 +68,9 @@ pub struct CrowdReport {
 }
 
 fn histogram() -> Histogram<u64> {
-    #[allow(clippy::expect_used)] // three significant digits are always allowed
-    Histogram::new(3).expect("three digits")
+    #[allow(clippy::expect_used)]
+    // these bounds are always allowed; what is longer than an hour counts as one
+    Histogram::new_with_max(3_600_000, 3).expect("three digits")
 }
 
 impl Delay {

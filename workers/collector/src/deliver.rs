@@ -70,6 +70,7 @@ pub(crate) async fn deliver<P: Producer>(
         why = Some(format!("no answer within {patience:?}"));
     }
     drop(in_flight);
+    app.show_saturation();
     // Which of those in time did not make it is known; where time ran out, none is sure.
     unsent.extend(failed.iter().map(|(index, _)| *index));
     let lost = |index: u32| !in_time || unsent.contains(&index);

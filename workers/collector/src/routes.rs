@@ -47,13 +47,13 @@ pub(crate) fn router<P: Producer>(app: Arc<App>, producer: P, stage: Stage) -> R
     Router::new()
         .route("/track", post(track::<P>))
         .with_state(door)
-        .layer(cors(&app))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), measure))
         .merge(herd_stage::ops::router(stage))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "events go to POST /track") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "events go to POST /track")
         })
+        .layer(cors(&app))
+        .layer(middleware::from_fn_with_state(app, measure))
 }
 
 /// Beacons with a JSON body are sent with credentials, and browsers then want to see their own origin named. No cookie

@@ -20,7 +20,8 @@ use script::Script;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs HERD_TEST_KAFKA and HERD_TEST_POSTGRES: make test sets them"]
 async fn every_event_is_counted_and_stored_once_though_stages_are_killed() {
-    let events = std::env::var("EXACT_EVENTS").map_or(200_000, |n| n.parse().expect("EXACT_EVENTS is a number"));
+    let events =
+        std::env::var("EXACT_EVENTS").map_or(200_000, |n| n.parse().expect("EXACT_EVENTS is a number"));
     let script = Script::new(events, 20_261_121);
     let mut pipeline = Pipeline::start().await;
     let begun = Instant::now();

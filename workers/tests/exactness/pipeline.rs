@@ -137,7 +137,10 @@ spec:
     /// Posts a batch until it is accepted: a client that retries, with the same ids.
     pub(crate) async fn post(&self, body: &str) {
         for _ in 0..100 {
-            let request = self.client.post(format!("{}/track", self.collector)).header("content-type", "application/json");
+            let request = self
+                .client
+                .post(format!("{}/track", self.collector))
+                .header("content-type", "application/json");
             match request.body(body.to_owned()).send().await {
                 Ok(answer) if answer.status().is_success() => return,
                 Ok(answer) if answer.status().as_u16() == 503 => {}
@@ -153,8 +156,7 @@ spec:
     pub(crate) async fn settle(&self, script: &Script, patience: Duration) -> Verdict {
         let deadline = Instant::now() + patience;
         loop {
-            let verdict =
-                verdict::of(script, &self.postgres, &self.schema, || self.dead_letters()).await;
+            let verdict = verdict::of(script, &self.postgres, &self.schema, || self.dead_letters()).await;
             if verdict.problems.is_empty() {
                 return verdict;
             }

@@ -81,7 +81,9 @@ impl Script {
         let end = START_MS + i64::try_from(events).unwrap() * STEP_MS + 300_000;
         for n in 0..64 * PARTITIONS {
             let id = format!("end-{seed}-{n}");
-            items.push(format!(r#"{{"event_id":"{id}","type":"end","user_id":"end-{n}","item_id":"none","time":{end}}}"#));
+            items.push(format!(
+                r#"{{"event_id":"{id}","type":"end","user_id":"end-{n}","item_id":"none","time":{end}}}"#
+            ));
             ids.insert(id);
         }
         let batches = items.chunks(BATCH).map(|chunk| format!("[{}]", chunk.join(","))).collect();

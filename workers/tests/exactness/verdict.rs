@@ -18,7 +18,11 @@ pub(crate) struct Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { events, windows, dead_letters, problems } = self;
-        write!(f, "{events} events, {windows} windows, {dead_letters} dead letters, {} problems", problems.len())
+        write!(
+            f,
+            "{events} events, {windows} windows, {dead_letters} dead letters, {} problems",
+            problems.len()
+        )
     }
 }
 
@@ -86,7 +90,9 @@ pub(crate) async fn of(
     for (raw, times) in &script.invalid {
         match letters.remove(raw) {
             Some(found) if found == *times => {}
-            found => verdict.problems.push(format!("dead letter {raw} is there {found:?} times, not {times}")),
+            found => {
+                verdict.problems.push(format!("dead letter {raw} is there {found:?} times, not {times}"))
+            }
         }
     }
     verdict.problems.extend(letters.keys().map(|raw| format!("invented dead letter {raw}")));

@@ -9,7 +9,7 @@ use herd_spec::units::{Offset, Partition, WallTime};
 
 use crate::member::{Member, PATIENCE, both, fill, plan, record, scan, send, topic};
 
-pub fn records_of_a_partition_come_in_the_order_they_were_sent<B: Bus>(bus: &B) {
+pub(crate) fn records_of_a_partition_come_in_the_order_they_were_sent<B: Bus>(bus: &B) {
     let topic = topic(bus, 3);
     let mut member = Member::join(bus, &topic, "g");
     for round in 0..5 {
@@ -24,7 +24,7 @@ pub fn records_of_a_partition_come_in_the_order_they_were_sent<B: Bus>(bus: &B) 
     }
 }
 
-pub fn what_is_acknowledged_is_there<B: Bus>(bus: &B) {
+pub(crate) fn what_is_acknowledged_is_there<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     for i in 0..10 {
         fill(bus, &topic, 1, i, 1);
@@ -33,7 +33,7 @@ pub fn what_is_acknowledged_is_there<B: Bus>(bus: &B) {
     }
 }
 
-pub fn a_key_goes_to_the_partition_of_kafkas_java_client<B: Bus>(bus: &B) {
+pub(crate) fn a_key_goes_to_the_partition_of_kafkas_java_client<B: Bus>(bus: &B) {
     let topic = topic(bus, 7);
     let keys: Vec<String> = (0..200).map(|i| format!("user-{i}")).chain([String::new()]).collect();
     let records: Vec<_> = keys.iter().map(|key| record(&topic, None, Some(key), Some("x"))).collect();
@@ -48,7 +48,7 @@ pub fn a_key_goes_to_the_partition_of_kafkas_java_client<B: Bus>(bus: &B) {
     assert_eq!(found, keys.len());
 }
 
-pub fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
+pub(crate) fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     let headers: [(&str, &[u8]); 2] = [("why", b"because"), ("empty", b"")];
     let with_headers = Outgoing { headers: &headers, ..record(&topic, Some(0), Some("k"), Some("v")) };
@@ -72,7 +72,7 @@ pub fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
     );
 }
 
-pub fn a_record_for_no_topic_is_refused_or_fails<B: Bus>(bus: &B) {
+pub(crate) fn a_record_for_no_topic_is_refused_or_fails<B: Bus>(bus: &B) {
     let producer = bus.producer("test").unwrap();
     let name = topic(bus, 2);
     let acks = Acks::new();
@@ -86,7 +86,7 @@ pub fn a_record_for_no_topic_is_refused_or_fails<B: Bus>(bus: &B) {
     bus.ping(PATIENCE).unwrap();
 }
 
-pub fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
+pub(crate) fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     fill(bus, &topic, 2, 0, 50);
     let mut consumer = bus.consumer(&topic, Membership::All).unwrap();
@@ -108,7 +108,7 @@ pub fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
     assert_eq!(total, 100);
 }
 
-pub fn two_members_share_the_partitions<B: Bus>(bus: &B) {
+pub(crate) fn two_members_share_the_partitions<B: Bus>(bus: &B) {
     let topic = topic(bus, 5);
     let (mut a, mut b) = (Member::join(bus, &topic, "g"), Member::join(bus, &topic, "g"));
     both(&mut a, &mut b, "both have their share", |a, b| {
@@ -121,7 +121,7 @@ pub fn two_members_share_the_partitions<B: Bus>(bus: &B) {
     assert!(a.seen.iter().all(|s| a.owned.contains_key(&s.partition)));
 }
 
-pub fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
+pub(crate) fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
     let topic = topic(bus, 4);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 4);
@@ -143,7 +143,7 @@ pub fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
     assert_eq!(assigned.len(), 6);
 }
 
-pub fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus: &B) {
+pub(crate) fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     fill(bus, &topic, 2, 0, 30);
     let mut a = Member::join(bus, &topic, "g");
@@ -157,7 +157,7 @@ pub fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus: &B) {
     assert_eq!(b.seen[0].offset, 30);
 }
 
-pub fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
+pub(crate) fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 2);
@@ -171,7 +171,7 @@ pub fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
     assert!(a.consumer.start(&[(moved, Offset(0))]).is_err());
 }
 
-pub fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
+pub(crate) fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 2);
@@ -188,7 +188,7 @@ pub fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
     a.until("the rest has come", |a| a.seen.len() == 40);
 }
 
-pub fn ends_and_lag_are_told<B: Bus>(bus: &B) {
+pub(crate) fn ends_and_lag_are_told<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     fill(bus, &topic, 2, 0, 10);
     let mut a = Member::join(bus, &topic, "g");
@@ -206,7 +206,7 @@ pub fn ends_and_lag_are_told<B: Bus>(bus: &B) {
     assert_eq!((progress[1].start, progress[1].end), (Offset(0), Offset(13)));
 }
 
-pub fn a_reader_of_all_sees_partitions_that_come_later<B: Bus>(bus: &B) {
+pub(crate) fn a_reader_of_all_sees_partitions_that_come_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     let (mut a, mut b) = (Member::all(bus, &topic), Member::all(bus, &topic));
     fill(bus, &topic, 1, 0, 10);
@@ -217,7 +217,7 @@ pub fn a_reader_of_all_sees_partitions_that_come_later<B: Bus>(bus: &B) {
     both(&mut a, &mut b, "both have read all", |a, b| a.seen.len() == 40 && b.seen.len() == 40);
 }
 
-pub fn a_member_gets_partitions_that_come_later<B: Bus>(bus: &B) {
+pub(crate) fn a_member_gets_partitions_that_come_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 1);
@@ -226,7 +226,7 @@ pub fn a_member_gets_partitions_that_come_later<B: Bus>(bus: &B) {
     a.until("all have come", |a| a.seen.len() == 30);
 }
 
-pub fn a_scan_reads_to_the_end_as_it_stood<B: Bus>(bus: &B) {
+pub(crate) fn a_scan_reads_to_the_end_as_it_stood<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     assert_eq!(scan(bus, &topic, 1), (vec![], 0));
     fill(bus, &topic, 2, 0, 1000);
@@ -244,7 +244,7 @@ pub fn a_scan_reads_to_the_end_as_it_stood<B: Bus>(bus: &B) {
     assert!(matches!(bus.scan(&topic, Partition(7), PATIENCE, &mut |_| ()), Err(BusError::Missing { .. })));
 }
 
-pub fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
+pub(crate) fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
     let topic = topic(bus, 4);
     let (mut a, mut b) = (Member::join(bus, &topic, "g"), Member::join(bus, &topic, "g"));
     both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 2 && b.owned.len() == 2);
@@ -258,7 +258,7 @@ pub fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
     );
 }
 
-pub fn topics_are_never_made_smaller<B: Bus>(bus: &B) {
+pub(crate) fn topics_are_never_made_smaller<B: Bus>(bus: &B) {
     let topic = topic(bus, 3);
     bus.ensure_topics(&[&plan(&topic, 2, &[]), &plan(&topic, 3, &[])]).unwrap();
     assert_eq!(bus.partitions(&topic).unwrap(), 3);

@@ -8,40 +8,40 @@ use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
 
 /// The longest a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub partition: u32,
-    pub offset: i64,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
+pub(crate) struct Seen {
+    pub(crate) partition: u32,
+    pub(crate) offset: i64,
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
 }
 
 impl Seen {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.value.clone().unwrap_or_default()).unwrap()
     }
 }
 
-pub struct Member<C> {
-    pub consumer: C,
+pub(crate) struct Member<C> {
+    pub(crate) consumer: C,
     /// Owned partitions and the next offset of each.
-    pub owned: BTreeMap<u32, i64>,
-    pub seen: Vec<Seen>,
-    pub changes: Vec<Change>,
+    pub(crate) owned: BTreeMap<u32, i64>,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) changes: Vec<Change>,
     /// The metadata found on taking a partition over.
-    pub found: BTreeMap<u32, Option<Commit>>,
+    pub(crate) found: BTreeMap<u32, Option<Commit>>,
     grouped: bool,
 }
 
 impl<C: Consumer> Member<C> {
-    pub fn join<B: Bus<Consumer = C>>(bus: &B, topic: &str, group: &str) -> Self {
+    pub(crate) fn join<B: Bus<Consumer = C>>(bus: &B, topic: &str, group: &str) -> Self {
         let consumer = bus.consumer(topic, Membership::Group { group, instance: None }).unwrap();
         Self::new(consumer, true)
     }
 
-    pub fn all<B: Bus<Consumer = C>>(bus: &B, topic: &str) -> Self {
+    pub(crate) fn all<B: Bus<Consumer = C>>(bus: &B, topic: &str) -> Self {
         Self::new(bus.consumer(topic, Membership::All).unwrap(), false)
     }
 
@@ -56,7 +56,7 @@ impl<C: Consumer> Member<C> {
         }
     }
 
-    pub fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let seen = &mut self.seen;
         let owned = &mut self.owned;
         let fetched = self
@@ -105,7 +105,7 @@ impl<C: Consumer> Member<C> {
         self.consumer.start(&from).unwrap();
     }
 
-    pub fn commit(&mut self, partitions: &[Partition], metadata: &str) {
+    pub(crate) fn commit(&mut self, partitions: &[Partition], metadata: &str) {
         let commits: Vec<_> = partitions
             .iter()
             .map(|p| (*p, Commit { next: Offset(self.owned[&p.0]), metadata: metadata.into() }))
@@ -113,7 +113,7 @@ impl<C: Consumer> Member<C> {
         self.consumer.commit(&commits).unwrap();
     }
 
-    pub fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(Instant::now() < deadline, "waited in vain until {what}; owned {:?}", self.owned);
@@ -123,7 +123,7 @@ impl<C: Consumer> Member<C> {
 }
 
 /// Steps both until it holds.
-pub fn both<C: Consumer>(
+pub(crate) fn both<C: Consumer>(
     a: &mut Member<C>,
     b: &mut Member<C>,
     what: &str,
@@ -137,19 +137,19 @@ pub fn both<C: Consumer>(
     }
 }
 
-pub fn plan(name: &str, partitions: u32, config: &[(&str, &str)]) -> TopicPlan {
+pub(crate) fn plan(name: &str, partitions: u32, config: &[(&str, &str)]) -> TopicPlan {
     let config = config.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     TopicPlan { name: name.into(), partitions, replication: 1, config }
 }
 
 /// A topic of a name of its own.
-pub fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
+pub(crate) fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
     let name = format!("t-{}", uuid::Uuid::now_v7());
     bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete")])]).unwrap();
     name
 }
 
-pub fn record<'a>(
+pub(crate) fn record<'a>(
     topic: &'a str,
     partition: Option<u32>,
     key: Option<&'a str>,
@@ -166,7 +166,7 @@ pub fn record<'a>(
 }
 
 /// Sends them all and waits until they are written.
-pub fn send<B: Bus>(bus: &B, records: &[Outgoing<'_>]) {
+pub(crate) fn send<B: Bus>(bus: &B, records: &[Outgoing<'_>]) {
     let producer = bus.producer("test").unwrap();
     let acks = Acks::new();
     for (index, record) in records.iter().enumerate() {
@@ -177,7 +177,7 @@ pub fn send<B: Bus>(bus: &B, records: &[Outgoing<'_>]) {
 }
 
 /// `count` records "PARTITION:NUMBER" to each of `partitions`, numbers from `from`.
-pub fn fill<B: Bus>(bus: &B, topic: &str, partitions: u32, from: usize, count: usize) {
+pub(crate) fn fill<B: Bus>(bus: &B, topic: &str, partitions: u32, from: usize, count: usize) {
     let values: Vec<(u32, String)> =
         (0..partitions).flat_map(|p| (from..from + count).map(move |i| (p, format!("{p}:{i}")))).collect();
     let records: Vec<_> = values.iter().map(|(p, v)| record(topic, Some(*p), None, Some(v))).collect();
@@ -185,7 +185,7 @@ pub fn fill<B: Bus>(bus: &B, topic: &str, partitions: u32, from: usize, count: u
 }
 
 /// All records of a partition.
-pub fn scan<B: Bus>(bus: &B, topic: &str, partition: u32) -> (Vec<Seen>, i64) {
+pub(crate) fn scan<B: Bus>(bus: &B, topic: &str, partition: u32) -> (Vec<Seen>, i64) {
     let mut seen = Vec::new();
     let end = bus
         .scan(topic, Partition(partition), PATIENCE, &mut |record| {
