@@ -134,6 +134,32 @@ impl Letter {
         }
     }
 
+    /// The body that sends it again: as it came, where that was a whole body; an item of a batch goes as a batch of one, so that
+    /// an array that was refused as an event is not taken for a batch of them.
+    #[must_use]
+    pub fn body(&self) -> Vec<u8> {
+        let unread = self
+            .class
+            .as_deref()
+            .is_some_and(|class| class.starts_with("invalid-json") || class == "invalid-gzip");
+        let kind = self.content_type.as_deref().unwrap_or("application/json");
+        let whole = unread
+            || kind.starts_with("application/cloudevents+json")
+            || self.cloud_attributes().next().is_some();
+        if whole {
+            return self.bytes.clone();
+        }
+        [b"[", self.bytes.as_slice(), b"]"].concat()
+    }
+
+    /// The attributes of a CloudEvent that came as headers.
+    pub fn cloud_attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers
+            .iter()
+            .filter(|(name, _)| name.starts_with("ce-"))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// On one line.
     #[must_use]
     pub fn line(&self) -> String {

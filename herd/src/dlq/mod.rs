@@ -190,7 +190,9 @@ async fn replay(target: &Target, all: &[Letter], json: bool) -> Outcome {
         ReplayReport { letters: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
     for letter in all {
         let content_type = letter.content_type.as_deref().unwrap_or("application/json");
-        let answer = target.post(letter.bytes.clone(), content_type, ATTEMPTS, &tally).await?;
+        let headers =
+            [("content-type", content_type)].into_iter().chain(letter.cloud_attributes()).collect::<Vec<_>>();
+        let answer = target.post(letter.body(), &headers, ATTEMPTS, &tally).await?;
         match answer.outcome(0) {
             Fate::Accepted => report.accepted += 1,
             Fate::Refused => report.refused += 1,

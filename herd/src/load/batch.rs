@@ -21,7 +21,10 @@ impl Batch {
     /// The body of the request: the event as it is, or an array of them.
     #[must_use]
     pub fn body(&self) -> String {
-        if let [only] = self.parcels.as_slice() {
+        // An array that stands for one (invalid) event would be taken for a batch if it came alone.
+        if let [only] = self.parcels.as_slice()
+            && !only.body.starts_with('[')
+        {
             return only.body.clone();
         }
         let length: usize = self.parcels.iter().map(|parcel| parcel.body.len() + 1).sum();

@@ -173,7 +173,7 @@ impl Target {
         attempts: u32,
         tally: &Tally,
     ) -> Result<Answer, TargetError> {
-        self.post(batch.body().into_bytes(), "application/json", attempts, tally).await
+        self.post(batch.body().into_bytes(), &[("content-type", "application/json")], attempts, tally).await
     }
 
     /// Posts a body as it is.
@@ -183,7 +183,7 @@ impl Target {
     pub async fn post(
         &self,
         body: Vec<u8>,
-        content_type: &str,
+        headers: &[(&str, &str)],
         attempts: u32,
         tally: &Tally,
     ) -> Result<Answer, TargetError> {
@@ -191,11 +191,10 @@ impl Target {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut request = self
-                .client
-                .post(self.url.clone())
-                .header(header::CONTENT_TYPE, content_type)
-                .body(body.clone());
+            let mut request = self.client.post(self.url.clone()).body(body.clone());
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
             if let Some(key) = &self.key {
                 request = request.header("x-write-key", key);
             }

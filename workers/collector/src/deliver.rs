@@ -100,7 +100,7 @@ fn send<P: Producer>(
         ),
         Record::Letter(letter) => {
             let headers: Vec<(&str, &[u8])> =
-                letter.headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+                letter.headers.iter().map(|(name, value)| (name.as_ref(), value.as_bytes())).collect();
             producer.send(
                 &Outgoing {
                     topic: &app.plan.topics.dead_letter.name,

@@ -1,6 +1,8 @@
 //! From a request's bytes to records, ready to be sent: no waiting in here, so that large bodies can be done on a thread
 //! of their own.
 
+use std::borrow::Cow;
+
 use herd_spec::units::WallTime;
 use herd_spec::wire::dead_letter;
 
@@ -46,7 +48,7 @@ pub(crate) enum Record {
 pub(crate) struct Letter {
     pub(crate) refusal: Refusal,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(Cow<'static, str>, String)>,
 }
 
 /// How the items of a request came.
@@ -99,7 +101,14 @@ impl Request {
             batch.records.push(match app.intake.accept(item, self.received, new_id, &mut value) {
                 Ok(accepted) => Record::Event { accepted, value },
                 Err(refusal) => {
-                    Record::Letter(letter(refusal, item.raw(), content_type.as_deref(), self.received))
+                    let mut letter = letter(refusal, item.raw(), content_type.as_deref(), self.received);
+                    if let Item::Binary(binary) = item {
+                        let attributes = binary.attributes.iter();
+                        letter.headers.extend(
+                            attributes.map(|(name, value)| (format!("ce-{name}").into(), value.clone())),
+                        );
+                    }
+                    Record::Letter(letter)
                 }
             });
         }
@@ -164,20 +173,20 @@ fn letter(refusal: Refusal, bytes: &[u8], content_type: Option<&str>, received: 
         _ => "TRANSFORMATION",
     };
     let mut headers = vec![
-        (dead_letter::TOPIC, "/track".to_owned()),
-        (dead_letter::CONNECTOR, "collector".to_owned()),
-        (dead_letter::STAGE, stage.to_owned()),
-        (dead_letter::ERROR_CLASS, refusal.code.as_str().to_owned()),
-        (dead_letter::ERROR_MESSAGE, refusal.detail.clone()),
-        (dead_letter::RECEIVED, received.0.to_string()),
+        (Cow::Borrowed(dead_letter::TOPIC), "/track".to_owned()),
+        (dead_letter::CONNECTOR.into(), "collector".to_owned()),
+        (dead_letter::STAGE.into(), stage.to_owned()),
+        (dead_letter::ERROR_CLASS.into(), refusal.code.as_str().to_owned()),
+        (dead_letter::ERROR_MESSAGE.into(), refusal.detail.clone()),
+        (dead_letter::RECEIVED.into(), received.0.to_string()),
     ];
     if let Some(content_type) = content_type {
-        headers.push((dead_letter::CONTENT_TYPE, content_type.chars().take(200).collect()));
+        headers.push((dead_letter::CONTENT_TYPE.into(), content_type.chars().take(200).collect()));
     }
     // A broker would refuse the whole of it.
     let kept = &bytes[..bytes.len().min(EVENT_BYTES)];
     if kept.len() < bytes.len() {
-        headers.push((dead_letter::TRUNCATED, bytes.len().to_string()));
+        headers.push((dead_letter::TRUNCATED.into(), bytes.len().to_string()));
     }
     Letter { refusal, bytes: kept.to_vec(), headers }
 }
