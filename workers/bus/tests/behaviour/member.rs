@@ -160,7 +160,7 @@ pub(crate) fn record<'a>(
         partition: partition.map(Partition),
         key: key.map(str::as_bytes),
         value: value.map(str::as_bytes),
-        timestamp: WallTime(1_800_000_000_000),
+        timestamp: WallTime(1_700_000_000_000),
         headers: &[],
     }
 }
