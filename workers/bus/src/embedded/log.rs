@@ -55,6 +55,17 @@ pub(super) struct Waiting {
     pub(super) acks: Vec<Ack>,
 }
 
+impl Bounds {
+    /// Drops what of the tail lies before `end`.
+    fn forget(&mut self, end: i64) {
+        while self.tail.front().is_some_and(|chunk| chunk.end() <= end) {
+            if let Some(old) = self.tail.pop_front() {
+                self.tail_bytes -= old.size();
+            }
+        }
+    }
+}
+
 impl Log {
     pub(super) fn new(topic: u32, partition: u32, bounds: StoredBounds) -> Self {
         let StoredBounds { start, end, clean_to, clean_bytes } = bounds;
@@ -130,11 +141,12 @@ impl Log {
     pub(super) fn cut(&self, start: i64) {
         let mut bounds = self.bounds.lock();
         bounds.start = bounds.start.max(start);
-        while bounds.tail.front().is_some_and(|chunk| chunk.end() <= start) {
-            if let Some(old) = bounds.tail.pop_front() {
-                bounds.tail_bytes -= old.size();
-            }
-        }
+        bounds.forget(start);
+    }
+
+    /// From now on readers get what lies before `end` from the store, where it was rewritten.
+    pub(super) fn rewritten(&self, end: i64) {
+        self.bounds.lock().forget(end);
     }
 
     /// Chunks with the records from `from` on, in order, about `bytes` of them; the first may begin before `from`.

@@ -103,6 +103,7 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
     let bounds = StoredBounds { start, end, clean_to: end, clean_bytes: kept_bytes };
     store.insert_bounds(&mut batch, log.topic, log.partition, bounds)?;
     batch.commit()?;
+    log.rewritten(end);
     upkeep.clean_to = end;
     upkeep.clean_bytes = kept_bytes;
     log.count_dirty(0, dirty);

@@ -113,7 +113,6 @@ fn a_member_that_is_silent_too_long_loses_its_partitions() {
 }
 
 #[test]
-#[ignore = "fails: compaction of the embedded bus leaves old records, to be mended"]
 fn compaction_keeps_the_last_record_of_a_key() {
     let dir = tempfile::tempdir().unwrap();
     let bus = EmbeddedBus::open(dir.path()).unwrap();
