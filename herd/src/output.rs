@@ -33,7 +33,7 @@ pub fn line(text: &dyn Display) -> Result<(), OutputError> {
 /// Prints a value as JSON, indented.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json<T: Serialize>(value: &T) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);

@@ -3,7 +3,7 @@
 //! - [`pipeline`]: the `HerdPipeline` a person writes (the CRD's types).
 //! - [`validate`]: from what was written to what is meant, or to errors that say what to change.
 //! - [`plan`]: everything that will run, resolved: the operator and `herd up` execute the same plan.
-//! - [`reference`]: the pages that are made from those types.
+//! - [`mod@reference`]: the pages that are made from those types.
 //! - [`wire`]: the records that travel between stages.
 //! - [`units`]: offsets, partitions, times; no bare integer crosses a border between rooms.
 

@@ -60,7 +60,7 @@ struct Surroundings {
     /// Where to serve: the stage's own HTTP, and /healthz, /readyz, /metrics
     #[arg(long, value_name = "ADDRESS", env = "HERD_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
-    /// Where Secrets are mounted, as DIR/<name>/<key>
+    /// Where Secrets are mounted, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR", env = "HERD_SECRETS")]
     secrets: Option<PathBuf>,
     /// Where files of its own may go

@@ -73,10 +73,10 @@ struct Source {
     /// The pipeline, YAML: its Kafka, or the data folder of `herd up`
     #[arg(long, value_name = "FILE")]
     pipeline: PathBuf,
-    /// The data folder of `herd up`, which must not be running [default: .herd/<pipeline>]
+    /// The data folder of `herd up`, which must not be running [default: .herd/PIPELINE]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where Secrets are, as DIR/<name>/<key>
+    /// Where Secrets are, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     secrets: Option<PathBuf>,
 }

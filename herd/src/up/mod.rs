@@ -55,7 +55,7 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 pub struct Up {
     /// The pipeline, YAML
     pub file: PathBuf,
-    /// Where data is kept [default: .herd/<pipeline>]
+    /// Where data is kept [default: .herd/PIPELINE]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The collector's address [default: 127.0.0.1:8080, or a free port]
@@ -67,7 +67,7 @@ pub struct Up {
     /// Ends by itself after this time, with a summary
     #[arg(long = "for", value_name = "TIME")]
     pub duration: Option<Span>,
-    /// Where Secrets are, as DIR/<name>/<key>
+    /// Where Secrets are, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     pub secrets: Option<PathBuf>,
     /// Drives the pipeline with generated shoppers, so many events a second, and a crowd on one product every minute

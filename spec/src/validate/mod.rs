@@ -1,7 +1,7 @@
 //! From what was written to what is meant, or to errors that say what is wrong, where, and what to write instead.
 //!
-//! Two passes, each reporting everything it finds: [`shape`] walks the document along the schema that the types give
-//! (unknown fields, missing ones, wrong types), [`rules`] checks what a schema cannot say. The second runs only on what has
+//! Two passes, each reporting everything it finds: `shape` walks the document along the schema that the types give
+//! (unknown fields, missing ones, wrong types), `rules` checks what a schema cannot say. The second runs only on what has
 //! passed the first.
 
 mod rules;

@@ -93,8 +93,11 @@ async fn every_format_is_accepted(
     collector.stop().await;
 }
 
+/// What it is, the status it must have, headers, body.
+type Malformed = (&'static str, u16, Vec<(&'static str, String)>, Vec<u8>);
+
 /// Requests that are wrong in one way each, and what must come of them.
-fn malformed() -> Vec<(&'static str, u16, Vec<(&'static str, String)>, Vec<u8>)> {
+fn malformed() -> Vec<Malformed> {
     let json = ("content-type", "application/json".to_owned());
     let with = |name: &'static str, value: &str| vec![json.clone(), (name, value.to_owned())];
     let packed = || with("content-encoding", "gzip");

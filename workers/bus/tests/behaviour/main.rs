@@ -1,5 +1,6 @@
 //! What every bus does, run against each of them. Kafka's half needs a broker: `HERD_TEST_KAFKA=host:port`, and
 //! `--include-ignored`; `make test` starts one and sets it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
 mod embedded;

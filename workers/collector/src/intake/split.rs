@@ -60,10 +60,11 @@ pub fn split(body: &[u8], format: Format) -> Result<(Vec<Item<'_>>, bool), Refus
         return Err(Refusal::new(Code::InvalidJson, "a batch of CloudEvents is a JSON array"));
     }
     // Looking for the word first spares single events a reading.
-    if format == Format::Json && text.contains("\"batch\"") {
-        if let Some(raw) = batch(text)? {
-            return Ok((array(raw, format)?, true));
-        }
+    if format == Format::Json
+        && text.contains("\"batch\"")
+        && let Some(raw) = batch(text)?
+    {
+        return Ok((array(raw, format)?, true));
     }
     Ok((vec![item(text, format)], false))
 }
