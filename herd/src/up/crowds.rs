@@ -28,6 +28,7 @@ struct Book {
     alerted: u64,
     from_beginning: Histogram<u64>,
     from_last_counted: Histogram<u64>,
+    from_crossing: Histogram<u64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +66,10 @@ pub struct CrowdReport {
     /// From the intended send of the last event that the alert counts to the alert at a WebSocket client: what Herd needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_last_counted_event_ms: Option<Delay>,
+    /// From the intended send of the event that took the count over the bound of a `threshold` detector to the alert at a
+    /// WebSocket client. Other detectors do not tell where their bound was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_crossing_event_ms: Option<Delay>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -92,6 +97,7 @@ impl Crowds {
             alerted: 0,
             from_beginning: histogram(),
             from_last_counted: histogram(),
+            from_crossing: histogram(),
         })))
     }
 
@@ -153,6 +159,9 @@ impl Crowds {
         if let Some(last) = place.checked_sub(1).and_then(|place| counted.get(place)) {
             book.from_last_counted.saturating_record(ms(now.since(WallTime(last.0))));
         }
+        if let Some(crossing) = bound(plan, alert).and_then(|bound| counted.get(bound)) {
+            book.from_crossing.saturating_record(ms(now.since(WallTime(crossing.0))));
+        }
         Some(now.since(delay))
     }
 
@@ -165,8 +174,17 @@ impl Crowds {
             alerted: book.alerted,
             from_beginning_ms: Delay::of(&book.from_beginning),
             from_last_counted_event_ms: Delay::of(&book.from_last_counted),
+            from_crossing_event_ms: Delay::of(&book.from_crossing),
         }
     }
+}
+
+/// How many events may come before the next one crosses, where the detector has such a number.
+fn bound(plan: &Plan, alert: &Alert) -> Option<usize> {
+    let detector = plan.detectors.iter().find(|detector| detector.name == alert.detector)?;
+    let above = detector.algorithm.threshold.as_ref()?.above?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
+    (0.0..1e9).contains(&above).then_some(above as usize)
 }
 
 fn ms(duration: Duration) -> u64 {

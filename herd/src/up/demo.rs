@@ -19,9 +19,7 @@ use crate::shoppers::{Crowds, Faults, Profile, ProfileKind, Settings, Shape, Sho
 
 /// Items of the demonstration: few enough that each is known to the detectors soon.
 const ITEMS: u64 = 200;
-/// From one crowd to the next.
-const EVERY: Duration = Duration::from_secs(60);
-/// A crowd stays so long.
+/// A crowd stays so long, but no longer than half the time to the next.
 const LENGTH: Duration = Duration::from_secs(10);
 /// A crowd comes at least so long before the end, so that its alert can still be seen.
 const BEFORE_END: Duration = Duration::from_secs(7);
@@ -35,7 +33,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Prepares shoppers for this plan. `length` is how long the run will be, if that is known.
+    /// Prepares shoppers for this plan, with a crowd `every` so often. `length` is how long the run will be, if that is known.
     ///
     /// # Errors
     /// If the collector's address makes no client.
@@ -45,14 +43,19 @@ impl Demo {
         addresses: &Addresses,
         rate: f64,
         seed: u64,
+        every: Duration,
         length: Option<Duration>,
     ) -> Result<Self, TargetError> {
         // That it can be read was checked before anything started.
         let key = plan.collector.keys.first().and_then(|key| secrets.read(&key.secret).ok());
         let key = key.map(|secret| secret.reveal().to_owned());
         let target = Arc::new(Target::new(&addresses.collector_url(), key, 32)?);
-        let crowds =
-            Crowds { first: first_crowd(plan, length), every: EVERY, length: LENGTH, rate: crowd_rate(rate) };
+        let crowds = Crowds {
+            first: first_crowd(plan, length),
+            every,
+            length: LENGTH.min(every / 2),
+            rate: crowd_rate(rate),
+        };
         let settings = Settings {
             seed,
             start: EventTime(SystemClock.now().0),

@@ -70,9 +70,12 @@ pub struct Up {
     /// Where Secrets are, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Drives the pipeline with generated shoppers, so many events a second, and a crowd on one product every minute
+    /// Drives the pipeline with generated shoppers, so many events a second, and a crowd on one product now and then
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100", value_parser = positive)]
     pub generate: Option<f64>,
+    /// From one generated crowd to the next
+    #[arg(long, value_name = "TIME", default_value = "1m", requires = "generate")]
+    pub crowd_every: Span,
     /// The same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -159,6 +162,7 @@ impl Up {
                 &addresses,
                 rate,
                 self.seed,
+                self.crowd_every.0,
                 self.duration.map(|span| span.0),
             )?),
             _ => None,

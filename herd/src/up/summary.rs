@@ -124,6 +124,15 @@ impl fmt::Display for Summary {
                 )?;
             }
         }
+        if let Some(delay) =
+            self.alert_delay.as_ref().and_then(|report| report.from_crossing_event_ms.as_ref())
+        {
+            write!(
+                f,
+                "\n            p50 {:.0} ms, p99 {:.0} ms from the event that crossed the bound",
+                delay.p50, delay.p99
+            )?;
+        }
         if let Some(latency) = &self.post_latency_ms {
             write!(
                 f,

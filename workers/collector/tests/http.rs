@@ -225,6 +225,7 @@ async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an
     let table = malformed();
     assert!(table.len() >= 60);
     let mut kept = 0;
+    let mut answers = String::new();
     for (what, status, headers, body) in table {
         let headers: Vec<(&str, &str)> =
             headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -238,6 +239,8 @@ async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an
             "{what}: {}",
             answer.body
         );
+        let (code, detail) = (answer.body["code"].as_str(), answer.body["detail"].as_str());
+        answers += &format!("{what}: {status} {}: {}\n", code.unwrap_or("-"), detail.unwrap_or("-"));
         let letters = collector.letters();
         match status {
             413 | 415 => assert_eq!(letters.len(), kept, "{what}"),
@@ -255,6 +258,8 @@ async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an
         }
     }
     assert!(collector.events().is_empty());
+    // Each with its exact words.
+    insta::assert_snapshot!("malformed", answers);
     // It still works.
     assert_eq!(collector.json(r#"{"type":"view"}"#).await.status, 202);
     collector.stop().await;

@@ -40,6 +40,12 @@ impl FoldMetrics {
         })
     }
 
+    /// Events read so far.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events.get()
+    }
+
     pub(crate) fn saw(&self, seen: Seen) {
         self.events.inc();
         if seen.late {

@@ -79,3 +79,5 @@ impl fmt::Display for Refusal {
         write!(f, "{}: {}", self.code.as_str(), self.detail)
     }
 }
+
+impl std::error::Error for Refusal {}
