@@ -141,7 +141,7 @@ fn long(length: usize) -> String {
 #[case::time_negative(r#"{"type":"view","time":-5}"#, Code::InvalidTime, "`-5`")]
 #[case::time_object(r#"{"type":"view","time":{}}"#, Code::InvalidField, "not an object")]
 #[case::microseconds(r#"{"type":"view","time":1700000000000000}"#, Code::InvalidTime, "milliseconds")]
-#[case::future(r#"{"type":"view","time":1700000061}"#, Code::FutureTime, "61s ahead")]
+#[case::future(r#"{"type":"view","time":1700000061}"#, Code::FutureTime, "more than 60s ahead")]
 fn what_is_wrong_is_refused_with_the_reason(#[case] sent: &str, #[case] code: Code, #[case] words: &str) {
     let intake = intake(json!({"types": ["view", "buy"]}));
     let refusal = accept(&intake, &Item::Json(sent)).unwrap_err();
