@@ -3,6 +3,7 @@
 
 use herd_spec::wire::{Alert, VERSION};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::watch::{Index, Watched};
 use crate::algorithm::{History, Usual};
@@ -17,9 +18,9 @@ pub struct Baseline {
     /// The newest window with an event.
     pub last: Index,
     /// Windows after `reach` with an event, oldest first: at most the baseline's lag.
-    recent: Vec<(Index, f32)>,
-    /// One for each detector of the metric.
-    pub watches: Box<[Watching]>,
+    recent: SmallVec<[(Index, f32); 2]>,
+    /// One for each detector of the metric, most often one: then a key's memory is a single piece.
+    pub watches: SmallVec<[Watching; 1]>,
 }
 
 /// What one detector keeps of a key.
@@ -42,7 +43,7 @@ impl Baseline {
             .iter()
             .map(|watch| Watching { history: watch.rule.fresh(), alerted: None, firing: None })
             .collect();
-        Self { reach: before, newest: before, last: before, recent: Vec::new(), watches }
+        Self { reach: before, newest: before, last: before, recent: SmallVec::new(), watches }
     }
 
     /// Whether a key so long silent counts as never seen. What is firing is never forgotten.
@@ -118,7 +119,7 @@ impl Baseline {
             reach: self.reach,
             newest: self.newest,
             last: self.last,
-            recent: self.recent.clone(),
+            recent: self.recent.to_vec(),
             watches: watches
                 .map(|(watching, watch)| Remembered {
                     detector: watch.name.clone(),
@@ -156,7 +157,7 @@ impl Baseline {
             newest: record.newest,
             last: record.last,
             watches: watches.collect(),
-            recent: record.recent,
+            recent: record.recent.into(),
         })
     }
 }

@@ -61,7 +61,8 @@ pub struct Docket {
 #[derive(Debug)]
 struct Metric {
     windows: BTreeMap<EventTime, Open>,
-    baselines: Keyed<Baseline>,
+    /// Boxed: most of a table's places are empty or about to be, and a place costs what its value does.
+    baselines: Keyed<Box<Baseline>>,
     /// Keys with an alert that is not resolved.
     firing: HashSet<CompactString>,
     /// For which window a detector last fired early, by detector and key, while that window is open.
@@ -139,7 +140,7 @@ impl Docket {
                 } else {
                     metric.firing.remove(key);
                 }
-                metric.baselines.insert(key.into(), baseline);
+                metric.baselines.insert(key.into(), Box::new(baseline));
             }
         }
     }
@@ -230,7 +231,11 @@ impl Docket {
         let Some(tally) = metric.windows.get_mut(&start).and_then(|open| open.keys.get_mut(key)) else {
             return;
         };
-        let baseline = metric.baselines.get(key).filter(|baseline| !baseline.is_forgotten(watched, index));
+        let baseline = metric
+            .baselines
+            .get(key)
+            .map(Box::as_ref)
+            .filter(|baseline| !baseline.is_forgotten(watched, index));
         if baseline.is_some_and(|baseline| baseline.newest >= index) {
             return; // a predecessor judged it already
         }
@@ -272,8 +277,10 @@ impl Docket {
                 let mut newly_scorable = Vec::new();
                 for (key, tally) in &mut open.keys {
                     if scorable && tally.usual.is_none() {
-                        let baseline =
-                            baselines.get(key).filter(|baseline| !baseline.is_forgotten(watched, index));
+                        let baseline = baselines
+                            .get(key)
+                            .map(Box::as_ref)
+                            .filter(|baseline| !baseline.is_forgotten(watched, index));
                         tally.usual = Some(usual_for(baseline, watched, index).into());
                         newly_scorable.push(key.clone());
                     }
@@ -383,9 +390,9 @@ impl Metric {
             return out(Output::Window(window(watched, key, start, &total, &[], true)));
         }
         let index = watched.index(start);
-        let baseline = keyed::at(&mut self.baselines, key, || Baseline::fresh(watched, index));
+        let baseline = keyed::at(&mut self.baselines, key, || Box::new(Baseline::fresh(watched, index)));
         if baseline.is_forgotten(watched, index) {
-            *baseline = Baseline::fresh(watched, index);
+            **baseline = Baseline::fresh(watched, index);
         }
         // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
         if baseline.newest >= index {
