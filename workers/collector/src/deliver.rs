@@ -147,3 +147,7 @@ fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<Strin
     }
     reply(items, &refusals, why.as_deref())
 }
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;
