@@ -4,9 +4,6 @@
 
 use std::path::Path;
 
-use herd_spec::pipeline::HerdPipeline;
-use kube::CustomResourceExt;
-
 fn hold(file: &str, generated: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
     if std::env::var_os("UPDATE").is_some() {
@@ -27,7 +24,7 @@ fn the_reference_of_the_pipeline_is_current() {
 
 #[test]
 fn the_reference_crd_is_current_and_structural() {
-    let crd = HerdPipeline::crd();
+    let crd = herd_spec::crd::crd();
     let json = serde_json::to_value(&crd).unwrap();
     let schema = &json["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     assert_eq!(schema["properties"]["spec"]["type"], "object");

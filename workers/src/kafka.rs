@@ -1,8 +1,7 @@
 //! From a plan's Kafka and the Secrets it refers to, to a bus.
 
 use herd_bus::BusError;
-use herd_bus::kafka::{KafkaBus, KafkaSaslSettings, KafkaSettings, KafkaTlsSettings};
-use herd_spec::pipeline::{SaslMechanism, SecretRef};
+use herd_bus::kafka::{KafkaBus, KafkaSettings};
 use herd_spec::plan::KafkaPlan;
 use herd_stage::{SecretError, Secrets};
 
@@ -26,35 +25,15 @@ pub fn connect(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<Kaf
 }
 
 fn settings(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<KafkaSettings, SecretError> {
-    let read = |reference: &SecretRef| secrets.read(reference).map(|secret| secret.reveal().to_owned());
-    let maybe = |reference: &Option<SecretRef>| reference.as_ref().map(read).transpose();
-    let mut settings = KafkaSettings::plain(&kafka.bootstrap_servers.join(","), client);
-    if let Some(tls) = &kafka.tls {
-        settings.tls = Some(KafkaTlsSettings {
-            ca: maybe(&tls.ca)?,
-            certificate: maybe(&tls.certificate)?,
-            key: maybe(&tls.key)?,
-        });
-    }
-    if let Some(sasl) = &kafka.sasl {
-        let mechanism = match sasl.mechanism {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        };
-        settings.sasl = Some(KafkaSaslSettings {
-            mechanism: mechanism.into(),
-            username: read(&sasl.username)?,
-            password: read(&sasl.password)?,
-        });
-    }
-    Ok(settings)
+    KafkaSettings::of(kafka, client, |reference| {
+        secrets.read(reference).map(|secret| secret.reveal().to_owned())
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herd_spec::pipeline::{DeletionPolicy, KafkaSasl, KafkaTls};
+    use herd_spec::pipeline::{DeletionPolicy, KafkaSasl, KafkaTls, SaslMechanism, SecretRef};
 
     fn secret(key: &str) -> SecretRef {
         SecretRef { name: "kafka".into(), key: key.into() }

@@ -8,6 +8,7 @@ mod kafka;
 mod metrics;
 mod sinks;
 mod stages;
+mod status;
 
 pub use collector::*;
 pub use detectors::*;
@@ -16,6 +17,7 @@ pub use kafka::*;
 pub use metrics::*;
 pub use sinks::*;
 pub use stages::*;
+pub use status::*;
 
 use std::fmt;
 use std::str::FromStr;
@@ -34,6 +36,20 @@ use serde::{Deserialize, Serialize};
     plural = "herdpipelines",
     shortname = "hp",
     category = "herd",
+    status = "HerdPipelineStatus",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Detectors", type_ = "string", json_path = ".status.detectors"),
+    printcolumn(name = "Sinks", type_ = "string", json_path = ".status.sinks"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     namespaced
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -3,6 +3,7 @@
 //! images; `herd up` executes the same one in a single process.
 
 mod make;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use herd_spec::plan::TopicPlan;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication, TopicResult};
+use rdkafka::admin::{AdminClient, AdminOptions, TopicResult};
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::KafkaBus;
@@ -19,50 +19,37 @@ use crate::{Bus as _, BusError};
 /// How long topics may take to be there.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+pub(super) fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE))
+}
+
 impl KafkaBus {
-    pub(super) fn create_topics(&self, plans: &[&TopicPlan]) -> Result<(), BusError> {
-        let admin: AdminClient<Plain> = self
-            .settings()
+    pub(super) fn admin(&self) -> Result<AdminClient<Plain>, BusError> {
+        self.settings()
             .reader("admin", &self.reader_group())
             .create_with_context(Plain)
-            .map_err(|error| bus_error("opening the admin client", &error))?;
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE)).operation_timeout(Some(PATIENCE));
+            .map_err(|error| bus_error("opening the admin client", &error))
+    }
+
+    pub(super) fn create_topics(&self, plans: &[&TopicPlan]) -> Result<(), BusError> {
         for plan in plans {
-            let count = i32::try_from(plan.partitions).unwrap_or(i32::MAX);
             let had = match self.partitions(&plan.name) {
                 Ok(had) => had,
                 Err(BusError::Missing { .. }) => {
-                    let mut topic = NewTopic::new(
-                        &plan.name,
-                        count,
-                        TopicReplication::Fixed(i32::from(plan.replication)),
-                    );
-                    for (name, value) in &plan.config {
-                        topic = topic.set(name, value);
-                    }
-                    let doing = format!("creating {}", plan.name);
-                    let results =
-                        wait(admin.create_topics([&topic], &options)).map_err(|e| bus_error(&*doing, &e))?;
-                    accept(results, &doing, RDKafkaErrorCode::TopicAlreadyExists)?;
-                    self.await_partitions(&plan.name, 1)?
+                    self.create_topic(plan)?;
+                    self.partitions(&plan.name)?
                 }
                 Err(error) => return Err(error),
             };
             if had < plan.partitions {
-                let more = NewPartitions::new(&plan.name, plan.partitions as usize);
-                let doing = format!("adding partitions to {}", plan.name);
-                let results =
-                    wait(admin.create_partitions([&more], &options)).map_err(|e| bus_error(&*doing, &e))?;
-                // Another has added them meanwhile.
-                accept(results, &doing, RDKafkaErrorCode::InvalidPartitions)?;
-                self.await_partitions(&plan.name, plan.partitions)?;
+                self.grow_topic(&plan.name, plan.partitions)?;
             }
         }
         Ok(())
     }
 
     /// What was created is not known to every broker at once.
-    fn await_partitions(&self, topic: &str, least: u32) -> Result<u32, BusError> {
+    pub(super) fn await_partitions(&self, topic: &str, least: u32) -> Result<u32, BusError> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.partitions(topic) {
@@ -80,18 +67,29 @@ impl KafkaBus {
     }
 }
 
-fn accept(results: Vec<TopicResult>, doing: &str, harmless: RDKafkaErrorCode) -> Result<(), BusError> {
+pub(super) fn accept(
+    results: Vec<TopicResult>,
+    doing: &str,
+    harmless: RDKafkaErrorCode,
+) -> Result<(), BusError> {
     for result in results {
         match result {
             Ok(_) => {}
             Err((_, code)) if code == harmless => {}
-            Err((_, code)) if kind(code) == Kind::Transient => {
-                return Err(BusError::Unavailable { doing: doing.into(), why: code.to_string() });
-            }
-            Err((_, code)) => return Err(BusError::Refused { doing: doing.into(), why: code.to_string() }),
+            Err((_, code)) => return Err(refusal(doing, code)),
         }
     }
     Ok(())
+}
+
+/// What a code in an answer means.
+pub(super) fn refusal(doing: &str, code: RDKafkaErrorCode) -> BusError {
+    let (doing, why) = (doing.to_owned(), code.to_string());
+    if kind(code) == Kind::Transient {
+        BusError::Unavailable { doing, why }
+    } else {
+        BusError::Refused { doing, why }
+    }
 }
 
 struct Unpark(Thread);
@@ -103,7 +101,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a future on this thread, whether or not a runtime runs here. librdkafka's end within their request timeout.
-fn wait<F: Future>(future: F) -> F::Output {
+pub(super) fn wait<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);

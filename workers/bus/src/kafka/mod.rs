@@ -1,7 +1,8 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
-//! - `producer` sends, `consumer` receives, `admin` creates topics; requests that need no member go through one reader.
+//! - `producer` sends, `consumer` receives, `admin` creates topics, `topics` looks after them one by one; requests that
+//!   need no member go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
 //! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
@@ -12,6 +13,7 @@ mod context;
 mod error;
 mod producer;
 mod settings;
+mod topics;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +30,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaProducer;
 pub use settings::{KafkaSaslSettings, KafkaSettings, KafkaTlsSettings};
+pub use topics::TopicFacts;
 
 use crate::{Bus, BusError, Membership, Progress, Record};
 use context::Plain;

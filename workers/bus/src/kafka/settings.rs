@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use herd_spec::pipeline::{SaslMechanism, SecretRef};
+use herd_spec::plan::KafkaPlan;
 use rdkafka::config::ClientConfig;
 
 /// How to reach a Kafka cluster. Secrets are values here; its `Debug` leaves them out.
@@ -67,6 +69,39 @@ impl KafkaSettings {
             session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
         }
+    }
+
+    /// The settings of a plan; `read` gives the values of Secrets.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn of<E>(
+        plan: &KafkaPlan,
+        client_id: &str,
+        read: impl Fn(&SecretRef) -> Result<String, E>,
+    ) -> Result<Self, E> {
+        let maybe = |reference: &Option<SecretRef>| reference.as_ref().map(&read).transpose();
+        let mut settings = Self::plain(&plan.bootstrap_servers.join(","), client_id);
+        if let Some(tls) = &plan.tls {
+            settings.tls = Some(KafkaTlsSettings {
+                ca: maybe(&tls.ca)?,
+                certificate: maybe(&tls.certificate)?,
+                key: maybe(&tls.key)?,
+            });
+        }
+        if let Some(sasl) = &plan.sasl {
+            let mechanism = match sasl.mechanism {
+                SaslMechanism::Plain => "PLAIN",
+                SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+                SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            };
+            settings.sasl = Some(KafkaSaslSettings {
+                mechanism: mechanism.into(),
+                username: read(&sasl.username)?,
+                password: read(&sasl.password)?,
+            });
+        }
+        Ok(settings)
     }
 
     fn base(&self, name: &str) -> ClientConfig {

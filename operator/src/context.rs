@@ -1,0 +1,102 @@
+//! What reconciles share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use herd_spec::pipeline::HerdPipeline;
+use kube::runtime::events::{Event, Recorder};
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use tracing::debug;
+
+use crate::backoff::Failures;
+use crate::kind::Kind;
+use crate::metrics::Metrics;
+use crate::scale::Scaler;
+use crate::topics::{Clusters, Keeper};
+
+/// How often it is looked for kinds that may be added to the cluster.
+const LOOK: Duration = Duration::from_secs(300);
+
+/// What reconciles share.
+pub struct Context {
+    /// The way to the API server.
+    pub client: Client,
+    /// The image of the workers.
+    pub image: String,
+    /// Decides about replicas.
+    pub scaler: Arc<dyn Scaler>,
+    /// Connections to Kafka.
+    pub clusters: Clusters,
+    /// What is known of topics.
+    pub topics: Keeper,
+    /// Failures in a row.
+    pub failures: Failures,
+    /// Counts.
+    pub metrics: Metrics,
+    recorder: Recorder,
+    pod_monitors: Mutex<Option<(bool, Instant)>>,
+}
+
+impl Context {
+    /// A context without memories.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        image: String,
+        scaler: Arc<dyn Scaler>,
+        recorder: Recorder,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            client,
+            image,
+            scaler,
+            recorder,
+            metrics,
+            clusters: Clusters::default(),
+            topics: Keeper::default(),
+            failures: Failures::default(),
+            pod_monitors: Mutex::default(),
+        }
+    }
+
+    /// The kinds of objects that this cluster has, of those that a pipeline is made of.
+    pub async fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = Kind::BUILT_IN.to_vec();
+        if self.knows_pod_monitors().await {
+            kinds.push(Kind::PodMonitor);
+        }
+        kinds
+    }
+
+    async fn knows_pod_monitors(&self) -> bool {
+        let known = *self.pod_monitors.lock();
+        if let Some((known, at)) = known
+            && at.elapsed() < LOOK
+        {
+            return known;
+        }
+        let group = Kind::PodMonitor.resource().api_version;
+        // A group that is not there is an error to the client, and an answer to us.
+        let known = self.client.list_api_group_resources(&group).await.is_ok_and(|list| {
+            list.resources.iter().any(|resource| resource.name == Kind::PodMonitor.resource().plural)
+        });
+        *self.pod_monitors.lock() = Some((known, Instant::now()));
+        known
+    }
+
+    /// Tells an Event of a pipeline. That it could not be told stops nothing.
+    pub async fn tell(&self, pipeline: &HerdPipeline, event: &Event) {
+        self.metrics.write("Event", "create");
+        if let Err(error) = self.recorder.publish(event, &pipeline.object_ref(&())).await {
+            debug!(%error, reason = event.reason, "an Event could not be told");
+        }
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.topics.forget(uid);
+        self.failures.forget(uid);
+    }
+}

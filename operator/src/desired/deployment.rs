@@ -1,0 +1,241 @@
+//! The pods of a stage.
+
+use std::collections::BTreeMap;
+
+use herd_spec::pipeline::{ResourcesSpec, SecretRef};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::config_map::PLAN;
+use super::{Sized, Surroundings, labels};
+use crate::stage::Role;
+
+/// The name of the port that every stage serves.
+pub(super) const HTTP: &str = "http";
+const PORT: i32 = 8080;
+const SECRETS: &str = "/etc/herd/secrets";
+const DATA: &str = "/var/lib/herd";
+/// Nobody's in particular; the image's own user.
+const USER: i64 = 65532;
+/// A leaving pod finishes what it has fetched, commits, and goes: sooner than this.
+const GRACE_SECONDS: i64 = 60;
+
+/// The Deployment; `plan` stands for the plan that its pods read when they start.
+pub(super) fn build(around: &Surroundings, sized: &Sized, plan: &str) -> Deployment {
+    let role = &sized.stage.role;
+    let selector = || LabelSelector { match_labels: Some(around.selector(role)), ..LabelSelector::default() };
+    let annotations = BTreeMap::from([
+        ("herd.dev/plan".to_owned(), plan.to_owned()),
+        ("herd.dev/secrets".to_owned(), sized.secrets.clone()),
+    ]);
+    Deployment {
+        metadata: around.metadata(role),
+        spec: Some(DeploymentSpec {
+            replicas: Some(i32::try_from(sized.replicas).unwrap_or(i32::MAX)),
+            selector: selector(),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".into()),
+                rolling_update: Some(RollingUpdateDeployment {
+                    max_surge: Some(IntOrString::String("25%".into())),
+                    max_unavailable: Some(IntOrString::Int(0)),
+                }),
+            }),
+            revision_history_limit: Some(3),
+            progress_deadline_seconds: Some(300),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels::all(&around.pipeline, role)),
+                    annotations: Some(annotations),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod(around, sized, selector())),
+            },
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(around: &Surroundings, sized: &Sized, selector: LabelSelector) -> PodSpec {
+    let role = &sized.stage.role;
+    PodSpec {
+        service_account_name: Some(around.name_of(role)),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        security_context: Some(PodSecurityContext {
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            run_as_group: Some(USER),
+            fs_group: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        topology_spread_constraints: Some(
+            ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+                .map(|key| TopologySpreadConstraint {
+                    max_skew: 1,
+                    topology_key: key.into(),
+                    when_unsatisfiable: "ScheduleAnyway".into(),
+                    label_selector: Some(selector.clone()),
+                    ..TopologySpreadConstraint::default()
+                })
+                .into(),
+        ),
+        containers: vec![container(around, sized)],
+        volumes: Some(volumes(around, sized)),
+        ..PodSpec::default()
+    }
+}
+
+fn container(around: &Surroundings, sized: &Sized) -> Container {
+    let role = &sized.stage.role;
+    let mut args = match role {
+        Role::Collector => vec!["collector".into()],
+        Role::Detector => vec!["detector".into()],
+        Role::Sink(name) => vec!["sink".into(), "--name".into(), name.clone()],
+        Role::Api => vec!["api".into(), "--collector".into(), around.url_of(&Role::Collector)],
+    };
+    let plan = format!("/etc/herd/{PLAN}");
+    let listen = format!("0.0.0.0:{PORT}");
+    for (flag, value) in
+        [("--plan", &*plan), ("--listen", &*listen), ("--secrets", SECRETS), ("--data", DATA)]
+    {
+        args.extend([flag.to_owned(), value.to_owned()]);
+    }
+    Container {
+        name: "worker".into(),
+        image: Some(around.image.clone()),
+        command: Some(vec!["herd-worker".into()]),
+        args: Some(args),
+        env: Some(vec![EnvVar {
+            name: "HERD_MEMBER".into(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "metadata.name".into(),
+                    api_version: Some("v1".into()),
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        }]),
+        ports: Some(vec![ContainerPort {
+            name: Some(HTTP.into()),
+            container_port: PORT,
+            protocol: Some("TCP".into()),
+            ..ContainerPort::default()
+        }]),
+        // Two minutes to start: stores are migrated, baselines read back.
+        startup_probe: Some(probe("/healthz", 2, 60)),
+        liveness_probe: Some(probe("/healthz", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 5, 2)),
+        resources: Some(resources(&sized.stage.size.resources)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            read_only_root_filesystem: Some(true),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            ..SecurityContext::default()
+        }),
+        volume_mounts: Some(mounts(sized)),
+        ..Container::default()
+    }
+}
+
+fn probe(path: &str, seconds: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.into()),
+            port: IntOrString::String(HTTP.into()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(seconds),
+        failure_threshold: Some(failures),
+        timeout_seconds: Some(3),
+        ..Probe::default()
+    }
+}
+
+/// What was asked for; else enough for a small pipeline, with memory bounded so that a leak ends here and not at the node.
+fn resources(asked: &ResourcesSpec) -> ResourceRequirements {
+    let quantities = |asked: &BTreeMap<String, String>, usual: &[(&str, &str)]| {
+        let asked = asked.iter().map(|(name, value)| (name.clone(), Quantity(value.clone())));
+        let usual = usual.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())));
+        let asked: BTreeMap<_, _> = asked.collect();
+        if asked.is_empty() { usual.collect() } else { asked }
+    };
+    let usual_requests: &[_] =
+        if asked.limits.is_empty() { &[("cpu", "100m"), ("memory", "256Mi")] } else { &[] };
+    let usual_limits: &[_] = if asked.requests.is_empty() { &[("memory", "1Gi")] } else { &[] };
+    let some = |map: BTreeMap<String, Quantity>| Some(map).filter(|map| !map.is_empty());
+    ResourceRequirements {
+        requests: some(quantities(&asked.requests, usual_requests)),
+        limits: some(quantities(&asked.limits, usual_limits)),
+        claims: None,
+    }
+}
+
+/// The stage's Secrets with their keys, by name.
+fn by_name(secrets: &[SecretRef]) -> BTreeMap<&str, Vec<&str>> {
+    let mut by_name: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for secret in secrets {
+        by_name.entry(&secret.name).or_default().push(&secret.key);
+    }
+    by_name
+}
+
+fn volumes(around: &Surroundings, sized: &Sized) -> Vec<Volume> {
+    let plan = Volume {
+        name: "plan".into(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: around.name_of(&sized.stage.role),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let data =
+        Volume { name: "data".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
+    let secrets = by_name(&sized.stage.secrets);
+    let secrets = secrets.into_iter().enumerate().map(|(at, (name, keys))| Volume {
+        name: format!("secret-{at}"),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name.into()),
+            default_mode: Some(0o440),
+            items: Some(
+                keys.into_iter()
+                    .map(|key| KeyToPath { key: key.into(), path: key.into(), mode: None })
+                    .collect(),
+            ),
+            optional: None,
+        }),
+        ..Volume::default()
+    });
+    [plan, data].into_iter().chain(secrets).collect()
+}
+
+fn mounts(sized: &Sized) -> Vec<VolumeMount> {
+    let mount = |name: String, path: String, sub_path: Option<&str>, read_only: bool| VolumeMount {
+        name,
+        mount_path: path,
+        sub_path: sub_path.map(str::to_owned),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    };
+    let secrets = by_name(&sized.stage.secrets);
+    let secrets = secrets
+        .into_keys()
+        .enumerate()
+        .map(|(at, name)| mount(format!("secret-{at}"), format!("{SECRETS}/{name}"), None, true));
+    let plan = mount("plan".into(), format!("/etc/herd/{PLAN}"), Some(PLAN), true);
+    [plan, mount("data".into(), DATA.into(), None, false)].into_iter().chain(secrets).collect()
+}

@@ -1,0 +1,58 @@
+//! What is worth an Event: the turns of the main conditions, as a person would tell them.
+
+use herd_spec::pipeline::{HerdPipelineStatus, StatusCondition};
+use kube::runtime::events::{Event, EventType};
+
+/// The Events between two statuses.
+#[must_use]
+pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) -> Vec<Event> {
+    let mut events = Vec::new();
+    for topic in after.topics.iter().filter(|topic| topic.created) {
+        let had = before.is_some_and(|before| before.topics.iter().any(|other| other.name == topic.name));
+        if !had {
+            let note = format!("{} with {} partitions", topic.name, topic.partitions);
+            events.push(event(EventType::Normal, "TopicCreated", "Topics", note));
+        }
+    }
+    let find = |status: &HerdPipelineStatus, kind: &str| -> Option<StatusCondition> {
+        status.conditions.iter().find(|condition| condition.kind == kind).cloned()
+    };
+    for kind in ["Stalled", "TopicsReady", "Ready"] {
+        let Some(now) = find(after, kind) else { continue };
+        let was = before.and_then(|before| find(before, kind));
+        // Why something is not well is news too.
+        let same = was.as_ref().is_some_and(|was| (&was.status, &was.reason) == (&now.status, &now.reason));
+        if same {
+            continue;
+        }
+        let was_well = was.is_none_or(|was| is_well(&was));
+        match (is_well(&now), was_well) {
+            (true, _) if kind == "Ready" => {
+                events.push(event(EventType::Normal, &now.reason, "Reconcile", now.message));
+            }
+            (true, false) if kind == "TopicsReady" => {
+                events.push(event(EventType::Normal, "TopicsReady", "Topics", now.message));
+            }
+            (true, _) => {}
+            // `Ready` is false on the way, too; and what stalls is told once.
+            (false, _) if kind == "Ready" && !["StageFailing", "NameTaken"].contains(&&*now.reason) => {}
+            (false, _) => events.push(event(EventType::Warning, &now.reason, "Reconcile", now.message)),
+        }
+    }
+    events
+}
+
+fn is_well(condition: &StatusCondition) -> bool {
+    (condition.status == "True") != (condition.kind == "Stalled")
+}
+
+/// An Event; its note within what the API server takes.
+#[must_use]
+pub fn event(type_: EventType, reason: &str, action: &str, note: impl Into<String>) -> Event {
+    let mut note: String = note.into();
+    if note.len() > 1000 {
+        let end = (0..=1000).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0);
+        note.truncate(end);
+    }
+    Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None }
+}

@@ -1,0 +1,36 @@
+//! The operator: keeps on Kubernetes what each HerdPipeline asks for.
+//!
+//! ```text
+//!  HerdPipeline, its objects, its Secrets          Kafka
+//!        │ watch                                     │ asked every few minutes
+//!        ▼                                           ▼
+//!  reconcile:  plan → dereference → topics → scale → desired → apply → observe → status
+//!              pure   Secrets       Kafka    pure    pure      SSA     Deployments, pods
+//! ```
+//!
+//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`scale`], [`status`], [`events`]: pure; what is meant.
+//! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: the world.
+//! - [`mod@reconcile`] is the order of it all; [`watch`] says when, [`lease`] who, [`mod@run`] is the program.
+
+pub mod apply;
+pub mod backoff;
+pub mod context;
+pub mod deletion;
+pub mod dereference;
+pub mod desired;
+pub mod error;
+pub mod events;
+pub mod http;
+pub mod kind;
+pub mod lease;
+pub mod metrics;
+pub mod observe;
+pub mod plan;
+pub mod reconcile;
+pub mod run;
+pub mod scale;
+pub mod settings;
+pub mod stage;
+pub mod status;
+pub mod topics;
+pub mod watch;

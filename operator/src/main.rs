@@ -1,0 +1,92 @@
+//! The operator's image: `run` keeps pipelines as they are asked for, `crd` prints the custom resource definition.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use herd_operator::run::run;
+use herd_operator::settings::{LogFormat, Settings};
+use kube::Client;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Keeps on Kubernetes what each HerdPipeline asks for.
+#[derive(Parser)]
+#[command(name = "herd-operator", version, about)]
+struct Operator {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs until SIGTERM or SIGINT
+    Run(Settings),
+    /// Prints the custom resource definition as YAML
+    Crd,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Operator::parse().command {
+        Command::Crd => print_crd(),
+        Command::Run(settings) => {
+            start_log(settings.log);
+            start(settings)
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            error!("stopped: {problem:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crd() -> anyhow::Result<()> {
+    let yaml = serde_yaml::to_string(&herd_spec::crd::crd())?;
+    Ok(std::io::stdout().write_all(yaml.as_bytes())?)
+}
+
+/// To standard error; `RUST_LOG` decides what is said.
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => log.json().with_span_list(false).init(),
+        LogFormat::Pretty => log.init(),
+    }
+}
+
+fn start(settings: Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            info!("asked to stop: finishing");
+            stop.cancel();
+        });
+        let client = Client::try_default().await.context("there is no way to an API server")?;
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: is another process there?", settings.listen))?;
+        Ok(run(settings, client, listener, shutdown).await?)
+    });
+    // A reconcile that waits for Kafka must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}

@@ -1,0 +1,45 @@
+//! From a HerdPipeline on a cluster to its plan, or to what must be changed: the rules of every pipeline, and those of Kubernetes.
+
+use herd_spec::pipeline::HerdPipeline;
+use herd_spec::plan::{KafkaPlan, Plan};
+use herd_spec::validate::Problem;
+
+use crate::error::Error;
+
+/// A plan that this cluster can run: it has a Kafka, and no store in a file.
+#[derive(Clone, Debug)]
+pub struct ClusterPlan {
+    /// All of it.
+    pub plan: Plan,
+    /// Its Kafka.
+    pub kafka: KafkaPlan,
+}
+
+/// The plan of a pipeline.
+///
+/// # Errors
+/// [`Error::Invalid`] with everything that must be changed.
+pub fn of(pipeline: &HerdPipeline) -> Result<ClusterPlan, Error> {
+    let plan = Plan::of(pipeline).map_err(Error::Invalid)?;
+    let mut problems: Vec<Problem> = Vec::new();
+    for (at, sink) in pipeline.spec.sinks.iter().enumerate() {
+        if sink.sqlite.is_some() {
+            problems.push(Problem {
+                path: format!("spec.sinks[{at}].sqlite"),
+                message: "is a file of one process, for `herd up`: on Kubernetes write `postgres: {url: {name: <Secret>, key: url}}`".into(),
+            });
+        }
+    }
+    match plan.kafka.clone() {
+        Some(kafka) if problems.is_empty() => Ok(ClusterPlan { plan, kafka }),
+        kafka => {
+            if kafka.is_none() {
+                problems.push(Problem {
+                    path: "spec.kafka".into(),
+                    message: "missing: on Kubernetes there is no embedded broker, write e.g. `kafka: {bootstrapServers: [kafka:9092]}`".into(),
+                });
+            }
+            Err(Error::Invalid(problems))
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! One pipeline, put right: plan → dereference → topics → scale → desired → apply → observe → status.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, UrlsStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::apply::{self, Live};
+use crate::context::Context;
+use crate::dereference::{self, Secrets};
+use crate::desired::{self, MANAGER, Sized, Surroundings, digest};
+use crate::error::{Error, Hope};
+use crate::kind::Kind;
+use crate::observe::{self, State};
+use crate::plan::{self, ClusterPlan};
+use crate::stage::{Role, Stage, stages};
+use crate::status::{self, Seen};
+use crate::{deletion, events, scale, topics};
+
+/// How long a pipeline that is as it is to be is left alone: nothing tells us of a change in Kafka.
+const STEADY: Duration = Duration::from_secs(300);
+/// How soon a pipeline is looked at again whose pods are on their way: nothing tells us of a pod's complaint.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+
+/// Puts a pipeline right, and says in its status how it is.
+///
+/// # Errors
+/// [`Error`], which is in the status already.
+#[tracing::instrument(skip_all, fields(pipeline = %key(&pipeline)))]
+pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Result<Action, Error> {
+    let running = context.metrics.begin();
+    // What the watch has brought may be older than what we wrote last.
+    let api: Api<HerdPipeline> =
+        Api::namespaced(context.client.clone(), &pipeline.namespace().unwrap_or_default());
+    let pipeline = match api.get_opt(&pipeline.name_any()).await {
+        Ok(Some(pipeline)) => pipeline,
+        Ok(None) => {
+            context.forget(&pipeline.uid().unwrap_or_default());
+            return Ok(Action::await_change());
+        }
+        Err(error) => {
+            running.end(Some("ApiServerUnavailable"));
+            return Err(Error::api("reading the pipeline")(error));
+        }
+    };
+    let outcome = match pipeline.meta().deletion_timestamp.as_ref() {
+        Some(since) => {
+            let age = Timestamp::now().duration_since(since.0);
+            context.forget(&pipeline.uid().unwrap_or_default());
+            deletion::finish(&pipeline, &context, age.try_into().unwrap_or_default()).await
+        }
+        None => put_right(&pipeline, &context).await,
+    };
+    running.end(outcome.as_ref().err().map(Error::reason));
+    outcome
+}
+
+async fn put_right(pipeline: &HerdPipeline, context: &Context) -> Result<Action, Error> {
+    let uid = pipeline.uid().unwrap_or_default();
+    let outcome = steps(pipeline, context, &uid).await;
+    let (before, generation) = (pipeline.status.as_ref(), pipeline.meta().generation);
+    let now = format!("{:.0}", Timestamp::now());
+    let after = match &outcome {
+        Ok(seen) => status::of_seen(before, generation, seen, &now),
+        Err(error) => status::of_error(before, generation, error, &now),
+    };
+    let written = write(pipeline, &after, context).await;
+    let seen = outcome?;
+    written?;
+    if let topics::Seen::NotReady { retry: true, .. } = seen.topics {
+        return Ok(Action::requeue(context.failures.another(&uid, Duration::ZERO)));
+    }
+    context.failures.forget(&uid);
+    let rest = if seen.is_ready() { STEADY } else { UNDER_WAY };
+    Ok(Action::requeue(rest.mul_f64(1.0 + 0.2 * rand::random::<f64>())))
+}
+
+async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<Seen, Error> {
+    let plan = plan::of(pipeline)?;
+    deletion::prepare(pipeline, context).await?;
+    let kinds = context.kinds().await;
+    let around = surroundings(pipeline, context, kinds.contains(&Kind::PodMonitor));
+    let secrets = dereference::secrets(&context.client, &around.namespace, &plan.plan).await?;
+    let topics = settle_topics(pipeline, context, uid, &plan, &secrets).await;
+    let mut live = apply::live(&context.client, &around.namespace, &around.pipeline, &kinds).await?;
+    let stages = stages(&plan.plan);
+    let sized = size(&around, context, &plan, &stages, &secrets, &live);
+    let wanted = desired::objects(&around, &sized)?;
+    let changes = apply::changes(uid, wanted, &live)?;
+    apply::execute(&context.client, &around.namespace, uid, changes, &mut live, &context.metrics).await?;
+    let seen = observe(&around, context, &stages, &live).await?;
+    Ok(Seen {
+        stages: seen,
+        topics,
+        scaling: context.scaler.word(&key(pipeline), &stages),
+        paused: plan.plan.paused,
+        urls: UrlsStatus { collector: around.url_of(&Role::Collector), api: around.url_of(&Role::Api) },
+    })
+}
+
+fn surroundings(pipeline: &HerdPipeline, context: &Context, pod_monitors: bool) -> Surroundings {
+    Surroundings {
+        pipeline: pipeline.name_any(),
+        namespace: pipeline.namespace().unwrap_or_default(),
+        owner: pipeline.controller_owner_ref(&()).unwrap_or_default(),
+        image: context.image.clone(),
+        pod_monitors,
+    }
+}
+
+async fn settle_topics(
+    pipeline: &HerdPipeline,
+    context: &Context,
+    uid: &str,
+    plan: &ClusterPlan,
+    secrets: &Secrets,
+) -> topics::Seen {
+    let (bus, way) = match context.clusters.connect(&plan.kafka, secrets) {
+        Ok(connected) => connected,
+        Err(error) => {
+            return topics::Seen::NotReady {
+                reason: "KafkaRefused",
+                message: error.to_string(),
+                retry: false,
+            };
+        }
+    };
+    let created = pipeline.status.iter().flat_map(|status| &status.topics);
+    let created: BTreeSet<String> =
+        created.filter(|topic| topic.created).map(|topic| topic.name.clone()).collect();
+    let topics = &plan.plan.topics;
+    let asked = format!("{way}-{}", digest(&serde_json::to_vec(topics).unwrap_or_default()));
+    context.topics.settle(uid, &asked, bus, topics, created).await
+}
+
+fn size(
+    around: &Surroundings,
+    context: &Context,
+    plan: &ClusterPlan,
+    stages: &[Stage],
+    secrets: &Secrets,
+    live: &Live,
+) -> Vec<Sized> {
+    let pipeline = format!("{}/{}", around.namespace, around.pipeline);
+    let size = |stage: &Stage| {
+        let now = observe::replicas(around, &stage.role, live);
+        Sized {
+            replicas: scale::replicas(&*context.scaler, &pipeline, plan.plan.paused, stage, now),
+            secrets: secrets.fingerprint(&stage.secrets),
+            stage: stage.clone(),
+        }
+    };
+    stages.iter().map(size).collect()
+}
+
+async fn observe(
+    around: &Surroundings,
+    context: &Context,
+    stages: &[Stage],
+    live: &Live,
+) -> Result<Vec<observe::StageSeen>, Error> {
+    let none: &[Pod] = &[];
+    let seen = observe::stages(around, stages, live, none);
+    if seen.iter().all(|stage| matches!(stage.state, State::Ready | State::Stopped)) {
+        return Ok(seen);
+    }
+    let pods = observe::pods(&context.client, &around.namespace, &around.pipeline).await?;
+    Ok(observe::stages(around, stages, live, &pods))
+}
+
+/// Writes the status if it says something new, and tells what is worth telling.
+async fn write(pipeline: &HerdPipeline, after: &HerdPipelineStatus, context: &Context) -> Result<(), Error> {
+    let before = pipeline.status.as_ref();
+    if before == Some(after) {
+        return Ok(());
+    }
+    for event in events::between(before, after) {
+        info!(reason = event.reason, note = event.note, "told");
+        context.tell(pipeline, &event).await;
+    }
+    let namespace = pipeline.namespace().unwrap_or_default();
+    let api: Api<HerdPipeline> = Api::namespaced(context.client.clone(), &namespace);
+    let body = json!({
+        "apiVersion": HerdPipeline::api_version(&()),
+        "kind": HerdPipeline::kind(&()),
+        "metadata": {"name": pipeline.name_any()},
+        "status": after,
+    });
+    context.metrics.write("HerdPipeline", "status");
+    let ours = PatchParams::apply(MANAGER).force();
+    match api.patch_status(&pipeline.name_any(), &ours, &Patch::Apply(&body)).await {
+        Ok(_) => Ok(()),
+        // It was deleted meanwhile.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Error::api("writing the status")(error)),
+    }
+}
+
+/// What becomes of a pipeline whose reconcile failed.
+pub fn after_failure(pipeline: Arc<HerdPipeline>, error: &Error, context: Arc<Context>) -> Action {
+    let pipeline_key = key(&pipeline);
+    match error.hope() {
+        Hope::None => {
+            warn!(pipeline = pipeline_key, reason = error.reason(), "stalled: {error}");
+            Action::requeue(STEADY)
+        }
+        Hope::Later(least) => {
+            let pause = context.failures.another(&pipeline.uid().unwrap_or_default(), least);
+            warn!(pipeline = pipeline_key, reason = error.reason(), ?pause, "will be tried again: {error}");
+            Action::requeue(pause)
+        }
+    }
+}
+
+/// `namespace/name`.
+fn key(pipeline: &HerdPipeline) -> String {
+    format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any())
+}

@@ -1,0 +1,84 @@
+//! What brings a pipeline back to mind: itself, the objects made for it, the Secrets it refers to.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use herd_spec::pipeline::HerdPipeline;
+use herd_spec::plan::Plan;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Config, Controller, Error as ControllerError};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::context::Context;
+use crate::desired::{MANAGED_BY, MANAGER};
+use crate::reconcile::{after_failure, reconcile};
+
+/// Pipelines put right at the same time. Each may wait for a Kafka that does not answer.
+const AT_ONCE: u16 = 8;
+
+/// Watches one namespace, or all, and puts pipelines right until `stop`; those that are under way are finished.
+pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: CancellationToken) {
+    let client = context.client.clone();
+    let all = watcher::Config::default();
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let namespace = namespace.as_deref();
+    let controller = Controller::new(api::<HerdPipeline>(&client, namespace), all.clone());
+    let pipelines = controller.store();
+    // Of Secrets only who they are and that they changed: values are read where they are needed.
+    let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
+    controller
+        .with_config(Config::default().concurrency(AT_ONCE))
+        .owns(api::<Deployment>(&client, namespace), ours.clone())
+        .owns(api::<Service>(&client, namespace), ours.clone())
+        .owns(api::<ServiceAccount>(&client, namespace), ours.clone())
+        .owns(api::<ConfigMap>(&client, namespace), ours.clone())
+        .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
+        .owns(api::<NetworkPolicy>(&client, namespace), ours)
+        .watches(secrets, all, move |secret| referring_to(&pipelines, &secret))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(reconcile, after_failure, context)
+        .for_each(|outcome| async move {
+            match outcome {
+                // Told where it happened.
+                Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
+                Err(error @ ControllerError::ObjectNotFound(_)) => debug!(%error, "gone meanwhile"),
+                Err(error) => warn!(%error, "a watch was interrupted and goes on"),
+            }
+        })
+        .await;
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The pipelines that refer to a Secret.
+fn referring_to(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> Vec<ObjectRef<HerdPipeline>> {
+    let refers = |pipeline: &HerdPipeline| {
+        pipeline.namespace() == secret.namespace()
+            && Plan::of(pipeline).is_ok_and(|plan| {
+                plan.secrets().into_iter().any(|reference| reference.name == secret.name_any())
+            })
+    };
+    let state = pipelines.state();
+    state
+        .iter()
+        .filter(|pipeline| refers(pipeline))
+        .map(|pipeline| ObjectRef::from_obj(&**pipeline))
+        .collect()
+}

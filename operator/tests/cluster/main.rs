@@ -1,0 +1,12 @@
+//! The operator against a real API server with its controllers and kubelet: `HERD_TEST_KUBECONFIG` says which, `HERD_TEST_KAFKA`
+//! (optional, `host:port`, as the operator reaches it) adds what needs a broker. Each test has a namespace of its own and runs an
+//! operator of its own for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bed;
+mod deletion;
+mod lease;
+mod objects;
+mod refusals;
+mod topics;

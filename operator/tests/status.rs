@@ -1,0 +1,137 @@
+//! What the status says of what was seen, and which Events tell of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use herd_operator::error::{Error, SecretMissing};
+use herd_operator::events;
+use herd_operator::observe::{StageSeen, State};
+use herd_operator::scale::ScalingWord;
+use herd_operator::stage::Role;
+use herd_operator::status::{self, Seen};
+use herd_operator::topics;
+use herd_spec::pipeline::{HerdPipelineStatus, StageStatus, TopicStatus, UrlsStatus};
+use herd_spec::validate::Problem;
+use rstest::rstest;
+
+const NOW: &str = "2026-01-02T03:04:05Z";
+const LATER: &str = "2026-01-02T03:05:00Z";
+
+fn stage(role: Role, ready: u32, desired: u32, state: State) -> StageSeen {
+    let status = StageStatus { name: role.to_string(), desired, ready };
+    StageSeen { role, status, state }
+}
+
+fn well() -> Seen {
+    let topic = TopicStatus { name: "shop.events".into(), partitions: 6, replication: 1, created: true };
+    Seen {
+        stages: vec![
+            stage(Role::Collector, 1, 1, State::Ready),
+            stage(Role::Detector, 2, 2, State::Ready),
+            stage(Role::Sink("store".into()), 1, 1, State::Ready),
+            stage(Role::Api, 1, 1, State::Ready),
+        ],
+        topics: topics::Seen::Ready { topics: vec![topic], notes: vec![] },
+        scaling: ScalingWord {
+            active: false,
+            reason: "NotAsked",
+            message: "no stage asks for scaling".into(),
+        },
+        paused: false,
+        urls: UrlsStatus {
+            collector: "http://shop-collector.default.svc".into(),
+            api: "http://shop-api.default.svc".into(),
+        },
+    }
+}
+
+fn paused() -> Seen {
+    let mut seen = well();
+    seen.paused = true;
+    seen.stages[1] = stage(Role::Detector, 0, 0, State::Stopped);
+    seen.stages[2] = stage(Role::Sink("store".into()), 0, 0, State::Stopped);
+    seen
+}
+
+fn rolling() -> Seen {
+    let mut seen = well();
+    seen.stages[1] =
+        stage(Role::Detector, 1, 2, State::Rolling("1 of 2 replicas are ready, 1 of them new".into()));
+    seen
+}
+
+fn failing() -> Seen {
+    let mut seen = rolling();
+    seen.stages[2] = stage(
+        Role::Sink("store".into()),
+        0,
+        1,
+        State::Failing("pod shop-sink-store-x: CrashLoopBackOff: back-off".into()),
+    );
+    seen
+}
+
+fn without_kafka() -> Seen {
+    let message = "pinging: the broker does not answer".to_owned();
+    Seen { topics: topics::Seen::NotReady { reason: "KafkaUnavailable", message, retry: true }, ..well() }
+}
+
+fn of(seen: &Seen, before: Option<&HerdPipelineStatus>, now: &str) -> HerdPipelineStatus {
+    status::of_seen(before, Some(3), seen, now)
+}
+
+fn told(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) -> Vec<String> {
+    let words = |event: kube::runtime::events::Event| {
+        format!("{:?} {}: {}", event.type_, event.reason, event.note.unwrap_or_default())
+    };
+    events::between(before, after).into_iter().map(words).collect()
+}
+
+#[rstest]
+#[case("well", well())]
+#[case("paused", paused())]
+#[case("rolling", rolling())]
+#[case("failing", failing())]
+#[case("without-kafka", without_kafka())]
+fn a_status_says_how_it_is(#[case] name: &str, #[case] seen: Seen) {
+    insta::assert_yaml_snapshot!(format!("status-{name}"), of(&seen, None, NOW));
+}
+
+#[rstest]
+#[case("invalid", Error::Invalid(vec![Problem { path: "spec.metrics[0].emit".into(), message: "is 20s, must be from 100ms to 10s".into() }]))]
+#[case("secret-missing", Error::Secret(SecretMissing { name: "store".into(), key: None }))]
+fn an_error_is_told_and_what_was_seen_stays(#[case] name: &str, #[case] error: Error) {
+    let before = of(&well(), None, NOW);
+    let after = status::of_error(Some(&before), Some(4), &error, LATER);
+    assert_eq!(after.stages, before.stages);
+    insta::assert_yaml_snapshot!(format!("status-{name}"), after.conditions);
+}
+
+#[test]
+fn the_same_sight_gives_the_same_status() {
+    let before = of(&well(), None, NOW);
+    assert_eq!(of(&well(), Some(&before), LATER), before);
+}
+
+#[test]
+fn a_condition_that_turns_says_since_when() {
+    let before = of(&rolling(), None, NOW);
+    let after = of(&well(), Some(&before), LATER);
+    let since = |status: &HerdPipelineStatus, kind: &str| {
+        let found = status.conditions.iter().find(|condition| condition.kind == kind);
+        found.unwrap().last_transition_time.clone()
+    };
+    assert_eq!((since(&after, "Ready"), since(&after, "CollectorReady")), (LATER.into(), NOW.into()));
+}
+
+#[test]
+fn the_story_of_a_pipeline_is_told() {
+    let statuses = [rolling(), well(), without_kafka(), well(), failing(), failing(), paused()];
+    let mut before = None;
+    let mut story = Vec::new();
+    for seen in statuses {
+        let after = of(&seen, before.as_ref(), NOW);
+        story.push(told(before.as_ref(), &after));
+        before = Some(after);
+    }
+    insta::assert_yaml_snapshot!(story);
+}

@@ -1,0 +1,445 @@
+//! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
+//!
+//! Every rule of [`crate::validate`] that CEL can say is a row of [`RULES`], so that the API server refuses with the words that say
+//! what to write instead. Lists and texts are bounded ([`BOUNDS`]), for the API server weighs a rule by the largest document the
+//! schema lets through.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
+};
+use kube::CustomResourceExt;
+
+use crate::pipeline::HerdPipeline;
+
+/// The definition of `herdpipelines.herd.dev`, ready to apply.
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = HerdPipeline::crd();
+    for version in &mut crd.spec.versions {
+        let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+            continue;
+        };
+        root.description = root.properties.as_ref().and_then(|all| all.get("spec")?.description.clone());
+        sharpen(root);
+    }
+    crd
+}
+
+fn sharpen(root: &mut JSONSchemaProps) {
+    for (path, rule, message) in RULES {
+        if let Some(schema) = at(root, path) {
+            schema.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
+                rule: (*rule).into(),
+                message: Some((*message).into()),
+                ..ValidationRule::default()
+            });
+        }
+    }
+    for (path, most) in BOUNDS {
+        let Some(schema) = at(root, path) else { continue };
+        let most = Some(*most);
+        match schema.type_.as_deref() {
+            Some("array") => schema.max_items = most,
+            Some("object") => schema.max_properties = most,
+            _ => schema.max_length = most,
+        }
+    }
+    for (path, key) in MAPS {
+        if let Some(schema) = at(root, path) {
+            schema.x_kubernetes_list_type = Some("map".into());
+            schema.x_kubernetes_list_map_keys = Some(vec![(*key).into()]);
+        }
+    }
+}
+
+/// The schema at a path like `spec.metrics[].window`; `{}` is a map's values, the empty path the root.
+fn at<'s>(root: &'s mut JSONSchemaProps, path: &str) -> Option<&'s mut JSONSchemaProps> {
+    let mut schema = root;
+    for step in path.split('.').filter(|step| !step.is_empty()) {
+        let name = step.trim_end_matches("[]").trim_end_matches("{}");
+        schema = schema.properties.as_mut()?.get_mut(name)?;
+        if step.ends_with("[]") {
+            schema = match schema.items.as_mut()? {
+                JSONSchemaPropsOrArray::Schema(items) => items,
+                JSONSchemaPropsOrArray::Schemas(_) => return None,
+            };
+        } else if step.ends_with("{}") {
+            schema = match schema.additional_properties.as_mut()? {
+                JSONSchemaPropsOrBool::Schema(values) => values,
+                JSONSchemaPropsOrBool::Bool(_) => return None,
+            };
+        }
+    }
+    Some(schema)
+}
+
+const NAME: &str = "self.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')";
+const NAME_SAYS: &str = "is not a name: write up to 40 lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`";
+const FIELD: &str = "self.matches('^[^.]+([.][^.]+)*$')";
+const FIELD_SAYS: &str = "is not a field: write `item_id`, `user_id`, `type`, `event_id` or names joined by single dots, e.g. `cart.total`";
+const PATH_SAYS: &str = "is not a path: write names joined by single dots, e.g. `context.user.id`";
+const QUANTITY: &str = "self.all(name, isQuantity(self[name]))";
+const QUANTITY_SAYS: &str = "is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`";
+const TIMEOUT: &str =
+    "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('10m')";
+const TIMEOUT_SAYS: &str = "must be from 100ms to 10m";
+const SCALING: &str = "self.min <= self.max";
+const SCALING_SAYS: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
+const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
+const POSITIVE_SAYS: &str = "must be more than 0 and at most 1000";
+
+/// Where, the rule, and what to write instead.
+const RULES: &[(&str, &str, &str)] = &[
+    (
+        "",
+        "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$')",
+        "metadata.name is not a name: write up to 50 lower-case letters, digits and `-`, starting with a letter, e.g. `shop`",
+    ),
+    (
+        "spec",
+        "has(self.kafka)",
+        "spec.kafka is missing: on Kubernetes there is no embedded broker, write e.g. `kafka: {bootstrapServers: [kafka:9092]}`",
+    ),
+    (
+        "spec",
+        "self.detectors.all(d, self.metrics.exists(m, m.name == d.metric))",
+        "a detector watches a metric that is not there: write the name of one of spec.metrics in its `metric`",
+    ),
+    (
+        "spec",
+        "self.detectors.all(d, !has(d.algorithm.poisson) || self.metrics.all(m, m.name != d.metric || m.aggregate.function == 'count' || m.aggregate.function == 'unique'))",
+        "`poisson` is for counts: let it watch a `count` or `unique` metric, or use `ewma` or `mad`",
+    ),
+    (
+        "spec",
+        "!has(self.api.store) || self.sinks.exists(s, s.name == self.api.store && (has(s.postgres) || has(s.sqlite)))",
+        "spec.api.store is not the name of a postgres sink: write the name of one, or leave it out for the first",
+    ),
+    // Kafka
+    (
+        "spec.kafka.bootstrapServers",
+        "self.size() > 0",
+        "is empty: write at least one `host:port`, e.g. `kafka:9092`",
+    ),
+    (
+        "spec.kafka.bootstrapServers[]",
+        "self.matches('^[^/]+:[1-9][0-9]{0,4}$')",
+        "is not an address: write `host:port`, e.g. `kafka:9092`",
+    ),
+    (
+        "spec.kafka.topicPrefix",
+        "self.matches('^[a-zA-Z0-9_-][a-zA-Z0-9._-]*$')",
+        "cannot begin the name of a topic: write 1 to 200 letters, digits, `.`, `_` and `-`",
+    ),
+    (
+        "spec.kafka",
+        "!has(self.sasl) || self.sasl.mechanism != 'PLAIN' || has(self.tls)",
+        "sasl.mechanism PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`",
+    ),
+    (
+        "spec.kafka.tls",
+        "has(self.certificate) == has(self.key)",
+        "`certificate` and `key` belong together: write both or neither",
+    ),
+    (
+        "spec.kafka.config",
+        "!('cleanup.policy' in self)",
+        "`cleanup.policy` differs from topic to topic, and counting relies on it: remove it",
+    ),
+    (
+        "spec.kafka.config",
+        "!('retention.ms' in self)",
+        "`retention.ms` is set by `retention`: write it there, e.g. `retention: 7d`",
+    ),
+    (
+        "spec.kafka.partitions",
+        "self >= oldSelf",
+        "partitions may grow, never shrink: write at least as many as before",
+    ),
+    (
+        "spec.kafka.detectorPartitions",
+        "self == oldSelf",
+        "is fixed when the topics are created: write the number from before; a new `topicPrefix` starts anew",
+    ),
+    // Events
+    (
+        "spec.events.mapping.type",
+        "self.size() > 0",
+        "is empty: an event needs a type, so name the field that holds it, e.g. `[type]`",
+    ),
+    ("spec.events.mapping.id[]", FIELD, PATH_SAYS),
+    ("spec.events.mapping.type[]", FIELD, PATH_SAYS),
+    ("spec.events.mapping.user[]", FIELD, PATH_SAYS),
+    ("spec.events.mapping.item[]", FIELD, PATH_SAYS),
+    ("spec.events.mapping.time[]", FIELD, PATH_SAYS),
+    ("spec.events.types[]", "self != ''", "is empty: write the name of a type, or remove it"),
+    ("spec.events.key", FIELD, FIELD_SAYS),
+    (
+        "spec.events.maxLateness",
+        "!self.contains('d') && duration(self) <= duration('10m')",
+        "must be from 0s to 10m",
+    ),
+    (
+        "spec.events.maxClockSkew",
+        "!self.contains('d') && duration(self) <= duration('1h')",
+        "must be from 0s to 1h",
+    ),
+    // Collector
+    (
+        "spec.collector.auth.keys",
+        "self.size() > 0",
+        "is empty: nobody could write; add a key or leave out `auth`",
+    ),
+    ("spec.collector.auth.keys[].name", NAME, NAME_SAYS),
+    (
+        "spec.collector.cors.origins[]",
+        "self.matches('^([*]|https?://[^/* ]+)$')",
+        "is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`",
+    ),
+    (
+        "spec.collector.limits",
+        "self.inflatedBytes >= self.bodyBytes",
+        "`inflatedBytes` must be at least `bodyBytes`: raise it",
+    ),
+    ("spec.collector.limits.headerTimeout", TIMEOUT, TIMEOUT_SAYS),
+    ("spec.collector.limits.bodyTimeout", TIMEOUT, TIMEOUT_SAYS),
+    ("spec.collector.limits.ackTimeout", TIMEOUT, TIMEOUT_SAYS),
+    // Metrics
+    ("spec.metrics[].name", NAME, NAME_SAYS),
+    (
+        "spec.metrics[].window",
+        "!self.contains('d') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",
+        "must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones",
+    ),
+    (
+        "spec.metrics[]",
+        "self.emit.contains('d') || self.window.contains('d') ? false : duration(self.emit) >= duration('100ms') && duration(self.emit) <= duration(self.window)",
+        "`emit` must be from 100ms to the length of the window",
+    ),
+    (
+        "spec.metrics[].key",
+        "self.size() > 0",
+        "is empty: name the field whose values are counted, e.g. `[item_id]`",
+    ),
+    ("spec.metrics[].key[]", FIELD, FIELD_SAYS),
+    (
+        "spec.metrics[].aggregate",
+        "self.function != 'count' || !has(self.field)",
+        "`field` has no meaning for `count`: remove it, or write `function: sum`, `mean` or `unique`",
+    ),
+    (
+        "spec.metrics[].aggregate",
+        "self.function == 'count' || has(self.field)",
+        "`field` is missing: name the field of which the sum, mean or number of different values is taken",
+    ),
+    ("spec.metrics[].aggregate.field", FIELD, FIELD_SAYS),
+    ("spec.metrics[].events.where[].field", FIELD, FIELD_SAYS),
+    (
+        "spec.metrics[].events.where[]",
+        "[has(self.__in__), has(self.notIn), has(self.atLeast), has(self.atMost), has(self.exists)].filter(set, set).size() == 1",
+        "must have exactly one of `in`, `notIn`, `atLeast`, `atMost`, `exists`",
+    ),
+    ("spec.metrics[].events.where[].in", "self.size() > 0", "is empty: write at least one value"),
+    ("spec.metrics[].events.where[].notIn", "self.size() > 0", "is empty: write at least one value"),
+    // Detectors
+    ("spec.detectors[].name", NAME, NAME_SAYS),
+    (
+        "spec.detectors[].algorithm",
+        "[has(self.threshold), has(self.zscore), has(self.ewma), has(self.mad), has(self.poisson)].filter(set, set).size() == 1",
+        "must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`",
+    ),
+    (
+        "spec.detectors[].algorithm.threshold",
+        "has(self.above) || has(self.below)",
+        "must have `above`, `below` or both",
+    ),
+    (
+        "spec.detectors[].algorithm.threshold",
+        "!has(self.above) || !has(self.below) || self.below < self.above",
+        "`below` must be less than `above`: swap them",
+    ),
+    (
+        "spec.detectors[]",
+        "!has(self.algorithm.threshold) || self.direction == 'up'",
+        "`threshold` takes its direction from `above` and `below`: remove `direction`",
+    ),
+    ("spec.detectors[].algorithm.zscore.sigmas", POSITIVE, POSITIVE_SAYS),
+    ("spec.detectors[].algorithm.mad.deviations", POSITIVE, POSITIVE_SAYS),
+    ("spec.detectors[].algorithm.ewma.sigmas", POSITIVE, POSITIVE_SAYS),
+    ("spec.detectors[].algorithm.ewma.halfLife", POSITIVE, POSITIVE_SAYS),
+    ("spec.detectors[].algorithm.poisson.halfLife", POSITIVE, POSITIVE_SAYS),
+    (
+        "spec.detectors[].algorithm.poisson.probability",
+        "self > 0.0 && self <= 0.1",
+        "must be more than 0 and at most 0.1, e.g. 1e-9",
+    ),
+    (
+        "spec.detectors[].algorithm.zscore",
+        "self.warmup >= 2 && self.warmup <= self.history",
+        "`warmup` must be from 2 to `history`",
+    ),
+    (
+        "spec.detectors[].algorithm.mad",
+        "self.warmup >= 2 && self.warmup <= self.history",
+        "`warmup` must be from 2 to `history`",
+    ),
+    (
+        "spec.detectors[].algorithm.ewma.warmup",
+        "self >= 2 && self <= 1000",
+        "`warmup` must be from 2 to 1000",
+    ),
+    (
+        "spec.detectors[].algorithm.poisson.warmup",
+        "self >= 2 && self <= 1000",
+        "`warmup` must be from 2 to 1000",
+    ),
+    // Sinks
+    ("spec.sinks[].name", NAME, NAME_SAYS),
+    (
+        "spec.sinks[]",
+        "!has(self.sqlite)",
+        "sqlite is a file of one process, for `herd up`: on Kubernetes write `postgres: {url: {name: <Secret>, key: url}}`",
+    ),
+    ("spec.sinks[]", "!has(self.druid)", "druid is reserved and not available in this version: remove it"),
+    (
+        "spec.sinks[]",
+        "[has(self.postgres), has(self.sqlite), has(self.webhook), has(self.druid)].filter(set, set).size() == 1",
+        "must have exactly one of `postgres`, `webhook`",
+    ),
+    (
+        "spec.sinks[].postgres.schema",
+        "self.matches('^[a-z_][a-z0-9_]*$') && !self.startsWith('pg_')",
+        "is not the name of a schema: write up to 63 lower-case letters, digits and `_`, not starting with a digit or `pg_`",
+    ),
+    (
+        "spec.sinks[].webhook",
+        "has(self.url) != has(self.urlFrom)",
+        "must have exactly one of `url` and `urlFrom`",
+    ),
+    (
+        "spec.sinks[].webhook.url",
+        "self.matches('^https?://[^/ ][^ ]*$')",
+        "is not an address: write `https://host/path`",
+    ),
+    (
+        "spec.sinks[].webhook.timeout",
+        "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('2m')",
+        "must be from 100ms to 2m",
+    ),
+    // Stages
+    ("spec.collector.stage.scaling", SCALING, SCALING_SAYS),
+    ("spec.detection.scaling", SCALING, SCALING_SAYS),
+    ("spec.sinks[].stage.scaling", SCALING, SCALING_SAYS),
+    ("spec.api.stage.scaling", SCALING, SCALING_SAYS),
+    ("spec.collector.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.collector.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.detection.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.detection.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.sinks[].stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.sinks[].stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.api.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.api.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+];
+
+/// The most items of a list, entries of a map, or characters of a text.
+const BOUNDS: &[(&str, i64)] = &[
+    ("spec.kafka.bootstrapServers", 32),
+    ("spec.kafka.bootstrapServers[]", 260),
+    ("spec.kafka.topicPrefix", 200),
+    ("spec.kafka.config", 64),
+    ("spec.events.mapping.id", 16),
+    ("spec.events.mapping.id[]", 250),
+    ("spec.events.mapping.type", 16),
+    ("spec.events.mapping.type[]", 250),
+    ("spec.events.mapping.user", 16),
+    ("spec.events.mapping.user[]", 250),
+    ("spec.events.mapping.item", 16),
+    ("spec.events.mapping.item[]", 250),
+    ("spec.events.mapping.time", 16),
+    ("spec.events.mapping.time[]", 250),
+    ("spec.events.types", 1000),
+    ("spec.events.types[]", 250),
+    ("spec.events.key", 250),
+    ("spec.events.maxLateness", 32),
+    ("spec.events.maxClockSkew", 32),
+    ("spec.collector.auth.keys", 1000),
+    ("spec.collector.auth.keys[].name", 40),
+    ("spec.collector.cors.origins", 200),
+    ("spec.collector.cors.origins[]", 260),
+    ("spec.collector.limits.headerTimeout", 32),
+    ("spec.collector.limits.bodyTimeout", 32),
+    ("spec.collector.limits.ackTimeout", 32),
+    ("spec.metrics", 100),
+    ("spec.metrics[].name", 40),
+    ("spec.metrics[].window", 32),
+    ("spec.metrics[].emit", 32),
+    ("spec.metrics[].key", 8),
+    ("spec.metrics[].key[]", 250),
+    ("spec.metrics[].aggregate.field", 250),
+    ("spec.metrics[].events.types", 200),
+    ("spec.metrics[].events.types[]", 250),
+    ("spec.metrics[].events.where", 16),
+    ("spec.metrics[].events.where[].field", 250),
+    ("spec.metrics[].events.where[].in", 200),
+    ("spec.metrics[].events.where[].in[]", 250),
+    ("spec.metrics[].events.where[].notIn", 200),
+    ("spec.metrics[].events.where[].notIn[]", 250),
+    ("spec.detectors", 100),
+    ("spec.detectors[].name", 40),
+    ("spec.detectors[].metric", 40),
+    ("spec.sinks", 20),
+    ("spec.sinks[].name", 40),
+    ("spec.sinks[].postgres.schema", 63),
+    ("spec.sinks[].webhook.url", 2000),
+    ("spec.sinks[].webhook.timeout", 32),
+    ("spec.api.store", 40),
+    ("spec.collector.stage.resources.requests", 16),
+    ("spec.collector.stage.resources.requests{}", 40),
+    ("spec.collector.stage.resources.limits", 16),
+    ("spec.collector.stage.resources.limits{}", 40),
+    ("spec.detection.resources.requests", 16),
+    ("spec.detection.resources.requests{}", 40),
+    ("spec.detection.resources.limits", 16),
+    ("spec.detection.resources.limits{}", 40),
+    ("spec.sinks[].stage.resources.requests", 16),
+    ("spec.sinks[].stage.resources.requests{}", 40),
+    ("spec.sinks[].stage.resources.limits", 16),
+    ("spec.sinks[].stage.resources.limits{}", 40),
+    ("spec.api.stage.resources.requests", 16),
+    ("spec.api.stage.resources.requests{}", 40),
+    ("spec.api.stage.resources.limits", 16),
+    ("spec.api.stage.resources.limits{}", 40),
+];
+
+/// Lists whose items go by a name: names are unique, and two people may each apply their own items.
+const MAPS: &[(&str, &str)] = &[
+    ("spec.collector.auth.keys", "name"),
+    ("spec.metrics", "name"),
+    ("spec.detectors", "name"),
+    ("spec.sinks", "name"),
+    ("status.conditions", "type"),
+    ("status.stages", "name"),
+    ("status.topics", "name"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_of_the_tables_is_in_the_schema() {
+        let mut crd = HerdPipeline::crd();
+        let root = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        let rules = RULES.iter().map(|row| row.0);
+        let lists = BOUNDS.iter().map(|row| row.0).chain(MAPS.iter().map(|row| row.0));
+        let lost: Vec<_> = rules.chain(lists).filter(|path| at(root, path).is_none()).collect();
+        assert!(lost.is_empty(), "not in the schema: {lost:?}");
+    }
+
+    #[test]
+    fn every_message_fits_in_one_line() {
+        for (path, _, message) in RULES {
+            assert!(!message.is_empty() && !message.contains('\n'), "{path}: {message}");
+        }
+    }
+}
