@@ -22,34 +22,34 @@ use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The image of pods in these tests: there is none of this name, for here only the objects count.
-pub const IMAGE: &str = "herd.invalid/worker:none";
+pub(crate) const IMAGE: &str = "herd.invalid/worker:none";
 
-pub struct Bed {
-    pub client: Client,
-    pub namespace: String,
+pub(crate) struct Bed {
+    pub(crate) client: Client,
+    pub(crate) namespace: String,
     operators: Vec<Operator>,
 }
 
-pub struct Operator {
-    pub port: u16,
+pub(crate) struct Operator {
+    pub(crate) port: u16,
     stop: CancellationToken,
     task: JoinHandle<Result<(), RunError>>,
 }
 
 impl Operator {
-    pub async fn end(self) -> Result<(), RunError> {
+    pub(crate) async fn end(self) -> Result<(), RunError> {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("the operator ends in time").expect("no panic")
     }
 
     /// As if the process had been killed.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-pub async fn client() -> Client {
+pub(crate) async fn client() -> Client {
     let file = std::env::var("HERD_TEST_KUBECONFIG").expect("HERD_TEST_KUBECONFIG=FILE");
     let config = Kubeconfig::read_from(file).expect("a kubeconfig");
     let config =
@@ -59,7 +59,7 @@ pub async fn client() -> Client {
 
 impl Bed {
     /// A namespace with the CRD there, and no operator yet.
-    pub async fn bare(test: &str) -> Self {
+    pub(crate) async fn bare(test: &str) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter("herd_operator=info,warn")
             .with_test_writer()
@@ -75,14 +75,14 @@ impl Bed {
     }
 
     /// The same with an operator.
-    pub async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         let mut bed = Self::bare(test).await;
         let operator = bed.operator("one").await;
         bed.operators.push(operator);
         bed
     }
 
-    pub async fn operator(&self, identity: &str) -> Operator {
+    pub(crate) async fn operator(&self, identity: &str) -> Operator {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let settings = Settings {
             namespaces: vec![self.namespace.clone()],
@@ -98,11 +98,11 @@ impl Bed {
         Operator { port, stop, task }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.operators[0].port
     }
 
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {
@@ -110,29 +110,29 @@ impl Bed {
     }
 
     /// Applies a pipeline as a person would.
-    pub async fn apply(&self, pipeline: &Value) -> Result<HerdPipeline, kube::Error> {
+    pub(crate) async fn apply(&self, pipeline: &Value) -> Result<HerdPipeline, kube::Error> {
         let name = pipeline["metadata"]["name"].as_str().unwrap();
         let person = PatchParams::apply("person").force();
         self.api::<HerdPipeline>().patch(name, &person, &Patch::Apply(pipeline)).await
     }
 
-    pub async fn secret(&self, name: &str, key: &str, value: &str) {
+    pub(crate) async fn secret(&self, name: &str, key: &str, value: &str) {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}});
         let person = PatchParams::apply("person").force();
         self.api::<Secret>().patch(name, &person, &Patch::Apply(&secret)).await.unwrap();
     }
 
-    pub async fn deployment(&self, name: &str) -> Option<Deployment> {
+    pub(crate) async fn deployment(&self, name: &str) -> Option<Deployment> {
         self.api::<Deployment>().get_opt(name).await.unwrap()
     }
 
-    pub async fn condition(&self, pipeline: &str, kind: &str) -> Option<StatusCondition> {
+    pub(crate) async fn condition(&self, pipeline: &str, kind: &str) -> Option<StatusCondition> {
         let pipeline = self.api::<HerdPipeline>().get_opt(pipeline).await.unwrap()?;
         pipeline.status?.conditions.into_iter().find(|condition| condition.kind == kind)
     }
 
     /// Waits for a condition of a pipeline to have this reason.
-    pub async fn await_reason(&self, pipeline: &str, kind: &str, reason: &str) -> StatusCondition {
+    pub(crate) async fn await_reason(&self, pipeline: &str, kind: &str, reason: &str) -> StatusCondition {
         until(&format!("{kind} of {pipeline} with reason {reason}"), async || {
             let now = self.condition(pipeline, kind).await;
             match now {
@@ -143,14 +143,14 @@ impl Bed {
         .await
     }
 
-    pub async fn events(&self, reason: &str) -> Vec<String> {
+    pub(crate) async fn events(&self, reason: &str) -> Vec<String> {
         let all = self.api::<k8s_openapi::api::core::v1::Event>().list(&Default::default()).await.unwrap();
         let told = all.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
         told.filter_map(|event| event.message).collect()
     }
 
     /// Ends the operators and removes the namespace.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         for operator in self.operators {
             operator.end().await.unwrap();
         }
@@ -169,7 +169,7 @@ async fn install_crd(client: &Client) {
 }
 
 /// Waits until `probe` gives its value; says what it saw last if it never does.
-pub async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, E>) -> T {
+pub(crate) async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, E>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match probe().await {
@@ -181,7 +181,7 @@ pub async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() -> Resu
 }
 
 /// An example of the project as it is written for Kubernetes: with a Kafka, and PostgreSQL instead of a file.
-pub fn example(name: &str) -> Value {
+pub(crate) fn example(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     let mut pipeline: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let servers = std::env::var("HERD_TEST_KAFKA").unwrap_or_else(|_| "127.0.0.1:1".into());

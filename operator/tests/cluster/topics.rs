@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::bed::{Bed, example, until};
 
-pub fn kafka() -> KafkaBus {
+pub(crate) fn kafka() -> KafkaBus {
     let servers = std::env::var("HERD_TEST_KAFKA").expect("HERD_TEST_KAFKA=host:port");
     KafkaBus::connect(&KafkaSettings::plain(&servers, "test")).unwrap()
 }
 
 /// A shop whose topics nobody else has.
-pub fn shop(bed: &Bed) -> Value {
+pub(crate) fn shop(bed: &Bed) -> Value {
     let mut pipeline = example("shop.yaml");
     pipeline["spec"]["kafka"]["topicPrefix"] = bed.namespace.clone().into();
     pipeline
