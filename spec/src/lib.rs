@@ -5,6 +5,7 @@
 //! - [`validate`]: from what was written to what is meant, or to errors that say what to change.
 //! - [`plan`]: everything that will run, resolved: the operator and `herd up` execute the same plan.
 //! - [`mod@reference`]: the pages that are made from those types.
+//! - [`scale`]: how many replicas a stage should have, and why.
 //! - [`wire`]: the records that travel between stages.
 //! - [`units`]: offsets, partitions, times; no bare integer crosses a border between rooms.
 
@@ -12,6 +13,7 @@ pub mod crd;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;
+pub mod scale;
 pub mod units;
 pub mod validate;
 pub mod wire;

@@ -29,6 +29,10 @@ number!(
     Partition(u32)
 );
 number!(
+    /// How many pods (or members in one process) of a stage.
+    Replicas(u32)
+);
+number!(
     /// When something happened by the event's own account: milliseconds since 1970-01-01T00:00:00Z.
     EventTime(i64)
 );

@@ -43,9 +43,40 @@ pub struct ScalingSpec {
     #[serde(default = "default_utilisation")]
     #[schemars(range(min = 0.1, max = 1.0))]
     pub utilisation: f64,
-    /// The lowest need of this long decides before replicas are taken away.
+    /// Replicas are taken away only down to the highest need of this long, and not before it has been watched for this
+    /// long. An idle stage with `min: 0` sleeps after the same time.
     #[serde(default = "default_stabilisation")]
     pub stabilisation: Span,
+    /// Only counts that give the busiest replica fewer partitions: for 12 partitions 1, 2, 3, 4, 6, 12. A fifth replica
+    /// would leave three partitions with another one, as four do.
+    #[serde(default = "default_align")]
+    pub align: bool,
+    /// No replicas are added (below `min` they still are).
+    #[serde(default)]
+    pub pause_up: bool,
+    /// No replicas are taken away (above `max` they still are).
+    #[serde(default)]
+    pub pause_down: bool,
+    /// Times at which more than `min` are kept running, e.g. before a sale begins. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<FloorSpec>,
+}
+
+/// A time at which more than `min` replicas are kept running.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FloorSpec {
+    /// When it begins, as in a crontab: minute, hour, day of the month, month, day of the week; `45 7 * * mon-fri`.
+    pub schedule: String,
+    /// How long it lasts, at most a day.
+    #[serde(rename = "for")]
+    pub lasts: Span,
+    /// Fewest replicas meanwhile.
+    #[schemars(range(min = 1, max = 1000))]
+    pub min: u32,
+    /// The clock the schedule goes by, by its IANA name: `Europe/Berlin`.
+    #[serde(default = "default_time_zone")]
+    pub time_zone: String,
 }
 
 fn default_min() -> u32 {
@@ -62,6 +93,29 @@ fn default_utilisation() -> f64 {
 }
 fn default_stabilisation() -> Span {
     Span::secs(300)
+}
+fn default_align() -> bool {
+    true
+}
+fn default_time_zone() -> String {
+    "UTC".to_owned()
+}
+
+impl Default for ScalingSpec {
+    fn default() -> Self {
+        Self {
+            mode: ScalingMode::default(),
+            min: default_min(),
+            max: default_max(),
+            catch_up: default_catch_up(),
+            utilisation: default_utilisation(),
+            stabilisation: default_stabilisation(),
+            align: default_align(),
+            pause_up: false,
+            pause_down: false,
+            floors: Vec::new(),
+        }
+    }
 }
 
 /// Whether scaling decisions are carried out.

@@ -8,6 +8,7 @@ use crate::pipeline::{
     AggregateFunction, ConditionSpec, DetectorSpec, Direction, HerdPipeline, KafkaSpec, MetricSpec,
     SaslMechanism, SinkSpec, StageSpec, WebhookSpec,
 };
+use crate::scale::schedule::{MAX_FLOORS, Schedule, time_zone};
 use crate::wire::FieldPath;
 
 /// All problems of meaning.
@@ -467,5 +468,26 @@ impl Found {
             Duration::ZERO,
             Duration::from_secs(86_400),
         );
+        if scaling.floors.len() > MAX_FLOORS {
+            self.add(
+                format!("{path}.scaling.floors"),
+                format!("has {} entries, at most {MAX_FLOORS} are allowed", scaling.floors.len()),
+            );
+        }
+        for (index, floor) in scaling.floors.iter().enumerate() {
+            let path = format!("{path}.scaling.floors[{index}]");
+            if floor.min > scaling.max {
+                let message = format!("`min` ({}) must not be more than `max` ({})", floor.min, scaling.max);
+                self.add(path.clone(), message);
+            }
+            let day = Duration::from_secs(86_400);
+            self.between(&format!("{path}.for"), floor.lasts.0, Duration::from_secs(60), day);
+            if let Err(error) = floor.schedule.parse::<Schedule>() {
+                self.add(format!("{path}.schedule"), error.to_string());
+            }
+            if let Err(error) = time_zone(&floor.time_zone) {
+                self.add(format!("{path}.timeZone"), error.to_string());
+            }
+        }
     }
 }

@@ -260,6 +260,18 @@ fn every_example_is_valid_and_has_a_plan() {
     "  detection: {scaling: {min: 5, max: 2}}",
     "spec.detection.scaling: `min` (5) must not be more than `max` (2)"
 )]
+#[case::floor_above_max(
+    "  detection: {scaling: {max: 2, floors: [{schedule: '0 8 * * *', for: 1h, min: 3}]}}",
+    "spec.detection.scaling.floors[0]: `min` (3) must not be more than `max` (2)"
+)]
+#[case::floor_schedule(
+    "  detection: {scaling: {floors: [{schedule: '0 25 * * *', for: 1h, min: 3}]}}",
+    "spec.detection.scaling.floors[0].schedule: `25` is not an hour: write 0 to 23, in `0 25 * * *`"
+)]
+#[case::floor_zone(
+    "  detection: {scaling: {floors: [{schedule: '0 8 * * *', for: 1h, min: 3, timeZone: Mars}]}}",
+    "spec.detection.scaling.floors[0].timeZone: `Mars` is not a time zone: write its IANA name, e.g. `Europe/Berlin`"
+)]
 #[case::poisson_of_a_sum(
     "  metrics: [{name: a, aggregate: {function: sum, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}}]",
     "spec.detectors[0].algorithm.poisson: is for counts, and `a` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`"

@@ -1,0 +1,59 @@
+//! Whether added replicas helped. Where they did not, something behind the stage is the limit, and more would only cost.
+
+use std::time::Duration;
+
+use super::memory::{Block, Memory};
+use super::policy::{FIRST_BLOCK, LEAST_GAIN, LONGEST_BLOCK, LOSS, NO_BACKLOG, SHORT, Source};
+use super::signals::Signals;
+use super::target::effective;
+use crate::units::{Replicas, WallTime};
+
+/// What came of a trial.
+pub(super) enum Outcome {
+    /// There is none, or it is not over.
+    Open,
+    /// The replicas stay: they helped, or there is nothing left to tell by.
+    Keep,
+    /// They raised nothing.
+    Useless,
+    /// Less is done than before: back to this many.
+    Back(Replicas),
+}
+
+/// Judges the trial that runs, once its replicas have worked for 30 s.
+pub(super) fn judge(memory: &mut Memory, signals: &Signals, source: Source, now: WallTime) -> Outcome {
+    recovered(memory, signals);
+    let (Some(trial), Some(calm)) = (memory.trial, memory.calm_since) else { return Outcome::Open };
+    if now.since(calm) < SHORT {
+        return Outcome::Open;
+    }
+    memory.trial = None;
+    if signals.delay.is_some_and(|delay| delay <= NO_BACKLOG) {
+        memory.downstream = None;
+        return Outcome::Keep;
+    }
+    let gain = signals.output - trial.output;
+    let expected = trial.output * (effective(trial.to, source) / effective(trial.from, source) - 1.0);
+    if gain >= LEAST_GAIN * expected {
+        memory.downstream = None;
+        return Outcome::Keep;
+    }
+    let length = memory.downstream.map_or(FIRST_BLOCK, |block| (2 * block.length).min(LONGEST_BLOCK));
+    memory.downstream = Some(Block { until: now.plus(length), length, output: signals.output });
+    // What was measured meanwhile is the limit's share of each replica, not what a replica can do.
+    memory.capacity = trial.capacity;
+    if gain < -LOSS * trial.output { Outcome::Back(trial.from) } else { Outcome::Useless }
+}
+
+/// Much more gets through than when it was stopped: what was the limit is none any more.
+fn recovered(memory: &mut Memory, signals: &Signals) {
+    let over = |block: &Block| signals.output > 1.2 * block.output + 1.0;
+    if memory.downstream.as_ref().is_some_and(over) {
+        memory.downstream = None;
+    }
+}
+
+/// What is left of a block, for people.
+pub(super) fn left(block: &Block, now: WallTime) -> Duration {
+    block.until.since(now)
+}
