@@ -12,7 +12,13 @@ const BUSY_ENOUGH: f64 = 0.5;
 const LEAST_BUSY: f64 = 0.1;
 
 /// Learns from the newest poll, once all replicas have worked undisturbed for two polls.
-pub(super) fn learn(memory: &mut Memory, history: &History, signals: &Signals, ready: Replicas, now: WallTime) {
+pub(super) fn learn(
+    memory: &mut Memory,
+    history: &History,
+    signals: &Signals,
+    ready: Replicas,
+    now: WallTime,
+) {
     let Some(calm) = memory.calm_since.map(|since| now.since(since)) else { return };
     let Some((from, to)) = history.before(calm.min(SHORT)).zip(history.newest()) else { return };
     if ready.0 == 0 || calm < LEAST || to.at.since(from.at) < LEAST || memory.blocked(now).is_some() {

@@ -131,10 +131,8 @@ impl Stage<'_> {
         if let Some(verdict) = self.outside(bounds) {
             return verdict;
         }
-        if let Outcome::Back(to) = outcome {
-            let before = self.memory.downstream.map_or(0.0, |block| block.output);
-            let reason = Reason::GoBack { before, after: signals.output };
-            return (to.clamp(bounds.0, bounds.1), reason);
+        if let Outcome::Back { to, before } = outcome {
+            return (to.clamp(bounds.0, bounds.1), Reason::GoBack { before, after: signals.output });
         }
         if let Some((wanted, reason)) = self.up(signals, bounds) {
             return self.add(signals, wanted, reason, bounds, stable);
@@ -169,7 +167,7 @@ impl Stage<'_> {
     }
 
     /// Nothing runs: wake as soon as there is something to do, with as many as it takes.
-    fn asleep(&mut self, bounds: (Replicas, Replicas)) -> Verdict {
+    fn asleep(&self, bounds: (Replicas, Replicas)) -> Verdict {
         let Some(newest) = self.history.newest() else { return (Replicas(0), Reason::Gathering) };
         let lags = || newest.points.iter().map(|point| point.lag());
         let lag: u64 = lags().sum();
@@ -184,7 +182,8 @@ impl Stage<'_> {
         }
         let wanted = self.demand().map_or(Replicas(1), |demand| {
             // The newest rate alone: records have only just begun to come.
-            let input = self.history.previous().map_or(0.0, |before| rates(before, newest, |point| point.end));
+            let input =
+                self.history.previous().map_or(0.0, |before| rates(before, newest, |point| point.end));
             let rescale = self.memory.rescale_time().as_secs_f64();
             let catch_up = self.scaling.catch_up.0.as_secs_f64();
             let waiting = lag as f64 + input * rescale;
@@ -305,9 +304,11 @@ impl Stage<'_> {
         if self.memory.behind < CONFIRM {
             return stay(Reason::Confirming { wanted });
         }
-        if matches!(reason, Reason::Uneven { .. }) {
+        if self.scaling.mode != ScalingMode::Auto {
+            // What is only told has no effect to learn from.
+        } else if matches!(reason, Reason::Uneven { .. }) {
             self.crowd(wanted);
-        } else if !signals.no_backlog() && self.scaling.mode == ScalingMode::Auto {
+        } else if !signals.no_backlog() {
             let (output, capacity) = (signals.output, self.memory.capacity);
             self.memory.trial = Some(Trial { from: now, to: wanted, output, capacity });
         }

@@ -12,8 +12,8 @@
 //! [`POLL`], pushes what it saw into a [`History`], calls [`decide`], carries [`Decision::replicas`] out and keeps
 //! [`Decision::memory`] for the next call. `docs/scaling.md` explains the rule.
 //!
-//! - [`mod@decide`]: the order of the questions. [`target`]: from demand to a count. [`signals`]: rates and delays.
-//! - [`capacity`]: what one replica can do. [`trial`]: whether added replicas helped.
+//! - `decide`: the order of the questions. `target`: from demand to a count. `signals`: rates and delays.
+//! - `capacity`: what one replica can do. `trial`: whether added replicas helped.
 //! - [`schedule`]: times at which more are kept.
 
 mod capacity;

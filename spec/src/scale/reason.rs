@@ -84,7 +84,7 @@ pub enum Reason {
     Stabilising {
         /// The count it would be.
         wanted: Replicas,
-        /// What is left, where it is known.
+        /// What is left.
         left: Duration,
     },
     /// It is right as it is.
@@ -209,7 +209,9 @@ impl fmt::Display for Reason {
             Self::BelowMin { least, floor: Some(floor) } => {
                 write!(f, "at least {least} are asked for now ({floor})")
             }
-            Self::AboveMax { most } => write!(f, "at most {most} are of use: `max`, or the topic's partitions"),
+            Self::AboveMax { most } => {
+                write!(f, "at most {most} are of use: `max`, or the topic's partitions")
+            }
             Self::NoData { why } => write!(f, "nothing is changed without data: {why}"),
             Self::Gathering => f.write_str("rates need two looks at the stage"),
             Self::Settling { left } => write!(f, "the last change has {} to take effect", secs(*left)),
@@ -227,10 +229,9 @@ impl fmt::Display for Reason {
                 write!(f, "all {most} that may run do, and {} records wait", count(*lag))?;
                 delay.map_or(Ok(()), |delay| write!(f, " for {}", secs(delay)))
             }
-            Self::Stabilising { wanted, left } if left.is_zero() => {
-                write!(f, "{wanted} would do, once that has been so for long enough")
+            Self::Stabilising { wanted, left } => {
+                write!(f, "{wanted} would do, if so for {} more", secs(*left))
             }
-            Self::Stabilising { wanted, left } => write!(f, "{wanted} would do, if so for {} more", secs(*left)),
             Self::Steady { input, capacity, delay } => {
                 write!(f, "{} records/s come in", number(*input))?;
                 if let Some(capacity) = capacity {
@@ -267,7 +268,12 @@ impl fmt::Display for Reason {
             Self::Wake { lag: 0 } => f.write_str("records have come"),
             Self::Wake { lag } => write!(f, "{} records have come", count(*lag)),
             Self::Spare { input, watched } => {
-                write!(f, "{} records/s come in; fewer have been enough for {}", number(*input), secs(*watched))
+                write!(
+                    f,
+                    "{} records/s come in; fewer have been enough for {}",
+                    number(*input),
+                    secs(*watched)
+                )
             }
             Self::Probe { watched } => write!(
                 f,

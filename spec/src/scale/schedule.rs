@@ -18,7 +18,9 @@ pub const MAX_FLOORS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Not five fields.
-    #[error("`{0}` is not a schedule: write minute, hour, day of month, month, day of week, e.g. `45 7 * * mon-fri`")]
+    #[error(
+        "`{0}` is not a schedule: write minute, hour, day of month, month, day of week, e.g. `45 7 * * mon-fri`"
+    )]
     Fields(String),
     /// A field that is none.
     #[error("`{field}` is not {what}: write {least} to {most}, in `{schedule}`")]
@@ -109,7 +111,7 @@ impl Field {
             if from > to {
                 return None;
             }
-            bits |= (from..=to).step_by(step.into()).fold(0_u64, |bits, value| bits | 1 << value);
+            bits |= (from..=to).step_by(step.into()).fold(0_u64, |bits, value| bits | (1_u64 << value));
         }
         Some(bits)
     }
@@ -198,7 +200,7 @@ impl Floor {
         let Ok(instant) = Timestamp::from_millisecond(now.0) else { return false };
         let today = self.zone.to_datetime(instant).date();
         // It lasts a day at most, so it began today or yesterday, or, with a day of 23 hours, the day before.
-        let days = (0..=2).filter_map(|back| today.checked_sub(back.days()).ok());
+        let days = (0..=2_i64).filter_map(|back| today.checked_sub(back.days()).ok());
         let mut begins = days.flat_map(|date| self.schedule.times(date));
         begins.any(|begin| {
             let Ok(begin) = begin.to_zoned(self.zone.clone()) else { return false };

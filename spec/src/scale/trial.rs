@@ -16,8 +16,13 @@ pub(super) enum Outcome {
     Keep,
     /// They raised nothing.
     Useless,
-    /// Less is done than before: back to this many.
-    Back(Replicas),
+    /// Less is done than before: back to as many as before.
+    Back {
+        /// How many there were.
+        to: Replicas,
+        /// Records a second worked off then.
+        before: f64,
+    },
 }
 
 /// Judges the trial that runs, once its replicas have worked for 30 s.
@@ -42,7 +47,11 @@ pub(super) fn judge(memory: &mut Memory, signals: &Signals, source: Source, now:
     memory.downstream = Some(Block { until: now.plus(length), length, output: signals.output });
     // What was measured meanwhile is the limit's share of each replica, not what a replica can do.
     memory.capacity = trial.capacity;
-    if gain < -LOSS * trial.output { Outcome::Back(trial.from) } else { Outcome::Useless }
+    if gain < -LOSS * trial.output {
+        Outcome::Back { to: trial.from, before: trial.output }
+    } else {
+        Outcome::Useless
+    }
 }
 
 /// Much more gets through than when it was stopped: what was the limit is none any more.
