@@ -9,6 +9,7 @@ pub mod locate;
 pub mod output;
 pub mod pipeline;
 pub mod plan;
+pub mod ready;
 pub mod replay;
 pub mod shoppers;
 pub mod up;
@@ -37,6 +38,7 @@ enum Command {
     Generate(Box<generate::Generate>),
     Replay(Box<replay::Replay>),
     Dlq(Box<dlq::Dlq>),
+    Ready(ready::Ready),
     /// Prints a completion script for a shell
     Completion {
         /// The shell
@@ -62,6 +64,7 @@ impl Herd {
             Command::Generate(command) => command.run(stop_on_signal()?).await,
             Command::Replay(command) => command.run(stop_on_signal()?).await,
             Command::Dlq(command) => command.run().await,
+            Command::Ready(command) => command.run().await,
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "herd", &mut script);

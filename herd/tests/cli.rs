@@ -23,6 +23,7 @@ fn folder() -> tempfile::TempDir {
 #[case("generate")]
 #[case("replay")]
 #[case("dlq")]
+#[case("ready")]
 #[case("completion")]
 fn every_command_is_listed_and_has_help(#[case] command: &str) {
     let folder = folder();
@@ -44,6 +45,8 @@ fn every_example_is_valid() {
         .unwrap()
         .map(|entry| entry.unwrap().path().display().to_string())
         .filter(|path| path.ends_with(".yaml"))
+        // Beside pipelines there is the Job that drives one.
+        .filter(|path| std::fs::read_to_string(path).unwrap().contains("\nkind: HerdPipeline"))
         .collect();
     files.sort();
     assert!(!files.is_empty(), "{files:?}");
@@ -118,6 +121,8 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
 #[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["no data of this pipeline", "--data DIR"])]
 #[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
 #[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
+#[case(&["ready", "http://127.0.0.1:1", "--within", "10ms"], &["http://127.0.0.1:1/readyz is not ready within 10ms"])]
+#[case(&["ready", "127.0.0.1:80"], &["is no address", "http://127.0.0.1:8080"])]
 #[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
 #[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
 fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {

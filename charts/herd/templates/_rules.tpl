@@ -1,0 +1,38 @@
+{{/* What the operator does where its pipelines are. */}}
+{{- define "herd.rules" -}}
+# What it is asked for, and what it answers.
+- apiGroups: [herd.dev]
+  resources: [herdpipelines]
+  verbs: [get, list, watch, patch]
+- apiGroups: [herd.dev]
+  resources: [herdpipelines/status]
+  verbs: [patch]
+# Owner references that hold the owner back (blockOwnerDeletion).
+- apiGroups: [herd.dev]
+  resources: [herdpipelines/finalizers]
+  verbs: [update]
+# What a stage is made of.
+- apiGroups: [""]
+  resources: [configmaps, serviceaccounts, services]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses, networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors]
+  verbs: [get, list, watch, create, patch, delete]
+# Kafka's credentials; watched, so that a changed one rolls the pods.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch]
+# The story that `kubectl describe` tells.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
