@@ -55,8 +55,9 @@ docs: ## Build the Rust documentation
 deny: ## Licences and advisories of all dependencies (installs cargo-deny the first time)
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	@cargo deny check licenses bans sources
-reference: ## Write the generated reference and CRD anew
+reference: ## Write the generated reference and CRD anew, and what the chart takes from them
 	@UPDATE=1 cargo test --workspace reference
+	@UPDATE=1 dev/chart/test
 
 .PHONY: up down logs ps clean
 up: build ## Start the pipeline of PIPELINE in the background
@@ -72,6 +73,14 @@ ps: ## Whether it runs
 	@if [ -f $(RUN)/pid ] && kill -0 $$(cat $(RUN)/pid) 2>/dev/null; then ps -o pid,etime,rss,args -p $$(cat $(RUN)/pid); else echo "it does not run: make up"; fi
 clean: down ## Stop it and remove its data
 	@rm -rf .herd
+
+.PHONY: kind kind-down images
+kind: ## A cluster in Docker with the operator and the demo; see docs/install.md
+	@dev/kind/up
+kind-down: ## Remove it
+	@dev/kind/down
+images: web ## Build the images without Docker, as OCI archives under target/images
+	@dev/images
 
 .PHONY: services-down
 services-down: ## Stop the test bed's Kafka and PostgreSQL

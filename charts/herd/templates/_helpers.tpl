@@ -34,21 +34,27 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
-{{- define "herd.labels" -}}
-{{ include "herd.commonLabels" . }}
-app.kubernetes.io/component: operator
+{{/* Labels of everything; those that selectors use cannot be overridden. */}}
+{{- define "herd.commonLabels" -}}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_"))
+  "app.kubernetes.io/name" (default .Chart.Name .Values.nameOverride)
+  "app.kubernetes.io/instance" .Release.Name
+  "app.kubernetes.io/version" .Chart.AppVersion
+  "app.kubernetes.io/part-of" "herd"
+  "app.kubernetes.io/managed-by" .Release.Service
+-}}
+{{- toYaml (mergeOverwrite (deepCopy .Values.commonLabels) $own) -}}
 {{- end -}}
 
-{{- define "herd.commonLabels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") | quote }}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | quote }}
-app.kubernetes.io/instance: {{ .Release.Name | quote }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: herd
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- define "herd.labels" -}}
+{{- $component := dict "app.kubernetes.io/component" "operator" -}}
+{{- toYaml (mergeOverwrite (include "herd.commonLabels" . | fromYaml) $component) -}}
+{{- end -}}
+
+{{/* The operator's labels and further ones: (dict "more" … "root" $) */}}
+{{- define "herd.labelsAnd" -}}
+{{- toYaml (mergeOverwrite (deepCopy .more) (include "herd.labels" .root | fromYaml)) -}}
 {{- end -}}
 
 {{/* An image with its digest, or its tag: (dict "image" … "chart" .Chart) */}}
