@@ -25,8 +25,12 @@
   resources: [ingresses, networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [monitoring.coreos.com]
-  resources: [servicemonitors]
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [podmonitors]
+  verbs: [get, list, create, patch, delete]
+# What keeps a pod from getting ready, for the condition that says so.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 # Kafka's credentials; watched, so that a changed one rolls the pods.
 - apiGroups: [""]
   resources: [secrets]
