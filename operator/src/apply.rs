@@ -100,7 +100,12 @@ fn is_as_wanted(wanted: &Object, there: &DynamicObject) -> bool {
     if made_from != wanted.body["metadata"]["annotations"][FINGERPRINT].as_str() {
         return false;
     }
-    serde_json::to_value(there).is_ok_and(|there| holds(&there, &wanted.body))
+    let (Ok(there), Value::Object(fields)) = (serde_json::to_value(there), &wanted.body) else {
+        return false;
+    };
+    // Items of a list come without their kind: it is known from what was asked.
+    let mut fields = fields.iter().filter(|(name, _)| !["apiVersion", "kind"].contains(&name.as_str()));
+    fields.all(|(name, value)| there.get(name).is_some_and(|there| holds(there, value)))
 }
 
 /// Whether everything of `wanted` is in `there`, which may hold more: defaults, and what others have added. Items that have names
@@ -238,13 +243,13 @@ mod tests {
     }
 
     fn wanted(name: &str) -> Object {
-        let body = json!({"metadata": {"name": name, "annotations": {FINGERPRINT: "f"}}, "data": {"k": "v"}});
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "annotations": {FINGERPRINT: "f"}}, "data": {"k": "v"}});
         Object { kind: Kind::ConfigMap, name: name.into(), body }
     }
 
     fn there(name: &str, owner: &str, fingerprint: &str, value: &str) -> ((Kind, String), DynamicObject) {
+        // As the API server lists it.
         let object = serde_json::from_value(json!({
-            "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
                 "name": name, "uid": "u", "annotations": {FINGERPRINT: fingerprint},
                 "ownerReferences": [{"apiVersion": "herd.dev/v1alpha1", "kind": "HerdPipeline", "name": "p", "uid": owner}],

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_spec::pipeline::HerdPipeline;
-use kube::runtime::events::{Event, Recorder};
+use kube::runtime::events::Event;
 use kube::{Client, Resource};
 use parking_lot::Mutex;
 use tracing::debug;
@@ -13,6 +13,7 @@ use crate::backoff::Failures;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::scale::Scaler;
+use crate::tell::Teller;
 use crate::topics::{Clusters, Keeper};
 
 /// How often it is looked for kinds that may be added to the cluster.
@@ -34,7 +35,7 @@ pub struct Context {
     pub failures: Failures,
     /// Counts.
     pub metrics: Metrics,
-    recorder: Recorder,
+    teller: Teller,
     pod_monitors: Mutex<Option<(bool, Instant)>>,
 }
 
@@ -45,14 +46,14 @@ impl Context {
         client: Client,
         image: String,
         scaler: Arc<dyn Scaler>,
-        recorder: Recorder,
+        teller: Teller,
         metrics: Metrics,
     ) -> Self {
         Self {
             client,
             image,
             scaler,
-            recorder,
+            teller,
             metrics,
             clusters: Clusters::default(),
             topics: Keeper::default(),
@@ -88,9 +89,10 @@ impl Context {
 
     /// Tells an Event of a pipeline. That it could not be told stops nothing.
     pub async fn tell(&self, pipeline: &HerdPipeline, event: &Event) {
-        self.metrics.write("Event", "create");
-        if let Err(error) = self.recorder.publish(event, &pipeline.object_ref(&())).await {
-            debug!(%error, reason = event.reason, "an Event could not be told");
+        match self.teller.tell(&pipeline.object_ref(&()), event).await {
+            Ok(true) => self.metrics.write("Event", "create"),
+            Ok(false) => {}
+            Err(error) => debug!(%error, reason = event.reason, "an Event could not be told"),
         }
     }
 

@@ -32,5 +32,7 @@ pub mod scale;
 pub mod settings;
 pub mod stage;
 pub mod status;
+pub mod tell;
+pub mod tls;
 pub mod topics;
 pub mod watch;

@@ -80,6 +80,7 @@ fn start(settings: Settings) -> anyhow::Result<()> {
             info!("asked to stop: finishing");
             stop.cancel();
         });
+        herd_operator::tls::choose();
         let client = Client::try_default().await.context("there is no way to an API server")?;
         let listener = TcpListener::bind(settings.listen)
             .await

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use kube::Client;
-use kube::runtime::events::{Recorder, Reporter};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::context::Context;
-use crate::desired::MANAGER;
 use crate::http::{self, Readiness};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::scale::Keep;
 use crate::settings::Settings;
+use crate::tell::Teller;
 use crate::watch;
 
 /// Why the operator ended.
@@ -63,12 +62,11 @@ async fn lead(
         return Ok(());
     };
     metrics.lead(true);
-    let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
     let context = Arc::new(Context::new(
         client.clone(),
         settings.worker_image.clone(),
         Arc::new(Keep),
-        Recorder::new(client, reporter),
+        Teller::new(client, settings.identity.clone()),
         metrics.clone(),
     ));
     // The lease is kept while what is under way is finished, and lost only with it.

@@ -123,6 +123,8 @@ fn for_sink(plan: &Plan, name: &str) -> Plan {
     let mut plan = bare(plan);
     plan.paused = false;
     plan.collector.keys.clear();
+    plan.metrics.clear();
+    plan.detectors.clear();
     plan.sinks.retain(|sink| sink.name == name);
     plan
 }

@@ -16,12 +16,19 @@ pub enum ConnectError {
     Bus(#[from] BusError),
 }
 
-/// A bus over the plan's Kafka. Brokers and logs call us `client`.
+/// A bus over the plan's Kafka. Brokers and logs call us `client`; `lasting` says whether one of that name comes back after it
+/// has left ([`KafkaSettings::lasting_members`]).
 ///
 /// # Errors
 /// [`ConnectError`]. Whether a broker answers shows only when it is asked something.
-pub fn connect(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<KafkaBus, ConnectError> {
-    Ok(KafkaBus::connect(&settings(kafka, secrets, client)?)?)
+pub fn connect(
+    kafka: &KafkaPlan,
+    secrets: &Secrets,
+    client: &str,
+    lasting: bool,
+) -> Result<KafkaBus, ConnectError> {
+    let settings = KafkaSettings { lasting_members: lasting, ..settings(kafka, secrets, client)? };
+    Ok(KafkaBus::connect(&settings)?)
 }
 
 fn settings(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<KafkaSettings, SecretError> {

@@ -38,5 +38,5 @@
 # The story that `kubectl describe` tells.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}

@@ -50,6 +50,7 @@ impl Operator {
 }
 
 pub(crate) async fn client() -> Client {
+    herd_operator::tls::choose();
     let file = std::env::var("HERD_TEST_KUBECONFIG").expect("HERD_TEST_KUBECONFIG=FILE");
     let config = Kubeconfig::read_from(file).expect("a kubeconfig");
     let config =
@@ -118,7 +119,8 @@ impl Bed {
 
     pub(crate) async fn secret(&self, name: &str, key: &str, value: &str) {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}});
-        let person = PatchParams::apply("person").force();
+        // Each key has an owner of its own, so that a Secret can have several.
+        let person = PatchParams::apply(&format!("person-{key}")).force();
         self.api::<Secret>().patch(name, &person, &Patch::Apply(&secret)).await.unwrap();
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::HerdPipeline;
+use herd_spec::plan::Plan;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -51,10 +52,13 @@ async fn shop(test: &str) -> Bed {
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
 async fn every_example_becomes_objects_that_the_api_server_accepts() {
     let bed = Bed::new("examples").await;
-    bed.secret("store", "url", "postgres://store").await;
     for name in ["shop", "anime", "journeys", "video"] {
         let pipeline = example(&format!("{name}.yaml"));
         let name = pipeline["metadata"]["name"].as_str().unwrap().to_owned();
+        let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
+        for reference in Plan::of(&parsed).unwrap().secrets() {
+            bed.secret(&reference.name, &reference.key, "value").await;
+        }
         bed.apply(&pipeline).await.unwrap();
         until(&format!("the api of {name}"), async || bed.deployment(&format!("{name}-api")).await.ok_or(()))
             .await;

@@ -30,8 +30,7 @@ fn every_example_is_valid_and_has_a_plan() {
             continue;
         }
         seen += 1;
-        let pipeline = parse(&text)
-            .unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
+        let pipeline = parse(&text).unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
         let plan = Plan::of(&pipeline).unwrap();
         let json = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan, "{}", path.display());
