@@ -7,7 +7,7 @@ use herd_spec::pipeline::HerdPipeline;
 use kube::runtime::events::Event;
 use kube::{Client, Resource};
 use parking_lot::Mutex;
-use tracing::debug;
+use tracing::warn;
 
 use crate::backoff::Failures;
 use crate::kind::Kind;
@@ -92,7 +92,7 @@ impl Context {
         match self.teller.tell(&pipeline.object_ref(&()), event).await {
             Ok(true) => self.metrics.write("Event", "create"),
             Ok(false) => {}
-            Err(error) => debug!(%error, reason = event.reason, "an Event could not be told"),
+            Err(error) => warn!(%error, reason = event.reason, "an Event could not be written"),
         }
     }
 

@@ -48,7 +48,7 @@ impl Teller {
         let api: Api<WrittenEvent> = Api::namespaced(self.client.clone(), namespace);
         let written = WrittenEvent {
             metadata: ObjectMeta {
-                generate_name: regarding.name.as_ref().map(|name| format!("{name}.")),
+                generate_name: regarding.name.as_ref().map(|name| format!("{name}-")),
                 namespace: Some(namespace.into()),
                 ..ObjectMeta::default()
             },
