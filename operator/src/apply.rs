@@ -140,7 +140,8 @@ fn same_quantity(a: &str, b: &str) -> bool {
     matches!((quantity(a), quantity(b)), (Some(a), Some(b)) if (a - b).abs() <= a.abs() * 1e-9)
 }
 
-fn quantity(text: &str) -> Option<f64> {
+/// The number that a quantity of Kubernetes stands for; none if it is none.
+pub(crate) fn quantity(text: &str) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit {

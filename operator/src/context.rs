@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::backoff::Failures;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
-use crate::scale::Scaler;
+use crate::scaling::Scaler;
 use crate::tell::Teller;
 use crate::topics::{Clusters, Keeper};
 
@@ -26,7 +26,7 @@ pub struct Context {
     /// The image of the workers.
     pub image: String,
     /// Decides about replicas.
-    pub scaler: Arc<dyn Scaler>,
+    pub scaler: Arc<Scaler>,
     /// Connections to Kafka.
     pub clusters: Clusters,
     /// What is known of topics.
@@ -42,13 +42,7 @@ pub struct Context {
 impl Context {
     /// A context without memories.
     #[must_use]
-    pub fn new(
-        client: Client,
-        image: String,
-        scaler: Arc<dyn Scaler>,
-        teller: Teller,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(client: Client, image: String, scaler: Arc<Scaler>, teller: Teller, metrics: Metrics) -> Self {
         Self {
             client,
             image,
@@ -98,6 +92,7 @@ impl Context {
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, uid: &str) {
+        self.scaler.forget(uid);
         self.topics.forget(uid);
         self.failures.forget(uid);
     }

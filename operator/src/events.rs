@@ -14,6 +14,22 @@ pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) 
             events.push(event(EventType::Normal, "TopicCreated", "Topics", note));
         }
     }
+    for stage in &after.stages {
+        let last = |status: &HerdPipelineStatus| {
+            status
+                .stages
+                .iter()
+                .find(|other| other.name == stage.name)
+                .and_then(|other| other.last_scaling.clone())
+        };
+        if let Some(now) = &stage.last_scaling
+            && before.and_then(last).as_ref() != Some(now)
+        {
+            let reason = if now.to > now.from { "ScaledUp" } else { "ScaledDown" };
+            let note = format!("{}: {} → {} replicas: {}", stage.name, now.from, now.to, now.reason);
+            events.push(event(EventType::Normal, reason, "Scale", note));
+        }
+    }
     let find = |status: &HerdPipelineStatus, kind: &str| -> Option<StatusCondition> {
         status.conditions.iter().find(|condition| condition.kind == kind).cloned()
     };
@@ -39,7 +55,26 @@ pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) 
             (false, _) => events.push(event(EventType::Warning, &now.reason, "Reconcile", now.message)),
         }
     }
+    events.extend(about_scaling(
+        before.and_then(|before| find(before, "ScalingActive")),
+        find(after, "ScalingActive"),
+    ));
     events
+}
+
+/// That a stage could not be looked at, that it can be again, and what scaling cannot put right.
+fn about_scaling(was: Option<StatusCondition>, now: Option<StatusCondition>) -> Option<Event> {
+    let now = now?;
+    let blind = |condition: &StatusCondition| condition.reason == "NoData";
+    if was.as_ref().is_some_and(|was| was.reason == now.reason) {
+        return None;
+    }
+    let finding = now.status == "True" && now.reason != "Active";
+    if blind(&now) || finding {
+        return Some(event(EventType::Warning, &now.reason, "Scale", now.message));
+    }
+    let seen_again = now.status == "True" && was.is_some_and(|was| blind(&was));
+    seen_again.then(|| event(EventType::Normal, "ScalingActive", "Scale", now.message))
 }
 
 fn is_well(condition: &StatusCondition) -> bool {

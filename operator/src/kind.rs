@@ -11,6 +11,8 @@ pub enum Kind {
     ConfigMap,
     /// Where a stage is reached.
     Service,
+    /// Its door from outside the cluster.
+    Ingress,
     /// Who may reach it.
     NetworkPolicy,
     /// How many may be taken away at once.
@@ -23,10 +25,11 @@ pub enum Kind {
 
 impl Kind {
     /// What every cluster knows, in the order in which they are applied.
-    pub const BUILT_IN: [Self; 6] = [
+    pub const BUILT_IN: [Self; 7] = [
         Self::ServiceAccount,
         Self::ConfigMap,
         Self::Service,
+        Self::Ingress,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
         Self::Deployment,
@@ -56,6 +59,7 @@ impl Kind {
             Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
             Self::Service => ("", "v1", "Service", "services"),
+            Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),

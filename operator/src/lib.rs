@@ -4,12 +4,13 @@
 //!  HerdPipeline, its objects, its Secrets          Kafka
 //!        │ watch                                     │ asked every few minutes
 //!        ▼                                           ▼
-//!  reconcile:  plan → dereference → topics → scale → desired → apply → observe → status
+//!  reconcile:  plan → dereference → topics → desired → apply → observe → status
 //!              pure   Secrets       Kafka    pure    pure      SSA     Deployments, pods
 //! ```
 //!
-//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`scale`], [`status`], [`events`]: pure; what is meant.
+//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`status`], [`events`]: pure; what is meant.
 //! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: the world.
+//! - [`scaling`]: how many replicas; looks at Kafka every few seconds and decides.
 //! - [`mod@reconcile`] is the order of it all; [`watch`] says when, [`lease`] who, [`mod@run`] is the program.
 
 pub mod apply;
@@ -28,7 +29,7 @@ pub mod observe;
 pub mod plan;
 pub mod reconcile;
 pub mod run;
-pub mod scale;
+pub mod scaling;
 pub mod settings;
 pub mod stage;
 pub mod status;

@@ -33,6 +33,7 @@ pub struct Metrics {
     reconciles: Family<Outcome, Counter>,
     errors: Family<Reason, Counter>,
     writes: Family<Write, Counter>,
+    decisions: Family<Reason, Counter>,
     seconds: Histogram,
     running: Gauge,
     leader: Gauge,
@@ -45,6 +46,7 @@ impl Default for Metrics {
             reconciles: Family::default(),
             errors: Family::default(),
             writes: Family::default(),
+            decisions: Family::default(),
             // 1 ms to 32 s.
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             running: Gauge::default(),
@@ -54,6 +56,7 @@ impl Default for Metrics {
         registry.register("reconciles", "Reconciles that ended", metrics.reconciles.clone());
         registry.register("errors", "Reconciles that failed, by reason", metrics.errors.clone());
         registry.register("writes", "Objects written to the API server", metrics.writes.clone());
+        registry.register("decisions", "Changes of replicas decided, by reason", metrics.decisions.clone());
         registry.register("reconcile_seconds", "How long a reconcile takes", metrics.seconds.clone());
         registry.register("reconciling", "Reconciles under way", metrics.running.clone());
         registry.register("leader", "1 while this process is the leader", metrics.leader.clone());
@@ -80,6 +83,11 @@ impl Metrics {
     /// An object is written.
     pub fn write(&self, kind: &'static str, verb: &'static str) {
         self.writes.get_or_create(&Write { kind, verb }).inc();
+    }
+
+    /// Other replicas were decided.
+    pub fn decided(&self, reason: &'static str) {
+        self.decisions.get_or_create(&Reason { reason }).inc();
     }
 
     /// Whether we lead.

@@ -53,9 +53,17 @@ pub fn replicas(around: &Surroundings, role: &Role, live: &Live) -> Option<u32> 
 /// # Errors
 /// [`Error::Api`].
 pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Vec<Pod>, Error> {
+    pods_of(client, namespace, &of_pipeline(pipeline)).await
+}
+
+/// The pods with these labels.
+///
+/// # Errors
+/// [`Error::Api`].
+pub async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let wanted = ListParams::default().labels(&of_pipeline(pipeline));
-    let pods = api.list(&wanted).await.map_err(Error::api(format!("listing the pods of {pipeline}")))?;
+    let wanted = ListParams::default().labels(labels);
+    let pods = api.list(&wanted).await.map_err(Error::api(format!("listing pods with {labels}")))?;
     Ok(pods.items)
 }
 
@@ -94,7 +102,11 @@ fn see(around: &Surroundings, role: &Role, live: &Live, pods: &[Pod]) -> StageSe
             None => State::Rolling(format!("{ready} of {desired} replicas are ready, {updated} of them new")),
         }
     };
-    StageSeen { role: role.clone(), status: StageStatus { name: role.to_string(), desired, ready }, state }
+    StageSeen {
+        role: role.clone(),
+        status: StageStatus { name: role.to_string(), desired, ready, ..StageStatus::default() },
+        state,
+    }
 }
 
 /// What keeps a pod from getting ready, if it says so. In words that stay the same while it does: no counts, no pauses.

@@ -1,10 +1,11 @@
 //! From a HerdPipeline on a cluster to its plan, or to what must be changed: the rules of every pipeline, and those of Kubernetes.
 
-use herd_spec::pipeline::HerdPipeline;
+use herd_spec::pipeline::{HerdPipeline, IngressSpec};
 use herd_spec::plan::{KafkaPlan, Plan};
 use herd_spec::validate::Problem;
 
 use crate::error::Error;
+use crate::stage::Role;
 
 /// A plan that this cluster can run: it has a Kafka, and no store in a file.
 #[derive(Clone, Debug)]
@@ -13,6 +14,29 @@ pub struct ClusterPlan {
     pub plan: Plan,
     /// Its Kafka.
     pub kafka: KafkaPlan,
+    /// Doors from outside.
+    pub doors: Doors,
+}
+
+/// Doors from outside the cluster, where they are asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Doors {
+    /// To collectors.
+    pub collector: Option<IngressSpec>,
+    /// To the api.
+    pub api: Option<IngressSpec>,
+}
+
+impl Doors {
+    /// The door to a stage.
+    #[must_use]
+    pub fn to(&self, role: &Role) -> Option<&IngressSpec> {
+        match role {
+            Role::Collector => self.collector.as_ref(),
+            Role::Api => self.api.as_ref(),
+            Role::Detector | Role::Sink(_) => None,
+        }
+    }
 }
 
 /// The plan of a pipeline.
@@ -31,7 +55,11 @@ pub fn of(pipeline: &HerdPipeline) -> Result<ClusterPlan, Error> {
         }
     }
     match plan.kafka.clone() {
-        Some(kafka) if problems.is_empty() => Ok(ClusterPlan { plan, kafka }),
+        Some(kafka) if problems.is_empty() => {
+            let (collector, api) =
+                (pipeline.spec.collector.ingress.clone(), pipeline.spec.api.ingress.clone());
+            Ok(ClusterPlan { plan, kafka, doors: Doors { collector, api } })
+        }
         kafka => {
             if kafka.is_none() {
                 problems.push(Problem {

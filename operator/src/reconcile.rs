@@ -1,9 +1,10 @@
-//! One pipeline, put right: plan → dereference → topics → scale → desired → apply → observe → status.
+//! One pipeline, put right: plan → dereference → topics → desired → apply → observe → status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use herd_bus::kafka::KafkaBus;
 use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, UrlsStatus};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -21,9 +22,11 @@ use crate::error::{Error, Hope};
 use crate::kind::Kind;
 use crate::observe::{self, State};
 use crate::plan::{self, ClusterPlan};
+use crate::scaling::{self, Registration};
 use crate::stage::{Role, Stage, stages};
 use crate::status::{self, Seen};
-use crate::{deletion, events, scale, topics};
+use crate::topics::Unusable;
+use crate::{deletion, events, topics};
 
 /// How long a pipeline that is as it is to be is left alone: nothing tells us of a change in Kafka.
 const STEADY: Duration = Duration::from_secs(300);
@@ -87,31 +90,53 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
     let plan = plan::of(pipeline)?;
     deletion::prepare(pipeline, context).await?;
     let kinds = context.kinds().await;
-    let around = surroundings(pipeline, context, kinds.contains(&Kind::PodMonitor));
+    let around = surroundings(pipeline, &plan, context, kinds.contains(&Kind::PodMonitor));
     let secrets = dereference::secrets(&context.client, &around.namespace, &plan.plan).await?;
-    let topics = settle_topics(pipeline, context, uid, &plan, &secrets).await;
+    let kafka = context.clusters.connect(&plan.kafka, &secrets);
+    let topics = settle_topics(pipeline, context, uid, &plan, &kafka).await;
     let mut live = apply::live(&context.client, &around.namespace, &around.pipeline, &kinds).await?;
     let stages = stages(&plan.plan);
-    let sized = size(&around, context, &plan, &stages, &secrets, &live);
+    let sized = size(&around, context, uid, &plan, &stages, &secrets, &live);
     let wanted = desired::objects(&around, &sized)?;
     let changes = apply::changes(uid, wanted, &live)?;
     apply::execute(&context.client, &around.namespace, uid, changes, &mut live, &context.metrics).await?;
     let seen = observe(&around, context, &stages, &live).await?;
+    context.scaler.register(
+        uid,
+        Registration {
+            namespace: &around.namespace,
+            name: &around.pipeline,
+            kafka: kafka.ok().map(|(bus, way)| (way, bus)),
+            plan: &plan.plan,
+            stages: &stages,
+            seen: &seen,
+            sizes: topics.sizes(),
+            before: pipeline.status.as_ref(),
+        },
+    );
+    let report = context.scaler.report(uid);
     Ok(Seen {
         stages: seen,
         topics,
-        scaling: context.scaler.word(&key(pipeline), &stages),
+        scaling: scaling::word(&stages, plan.plan.paused, report.as_ref()),
+        report,
         paused: plan.plan.paused,
         urls: UrlsStatus { collector: around.url_of(&Role::Collector), api: around.url_of(&Role::Api) },
     })
 }
 
-fn surroundings(pipeline: &HerdPipeline, context: &Context, pod_monitors: bool) -> Surroundings {
+fn surroundings(
+    pipeline: &HerdPipeline,
+    plan: &ClusterPlan,
+    context: &Context,
+    pod_monitors: bool,
+) -> Surroundings {
     Surroundings {
         pipeline: pipeline.name_any(),
         namespace: pipeline.namespace().unwrap_or_default(),
         owner: pipeline.controller_owner_ref(&()).unwrap_or_default(),
         image: context.image.clone(),
+        doors: plan.doors.clone(),
         pod_monitors,
     }
 }
@@ -121,10 +146,10 @@ async fn settle_topics(
     context: &Context,
     uid: &str,
     plan: &ClusterPlan,
-    secrets: &Secrets,
+    kafka: &Result<(KafkaBus, String), Unusable>,
 ) -> topics::Seen {
-    let (bus, way) = match context.clusters.connect(&plan.kafka, secrets) {
-        Ok(connected) => connected,
+    let (bus, way) = match kafka {
+        Ok((bus, way)) => (bus.clone(), way),
         Err(error) => {
             return topics::Seen::NotReady {
                 reason: "KafkaRefused",
@@ -144,16 +169,17 @@ async fn settle_topics(
 fn size(
     around: &Surroundings,
     context: &Context,
+    uid: &str,
     plan: &ClusterPlan,
     stages: &[Stage],
     secrets: &Secrets,
     live: &Live,
 ) -> Vec<Sized> {
-    let pipeline = format!("{}/{}", around.namespace, around.pipeline);
+    let at = scaling::now();
     let size = |stage: &Stage| {
         let now = observe::replicas(around, &stage.role, live);
         Sized {
-            replicas: scale::replicas(&*context.scaler, &pipeline, plan.plan.paused, stage, now),
+            replicas: context.scaler.replicas(uid, &plan.plan, stage, now, at),
             secrets: secrets.fingerprint(&stage.secrets),
             stage: stage.clone(),
         }

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::http::{self, Readiness};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
-use crate::scale::Keep;
+use crate::scaling::{self, Scaler};
 use crate::settings::Settings;
 use crate::tell::Teller;
 use crate::watch;
@@ -65,7 +65,7 @@ async fn lead(
     let context = Arc::new(Context::new(
         client.clone(),
         settings.worker_image.clone(),
-        Arc::new(Keep),
+        Arc::new(Scaler::default()),
         Teller::new(client, settings.identity.clone()),
         metrics.clone(),
     ));
@@ -73,8 +73,10 @@ async fn lead(
     let (stop, finished) = (shutdown.child_token(), CancellationToken::new());
     let watches =
         settings.scopes().into_iter().map(|scope| watch::run(scope, Arc::clone(&context), stop.clone()));
+    let scaling =
+        scaling::run(Arc::clone(&context.scaler), context.client.clone(), metrics.clone(), stop.clone());
     let work = async {
-        join_all(watches).await;
+        tokio::join!(join_all(watches), scaling);
         finished.cancel();
     };
     let kept = tokio::select! {

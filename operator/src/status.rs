@@ -1,10 +1,10 @@
 //! What the status of a pipeline says. Pure: from what was seen, or the error, and the status before, to the new one.
 
-use herd_spec::pipeline::{HerdPipelineStatus, StatusCondition, UrlsStatus};
+use herd_spec::pipeline::{HerdPipelineStatus, StageStatus, StatusCondition, UrlsStatus};
 
 use crate::error::{Error, Hope};
 use crate::observe::{StageSeen, State};
-use crate::scale::ScalingWord;
+use crate::scaling::{PipelineReport, ScalingWord};
 use crate::stage::Role;
 use crate::topics;
 
@@ -17,6 +17,8 @@ pub struct Seen {
     pub topics: topics::Seen,
     /// What is said about scaling.
     pub scaling: ScalingWord,
+    /// What was seen of events and lag; none: nothing yet.
+    pub report: Option<PipelineReport>,
     /// Whether the pipeline is paused.
     pub paused: bool,
     /// Where it is reached.
@@ -69,7 +71,10 @@ pub fn of_seen(
     HerdPipelineStatus {
         observed_generation: generation,
         conditions: conditions(before, generation, words, now),
-        stages: seen.stages.iter().map(|stage| stage.status.clone()).collect(),
+        stages: seen.stages.iter().map(|stage| reported(stage, seen.report.as_ref(), before)).collect(),
+        events_per_second: seen.report.as_ref().and_then(|report| report.events_per_second),
+        lag: seen.report.as_ref().and_then(PipelineReport::lag),
+        alerts: seen.report.as_ref().and_then(|report| report.alerts),
         topics: match &seen.topics {
             topics::Seen::Ready { topics, .. } => topics.clone(),
             topics::Seen::NotReady { .. } => before.map(|before| before.topics.clone()).unwrap_or_default(),
@@ -78,6 +83,21 @@ pub fn of_seen(
         detectors: Some(share(&detectors)),
         sinks: Some(share(&sinks)),
     }
+}
+
+/// A stage with what was seen of its lag; before that, with what was said last.
+fn reported(
+    stage: &StageSeen,
+    report: Option<&PipelineReport>,
+    before: Option<&HerdPipelineStatus>,
+) -> StageStatus {
+    let before = before.and_then(|before| before.stages.iter().find(|other| other.name == stage.status.name));
+    let StageStatus { name, desired, ready, .. } = stage.status.clone();
+    let mut status = StageStatus { name, desired, ready, ..before.cloned().unwrap_or_default() };
+    if let Some(report) = report.and_then(|report| report.stages.get(&stage.role)) {
+        report.write(&mut status);
+    }
+    status
 }
 
 /// The status after a reconcile that did not: what was seen before stays, but for the conditions that tell of the error.

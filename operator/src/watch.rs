@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
+use futures_util::future::ready;
+use futures_util::stream::{self, Stream, StreamExt as _};
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Config, Controller, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -41,8 +43,10 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
         .owns(api::<ServiceAccount>(&client, namespace), ours.clone())
         .owns(api::<ConfigMap>(&client, namespace), ours.clone())
         .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
+        .owns(api::<Ingress>(&client, namespace), ours.clone())
         .owns(api::<NetworkPolicy>(&client, namespace), ours)
         .watches(secrets, all, move |secret| referring_to(&pipelines, &secret))
+        .reconcile_on(triggers(&context, namespace))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, after_failure, context)
         .for_each(|outcome| async move {
@@ -54,6 +58,25 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
             }
         })
         .await;
+}
+
+/// Pipelines of this namespace (none: of all) that scaling brings back to mind.
+fn triggers(
+    context: &Context,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<HerdPipeline>> + use<> {
+    let namespace = namespace.map(str::to_owned);
+    stream::unfold(context.scaler.triggers(), |mut triggers| async move {
+        loop {
+            match triggers.recv().await {
+                Ok(pipeline) => return Some((pipeline, triggers)),
+                // What was missed comes again.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
+    .filter(move |pipeline| ready(namespace.is_none() || pipeline.namespace == namespace))
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>

@@ -4,7 +4,7 @@
 
 use herd_operator::desired::{self, Object, Sized, Surroundings};
 use herd_operator::kind::Kind;
-use herd_operator::plan;
+use herd_operator::plan::{self, Doors};
 use herd_operator::stage::stages;
 use herd_spec::pipeline::HerdPipeline;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -49,6 +49,7 @@ fn surroundings(pod_monitors: bool) -> Surroundings {
             block_owner_deletion: Some(true),
         },
         image: "herd/worker:dev".into(),
+        doors: Doors::default(),
         pod_monitors,
     }
 }
@@ -84,6 +85,24 @@ fn a_pipeline_becomes_these_objects() {
 fn an_object_is_written_so(#[case] kind: Kind, #[case] name: &str) {
     let all = objects(SHOP, true);
     insta::assert_yaml_snapshot!(format!("{}-{name}", kind.name()), find(&all, kind, name).body);
+}
+
+#[test]
+fn a_door_is_there_when_it_is_asked_for() {
+    let asked = SHOP.replace(
+        "  collector:\n",
+        "  collector:\n    ingress: {host: events.shop.example, className: nginx, tlsSecret: shop-tls, annotations: {a: b}}\n",
+    );
+    let plan = plan::of(&pipeline(&asked)).unwrap();
+    let around = Surroundings { doors: plan.doors.clone(), ..surroundings(false) };
+    let sized: Vec<Sized> = stages(&plan.plan)
+        .into_iter()
+        .map(|stage| Sized { replicas: 1, secrets: String::new(), stage })
+        .collect();
+    let all = desired::objects(&around, &sized).unwrap();
+    let doors: Vec<&Object> = all.iter().filter(|object| object.kind == Kind::Ingress).collect();
+    assert_eq!(doors.len(), 1);
+    insta::assert_yaml_snapshot!("Ingress-shop-collector", doors[0].body);
 }
 
 #[test]

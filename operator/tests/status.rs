@@ -5,7 +5,7 @@
 use herd_operator::error::{Error, SecretMissing};
 use herd_operator::events;
 use herd_operator::observe::{StageSeen, State};
-use herd_operator::scale::ScalingWord;
+use herd_operator::scaling::ScalingWord;
 use herd_operator::stage::Role;
 use herd_operator::status::{self, Seen};
 use herd_operator::topics;
@@ -17,7 +17,7 @@ const NOW: &str = "2026-01-02T03:04:05Z";
 const LATER: &str = "2026-01-02T03:05:00Z";
 
 fn stage(role: Role, ready: u32, desired: u32, state: State) -> StageSeen {
-    let status = StageStatus { name: role.to_string(), desired, ready };
+    let status = StageStatus { name: role.to_string(), desired, ready, ..StageStatus::default() };
     StageSeen { role, status, state }
 }
 
@@ -36,6 +36,7 @@ fn well() -> Seen {
             reason: "NotAsked",
             message: "no stage asks for scaling".into(),
         },
+        report: None,
         paused: false,
         urls: UrlsStatus {
             collector: "http://shop-collector.default.svc".into(),

@@ -31,6 +31,12 @@ pub(super) fn selector(pipeline: &str, role: &Role) -> BTreeMap<String, String> 
     BTreeMap::from([(PIPELINE.into(), pipeline.into()), (COMPONENT.into(), role.to_string())])
 }
 
+/// Finds all objects of a stage.
+#[must_use]
+pub fn of_stage(pipeline: &str, role: &Role) -> String {
+    format!("{},{COMPONENT}={role}", of_pipeline(pipeline))
+}
+
 /// Finds all objects of a pipeline.
 #[must_use]
 pub fn of_pipeline(pipeline: &str) -> String {

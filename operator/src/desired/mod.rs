@@ -3,6 +3,7 @@
 mod config_map;
 mod deployment;
 mod disruption_budget;
+mod ingress;
 mod labels;
 mod network_policy;
 mod pod_monitor;
@@ -17,9 +18,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::kind::Kind;
+use crate::plan::Doors;
 use crate::stage::{Role, Stage};
 
-pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline};
+pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, of_stage};
 
 /// The annotation that says what an object was made from.
 pub const FINGERPRINT: &str = "herd.dev/fingerprint";
@@ -35,6 +37,8 @@ pub struct Surroundings {
     pub owner: OwnerReference,
     /// The image of the workers.
     pub image: String,
+    /// Doors from outside.
+    pub doors: Doors,
     /// Whether the cluster knows PodMonitors.
     pub pod_monitors: bool,
 }
@@ -78,6 +82,9 @@ pub fn objects(around: &Surroundings, stages: &[Sized]) -> Result<Vec<Object>, s
         all.push(around.object(Kind::ConfigMap, role, &config_map)?);
         if role.serves() {
             all.push(around.object(Kind::Service, role, &service::build(around, role))?);
+        }
+        if let Some(door) = around.doors.to(role) {
+            all.push(around.object(Kind::Ingress, role, &ingress::build(around, role, door))?);
         }
         all.push(around.object(Kind::NetworkPolicy, role, &network_policy::build(around, role))?);
         all.push(around.object(Kind::PodDisruptionBudget, role, &disruption_budget::build(around, role))?);

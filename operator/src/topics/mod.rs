@@ -14,7 +14,7 @@ use herd_spec::plan::Topics;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-pub use clusters::Clusters;
+pub use clusters::{Clusters, Unusable};
 pub use decide::{Decision, Step, decide};
 
 /// How long topics that were in order count as being so.
@@ -43,6 +43,19 @@ pub enum Seen {
         /// Whether it may be otherwise later.
         retry: bool,
     },
+}
+
+impl Seen {
+    /// Partitions of the topics, by name; none while they cannot be used.
+    #[must_use]
+    pub fn sizes(&self) -> BTreeMap<String, u32> {
+        match self {
+            Self::Ready { topics, .. } => {
+                topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect()
+            }
+            Self::NotReady { .. } => BTreeMap::new(),
+        }
+    }
 }
 
 /// What is remembered of each pipeline: at most one entry a pipeline, removed with it.

@@ -28,6 +28,8 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
         ("/spec/collector", json!({"cors": {"origins": ["shop.example"]}}), "write scheme and host"),
         ("/spec/collector", json!({"limits": {"inflatedBytes": 1024}}), "raise it"),
         ("/spec/collector", json!({"limits": {"ackTimeout": "11m"}}), "must be from 100ms to 10m"),
+        ("/spec/collector", json!({"ingress": {"host": "Shop!"}}), "is not a host: write"),
+        ("/spec/api", json!({"ingress": {"host": "a.example", "path": "x"}}), "begin it with `/`"),
         ("/spec/metrics/0/name", json!("Views"), "is not a name"),
         ("/spec/metrics/0/window", json!("11m"), "must be whole seconds from 1s to 10m"),
         ("/spec/metrics/0/emit", json!("3s"), "from 100ms to the length of the window"),

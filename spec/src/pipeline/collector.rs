@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretRef, Span, StageSpec};
+use super::{IngressSpec, SecretRef, Span, StageSpec};
 
 /// The HTTP endpoint that takes events in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,9 @@ pub struct CollectorSpec {
     /// What one collector takes at once.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// A door from outside the cluster. Left out: it is reached from inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSpec>,
     /// Replicas, scaling and resources.
     #[serde(default)]
     pub stage: StageSpec,

@@ -4,6 +4,7 @@
 mod collector;
 mod detectors;
 mod events;
+mod ingress;
 mod kafka;
 mod metrics;
 mod sinks;
@@ -13,6 +14,7 @@ mod status;
 pub use collector::*;
 pub use detectors::*;
 pub use events::*;
+pub use ingress::*;
 pub use kafka::*;
 pub use metrics::*;
 pub use sinks::*;
@@ -45,10 +47,14 @@ use serde::{Deserialize, Serialize};
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+        json_path = ".status.conditions[?(@.type=='Ready')].reason",
+        priority = 1
     ),
+    printcolumn(name = "Events/s", type_ = "integer", json_path = ".status.eventsPerSecond"),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag"),
     printcolumn(name = "Detectors", type_ = "string", json_path = ".status.detectors"),
     printcolumn(name = "Sinks", type_ = "string", json_path = ".status.sinks"),
+    printcolumn(name = "Alerts", type_ = "integer", json_path = ".status.alerts"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     namespaced
 )]

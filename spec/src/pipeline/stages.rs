@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SecretRef, Span};
+use super::{IngressSpec, SecretRef, Span};
 
 /// Replicas, scaling and resources of one stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +156,9 @@ pub struct ApiSpec {
     /// Whether `POST /api/v1/simulate/…` is there.
     #[serde(default)]
     pub simulate: bool,
+    /// A door from outside the cluster. Left out: it is reached from inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<IngressSpec>,
     /// Replicas and resources.
     #[serde(default)]
     pub stage: StageSpec,

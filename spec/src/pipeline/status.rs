@@ -1,5 +1,6 @@
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What the operator sees of a pipeline. Conditions follow the kstatus contract: `Ready`, `Reconciling`, `Stalled`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +21,15 @@ pub struct HerdPipelineStatus {
     /// Where the pipeline is reached inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<UrlsStatus>,
+    /// Events that come in, a second, over the last 30 s; two digits of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<u64>,
+    /// Records that wait for detectors and sinks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// Records in the topic `alerts`: what was said of alerts within its retention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<u64>,
     /// Ready detectors of those wanted, `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectors: Option<String>,
@@ -49,7 +59,7 @@ pub struct StatusCondition {
 }
 
 /// A stage as it runs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
     /// `collector`, `detector`, `api`, or `sink-` and the sink's name.
@@ -58,6 +68,52 @@ pub struct StageStatus {
     pub desired: u32,
     /// Replicas that are ready.
     pub ready: u32,
+    /// Records that wait for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
+    /// How long a record that comes in now will wait, in seconds; none while nothing moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
+    /// Records (of a collector: requests) that come in, a second; two digits of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_rate: Option<u64>,
+    /// Records a second that one replica can do, as far as it has been seen; two digits of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// Replicas it would have if `mode` were `Auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<u32>,
+    /// What was decided last, and why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    /// What scaling cannot put right: hot and stuck partitions, a limit behind the stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// The last change of the number of replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_scaling: Option<ScalingStatus>,
+    /// What scaling has learnt and keeps over a restart of the operator. For nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "anything")]
+    pub memory: Option<Value>,
+}
+
+fn anything(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// A change of the number of replicas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingStatus {
+    /// From how many.
+    pub from: u32,
+    /// To how many.
+    pub to: u32,
+    /// Why, for a person.
+    pub reason: String,
+    /// When, RFC 3339.
+    pub time: String,
 }
 
 /// A topic as it is.

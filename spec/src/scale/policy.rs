@@ -88,6 +88,18 @@ impl Policy {
         }
     }
 
+    /// The count within its bounds that is nearest to one that runs: until something was decided.
+    #[must_use]
+    pub fn within(&self, replicas: Replicas, now: WallTime) -> Replicas {
+        match &self.scaling {
+            Some(scaling) if !self.paused && scaling.mode != ScalingMode::Off => {
+                let (least, most) = self.bounds(scaling, now);
+                replicas.clamp(least, most)
+            }
+            _ => self.initial(now),
+        }
+    }
+
     /// Fewest and most replicas at `now`. Never more than partitions, whatever else is asked for.
     #[must_use]
     pub(super) fn bounds(&self, scaling: &ScalingSpec, now: WallTime) -> (Replicas, Replicas) {

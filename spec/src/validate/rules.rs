@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use super::{Problem, did_you_mean, listed};
 use crate::pipeline::{
-    AggregateFunction, ConditionSpec, DetectorSpec, Direction, HerdPipeline, KafkaSpec, MetricSpec,
-    SaslMechanism, SinkSpec, StageSpec, WebhookSpec,
+    AggregateFunction, ConditionSpec, DetectorSpec, Direction, HerdPipeline, IngressSpec, KafkaSpec,
+    MetricSpec, SaslMechanism, SinkSpec, StageSpec, WebhookSpec,
 };
 use crate::scale::schedule::{MAX_FLOORS, Schedule, time_zone};
 use crate::wire::FieldPath;
+
+const HOST_SAYS: &str = "write lower-case letters, digits, `-` and dots, e.g. `events.shop.example`";
 
 /// All problems of meaning.
 pub(super) fn problems(pipeline: &HerdPipeline) -> Vec<Problem> {
@@ -54,6 +56,7 @@ pub(super) fn problems(pipeline: &HerdPipeline) -> Vec<Problem> {
     }
     found.stage("spec.detection", &spec.detection);
     found.stage("spec.api.stage", &spec.api.stage);
+    found.ingress("spec.api.ingress", spec.api.ingress.as_ref());
     if let Some(store) = &spec.api.store {
         let stores = spec.sinks.iter().filter(|sink| sink.postgres.is_some() || sink.sqlite.is_some());
         let stores: Vec<&str> = stores.map(|sink| sink.name.as_str()).collect();
@@ -221,8 +224,24 @@ impl Found {
         }
     }
 
+    fn ingress(&mut self, path: &str, ingress: Option<&IngressSpec>) {
+        let Some(ingress) = ingress else { return };
+        let host = ingress.host.strip_prefix("*.").unwrap_or(&ingress.host);
+        let label = |label: &str| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        if !host.split('.').all(label) {
+            self.add(format!("{path}.host"), format!("`{host}` is not a host: {HOST_SAYS}"));
+        }
+        if !ingress.path.starts_with('/') {
+            self.add(format!("{path}.path"), format!("`{}` is not a path: begin it with `/`", ingress.path));
+        }
+    }
+
     fn collector(&mut self, pipeline: &HerdPipeline) {
         let collector = &pipeline.spec.collector;
+        self.ingress("spec.collector.ingress", collector.ingress.as_ref());
         if let Some(auth) = &collector.auth {
             if auth.keys.is_empty() {
                 self.add(

@@ -3,6 +3,7 @@
 //! finished, or with the error that stopped it; whoever called it starts it again.
 
 pub mod clock;
+mod cpu;
 pub mod health;
 pub mod ops;
 pub mod secrets;

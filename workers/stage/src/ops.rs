@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use crate::Stage;
+use crate::{Stage, cpu};
 
 /// `/healthz` (the process runs), `/readyz` (no complaints, else 503 with them), `/metrics` (OpenMetrics text).
 pub fn router(stage: Stage) -> Router {
@@ -30,6 +30,14 @@ async fn metrics(State(stage): State<Stage>) -> Response {
     let encoded = stage.register(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
     match encoded {
         Ok(()) => {
+            if let Some(seconds) = cpu::seconds() {
+                // The last line says that nothing follows.
+                let rest = text.trim_end().trim_end_matches("# EOF");
+                text = format!(
+                    "{rest}# HELP process_cpu_seconds CPU used\n# TYPE process_cpu_seconds counter\n\
+                     # UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total {seconds}\n# EOF\n"
+                );
+            }
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }

@@ -171,7 +171,7 @@ spec:
     fn dead_letters(&self) -> Vec<String> {
         let secrets = herd_stage::Secrets::new(None);
         let kafka = self.plan.kafka.as_ref().unwrap();
-        let bus: KafkaBus = herd_workers::kafka::connect(kafka, &secrets, "exactness").unwrap();
+        let bus: KafkaBus = herd_workers::kafka::connect(kafka, &secrets, "exactness", false).unwrap();
         let topic = &self.plan.topics.dead_letter.name;
         let mut found = Vec::new();
         for partition in 0..bus.partitions(topic).unwrap() {

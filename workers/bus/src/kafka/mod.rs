@@ -1,8 +1,8 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
-//! - `producer` sends, `consumer` receives, `admin` creates topics, `topics` looks after them one by one; requests that
-//!   need no member go through one reader.
+//! - `producer` sends, `consumer` receives, `admin` creates topics, `topics` looks after them one by one, `look` sees how far
+//!   many of them are; requests that need no member go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
 //! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
@@ -11,6 +11,7 @@ mod admin;
 mod consumer;
 mod context;
 mod error;
+mod look;
 mod producer;
 mod settings;
 mod topics;
@@ -28,6 +29,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 pub use consumer::KafkaConsumer;
+pub use look::{Places, TopicSize};
 pub use producer::KafkaProducer;
 pub use settings::{KafkaSaslSettings, KafkaSettings, KafkaTlsSettings};
 pub use topics::TopicFacts;
@@ -40,6 +42,8 @@ use error::{Kind, bus_error, kind};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections kept for scanning; more are opened when more scan at once, and closed afterwards.
 const SCANNERS: usize = 2;
+/// A group's reader that nobody has asked for this long is closed.
+const GROUP_IDLE: Duration = Duration::from_secs(120);
 
 /// A Kafka cluster.
 #[derive(Clone)]
@@ -51,8 +55,8 @@ struct Inner {
     settings: KafkaSettings,
     /// Answers questions about topics.
     reader: BaseConsumer<Plain>,
-    /// One for each group whose progress was asked for: a handful.
-    groups: Mutex<HashMap<String, Arc<BaseConsumer<Plain>>>>,
+    /// One for each group whose progress was asked for lately, with when that was.
+    groups: Mutex<HashMap<String, (Arc<BaseConsumer<Plain>>, Instant)>>,
     scanners: Mutex<Vec<BaseConsumer<Plain>>>,
 }
 
@@ -93,7 +97,10 @@ impl KafkaBus {
 
     fn group_reader(&self, group: &str) -> Result<Arc<BaseConsumer<Plain>>, BusError> {
         let mut groups = self.inner.groups.lock();
-        if let Some(reader) = groups.get(group) {
+        // Each has threads and connections of its own: those that nobody asks for are closed.
+        groups.retain(|name, (_, used)| name == group || used.elapsed() < GROUP_IDLE);
+        if let Some((reader, used)) = groups.get_mut(group) {
+            *used = Instant::now();
             return Ok(Arc::clone(reader));
         }
         let reader: BaseConsumer<Plain> = self
@@ -102,7 +109,7 @@ impl KafkaBus {
             .create_with_context(Plain)
             .map_err(|error| bus_error(format!("asking for the progress of {group}"), &error))?;
         let reader = Arc::new(reader);
-        groups.insert(group.to_owned(), Arc::clone(&reader));
+        groups.insert(group.to_owned(), (Arc::clone(&reader), Instant::now()));
         Ok(reader)
     }
 

@@ -1,0 +1,69 @@
+//! One look at a Kafka cluster: all partitions of all pipelines in it together, and of the groups those for whom something is new.
+
+use std::collections::BTreeMap;
+
+use herd_bus::kafka::{KafkaBus, Places};
+
+use super::watch::{Reads, Sizes};
+use crate::stage::Role;
+
+/// What is asked of one cluster.
+pub(super) struct Ask {
+    pub(super) bus: KafkaBus,
+    pub(super) pipelines: Vec<PipelineAsk>,
+}
+
+/// What is asked about one pipeline.
+pub(super) struct PipelineAsk {
+    pub(super) uid: String,
+    pub(super) sizes: Sizes,
+    pub(super) groups: Vec<(Role, Reads)>,
+}
+
+/// What was seen.
+pub(super) struct Looked {
+    pub(super) pipelines: Vec<PipelineAsk>,
+    /// Starts and ends of all partitions; or why they could not be seen.
+    pub(super) spans: Result<(Places, Places), String>,
+    /// By pipeline and stage.
+    pub(super) groups: BTreeMap<(String, Role), GroupSeen>,
+}
+
+/// How far a group is, and whether it is at rest; or why that could not be seen.
+pub(super) type GroupSeen = Result<(Places, bool), String>;
+
+/// Looks at a cluster. `quiet` knows groups that need not be asked about: what they had committed.
+pub(super) fn at(ask: Ask, quiet: impl Fn(&str, &Role, &Places) -> Option<Places>) -> Looked {
+    let Ask { bus, pipelines } = ask;
+    let sizes = pipelines.iter().flat_map(|pipeline| &pipeline.sizes);
+    let topics: Vec<(&str, u32)> = sizes.map(|(name, size)| (name.as_str(), *size)).collect();
+    let spans = bus.spans(&topics).map_err(|error| error.to_string());
+    let mut groups = BTreeMap::new();
+    if let Ok((starts, ends)) = &spans {
+        for pipeline in &pipelines {
+            for (role, reads) in &pipeline.groups {
+                let seen = match quiet(&pipeline.uid, role, ends) {
+                    Some(committed) => Ok((committed, true)),
+                    None => group(&bus, reads, &pipeline.sizes, starts, ends),
+                };
+                groups.insert((pipeline.uid.clone(), role.clone()), seen);
+            }
+        }
+    }
+    Looked { pipelines, spans, groups }
+}
+
+fn group(bus: &KafkaBus, reads: &Reads, sizes: &Sizes, starts: &Places, ends: &Places) -> GroupSeen {
+    let of_it = |topic: &String| reads.topics.contains(topic);
+    let empty =
+        ends.iter().filter(|((topic, _), _)| of_it(topic)).all(|(place, end)| starts.get(place) == Some(end));
+    if empty {
+        // Nothing was ever there to be committed.
+        return Ok((Places::new(), true));
+    }
+    let topics: Vec<(&str, u32)> =
+        sizes.iter().filter(|(name, _)| of_it(name)).map(|(name, size)| (name.as_str(), *size)).collect();
+    let committed = bus.committed(&reads.group, &topics).map_err(|error| error.to_string())?;
+    let stable = bus.is_at_rest(&reads.group).map_err(|error| error.to_string())?;
+    Ok((committed, stable))
+}

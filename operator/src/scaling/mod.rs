@@ -1,0 +1,304 @@
+//! How many replicas each stage is to have, from what waits for it.
+//!
+//! ```text
+//!  reconcile ── register: topics, groups, pods ──► Scaler ◄── every 5 s ── look (Kafka, batched), requests (collectors)
+//!      ▲                                             │
+//!      │                                    herd_spec::scale::decide
+//!      └── trigger: other replicas, other numbers ◄──┘
+//! ```
+//!
+//! Decisions are made here and carried out by reconcile alone, so a Deployment has one writer. While one waits to be carried out, no
+//! other is made. `look` and `requests` are the world, `watch` and `report` pure; `run` is the loop.
+
+mod look;
+mod report;
+mod requests;
+mod run;
+mod watch;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use herd_bus::kafka::{KafkaBus, Places};
+use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, ScalingMode};
+use herd_spec::plan::Plan;
+use herd_spec::scale::POLL;
+use herd_spec::units::{Offset, Replicas, WallTime};
+use kube::runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use crate::observe::StageSeen;
+use crate::stage::{Role, Stage};
+
+pub use report::{PipelineReport, ScalingWord, StageReport, word};
+pub use run::{now, run};
+use watch::{Sizes, Watch};
+
+/// New numbers are told this often at most, unless replicas change.
+const NEWS: Duration = Duration::from_secs(10);
+/// Triggers that wait for the watch of pipelines; one that is missed comes again with the next look.
+const TRIGGERS: usize = 4096;
+
+/// What is known of each pipeline's stages, and what was decided: at most one entry a pipeline, removed with it.
+pub struct Scaler {
+    pipelines: Mutex<HashMap<String, Watched>>,
+    triggers: broadcast::Sender<ObjectRef<HerdPipeline>>,
+}
+
+/// A pipeline as it is watched.
+struct Watched {
+    namespace: String,
+    name: String,
+    /// None: its Kafka cannot be addressed.
+    kafka: Option<(String, KafkaBus)>,
+    sizes: Sizes,
+    events: Rate,
+    alerts: (String, Option<u64>),
+    stages: BTreeMap<Role, Watch>,
+    /// CPUs of a collector's pod.
+    cores: Option<f64>,
+    told: Option<(PipelineReport, Instant)>,
+}
+
+/// The ends of the events topic, of the last half minute.
+#[derive(Default)]
+struct Rate {
+    topic: String,
+    ends: std::collections::VecDeque<(WallTime, i64)>,
+}
+
+impl Rate {
+    fn push(&mut self, at: WallTime, end: i64) {
+        if self.ends.back().is_some_and(|(last, before)| *before > end || at <= *last) {
+            self.ends.clear();
+        }
+        self.ends.push_back((at, end));
+        while self.ends.get(1).is_some_and(|(second, _)| at.since(*second) >= 6 * POLL) {
+            self.ends.pop_front();
+        }
+    }
+
+    fn a_second(&self) -> Option<f64> {
+        let ((from, low), (to, high)) = self.ends.front().zip(self.ends.back())?;
+        let seconds = to.since(*from).as_secs_f64();
+        (seconds > 0.0).then(|| (high - low) as f64 / seconds)
+    }
+}
+
+/// What reconcile knows of a pipeline, once its objects are applied.
+pub struct Registration<'r> {
+    /// Its namespace.
+    pub namespace: &'r str,
+    /// Its name.
+    pub name: &'r str,
+    /// Its Kafka, with what stands for the way to it: pipelines with the same one are asked about together.
+    pub kafka: Option<(String, KafkaBus)>,
+    /// Its plan.
+    pub plan: &'r Plan,
+    /// Its stages.
+    pub stages: &'r [Stage],
+    /// Those as they run, in the same order.
+    pub seen: &'r [StageSeen],
+    /// Partitions of its topics as they are in Kafka, by name.
+    pub sizes: BTreeMap<String, u32>,
+    /// What the status says: what was learnt before a restart.
+    pub before: Option<&'r HerdPipelineStatus>,
+}
+
+impl Default for Scaler {
+    fn default() -> Self {
+        Self { pipelines: Mutex::default(), triggers: broadcast::channel(TRIGGERS).0 }
+    }
+}
+
+impl Scaler {
+    /// Pipelines that have something to carry out or to tell.
+    #[must_use]
+    pub fn triggers(&self) -> broadcast::Receiver<ObjectRef<HerdPipeline>> {
+        self.triggers.subscribe()
+    }
+
+    /// How many replicas a stage of the pipeline `uid` is to have; `live` is how many are asked of its Deployment now, none if
+    /// there is no Deployment yet.
+    #[must_use]
+    pub fn replicas(&self, uid: &str, plan: &Plan, stage: &Stage, live: Option<u32>, now: WallTime) -> u32 {
+        let pipelines = self.pipelines.lock();
+        let watched = pipelines.get(uid);
+        let watch = watched.and_then(|watched| watched.stages.get(&stage.role));
+        if let Some(decided) = watch.and_then(|watch| watch.decided(stage, plan)) {
+            return decided.0;
+        }
+        let none = Sizes::new();
+        let policy = watch::policy(stage, plan, watched.map_or(&none, |watched| &watched.sizes));
+        match live {
+            Some(live) if is_scaled(stage) => policy.within(Replicas(live), now).0,
+            _ => policy.initial(now).0,
+        }
+    }
+
+    /// Takes note of a pipeline as it is now.
+    pub fn register(&self, uid: &str, registration: Registration<'_>) {
+        let Registration { namespace, name, kafka, plan, stages, seen, sizes, before } = registration;
+        let mut pipelines = self.pipelines.lock();
+        let watched = pipelines.entry(uid.into()).or_insert_with(|| Watched {
+            namespace: namespace.into(),
+            name: name.into(),
+            kafka: None,
+            sizes: Sizes::new(),
+            events: Rate::default(),
+            alerts: (String::new(), None),
+            stages: BTreeMap::new(),
+            cores: None,
+            told: None,
+        });
+        watched.kafka = kafka;
+        watched.sizes = sizes;
+        watched.events.topic.clone_from(&plan.topics.events.name);
+        watched.alerts.0.clone_from(&plan.topics.alerts.name);
+        let cores = plan.collector.stage.resources.limits.get("cpu");
+        watched.cores = cores.and_then(|cores| crate::apply::quantity(cores));
+        watched.stages.retain(|role, _| stages.iter().any(|stage| stage.role == *role));
+        for (stage, seen) in stages.iter().zip(seen) {
+            if stage.role == Role::Api {
+                continue;
+            }
+            let watch = watched.stages.entry(stage.role.clone()).or_insert_with(|| {
+                let before =
+                    before.and_then(|before| before.stages.iter().find(|s| s.name == seen.status.name));
+                Watch::of(stage, plan, &watched.sizes, before)
+            });
+            watch.update(stage, plan, &watched.sizes, seen);
+        }
+    }
+
+    /// What the status says of the pipeline `uid`; none before it was looked at.
+    #[must_use]
+    pub fn report(&self, uid: &str) -> Option<PipelineReport> {
+        Some(self.pipelines.lock().get(uid)?.told.as_ref()?.0.clone())
+    }
+
+    /// Forgets a pipeline.
+    pub fn forget(&self, uid: &str) {
+        self.pipelines.lock().remove(uid);
+    }
+
+    /// What to ask of which cluster, by the way to it.
+    fn asks(&self) -> Vec<look::Ask> {
+        let mut clusters: BTreeMap<String, look::Ask> = BTreeMap::new();
+        for (uid, watched) in &*self.pipelines.lock() {
+            let Some((way, bus)) = &watched.kafka else { continue };
+            if watched.sizes.is_empty() {
+                continue;
+            }
+            let groups =
+                watched.stages.iter().filter_map(|(role, watch)| Some((role.clone(), watch.reads.clone()?)));
+            let ask = look::PipelineAsk {
+                uid: uid.clone(),
+                sizes: watched.sizes.clone(),
+                groups: groups.collect(),
+            };
+            let cluster = clusters.entry(way.clone());
+            let cluster = cluster.or_insert_with(|| look::Ask { bus: bus.clone(), pipelines: Vec::new() });
+            cluster.pipelines.push(ask);
+        }
+        clusters.into_values().collect()
+    }
+
+    /// What a group had committed when nothing waited for it, if nothing has come since.
+    fn quiet(&self, uid: &str, role: &Role, ends: &Places) -> Option<Places> {
+        self.pipelines.lock().get(uid)?.stages.get(role)?.quiet_at(ends)
+    }
+
+    /// Takes in what was seen of a cluster.
+    fn saw(&self, at: WallTime, looked: &look::Looked) {
+        let mut pipelines = self.pipelines.lock();
+        for asked in &looked.pipelines {
+            let Some(watched) = pipelines.get_mut(&asked.uid) else { continue };
+            if let Ok((starts, ends)) = &looked.spans {
+                let sum = |places: &Places, topic: &str| -> i64 {
+                    places.iter().filter(|((name, _), _)| name == topic).map(|(_, Offset(at))| *at).sum()
+                };
+                watched.events.push(at, sum(ends, &watched.events.topic));
+                let alerts = sum(ends, &watched.alerts.0) - sum(starts, &watched.alerts.0);
+                watched.alerts.1 = u64::try_from(alerts).ok();
+            }
+            for (role, _) in &asked.groups {
+                let Some(watch) = watched.stages.get_mut(role) else { continue };
+                match (&looked.spans, looked.groups.get(&(asked.uid.clone(), role.clone()))) {
+                    (Ok(spans), Some(Ok((committed, stable)))) => {
+                        watch.look(at, &asked.sizes, spans, committed, *stable);
+                    }
+                    (Err(why), _) | (_, Some(Err(why))) => watch.fail(at, why),
+                    (Ok(_), None) => {}
+                }
+            }
+        }
+    }
+
+    /// Decides about all stages; names the pipelines that have something to carry out or to tell, and why replicas change.
+    fn decide(&self, now: WallTime) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+        let mut news = Vec::new();
+        for watched in self.pipelines.lock().values_mut() {
+            let mut reasons = Vec::new();
+            let mut change = false;
+            for watch in watched.stages.values_mut() {
+                let waited = watch.waits();
+                let changes = watch.decide(now);
+                change |= changes;
+                if changes && !waited {
+                    reasons.extend(watch.decision.as_ref().map(|decision| decision.reason.name()));
+                }
+            }
+            let report = PipelineReport {
+                events_per_second: watched.events.a_second().map(report::two_digits),
+                alerts: watched.alerts.1,
+                stages: watched
+                    .stages
+                    .iter()
+                    .filter_map(|(role, watch)| Some((role.clone(), report::of(watch)?)))
+                    .collect(),
+            };
+            let tell = watched.told.as_ref().is_none_or(|(told, at)| {
+                report.has_scaled(told) || (!told.says(&report) && at.elapsed() >= NEWS)
+            });
+            if tell {
+                watched.told = Some((report, Instant::now()));
+            }
+            if tell || change {
+                news.push((ObjectRef::new(&watched.name).within(&watched.namespace), reasons));
+            }
+        }
+        news
+    }
+
+    /// Collectors that are scaled: pipeline, its place, CPUs of a pod.
+    fn collectors(&self) -> Vec<(String, (String, String), Option<f64>)> {
+        let pipelines = self.pipelines.lock();
+        let scaled = pipelines
+            .iter()
+            .filter(|(_, watched)| watched.stages.get(&Role::Collector).is_some_and(Watch::is_scaled));
+        scaled
+            .map(|(uid, watched)| {
+                (uid.clone(), (watched.namespace.clone(), watched.name.clone()), watched.cores)
+            })
+            .collect()
+    }
+
+    /// Takes in what a collector's pods said.
+    fn served(&self, at: WallTime, uid: &str, seen: &Result<requests::Seen, String>) {
+        let mut pipelines = self.pipelines.lock();
+        let watch = pipelines.get_mut(uid).and_then(|watched| watched.stages.get_mut(&Role::Collector));
+        match (watch, seen) {
+            (Some(watch), Ok(seen)) => watch.serve(at, seen.served, seen.busy),
+            (Some(watch), Err(why)) => watch.fail(at, why),
+            (None, _) => {}
+        }
+    }
+}
+
+/// Whether somebody asks for a stage to be scaled.
+#[must_use]
+pub fn is_scaled(stage: &Stage) -> bool {
+    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode != ScalingMode::Off)
+}

@@ -1,0 +1,106 @@
+//! How far topics and groups are, asked for many of them at once: for the operator, which looks at all pipelines of a cluster every
+//! few seconds.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herd_spec::units::{Offset, Partition};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::context::Plain;
+use super::error::bus_error;
+use super::{KafkaBus, kafka_partition};
+use crate::BusError;
+
+/// How long brokers may take: shorter than the time between two looks.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A topic with the number of its partitions.
+pub type TopicSize<'a> = (&'a str, u32);
+
+/// A place of one partition of a topic, by both.
+pub type Places = BTreeMap<(String, Partition), Offset>;
+
+impl KafkaBus {
+    /// Where the partitions of these topics begin and end: two requests to each broker, however many topics there are. Those
+    /// of topics that are not there are left out.
+    ///
+    /// # Errors
+    /// If a broker does not answer.
+    pub fn spans(&self, topics: &[TopicSize<'_>]) -> Result<(Places, Places), BusError> {
+        let at = |offset| places_at(&self.inner.reader, topics, offset);
+        // Ends last, so that nothing committed meanwhile lies behind them by much.
+        let starts = at(KafkaOffset::Beginning)?;
+        Ok((starts, at(KafkaOffset::End)?))
+    }
+
+    /// Which records of these topics a group reads next; partitions for which it never committed are left out.
+    ///
+    /// # Errors
+    /// If the broker that coordinates the group does not answer.
+    pub fn committed(&self, group: &str, topics: &[TopicSize<'_>]) -> Result<Places, BusError> {
+        let doing = || format!("looking up the offsets of {group}");
+        let reader = self.group_reader(group)?;
+        let found = reader.committed_offsets(list(topics), PATIENCE).map_err(|e| bus_error(doing(), &e))?;
+        read(&found, doing)
+    }
+
+    /// Whether a group is at rest: its members have their partitions, or it has none.
+    ///
+    /// # Errors
+    /// If a broker does not answer.
+    pub fn is_at_rest(&self, group: &str) -> Result<bool, BusError> {
+        let found = self.inner.reader.fetch_group_list(Some(group), PATIENCE);
+        let found = found.map_err(|e| bus_error(format!("looking at the group {group}"), &e))?;
+        let state =
+            found.groups().iter().find(|found| found.name() == group).map(|found| found.state().to_owned());
+        Ok(!matches!(state.as_deref(), Some("PreparingRebalance" | "CompletingRebalance")))
+    }
+}
+
+fn list(topics: &[TopicSize<'_>]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for (topic, partitions) in topics {
+        for partition in 0..*partitions {
+            list.add_partition(topic, kafka_partition(Partition(partition)));
+        }
+    }
+    list
+}
+
+fn places_at(
+    reader: &BaseConsumer<Plain>,
+    topics: &[TopicSize<'_>],
+    at: KafkaOffset,
+) -> Result<Places, BusError> {
+    let doing = || format!("looking for the ends of {} topics", topics.len());
+    let mut asked = list(topics);
+    if asked.count() == 0 {
+        return Ok(Places::new());
+    }
+    asked.set_all_offsets(at).map_err(|e| bus_error(doing(), &e))?;
+    let found = reader.offsets_for_times(asked, PATIENCE).map_err(|e| bus_error(doing(), &e))?;
+    read(&found, doing)
+}
+
+fn read(found: &TopicPartitionList, doing: impl Fn() -> String) -> Result<Places, BusError> {
+    let mut places = Places::new();
+    for element in found.elements() {
+        match element.error() {
+            Ok(()) => {}
+            Err(error) => {
+                let error = bus_error(doing(), &error);
+                if error.is_retryable() {
+                    return Err(error);
+                }
+                continue;
+            }
+        }
+        if let KafkaOffset::Offset(offset) = element.offset() {
+            let partition = Partition(u32::try_from(element.partition()).unwrap_or(0));
+            places.insert((element.topic().to_owned(), partition), Offset(offset));
+        }
+    }
+    Ok(places)
+}
