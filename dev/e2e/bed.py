@@ -52,7 +52,7 @@ def until(what, probe, seconds=60, every=0.2):
 
 def query(sql):
     """The first column of the first row, as text."""
-    return run("psql", POSTGRES, "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", sql).strip()
+    return run("psql", POSTGRES, "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", "set search_path to herd_shop, public", "-c", sql).strip()
 
 
 def condition(pipeline, kind):
