@@ -23,6 +23,10 @@ test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the pag
 unit: ## What needs no service
 	@dev/test unit
 
+.PHONY: simulate
+simulate: ## Faults by the thousand on a simulated bus: SEEDS=1000000 (FROM=, MINUTES=), SEED=7 alone, MUTANT=WordsFirst
+	@SEEDS=$(SEEDS) FROM=$(FROM) MINUTES=$(MINUTES) SEED=$(SEED) MUTANT=$(MUTANT) cargo test --workspace --test simulation whatever_happens -- --nocapture
+
 .PHONY: build
 build: install web ## Build the dashboard and the `herd` command
 	@echo "herd: building (the first time takes about ten minutes on two cores)"
