@@ -6,7 +6,7 @@ mod cases;
 mod embedded;
 mod member;
 
-/// Each case once against the embedded bus and once against Kafka.
+/// Each case once against each bus.
 macro_rules! behaviour {
     ($($case:ident)*) => {
         mod on_embedded {
@@ -14,6 +14,12 @@ macro_rules! behaviour {
             fn $case() {
                 let dir = tempfile::tempdir().unwrap();
                 crate::cases::$case(&herd_bus::embedded::EmbeddedBus::open(dir.path()).unwrap());
+            })*
+        }
+        mod on_simulated {
+            $(#[test]
+            fn $case() {
+                crate::cases::$case(&herd_bus::simulated::SimulatedBus::new());
             })*
         }
         mod on_kafka {
