@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use crate::clock;
+use crate::delays::Delays;
 use crate::script::Script;
 use crate::truth::Truth;
 
@@ -30,8 +31,7 @@ pub(crate) type Collectors = Arc<dyn Fn(u64) -> String + Send + Sync>;
 pub(crate) struct Load {
     pub(crate) script: Script,
     pub(crate) truth: Mutex<Truth>,
-    /// When each probe was accepted, until it is seen.
-    pub(crate) probes: Mutex<std::collections::HashMap<u64, Instant>>,
+    pub(crate) delays: Arc<Delays>,
     collectors: Collectors,
     client: reqwest::Client,
     stop: AtomicBool,
@@ -62,7 +62,7 @@ impl Load {
     pub(crate) fn new(script: Script, lateness: Duration, collectors: Collectors) -> Arc<Self> {
         Arc::new(Self {
             truth: Mutex::new(Truth::new(i64::try_from(lateness.as_millis()).unwrap())),
-            probes: Mutex::default(),
+            delays: Arc::default(),
             script,
             collectors,
             client: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
@@ -154,7 +154,7 @@ impl Load {
         for attempt in 0.. {
             match self.post(probe + attempt, std::slice::from_ref(&raw)).await.pop() {
                 Some(Some(Told::Accepted)) => {
-                    self.probes.lock().insert(probe, Instant::now());
+                    self.delays.accepted(probe);
                     return self.truth.lock().accept_probe(probe, time, clock::now());
                 }
                 // A collector whose clock is wrong.

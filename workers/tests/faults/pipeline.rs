@@ -387,6 +387,14 @@ spec:
         wrong
     }
 
+    /// Copies the logs to where they outlast the run.
+    pub(crate) fn keep_logs(&self, folder: &std::path::Path) {
+        std::fs::create_dir_all(folder).unwrap();
+        for name in self.members.lock().keys() {
+            let _ = std::fs::copy(self.log_file(name), folder.join(format!("{name}.log")));
+        }
+    }
+
     /// Removes what it left in the brokers and the database.
     pub(crate) async fn clear(&self) {
         self.bed.sql(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
