@@ -23,6 +23,15 @@ test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the pag
 unit: ## What needs no service
 	@dev/test unit
 
+.PHONY: faults endurance
+FAULT ?= all
+MINUTES ?= 30
+RATE ?=
+faults: ## Real faults on three brokers and PostgreSQL, an hour for all; FAULT=broker-kill for one, FAULT=help for names
+	@dev/faults $(FAULT)
+endurance: ## MINUTES=30 RATE=20000: a fault a minute; writes endurance.csv and endurance.svg. WORKER=FILE for another build
+	@dev/faults endurance $(MINUTES)
+
 .PHONY: build
 build: install web ## Build the dashboard and the `herd` command
 	@echo "herd: building (the first time takes about ten minutes on two cores)"

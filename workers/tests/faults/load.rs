@@ -117,33 +117,41 @@ impl Load {
         let mut open = self.script.batch(batch);
         for attempt in 0_u64.. {
             if attempt > 0 {
-                self.retries.fetch_add(1, Ordering::Relaxed);
-                let mut truth = self.truth.lock();
-                open.iter().for_each(|n| {
-                    truth.retried.set(*n);
-                });
+                tokio::time::sleep(PAUSE).await;
+                self.sends_again(&open);
             }
             let raws: Vec<String> = open.iter().map(|n| self.script.raw(*n)).collect();
             let told = self.post(batch + attempt, &raws).await;
-            let now = clock::now();
-            let mut truth = self.truth.lock();
-            let mut left = Vec::new();
-            for (n, told) in open.iter().zip(told) {
-                match told {
-                    Some(Told::Accepted) => truth.accept(&self.script, *n, now),
-                    Some(Told::Invalid) => {
-                        truth.invalid.set(*n);
-                    }
-                    None => left.push(*n),
-                }
-            }
-            drop(truth);
-            if left.is_empty() {
+            open = self.heard(&open, told);
+            if open.is_empty() {
                 return;
             }
-            open = left;
-            tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    fn sends_again(&self, numbers: &[u64]) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        let mut truth = self.truth.lock();
+        for n in numbers {
+            truth.retried.set(*n);
+        }
+    }
+
+    /// Writes down what was told; what is not settled.
+    fn heard(&self, numbers: &[u64], told: Vec<Option<Told>>) -> Vec<u64> {
+        let now = clock::now();
+        let mut truth = self.truth.lock();
+        let mut left = Vec::new();
+        for (n, told) in numbers.iter().zip(told) {
+            match told {
+                Some(Told::Accepted) => truth.accept(&self.script, *n, now),
+                Some(Told::Invalid) => {
+                    truth.invalid.set(*n);
+                }
+                None => left.push(*n),
+            }
+        }
+        left
     }
 
     async fn probe(&self, probe: u64) {
