@@ -120,18 +120,32 @@ impl Bed {
         connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.unwrap();
     }
 
-    /// Leaves no room on PostgreSQL's disk.
+    /// Leaves no room on PostgreSQL's disk: it becomes as small as what is on it.
     pub(crate) fn fill_disk(&self) {
-        assert!(Self::has_small_disk(), "PostgreSQL's disk is not small: run this in a bed with BED_POSTGRES set");
+        assert!(Self::has_small_disk(), "PostgreSQL's disk is not of its own: run this in a bed with BED_POSTGRES set");
         let disk = self.folder.join("disk");
-        let free = Command::new("df").args(["--output=avail", "-B1"]).arg(&disk).output().unwrap().stdout;
-        let free = String::from_utf8_lossy(&free);
-        let free = free.lines().last().unwrap().trim().to_owned();
-        run("fallocate", &["-l", &free, disk.join("ballast").to_str().unwrap()]);
+        // PostgreSQL goes on writing meanwhile.
+        for _ in 0..100 {
+            let used = Command::new("df").args(["--output=used", "-k"]).arg(&disk).output().unwrap().stdout;
+            let used = String::from_utf8_lossy(&used);
+            let used = used.lines().last().unwrap().trim();
+            if self.resize_disk(&format!("{used}k")) {
+                return;
+            }
+        }
+        panic!("PostgreSQL's disk cannot be made smaller");
     }
 
-    pub(crate) fn empty_disk(&self) {
-        std::fs::remove_file(self.folder.join("disk/ballast")).unwrap();
+    pub(crate) fn widen_disk(&self) {
+        let size = std::env::var("BED_POSTGRES").unwrap();
+        assert!(self.resize_disk(&size), "PostgreSQL's disk cannot be made as large as it was");
+    }
+
+    fn resize_disk(&self, size: &str) -> bool {
+        let size = format!("remount,size={size}");
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &size]).arg(self.folder.join("disk")).stderr(Stdio::null());
+        mount.status().unwrap().success()
     }
 
     /// A network namespace joined to the bed.

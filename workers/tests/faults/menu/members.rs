@@ -64,16 +64,15 @@ async fn to(scene: &Scene, stages: &[&str], replicas: usize) {
     }
 }
 
-/// A detector and a sink join and leave every two seconds.
+/// A detector and a sink join, and leave two seconds later; never the same ones twice, as with pods of a Deployment.
 pub(crate) async fn storm(scene: &Scene) -> String {
     let begun = std::time::Instant::now();
     let mut times = 0;
     while begun.elapsed() < scene.hold {
-        for member in ["detector-storm", "sink-storm"] {
-            scene.pipeline.add(member);
-        }
+        let members = [format!("detector-storm{times}"), format!("sink-storm{times}")];
+        members.iter().for_each(|member| scene.pipeline.add(member));
         tokio::time::sleep(Duration::from_secs(2)).await;
-        for member in ["detector-storm", "sink-storm"] {
+        for member in &members {
             let ended = scene.pipeline.remove(member).await;
             if ended.is_some_and(|status| !status.success()) {
                 scene.missed(format!("{member} was asked to stop and ended with {ended:?}"));
@@ -83,5 +82,5 @@ pub(crate) async fn storm(scene: &Scene) -> String {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     scene.sees_logged("detector-0", &["taking over"]).await;
-    format!("a detector and a sink joined and left {times} times")
+    format!("a detector and a sink joined and left {times} times, under new names each time")
 }

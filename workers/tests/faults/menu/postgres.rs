@@ -52,7 +52,7 @@ pub(crate) async fn disk_full(scene: &Scene) -> String {
     scene.sees_unready("sink-0", &["no space left", "database"]).await;
     scene.hold().await;
     let died = !scene.bed.postgres_answers().await;
-    scene.bed.empty_disk();
+    scene.bed.widen_disk();
     scene.bed.start_postgres().await;
     format!("PostgreSQL's disk full{}", if died { ", which made it end" } else { "" })
 }
