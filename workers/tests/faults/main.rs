@@ -55,20 +55,21 @@ fn main() -> ExitCode {
                 let minutes = minutes.parse().expect("a number of minutes");
                 endurance::run(&bed, minutes, rate(20_000)).await
             }
-            (names, _) => {
-                let faults: Vec<_> = names.split(',').map(|name| menu::find(name).ok_or(name)).collect();
-                match faults.into_iter().collect::<Result<Vec<_>, _>>() {
-                    Ok(faults) => long(&bed, &faults).await,
-                    Err(name) => unknown(name),
-                }
-            }
+            ("together", [names]) => match menu::all_of(names) {
+                Ok(faults) => together(&bed, &faults).await,
+                Err(name) => unknown(&name),
+            },
+            (names, _) => match menu::all_of(names) {
+                Ok(faults) => long(&bed, &faults).await,
+                Err(name) => unknown(&name),
+            },
         }
     })
 }
 
 fn unknown(name: &str) -> ExitCode {
     let names: Vec<&str> = MENU.iter().map(|fault| fault.name).collect();
-    println!("faults: there is no `{name}`; there is: short, all, endurance, {}", names.join(", "));
+    println!("faults: there is no `{name}`; there is: short, all, together NAMES, endurance MINUTES, {}", names.join(", "));
     ExitCode::FAILURE
 }
 
@@ -76,11 +77,12 @@ fn rate(usual: u64) -> u64 {
     std::env::var("RATE").map_or(usual, |rate| rate.parse().expect("RATE is a number"))
 }
 
-/// Many faults in one run, each as short as it can be, in one run: what `make test` has time for.
+/// Many faults in one run, each as short as it can be: what `make test` has time for.
 async fn short(bed: &Arc<Bed>) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
         hot: 0.5,
+        doubt: true,
         lateness: Duration::from_secs(40),
         retention: WEEK,
         before: Duration::from_secs(5),
@@ -94,6 +96,23 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
     conclude(vec![run.finish().await])
 }
 
+/// Some faults in one run, each a quarter of a minute: to see soon whether they work.
+async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
+    let settings = Settings {
+        rate: rate(SHORT_RATE),
+        hot: 0.0,
+        doubt: false,
+        lateness: Duration::from_secs(60),
+        retention: WEEK,
+        before: Duration::from_secs(5),
+    };
+    let mut run = Run::start(bed, settings).await;
+    for fault in faults {
+        run.happen(fault, Duration::from_secs(15)).await;
+    }
+    conclude(vec![run.finish().await])
+}
+
 /// Each fault in a run of its own, long enough that windows close before it, meanwhile and after it.
 async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     let mut reports = Vec::new();
@@ -102,6 +121,7 @@ async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
         let settings = Settings {
             rate: rate(LONG_RATE),
             hot: fault.hot,
+            doubt: false,
             lateness,
             retention: WEEK,
             before: lateness + Duration::from_secs(15),

@@ -72,6 +72,11 @@ pub(crate) const MENU: &[Fault] = &[
     fault("slow-sink", 60, None, |scene| Box::pin(postgres::slow(scene))),
 ];
 
+/// The faults of these names, separated by commas; or the one that there is not.
+pub(crate) fn all_of(names: &str) -> Result<Vec<&'static Fault>, String> {
+    names.split(',').map(|name| find(name).ok_or_else(|| name.to_owned())).collect()
+}
+
 /// The fault of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Fault> {
     MENU.iter().find(|fault| fault.name == name)

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) hot: f64,
     pub(crate) lateness: Duration,
     pub(crate) retention: Duration,
+    /// Whether to try if the verdict notices what it should.
+    pub(crate) doubt: bool,
     /// Calm before the first fault.
     pub(crate) before: Duration,
 }
@@ -133,6 +135,9 @@ impl Run {
         }
         let verdict = verdict::settle(&bed, &pipeline, &load, &poison, SETTLING).await;
         problems.extend(verdict.findings.iter().map(ToString::to_string));
+        if settings.doubt && problems.is_empty() {
+            problems.extend(verdict::overlooks(&bed, &pipeline, &load, &poison).await);
+        }
         problems.extend(pipeline.panics());
         let unseen = load.delays.finish();
         let summary = summary(&verdict, &load, &pipeline, unseen);

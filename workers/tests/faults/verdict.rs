@@ -118,6 +118,48 @@ async fn of(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String])
     verdict
 }
 
+/// Whether the verdict can be trusted: spoils what a run has left that was exact, in every way it is to notice, and says what it
+/// has not noticed.
+pub(crate) async fn overlooks(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String]) -> Vec<String> {
+    let one = "(SELECT ctid FROM {0}.windows WHERE metric = 'all' AND count > 1 LIMIT 1)";
+    let user = "(SELECT ctid FROM {0}.user_stats WHERE user_id LIKE 'u-%' LIMIT 1)";
+    let spoilt = [
+        (Kind::Duplicate, format!("UPDATE {{0}}.windows SET count = count + 1 WHERE ctid = {one}")),
+        (Kind::LostWrite, format!("UPDATE {{0}}.windows SET count = count - 1 WHERE ctid = {one}")),
+        (Kind::Inconsistent, format!("UPDATE {{0}}.windows SET value = value + 1 WHERE ctid = {one}")),
+        (Kind::Unseen, format!("DELETE FROM {{0}}.windows WHERE ctid = {one}")),
+        (Kind::Inconsistent, format!("UPDATE {{0}}.user_stats SET purchases = purchases + 1 WHERE ctid = {user}")),
+        (Kind::Inconsistent, format!("DELETE FROM {{0}}.user_stats WHERE ctid = {user}")),
+        (Kind::InconsistentOffset, "UPDATE {0}.offsets SET next_offset = next_offset + 1 WHERE partition = 0".into()),
+        (Kind::Invented, "UPDATE {0}.user_events SET event_id = 'stranger' WHERE event_id LIKE 'end-%-7'".into()),
+        (Kind::LostWrite, "DELETE FROM {0}.user_events WHERE event_id LIKE 'end-%-8'".into()),
+    ];
+    let mut overlooked = Vec::new();
+    for (kind, statement) in spoilt {
+        let statement = statement.replace("{0}", &pipeline.schema);
+        bed.sql(&format!("CREATE SCHEMA spoilt; {}", copies(&pipeline.schema, "spoilt"))).await;
+        bed.sql(&statement).await;
+        let verdict = of(bed, pipeline, load, poison).await;
+        if !verdict.findings.iter().any(|finding| finding.kind == kind) {
+            overlooked.push(format!("the verdict does not find {kind:?} after: {statement}"));
+        }
+        bed.sql(&format!("{}; DROP SCHEMA spoilt CASCADE", copies("spoilt", &pipeline.schema))).await;
+    }
+    overlooked
+}
+
+/// Statements that bring the tables of one schema to another.
+fn copies(from: &str, to: &str) -> String {
+    let tables = ["user_events", "windows", "user_stats", "offsets"];
+    let copy = |table| {
+        format!(
+            "CREATE TABLE IF NOT EXISTS {to}.{table} (LIKE {from}.{table} INCLUDING ALL); TRUNCATE {to}.{table}; \
+             INSERT INTO {to}.{table} SELECT * FROM {from}.{table}"
+        )
+    };
+    tables.map(copy).join("; ")
+}
+
 /// Every accepted event is stored, once, and nothing else is.
 async fn events(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: &Pipeline, load: &Load) {
     let statement = format!("COPY {}.user_events (event_id) TO STDOUT", pipeline.schema);
