@@ -60,6 +60,11 @@ impl Bed {
         std::env::var("BED_POSTGRES").is_ok_and(|size| !size.is_empty())
     }
 
+    /// What makes the clock of a process wrong.
+    pub(crate) fn wrong_clock(&self) -> PathBuf {
+        self.folder.join("wrong-clock.so")
+    }
+
     fn pid_in(&self, file: &str) -> Option<u32> {
         let text = std::fs::read_to_string(self.folder.join(file)).ok()?;
         text.lines().next()?.trim().parse().ok()

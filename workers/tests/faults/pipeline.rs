@@ -47,8 +47,8 @@ struct Member {
     stage: &'static str,
     port: u16,
     namespace: Option<Arc<Namespace>>,
-    /// How wrong its clock is, in faketime's words.
-    clock: Option<String>,
+    /// How wrong its clock is, in seconds.
+    clock: Option<i64>,
     child: Option<Child>,
     /// Whether it is to be started again when it ends.
     wanted: bool,
@@ -213,10 +213,8 @@ spec:
         if member.stage == "sink" {
             command.args(["--name", "db"]);
         }
-        if let Some(clock) = &member.clock {
-            // Only what the clock on the wall says: time goes on at its pace.
-            command.env("LD_PRELOAD", faketime()).env("FAKETIME", clock);
-            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1").env("DONT_FAKE_MONOTONIC", "1");
+        if let Some(clock) = member.clock {
+            command.env("LD_PRELOAD", self.bed.wrong_clock()).env("WRONG_CLOCK", clock.to_string());
         }
         let child = command
             .args(["--plan", "plan.json", "--secrets", "secrets", "--data", ".", "--create-topics"])
@@ -334,13 +332,13 @@ spec:
     }
 
     /// Lets a member run elsewhere: in a namespace, or with a wrong clock.
-    pub(crate) async fn move_to(&self, name: &str, namespace: Option<Arc<Namespace>>, clock: Option<&str>) {
+    pub(crate) async fn move_to(&self, name: &str, namespace: Option<Arc<Namespace>>, clock: Option<i64>) {
         self.remove(name).await;
         {
             let mut members = self.members.lock();
             let member = members.get_mut(name).unwrap();
             member.namespace = namespace;
-            member.clock = clock.map(str::to_owned);
+            member.clock = clock;
             member.wanted = true;
             self.launch(name, member);
         }
@@ -409,12 +407,6 @@ impl Drop for Pipeline {
             let _ = child.wait();
         }
     }
-}
-
-fn faketime() -> PathBuf {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut found = libraries.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    found.find(|path| path.exists()).expect("libfaketime is not installed: run dev/install test")
 }
 
 fn peak_rss(pid: u32) -> u64 {

@@ -5,14 +5,14 @@ use crate::scene::Scene;
 /// An hour is just what brokers let pass: records may be at most an hour ahead of their clock.
 pub(crate) async fn collector_ahead(scene: &Scene) -> String {
     let accepted = scene.load.accepted();
-    lie(scene, "collector-1", "+1h", async || {}).await;
+    lie(scene, "collector-1", 1, async || {}).await;
     scene.saw(format!("{} events accepted meanwhile", scene.load.accepted() - accepted));
     "the clock of collector-1 an hour ahead".into()
 }
 
 /// Beyond an hour the brokers refuse what it sends, and it must say so.
 pub(crate) async fn collector_far_ahead(scene: &Scene) -> String {
-    lie(scene, "collector-1", "+2h", async || {
+    lie(scene, "collector-1", 2, async || {
         scene.sees_logged("collector-1", &["InvalidTimestamp", "imestamp"]).await;
         scene.sees_unready("collector-1", &["imestamp"]).await;
     })
@@ -22,7 +22,7 @@ pub(crate) async fn collector_far_ahead(scene: &Scene) -> String {
 
 /// What happens now is in the future for it.
 pub(crate) async fn collector_behind(scene: &Scene) -> String {
-    lie(scene, "collector-1", "-2h", async || {
+    lie(scene, "collector-1", -2, async || {
         scene.sees_rise("collector", "herd_collector_refusals_total", 0.0, 20.0).await;
     })
     .await;
@@ -30,38 +30,37 @@ pub(crate) async fn collector_behind(scene: &Scene) -> String {
 }
 
 pub(crate) async fn detector_ahead(scene: &Scene) -> String {
-    lie(scene, "detector-1", "+1h", async || {}).await;
+    lie(scene, "detector-1", 1, async || {}).await;
     "the clock of detector-1 an hour ahead".into()
 }
 
 pub(crate) async fn detector_behind(scene: &Scene) -> String {
-    lie(scene, "detector-1", "-1h", async || {}).await;
+    lie(scene, "detector-1", -1, async || {}).await;
     "the clock of detector-1 an hour behind".into()
 }
 
 pub(crate) async fn sink_ahead(scene: &Scene) -> String {
-    lie(scene, "sink-1", "+1h", async || {}).await;
+    lie(scene, "sink-1", 1, async || {}).await;
     "the clock of sink-1 an hour ahead".into()
 }
 
 pub(crate) async fn sink_behind(scene: &Scene) -> String {
-    lie(scene, "sink-1", "-1h", async || {}).await;
+    lie(scene, "sink-1", -1, async || {}).await;
     "the clock of sink-1 an hour behind".into()
 }
 
 /// Runs a member with a wrong clock. It must come up and keep up as if nothing were wrong, unless `sees` says what is.
-async fn lie(scene: &Scene, member: &str, by: &str, sees: impl AsyncFnOnce()) {
-    scene.pipeline.move_to(member, None, Some(by)).await;
+async fn lie(scene: &Scene, member: &str, hours: i64, sees: impl AsyncFnOnce()) {
+    scene.pipeline.move_to(member, None, Some(hours * 3600)).await;
     scene.pipeline.ready(member).await;
     sees().await;
-    scene.sees_logged(member, &[&wrong_date(by)]).await;
+    scene.sees_logged(member, &[&wrong_date(hours)]).await;
     scene.hold().await;
     scene.pipeline.move_to(member, None, None).await;
 }
 
 /// How a line of its log begins: the proof that its clock is wrong.
-fn wrong_date(by: &str) -> String {
-    let hours: i64 = by.trim_end_matches('h').parse().unwrap();
+fn wrong_date(hours: i64) -> String {
     let time = herd_spec::units::WallTime(crate::clock::now() + hours * 3_600_000).rfc3339();
     time[..13].to_owned()
 }
