@@ -104,7 +104,8 @@ proptest! {
 #[case::of_a_source_that_cannot_be(u32::MAX, 6)]
 #[case::of_more_sources_than_can_be(0, u32::MAX)]
 fn a_word_that_would_hold_every_window_open_is_none(#[case] source: u32, #[case] sources: u32) {
-    let word = format!(r#"{{"v":1,"source":{source},"sources":{sources},"watermark":1,"state":"active","at":1}}"#);
+    let word =
+        format!(r#"{{"v":1,"source":{source},"sources":{sources},"watermark":1,"state":"active","at":1}}"#);
     assert!(PartRecord::parse(word.as_bytes()).unwrap_err().to_string().contains("source"));
 }
 

@@ -99,7 +99,10 @@ impl Bed {
                 return;
             }
             let file = self.folder.join("disk/postgres/data/postmaster.pid");
-            let alive = self.postgres_pids().first().is_some_and(|pid| PathBuf::from(format!("/proc/{pid}")).exists());
+            let alive = self
+                .postgres_pids()
+                .first()
+                .is_some_and(|pid| PathBuf::from(format!("/proc/{pid}")).exists());
             if !alive {
                 let _ = std::fs::remove_file(file);
                 let _ = self.try_dev("postgres/server", &["start"]).await;
@@ -127,7 +130,10 @@ impl Bed {
 
     /// Leaves no room on PostgreSQL's disk: it becomes as small as what is on it.
     pub(crate) fn fill_disk(&self) {
-        assert!(Self::has_small_disk(), "PostgreSQL's disk is not of its own: run this in a bed with BED_POSTGRES set");
+        assert!(
+            Self::has_small_disk(),
+            "PostgreSQL's disk is not of its own: run this in a bed with BED_POSTGRES set"
+        );
         let disk = self.folder.join("disk");
         // PostgreSQL goes on writing meanwhile.
         for _ in 0..100 {
@@ -161,11 +167,14 @@ impl Bed {
     }
 
     async fn dev(&self, script: &str, arguments: &[&str]) {
-        self.try_dev(script, arguments).await.unwrap_or_else(|why| panic!("dev/{script} {arguments:?}: {why}"));
+        self.try_dev(script, arguments)
+            .await
+            .unwrap_or_else(|why| panic!("dev/{script} {arguments:?}: {why}"));
     }
 
     async fn try_dev(&self, script: &str, arguments: &[&str]) -> Result<(), String> {
-        let output = tokio::process::Command::new(self.dev.join(script)).args(arguments).output().await.unwrap();
+        let output =
+            tokio::process::Command::new(self.dev.join(script)).args(arguments).output().await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         if output.status.success() { Ok(()) } else { Err(said) }
     }
@@ -193,8 +202,11 @@ pub(crate) enum Cut {
 
 impl Namespace {
     fn new(number: u8) -> Self {
-        let holder =
-            Command::new("unshare").args(["--net", "sleep", "infinity"]).stdin(Stdio::null()).spawn().unwrap();
+        let holder = Command::new("unshare")
+            .args(["--net", "sleep", "infinity"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
         let namespace = Self { holder, number };
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         // It has its namespace a moment after it was started.

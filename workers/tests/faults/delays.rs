@@ -62,7 +62,8 @@ impl Delays {
 
     /// Reads the `windows` topic from its end, on a thread, until [`Delays::finish`].
     pub(crate) fn watch(self: &Arc<Self>, pipeline: &Pipeline) {
-        let (delays, bus, topic) = (Arc::clone(self), pipeline.bus.clone(), pipeline.plan.topics.windows.name.clone());
+        let (delays, bus, topic) =
+            (Arc::clone(self), pipeline.bus.clone(), pipeline.plan.topics.windows.name.clone());
         std::thread::spawn(move || {
             let mut consumer = bus.consumer(&topic, Membership::All).unwrap();
             while !delays.stop.load(Ordering::Relaxed) {

@@ -50,14 +50,19 @@ pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
         let (name, hold) = ROUND[usize::try_from(minute).unwrap() % ROUND.len()];
         tokio::time::sleep((Duration::from_secs(60 * minute)).saturating_sub(begun.elapsed())).await;
         sampler.mark(name);
-        run.happen(menu::find(name).expect("the round has faults of the menu"), Duration::from_secs(hold)).await;
+        run.happen(menu::find(name).expect("the round has faults of the menu"), Duration::from_secs(hold))
+            .await;
         sampler.mark("");
     }
     tokio::time::sleep(Duration::from_secs(60 * minutes).saturating_sub(begun.elapsed())).await;
     let took = begun.elapsed();
     let report = run.finish().await;
     let file = sampler.finish();
-    println!("endurance: {minutes} minutes ({:.0} s) at {rate} events/s; measured: {}", took.as_secs_f64(), file.display());
+    println!(
+        "endurance: {minutes} minutes ({:.0} s) at {rate} events/s; measured: {}",
+        took.as_secs_f64(),
+        file.display()
+    );
     crate::conclude(vec![report])
 }
 
@@ -75,7 +80,8 @@ impl Sampler {
         let file = PathBuf::from(std::env::var("ENDURANCE_CSV").unwrap_or_else(|_| "endurance.csv".into()));
         std::fs::write(&file, format!("{COLUMNS}\n")).unwrap();
         let fault = Arc::new(parking_lot::Mutex::new(String::new()));
-        let (load, pipeline, marked, to) = (Arc::clone(load), Arc::clone(pipeline), Arc::clone(&fault), file.clone());
+        let (load, pipeline, marked, to) =
+            (Arc::clone(load), Arc::clone(pipeline), Arc::clone(&fault), file.clone());
         let task = tokio::spawn(async move {
             let mut last = Instant::now();
             loop {
@@ -90,7 +96,12 @@ impl Sampler {
                 // While brokers are away, nobody knows.
                 let asked = tokio::time::timeout(Duration::from_secs(5), progress::lag(&pipeline)).await;
                 let lag = asked.ok().flatten().map_or_else(String::new, |lag| lag.to_string());
-                let mut line = format!("{:.1},{},{},{lag}", begun.elapsed().as_secs_f64(), marked.lock(), load.accepted());
+                let mut line = format!(
+                    "{:.1},{},{},{lag}",
+                    begun.elapsed().as_secs_f64(),
+                    marked.lock(),
+                    load.accepted()
+                );
                 for stage in ["collector", "detector", "sink", "api"] {
                     let _ = write!(line, ",{}", most(stage));
                 }

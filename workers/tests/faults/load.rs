@@ -230,7 +230,8 @@ impl Load {
         for attempt in 0..200 {
             let told = self.post(attempt, &open).await;
             assert!(!told.iter().any(|told| matches!(told, Some(Told::Invalid))), "an end was refused");
-            open = open.into_iter().zip(told).filter(|(_, told)| told.is_none()).map(|(raw, _)| raw).collect();
+            open =
+                open.into_iter().zip(told).filter(|(_, told)| told.is_none()).map(|(raw, _)| raw).collect();
             self.truth.lock().ends = (time, ENDS - open.len() as u64);
             if open.is_empty() {
                 return;

@@ -9,7 +9,14 @@
 //!
 //! Needs a bed: `make faults`, `make faults FAULT=broker-kill`, `make endurance MINUTES=30 RATE=20000`. Settings: `RATE`, `SEED`,
 //! `WORKER` (another worker binary), `KEEP_LOGS` (a folder for the stages' logs of a run that failed).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 mod bed;
 mod clock;
@@ -69,7 +76,10 @@ fn main() -> ExitCode {
 
 fn unknown(name: &str) -> ExitCode {
     let names: Vec<&str> = MENU.iter().map(|fault| fault.name).collect();
-    println!("faults: there is no `{name}`; there is: short, all, together NAMES, endurance MINUTES, {}", names.join(", "));
+    println!(
+        "faults: there is no `{name}`; there is: short, all, together NAMES, endurance MINUTES, {}",
+        names.join(", ")
+    );
     ExitCode::FAILURE
 }
 
@@ -144,7 +154,11 @@ pub(crate) fn conclude(reports: Vec<Report>) -> ExitCode {
         for row in &report.rows {
             println!("{}", row.line(report.exact));
         }
-        if report.problems.is_empty() { passed += report.rows.len() } else { failed += report.rows.len().max(1) }
+        if report.problems.is_empty() {
+            passed += report.rows.len()
+        } else {
+            failed += report.rows.len().max(1)
+        }
     }
     for report in reports {
         print!("\n{}", report.summary);
@@ -152,6 +166,9 @@ pub(crate) fn conclude(reports: Vec<Report>) -> ExitCode {
             println!("  PROBLEM {problem}");
         }
     }
-    println!("\ntest result: {}. {passed} passed; {failed} failed;", if failed == 0 { "ok" } else { "FAILED" });
+    println!(
+        "\ntest result: {}. {passed} passed; {failed} failed;",
+        if failed == 0 { "ok" } else { "FAILED" }
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

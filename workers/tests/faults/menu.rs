@@ -64,10 +64,7 @@ pub(crate) const MENU: &[Fault] = &[
     fault("clock-sink-ahead", 30, None, |scene| Box::pin(clocks::sink_ahead(scene))),
     fault("clock-sink-behind", 30, None, |scene| Box::pin(clocks::sink_behind(scene))),
     fault("poison", 10, Some(2), |scene| Box::pin(inputs::poison(scene))),
-    Fault {
-        hot: 0.9,
-        ..fault("hot-item", 60, None, |scene| Box::pin(inputs::hot_item(scene)))
-    },
+    Fault { hot: 0.9, ..fault("hot-item", 60, None, |scene| Box::pin(inputs::hot_item(scene))) },
     fault("replay", 30, Some(2), |scene| Box::pin(inputs::replay(scene))),
     fault("slow-sink", 60, None, |scene| Box::pin(postgres::slow(scene))),
 ];

@@ -12,7 +12,8 @@ use crate::pipeline::Pipeline;
 type Ends = Vec<(Partition, Offset)>;
 
 fn groups(pipeline: &Pipeline) -> [(String, String); 5] {
-    let (topics, groups, sink) = (&pipeline.plan.topics, &pipeline.plan.groups, &pipeline.plan.sinks[0].group);
+    let (topics, groups, sink) =
+        (&pipeline.plan.topics, &pipeline.plan.groups, &pipeline.plan.sinks[0].group);
     [
         (topics.events.name.clone(), groups.fold.clone()),
         (topics.parts.name.clone(), groups.judge.clone()),

@@ -78,7 +78,8 @@ impl Run {
         let seed = seed();
         let script = Script { seed, start, rate: settings.rate, hot: settings.hot };
         let doors = Arc::downgrade(&pipeline);
-        let collectors = Arc::new(move |n| doors.upgrade().map_or_else(String::new, |pipeline| pipeline.collector(n)));
+        let collectors =
+            Arc::new(move |n| doors.upgrade().map_or_else(String::new, |pipeline| pipeline.collector(n)));
         let load = Load::new(script, settings.lateness, collectors);
         load.delays.watch(&pipeline);
         load.start();
@@ -127,9 +128,13 @@ impl Run {
     pub(crate) async fn finish(self) -> Report {
         let Self { bed, pipeline, load, settings, rows, poison, .. } = self;
         load.finish(settings.lateness + Duration::from_secs(120)).await;
-        let mut problems: Vec<String> =
-            rows.iter().flat_map(|row| row.missing.iter().map(|what| format!("{}: {what}", row.fault))).collect();
-        problems.extend(rows.iter().filter_map(|row| Some(format!("{}: {}", row.fault, row.recovery.as_ref().err()?))));
+        let mut problems: Vec<String> = rows
+            .iter()
+            .flat_map(|row| row.missing.iter().map(|what| format!("{}: {what}", row.fault)))
+            .collect();
+        problems.extend(
+            rows.iter().filter_map(|row| Some(format!("{}: {}", row.fault, row.recovery.as_ref().err()?))),
+        );
         if let Err(why) = progress::catch_up(&pipeline, RECOVERY).await {
             problems.push(why);
         }
@@ -154,7 +159,9 @@ impl Run {
 }
 
 fn summary(verdict: &Verdict, load: &Load, pipeline: &Pipeline, unseen: usize) -> String {
-    let delays = load.delays.since(Instant::now().checked_sub(Duration::from_secs(86_400)).unwrap_or_else(Instant::now));
+    let delays = load
+        .delays
+        .since(Instant::now().checked_sub(Duration::from_secs(86_400)).unwrap_or_else(Instant::now));
     let of = |share| percentile(&delays, share);
     let mut text = format!("verdict: {verdict}\n");
     let retries = load.retries.load(std::sync::atomic::Ordering::Relaxed);
@@ -200,7 +207,8 @@ impl Row {
             (true, false) => "exact, NOT as it should look",
             (false, _) => "NOT EXACT",
         };
-        let recovery = self.recovery.as_ref().map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+        let recovery =
+            self.recovery.as_ref().map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
         let Self { fault, what, events, restarts, peaks: memory, .. } = self;
         format!("| {fault} | {what} | {events} | {restarts} | {result} | {recovery} | {} |", peaks(memory))
     }

@@ -141,7 +141,8 @@ impl Scene {
 }
 
 fn shorten(text: &str) -> String {
-    let plain: String = text.split('\u{1b}').map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest)).collect();
+    let plain: String =
+        text.split('\u{1b}').map(|piece| piece.split_once('m').map_or(piece, |(_, rest)| rest)).collect();
     let plain = if text.contains('\u{1b}') { plain } else { text.to_owned() };
     let line = plain.replace(['\n', '|'], " ");
     line.trim().chars().take(200).collect()

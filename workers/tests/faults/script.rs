@@ -101,9 +101,15 @@ impl Script {
         let (seed, time) = (self.seed, self.start);
         match n % 5 {
             0 => format!(r#"{{"event_id":"bad-{seed}-{n}","user_id":"u-1","item_id":"i","time":{time}}}"#),
-            1 => format!(r#"{{"event_id":"bad-{seed}-{n}","type":"view","user_id":"u-1","time":"yesterday"}}"#),
-            2 => format!(r#"{{"event_id":"bad-{seed}-{n}","type":"nonsense","user_id":"u-1","time":{time}}}"#),
-            3 => format!(r#"{{"event_id":"bad-{seed}-{n}","type":"view","user_id":"u-1","time":4102444800000}}"#),
+            1 => {
+                format!(r#"{{"event_id":"bad-{seed}-{n}","type":"view","user_id":"u-1","time":"yesterday"}}"#)
+            }
+            2 => {
+                format!(r#"{{"event_id":"bad-{seed}-{n}","type":"nonsense","user_id":"u-1","time":{time}}}"#)
+            }
+            3 => format!(
+                r#"{{"event_id":"bad-{seed}-{n}","type":"view","user_id":"u-1","time":4102444800000}}"#
+            ),
             _ => format!(r#""just a string, bad-{seed}-{n}""#),
         }
     }

@@ -86,7 +86,13 @@ impl fmt::Display for Verdict {
 }
 
 /// Waits until nothing is wrong, or `patience` is over; what is wrong then comes with its history.
-pub(crate) async fn settle(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String], patience: Duration) -> Verdict {
+pub(crate) async fn settle(
+    bed: &Bed,
+    pipeline: &Arc<Pipeline>,
+    load: &Load,
+    poison: &[String],
+    patience: Duration,
+) -> Verdict {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         let mut verdict = of(bed, pipeline, load, poison).await;
@@ -120,7 +126,12 @@ async fn of(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String])
 
 /// Whether the verdict can be trusted: spoils what a run has left that was exact, in every way it is to notice, and says what it
 /// has not noticed.
-pub(crate) async fn overlooks(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String]) -> Vec<String> {
+pub(crate) async fn overlooks(
+    bed: &Bed,
+    pipeline: &Arc<Pipeline>,
+    load: &Load,
+    poison: &[String],
+) -> Vec<String> {
     let one = "(SELECT ctid FROM {0}.windows WHERE metric = 'all' AND count > 1 LIMIT 1)";
     let user = "(SELECT ctid FROM {0}.user_stats WHERE user_id LIKE 'u-%' LIMIT 1)";
     let spoilt = [
@@ -128,10 +139,19 @@ pub(crate) async fn overlooks(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, 
         (Kind::LostWrite, format!("UPDATE {{0}}.windows SET count = count - 1 WHERE ctid = {one}")),
         (Kind::Inconsistent, format!("UPDATE {{0}}.windows SET value = value + 1 WHERE ctid = {one}")),
         (Kind::Unseen, format!("DELETE FROM {{0}}.windows WHERE ctid = {one}")),
-        (Kind::Inconsistent, format!("UPDATE {{0}}.user_stats SET purchases = purchases + 1 WHERE ctid = {user}")),
+        (
+            Kind::Inconsistent,
+            format!("UPDATE {{0}}.user_stats SET purchases = purchases + 1 WHERE ctid = {user}"),
+        ),
         (Kind::Inconsistent, format!("DELETE FROM {{0}}.user_stats WHERE ctid = {user}")),
-        (Kind::InconsistentOffset, "UPDATE {0}.offsets SET next_offset = next_offset + 1 WHERE partition = 0".into()),
-        (Kind::Invented, "UPDATE {0}.user_events SET event_id = 'stranger' WHERE event_id LIKE 'end-%-7'".into()),
+        (
+            Kind::InconsistentOffset,
+            "UPDATE {0}.offsets SET next_offset = next_offset + 1 WHERE partition = 0".into(),
+        ),
+        (
+            Kind::Invented,
+            "UPDATE {0}.user_events SET event_id = 'stranger' WHERE event_id LIKE 'end-%-7'".into(),
+        ),
         (Kind::LostWrite, "DELETE FROM {0}.user_events WHERE event_id LIKE 'end-%-8'".into()),
     ];
     let mut overlooked = Vec::new();
@@ -200,9 +220,14 @@ async fn events(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: 
     }
     let missing: Vec<u64> = truth.accepted.iter().filter(|n| !stored.has(*n)).take(TOLD).collect();
     for n in missing {
-        verdict.find(Kind::LostWrite, format!("event {} was accepted and is not stored", id(n)), trace(id(n)));
+        verdict.find(
+            Kind::LostWrite,
+            format!("event {} was accepted and is not stored", id(n)),
+            trace(id(n)),
+        );
     }
-    let lost = truth.probes.keys().filter(|n| !probes.has(**n)).count() as u64 + truth.ends.1.saturating_sub(ends);
+    let lost =
+        truth.probes.keys().filter(|n| !probes.has(**n)).count() as u64 + truth.ends.1.saturating_sub(ends);
     if lost > 0 {
         verdict.find(Kind::LostWrite, format!("{lost} probes or last events are not stored"), None);
     }
@@ -241,7 +266,10 @@ async fn windows(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
     for (name, expected) in &truth.windows {
         let (metric, key, start) = name;
         let what = format!("window {} {key} {start}", metric.name());
-        let trace = Some((pipeline.plan.topics.parts.name.clone(), format!("{}\u{1F}{key}\u{1F}{start}", metric.name())));
+        let trace = Some((
+            pipeline.plan.topics.parts.name.clone(),
+            format!("{}\u{1F}{key}\u{1F}{start}", metric.name()),
+        ));
         verdict.perhaps_late += expected.perhaps;
         let Some((count, value)) = found.remove(name) else {
             if expected.count > 0 {
@@ -251,11 +279,20 @@ async fn windows(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
         };
         let count = u64::try_from(count).unwrap();
         if count < expected.count {
-            verdict.find(Kind::LostWrite, format!("{what} has {count} events, accepted are {}", expected.count), trace);
+            verdict.find(
+                Kind::LostWrite,
+                format!("{what} has {count} events, accepted are {}", expected.count),
+                trace,
+            );
         } else if count > expected.count + expected.perhaps {
-            verdict.find(Kind::Duplicate, format!("{what} has {count} events, accepted are {}", expected.count), trace);
+            verdict.find(
+                Kind::Duplicate,
+                format!("{what} has {count} events, accepted are {}", expected.count),
+                trace,
+            );
         } else if expected.perhaps == 0 && !is_right(*metric, expected, value) {
-            let should = format!("{} events, {} cents, {} users", expected.count, expected.cents, expected.users());
+            let should =
+                format!("{} events, {} cents, {} users", expected.count, expected.cents, expected.users());
             verdict.find(Kind::Inconsistent, format!("{what} has the value {value} of {should}"), trace);
         }
     }
@@ -315,7 +352,11 @@ async fn users(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: &
         + truth.probes.len()
         + usize::try_from(truth.ends.1).unwrap();
     if seen != expected {
-        verdict.find(Kind::Inconsistent, format!("{seen} users have statistics, {expected} sent events"), None);
+        verdict.find(
+            Kind::Inconsistent,
+            format!("{seen} users have statistics, {expected} sent events"),
+            None,
+        );
     }
 }
 
@@ -373,11 +414,13 @@ async fn offsets(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
         };
         for place in progress {
             let stored = rows.iter().find(|row| {
-                row.get::<String, _>(0) == *topic && row.get::<i32, _>(1) == i32::try_from(place.partition.0).unwrap()
+                row.get::<String, _>(0) == *topic
+                    && row.get::<i32, _>(1) == i32::try_from(place.partition.0).unwrap()
             });
             let stored = stored.map_or(0, |row| row.get::<i64, _>(2));
             if stored != place.end.0 {
-                let what = format!("{topic}/{} is stored up to {stored} and ends at {}", place.partition, place.end);
+                let what =
+                    format!("{topic}/{} is stored up to {stored} and ends at {}", place.partition, place.end);
                 verdict.find(Kind::InconsistentOffset, what, None);
             }
         }
@@ -399,10 +442,11 @@ async fn offsets(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
 fn scan(pipeline: &Pipeline, topic: &str, each: &mut dyn FnMut(String, String)) {
     tokio::task::block_in_place(|| {
         for partition in 0..pipeline.bus.partitions(topic).unwrap_or(PARTITIONS) {
-            let scanned = pipeline.bus.scan(topic, Partition(partition), Duration::from_secs(20), &mut |record| {
-                let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
-                each(format!("{topic}/{partition} @{}", record.offset), value);
-            });
+            let scanned =
+                pipeline.bus.scan(topic, Partition(partition), Duration::from_secs(20), &mut |record| {
+                    let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
+                    each(format!("{topic}/{partition} @{}", record.offset), value);
+                });
             scanned.unwrap_or_else(|error| panic!("the verdict cannot read {topic}: {error}"));
         }
     });

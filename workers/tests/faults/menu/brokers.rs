@@ -4,7 +4,8 @@ use crate::bed::{BROKERS, Signal};
 use crate::scene::Scene;
 
 /// What clients log of a broker that is gone.
-const GONE: &[&str] = &["Connection refused", "Disconnected", "BrokerTransportFailure", "AllBrokersDown", "timed out"];
+const GONE: &[&str] =
+    &["Connection refused", "Disconnected", "BrokerTransportFailure", "AllBrokersDown", "timed out"];
 
 /// One of three is killed: replication bridges it, and stages stay ready.
 pub(crate) async fn killed(scene: &Scene) -> String {

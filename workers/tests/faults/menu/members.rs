@@ -21,7 +21,11 @@ pub(crate) async fn end_at_random(scene: &Scene) -> String {
         let member = everybody.choose(&mut random).unwrap();
         let kill = random.random_bool(0.5);
         scene.pipeline.signal(member, if kill { Signal::Kill } else { Signal::Term });
-        if kill { killed += 1 } else { asked += 1 }
+        if kill {
+            killed += 1
+        } else {
+            asked += 1
+        }
         tokio::time::sleep(pause).await;
     }
     // One of each kind at least, so that what is asserted has happened.
