@@ -31,6 +31,9 @@ const STEP: Duration = Duration::from_millis(100);
 /// How long one transaction may take before the connection is given up. Longer than the server's own limit.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// After this long without an answer a person is told.
+const SLOW: Duration = Duration::from_secs(10);
+
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -217,11 +220,9 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
         if self.waiting.is_empty() || self.clock.instant() < self.not_before {
             return Ok(());
         }
-        let looked_up = self.setup.runtime.clone().block_on(tokio::time::timeout(
-            PATIENCE,
-            self.writer.positions(&self.setup.topic, self.setup.table, &self.waiting),
-        ));
-        let positions = match looked_up.unwrap_or_else(|_| Err(no_answer())) {
+        let asking = self.writer.positions(&self.setup.topic, self.setup.table, &self.waiting);
+        let looked_up = self.setup.runtime.block_on(answer(asking, || tell_slow(&self.setup)));
+        let positions = match looked_up {
             Ok(positions) => positions,
             Err(error) if error.is_retryable() => {
                 self.complain(&error);
@@ -406,9 +407,8 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
                 .collect();
             let started = self.clock.instant();
             let writing = self.writer.write(&advances, self.batch.rows(), rows.clone());
-            let timed =
-                async { tokio::time::timeout(PATIENCE, writing).await.unwrap_or_else(|_| Err(no_answer())) };
-            let error = match self.setup.runtime.block_on(timed) {
+            let answered = self.setup.runtime.block_on(answer(writing, || tell_slow(&self.setup)));
+            let error = match answered {
                 Ok(written) => {
                     let took = self.clock.instant() - started;
                     self.moved(&reach, written.inserted, took);
@@ -519,6 +519,28 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
             tracing::debug!(sink = self.setup.sink, topic = self.setup.topic, %error, "lag is not up to date");
         }
     }
+}
+
+/// What the database answers, within [`PATIENCE`]; `tell` is called when it takes long.
+async fn answer<T>(
+    writing: impl Future<Output = Result<T, StoreError>>,
+    tell: impl FnOnce(),
+) -> Result<T, StoreError> {
+    let mut writing = std::pin::pin!(tokio::time::timeout(PATIENCE, writing));
+    let answered = tokio::select! {
+        answered = &mut writing => answered,
+        () = tokio::time::sleep(SLOW) => {
+            tell();
+            writing.await
+        }
+    };
+    answered.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn tell_slow(setup: &FeedSetup) {
+    let why = format!("the database has not answered for {} s", SLOW.as_secs());
+    tracing::warn!(sink = setup.sink, topic = setup.topic, "{why}");
+    setup.stage.health.fail(setup.condition, why);
 }
 
 fn no_answer() -> StoreError {
