@@ -52,7 +52,7 @@ proptest! {
 
     #[test]
     fn a_watermark_is_read_as_it_was_written(
-        source in any::<u32>(), sources in any::<u32>(), watermark in proptest::option::of(any::<i64>()),
+        source in 0..10_000_u32, sources in 0..=10_000_u32, watermark in proptest::option::of(any::<i64>()),
         state in prop_oneof![Just(SourceState::Active), Just(SourceState::Idle), Just(SourceState::Empty)],
         at in any::<i64>(),
     ) {
@@ -98,6 +98,15 @@ proptest! {
         alert.write(&mut bytes);
         prop_assert_eq!(Alert::parse(&bytes).unwrap(), alert);
     }
+}
+
+#[rstest::rstest]
+#[case::of_a_source_that_cannot_be(u32::MAX, 6)]
+#[case::of_more_sources_than_can_be(0, u32::MAX)]
+fn a_word_that_would_hold_every_window_open_is_none(#[case] source: u32, #[case] sources: u32) {
+    let word =
+        format!(r#"{{"v":1,"source":{source},"sources":{sources},"watermark":1,"state":"active","at":1}}"#);
+    assert!(PartRecord::parse(word.as_bytes()).unwrap_err().to_string().contains("source"));
 }
 
 #[test]

@@ -139,8 +139,8 @@ async fn run(worker: Worker) -> anyhow::Result<()> {
         Role::Detector(surroundings) => {
             let Ready { plan, bus, stage, listener, member, .. } = surroundings.ready(shutdown).await?;
             let paused = plan.paused;
-            let work = herd_detector::run(plan, bus, stage.part(), member);
-            beside_ops(stage, listener, paused, work).await
+            let work = herd_detector::run(plan, bus.clone(), stage.part(), member);
+            beside_ops(stage, listener, bus, paused, work).await
         }
         Role::Sink { name, surroundings } => {
             let Ready { plan, bus, stage, listener, member, data } = surroundings.ready(shutdown).await?;
@@ -149,8 +149,8 @@ async fn run(worker: Worker) -> anyhow::Result<()> {
                 bail!("the plan has no sink `{name}`; its sinks are: {}", names.join(", "));
             };
             let paused = plan.paused;
-            let work = herd_sink::run(plan, sink, bus, stage.part(), data, member);
-            beside_ops(stage, listener, paused, work).await
+            let work = herd_sink::run(plan, sink, bus.clone(), stage.part(), data, member);
+            beside_ops(stage, listener, bus, paused, work).await
         }
         Role::Api { collector, surroundings } => {
             let Ready { plan, bus, stage, listener, data, .. } = surroundings.ready(shutdown).await?;
@@ -164,11 +164,13 @@ async fn run(worker: Worker) -> anyhow::Result<()> {
 async fn beside_ops<E: std::error::Error + Send + Sync + 'static>(
     stage: Stage,
     listener: TcpListener,
+    bus: KafkaBus,
     paused: bool,
     work: impl Future<Output = Result<(), E>>,
 ) -> anyhow::Result<()> {
     let ended = CancellationToken::new();
     let served = tokio::spawn(ops::serve(stage.clone(), listener, ended.clone()));
+    let watched = tokio::spawn(ops::watch_broker(bus, stage.health.clone()));
     let outcome = if paused {
         info!("the pipeline is paused: standing by");
         stage.shutdown.cancelled().await;
@@ -177,6 +179,7 @@ async fn beside_ops<E: std::error::Error + Send + Sync + 'static>(
         work.await
     };
     ended.cancel();
+    watched.abort();
     served
         .await
         .context("the operational endpoints stopped")?

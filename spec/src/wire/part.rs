@@ -72,6 +72,9 @@ pub struct Watermark {
     pub at: WallTime,
 }
 
+/// More partitions than any topic of ours has. A word of more sources is no word: believed, it would hold every window open.
+const MOST_SOURCES: u32 = 10_000;
+
 /// A record of the `parts` topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartRecord<'a> {
@@ -118,6 +121,9 @@ impl<'a> PartRecord<'a> {
         check_version(RECORD, flat.v)?;
         let missing = |field| WireError::Field { record: RECORD, field };
         if let Some(state) = flat.state {
+            if flat.source.0 >= MOST_SOURCES || flat.sources.is_some_and(|sources| sources > MOST_SOURCES) {
+                return Err(missing("source"));
+            }
             return Ok(Self::Watermark(Watermark {
                 source: flat.source,
                 sources: flat.sources.ok_or(missing("sources"))?,

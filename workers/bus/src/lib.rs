@@ -3,15 +3,18 @@
 //! One narrow trait family, made for batches, three implementations with one behaviour suite:
 //! - [`kafka`]: Apache Kafka through librdkafka;
 //! - [`embedded`]: durable logs in this process, for `herd up`;
-//! - `simulated`: deterministic faults from a seed (its seam is this module: stages are generic over [`Bus`]).
+//! - [`simulated`]: in memory, on a virtual clock, with faults from a seed: for tests.
 //!
 //! Stages are driven from one thread each: `fetch` hands out borrowed records, nothing is copied or allocated a record,
 //! and everything that happens to an assignment comes back from `fetch` as an event, so a stage is a plain loop.
 
 pub mod ack;
 pub mod embedded;
+mod group;
 pub mod kafka;
 pub mod partitioner;
+mod signal;
+pub mod simulated;
 
 use std::time::Duration;
 

@@ -8,6 +8,7 @@ use herd_spec::plan::Plan;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Memory;
+use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::keys::Writers;
 use crate::metrics::CollectorMetrics;
@@ -22,6 +23,7 @@ pub(crate) struct App {
     pub(crate) memory: Memory,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) metrics: CollectorMetrics,
+    pub(crate) delivery: Delivery,
 }
 
 impl App {

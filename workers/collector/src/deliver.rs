@@ -1,7 +1,7 @@
 //! Handing records to the bus and waiting for its acknowledgement.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use herd_bus::{Acks, Outgoing, Producer, SendError};
@@ -71,6 +71,10 @@ pub(crate) async fn deliver<P: Producer>(
     }
     drop(in_flight);
     app.show_saturation();
+    match &why {
+        Some(why) => app.delivery.failed(Instant::now(), why),
+        None => app.delivery.delivered(Instant::now()),
+    }
     // Which of those in time did not make it is known; where time ran out, none is sure.
     unsent.extend(failed.iter().map(|(index, _)| *index));
     let lost = |index: u32| !in_time || unsent.contains(&index);

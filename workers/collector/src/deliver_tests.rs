@@ -79,6 +79,7 @@ fn app(in_flight: u32) -> Arc<App> {
         places: Arc::new(Semaphore::new(App::most_in_flight(&plan.collector.limits))),
         metrics: CollectorMetrics::registered(&stage),
         plan: Arc::new(plan),
+        delivery: crate::delivery::Delivery::default(),
     })
 }
 

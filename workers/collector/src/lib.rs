@@ -6,6 +6,7 @@
 mod app;
 mod body;
 mod deliver;
+mod delivery;
 pub mod intake;
 mod keys;
 mod metrics;
@@ -16,7 +17,7 @@ mod routes;
 mod serve;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herd_bus::{Bus, BusError, Producer};
 use herd_spec::plan::Plan;
@@ -65,6 +66,7 @@ pub async fn run<B: Bus>(
         memory: body::Memory::new(BODIES.max(4 * usize::try_from(limits.inflated_bytes).unwrap_or(BODIES))),
         places: Arc::new(Semaphore::new(App::most_in_flight(limits))),
         metrics: metrics::CollectorMetrics::registered(&stage),
+        delivery: delivery::Delivery::default(),
         plan,
     });
     stage.health.fail("broker", "not asked yet");
@@ -90,6 +92,10 @@ async fn watch<B: Bus>(app: Arc<App>, bus: B, stage: Stage) {
             Ok(Ok(())) => stage.health.ok("broker"),
             Ok(Err(error)) => stage.health.fail("broker", error.to_string()),
             Err(error) => stage.health.fail("broker", error.to_string()),
+        }
+        match app.delivery.complaint(Instant::now()) {
+            Some(why) => stage.health.fail("delivery", why),
+            None => stage.health.ok("delivery"),
         }
         app.show_saturation();
         app.writers.forget_idle();

@@ -1,5 +1,6 @@
 //! Pauses between tries: each about twice the one before, with jitter, so that many members do not come back at once.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -20,16 +21,24 @@ impl Pace {
         Self { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
 
     pub(crate) fn pauses(self) -> Pauses {
-        Pauses { pace: self, inner: self.build() }
+        Pauses { pace: self, seed: None, inner: self.build(None) }
     }
 
-    fn build(self) -> ExponentialBackoff {
-        ExponentialBuilder::new()
+    /// With a jitter that is this member's own, and always the same.
+    pub(crate) fn pauses_of(self, member: &str) -> Pauses {
+        let mut hasher = DefaultHasher::new();
+        member.hash(&mut hasher);
+        let seed = Some(hasher.finish());
+        Pauses { pace: self, seed, inner: self.build(seed) }
+    }
+
+    fn build(self, seed: Option<u64>) -> ExponentialBackoff {
+        let pauses = ExponentialBuilder::new()
             .with_min_delay(self.first)
             .with_max_delay(self.longest)
             .with_jitter()
-            .without_max_times()
-            .build()
+            .without_max_times();
+        seed.map_or(pauses, |seed| pauses.with_jitter_seed(seed)).build()
     }
 }
 
@@ -37,6 +46,7 @@ impl Pace {
 #[derive(Debug)]
 pub(crate) struct Pauses {
     pace: Pace,
+    seed: Option<u64>,
     inner: ExponentialBackoff,
 }
 
@@ -46,6 +56,6 @@ impl Pauses {
     }
 
     pub(crate) fn reset(&mut self) {
-        self.inner = self.pace.build();
+        self.inner = self.pace.build(self.seed);
     }
 }

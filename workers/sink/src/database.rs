@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use herd_bus::Bus;
 use herd_spec::plan::{Plan, SinkKind, SinkPlan, TopicPlan};
-use herd_stage::Stage;
+use herd_stage::{Stage, SystemClock};
 use herd_store::{Store, StoreError, Table};
 use tokio::runtime::Handle;
 
@@ -16,23 +16,35 @@ use crate::{SinkError, spawn};
 
 /// When a batch is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) rows: usize,
-    pub(crate) wait: Duration,
+pub struct Limits {
+    /// With so many rows.
+    pub rows: usize,
+    /// So long after its first record came.
+    pub wait: Duration,
 }
 
 /// What a feed is about.
-pub(crate) struct FeedSetup {
-    pub(crate) sink: String,
-    pub(crate) topic: String,
-    pub(crate) dead_letter: String,
-    pub(crate) table: Table,
-    pub(crate) group: String,
-    pub(crate) member: String,
-    pub(crate) limits: Limits,
-    pub(crate) condition: &'static str,
-    pub(crate) stage: Stage,
-    pub(crate) runtime: Handle,
+pub struct FeedSetup {
+    /// The sink's name.
+    pub sink: String,
+    /// The topic it reads.
+    pub topic: String,
+    /// Where refused records go.
+    pub dead_letter: String,
+    /// The table it fills.
+    pub table: Table,
+    /// Its group.
+    pub group: String,
+    /// Its name in the group.
+    pub member: String,
+    /// When a batch is full.
+    pub limits: Limits,
+    /// What its readiness is called.
+    pub condition: &'static str,
+    /// Its surroundings.
+    pub stage: Stage,
+    /// Where the store's futures run.
+    pub runtime: Handle,
 }
 
 /// SQLite commits cheaply, and a reader should see things soon.
@@ -75,8 +87,9 @@ pub(crate) async fn run<B: Bus>(
             runtime: Handle::current(),
         };
         let (bus, store) = (bus.clone(), store.clone());
-        threads
-            .push(spawn(&sink.name, part, condition, stage, move || Feed::join(setup, &bus, &store)?.run())?);
+        threads.push(spawn(&sink.name, part, condition, stage, move || {
+            Feed::join(setup, &bus, store.writer(), SystemClock)?.run()
+        })?);
     }
     let mut outcome = Ok(());
     for thread in threads {

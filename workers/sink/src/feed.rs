@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
 use herd_spec::units::{Offset, Partition};
-use herd_store::{Advance, Store, StoreError, Writer};
+use herd_stage::Clock;
+use herd_store::{Advance, StoreError, Tables};
 
 use crate::SinkError;
 use crate::backoff::{Pace, Pauses};
@@ -29,6 +30,9 @@ const FULL: usize = 16 << 20;
 const STEP: Duration = Duration::from_millis(100);
 /// How long one transaction may take before the connection is given up. Longer than the server's own limit.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// After this long without an answer a person is told.
+const SLOW: Duration = Duration::from_secs(10);
 
 /// Where a partition stands.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +52,12 @@ enum Outcome {
     Poison(String),
 }
 
-pub(crate) struct Feed<B: Bus> {
+/// A member of a sink's group that brings one topic into one table.
+pub struct Feed<B: Bus, T, C> {
     setup: FeedSetup,
     consumer: B::Consumer,
-    writer: Writer,
+    writer: T,
+    clock: C,
     letters: DeadLetters<B::Producer>,
     metrics: SinkMetrics,
     batch: Batch,
@@ -66,16 +72,22 @@ pub(crate) struct Feed<B: Bus> {
     /// Whether the consumer is told to bring nothing.
     held: bool,
     not_before: Instant,
+    /// How long it may stand still at once, as the last step was told.
+    nap: Duration,
 }
 
-impl<B: Bus> Feed<B> {
-    pub(crate) fn join(setup: FeedSetup, bus: &B, store: &Store) -> Result<Self, SinkError> {
+impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
+    /// Joins the group.
+    ///
+    /// # Errors
+    /// If the bus refuses.
+    pub fn join(setup: FeedSetup, bus: &B, writer: T, clock: C) -> Result<Self, SinkError> {
         let failed = |source| SinkError::Bus { sink: setup.sink.clone(), source };
         let connector = format!("sink.{}", setup.sink);
         let producer = bus.producer(&connector).map_err(failed)?;
         let membership = Membership::Group { group: &setup.group, instance: Some(&setup.member) };
         let consumer = bus.consumer(&setup.topic, membership).map_err(failed)?;
-        let writer = store.writer();
+        let now = clock.instant();
         Ok(Self {
             letters: DeadLetters {
                 producer,
@@ -86,32 +98,53 @@ impl<B: Bus> Feed<B> {
             batch: Batch::new(writer.rows(setup.table)),
             consumer,
             writer,
+            clock,
             metrics: SinkMetrics::of(&setup.stage),
-            since: Instant::now(),
+            since: now,
             places: BTreeMap::new(),
             waiting: Vec::new(),
             changes: Vec::new(),
-            pauses: Pace::STORE.pauses(),
+            pauses: Pace::STORE.pauses_of(&setup.member),
             held: false,
-            not_before: Instant::now(),
+            not_before: now,
+            nap: STEP,
             setup,
         })
     }
 
     pub(crate) fn run(mut self) -> Result<(), SinkError> {
         while !self.stopping() {
-            let left = self.setup.limits.wait.saturating_sub(self.since.elapsed());
-            self.fetch(if self.batch.len() == 0 { STEP } else { left.min(STEP) })?;
-            self.settle()?;
-            self.start_waiting()?;
-            if self.is_due() {
-                self.flush()?;
-            }
+            self.step(STEP)?;
         }
-        // One more try: what it does not store comes again.
+        self.finish()
+    }
+
+    /// Takes in what there is, waiting at most `wait` for it, and stores what is due.
+    ///
+    /// # Errors
+    /// What stops the sink; started again, it goes on from the stored position.
+    pub fn step(&mut self, wait: Duration) -> Result<(), SinkError> {
+        self.nap = wait;
+        let left = self.setup.limits.wait.saturating_sub(self.elapsed());
+        self.fetch(if self.batch.len() == 0 { wait } else { left.min(wait) })?;
+        self.settle()?;
+        self.start_waiting()?;
+        if self.is_due() { self.flush() } else { Ok(()) }
+    }
+
+    /// Tries once more to store what is open (what it does not store comes again), and leaves the group.
+    ///
+    /// # Errors
+    /// If the store or the bus fails for good.
+    pub fn finish(mut self) -> Result<(), SinkError> {
         self.flush()?;
         self.consumer.close();
         Ok(())
+    }
+
+    /// Since the first record of the batch came.
+    fn elapsed(&self) -> Duration {
+        self.clock.instant() - self.since
     }
 
     fn stopping(&self) -> bool {
@@ -121,7 +154,7 @@ impl<B: Bus> Feed<B> {
     fn is_due(&self) -> bool {
         self.batch.len() >= self.setup.limits.rows
             || self.batch.size() >= FULL
-            || (self.batch.len() > 0 && self.since.elapsed() >= self.setup.limits.wait)
+            || (self.batch.len() > 0 && self.elapsed() >= self.setup.limits.wait)
     }
 
     fn bus_failed(&self, source: BusError) -> SinkError {
@@ -148,7 +181,7 @@ impl<B: Bus> Feed<B> {
         });
         let fetched = fetched.map_err(|error| self.bus_failed(error))?;
         if was_empty {
-            self.since = Instant::now();
+            self.since = self.clock.instant();
         }
         self.changes.extend(fetched.changes);
         Ok(())
@@ -159,7 +192,7 @@ impl<B: Bus> Feed<B> {
         while !self.changes.is_empty() {
             match self.changes.remove(0) {
                 Change::Assigned(partitions) => {
-                    self.not_before = Instant::now();
+                    self.not_before = self.clock.instant();
                     self.waiting.extend(partitions);
                 }
                 Change::Revoked(partitions) => {
@@ -184,18 +217,16 @@ impl<B: Bus> Feed<B> {
 
     /// Looks up where new partitions stand, and starts there.
     fn start_waiting(&mut self) -> Result<(), SinkError> {
-        if self.waiting.is_empty() || Instant::now() < self.not_before {
+        if self.waiting.is_empty() || self.clock.instant() < self.not_before {
             return Ok(());
         }
-        let looked_up = self.setup.runtime.clone().block_on(tokio::time::timeout(
-            PATIENCE,
-            self.writer.positions(&self.setup.topic, self.setup.table, &self.waiting),
-        ));
-        let positions = match looked_up.unwrap_or_else(|_| Err(no_answer())) {
+        let asking = self.writer.positions(&self.setup.topic, self.setup.table, &self.waiting);
+        let looked_up = self.setup.runtime.block_on(answer(asking, || tell_slow(&self.setup)));
+        let positions = match looked_up {
             Ok(positions) => positions,
             Err(error) if error.is_retryable() => {
                 self.complain(&error);
-                self.not_before = Instant::now() + self.pauses.next();
+                self.not_before = self.clock.instant() + self.pauses.next();
                 return Ok(());
             }
             Err(error) => return Err(self.store_failed(error)),
@@ -221,7 +252,7 @@ impl<B: Bus> Feed<B> {
         let ends = match self.consumer.end_offsets(&partitions, Duration::from_secs(5)) {
             Ok(ends) => ends,
             Err(error) if error.is_retryable() => {
-                self.not_before = Instant::now() + self.pauses.next();
+                self.not_before = self.clock.instant() + self.pauses.next();
                 return Ok(None);
             }
             Err(error) => return Err(self.bus_failed(error)),
@@ -265,7 +296,7 @@ impl<B: Bus> Feed<B> {
             }
         }
         self.batch.clear();
-        self.since = Instant::now();
+        self.since = self.clock.instant();
         Ok(())
     }
 
@@ -334,7 +365,7 @@ impl<B: Bus> Feed<B> {
         if count == 0 {
             return Ok(Outcome::Done);
         }
-        while !acks.wait(STEP) {
+        while !acks.wait(self.nap) {
             if let Outcome::Interrupted = self.linger(Duration::ZERO)? {
                 return Ok(Outcome::Interrupted);
             }
@@ -374,13 +405,13 @@ impl<B: Bus> Feed<B> {
                     })
                 })
                 .collect();
-            let started = Instant::now();
+            let started = self.clock.instant();
             let writing = self.writer.write(&advances, self.batch.rows(), rows.clone());
-            let timed =
-                async { tokio::time::timeout(PATIENCE, writing).await.unwrap_or_else(|_| Err(no_answer())) };
-            let error = match self.setup.runtime.block_on(timed) {
+            let answered = self.setup.runtime.block_on(answer(writing, || tell_slow(&self.setup)));
+            let error = match answered {
                 Ok(written) => {
-                    self.moved(&reach, written.inserted, started.elapsed());
+                    let took = self.clock.instant() - started;
+                    self.moved(&reach, written.inserted, took);
                     return Ok(Outcome::Done);
                 }
                 Err(error) => error,
@@ -391,7 +422,8 @@ impl<B: Bus> Feed<B> {
                 }
                 // The answer to the try before may have been lost on its way, not the transaction.
                 StoreError::Fenced { .. } if in_doubt && self.is_stored(&reach) => {
-                    self.moved(&reach, 0, started.elapsed());
+                    let took = self.clock.instant() - started;
+                    self.moved(&reach, 0, took);
                     return Ok(Outcome::Done);
                 }
                 error if error.is_retryable() => {
@@ -442,16 +474,16 @@ impl<B: Bus> Feed<B> {
 
     /// Waits, and stays a member of the group meanwhile; nothing new comes, except what was at hand already.
     fn linger(&mut self, pause: Duration) -> Result<Outcome, SinkError> {
-        let until = Instant::now() + pause;
+        let until = self.clock.instant() + pause;
         self.hold(true)?;
         loop {
-            self.fetch(until.saturating_duration_since(Instant::now()).min(STEP))?;
+            self.fetch(until.saturating_duration_since(self.clock.instant()).min(STEP))?;
             let leaving = |change: &Change| !matches!(change, Change::Assigned(_));
             if self.stopping() || self.changes.iter().any(leaving) {
                 self.hold(false)?;
                 return Ok(Outcome::Interrupted);
             }
-            if Instant::now() >= until {
+            if self.clock.instant() >= until {
                 self.hold(false)?;
                 return Ok(Outcome::Done);
             }
@@ -487,6 +519,28 @@ impl<B: Bus> Feed<B> {
             tracing::debug!(sink = self.setup.sink, topic = self.setup.topic, %error, "lag is not up to date");
         }
     }
+}
+
+/// What the database answers, within [`PATIENCE`]; `tell` is called when it takes long.
+async fn answer<T>(
+    writing: impl Future<Output = Result<T, StoreError>>,
+    tell: impl FnOnce(),
+) -> Result<T, StoreError> {
+    let mut writing = std::pin::pin!(tokio::time::timeout(PATIENCE, writing));
+    let answered = tokio::select! {
+        answered = &mut writing => answered,
+        () = tokio::time::sleep(SLOW) => {
+            tell();
+            writing.await
+        }
+    };
+    answered.unwrap_or_else(|_| Err(no_answer()))
+}
+
+fn tell_slow(setup: &FeedSetup) {
+    let why = format!("the database has not answered for {} s", SLOW.as_secs());
+    tracing::warn!(sink = setup.sink, topic = setup.topic, "{why}");
+    setup.stage.health.fail(setup.condition, why);
 }
 
 fn no_answer() -> StoreError {

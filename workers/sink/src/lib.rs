@@ -21,6 +21,9 @@ mod feed;
 mod metrics;
 mod webhook;
 
+pub use database::{FeedSetup, Limits};
+pub use feed::Feed;
+
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;

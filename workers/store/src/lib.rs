@@ -18,7 +18,7 @@ use std::path::Path;
 pub use error::StoreError;
 pub use read::{AlertFilter, AlertPage, Counts, MAX_ROWS, StoredAlert, UserOrder, UserStats};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
-pub use write::{Advance, Writer, Written};
+pub use write::{Advance, Tables, Writer, Written};
 
 /// A pipeline's tables. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]

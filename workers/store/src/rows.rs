@@ -105,6 +105,12 @@ impl Rows {
         Self { table, format, bytes: Vec::new(), ends: Vec::new() }
     }
 
+    /// An empty batch as SQLite reads it: [`Rows::json`].
+    #[must_use]
+    pub fn in_json(table: Table) -> Self {
+        Self::new(table, Format::Json)
+    }
+
     /// The table they go to.
     #[must_use]
     pub fn table(&self) -> Table {
@@ -141,8 +147,9 @@ impl Rows {
         &self.bytes[at(range.start)..at(range.end)]
     }
 
-    /// As [`Rows::bytes`], as a JSON array.
-    pub(crate) fn json(&self, range: &Range<usize>) -> String {
+    /// The rows of a range as a JSON array, where they are in JSON.
+    #[must_use]
+    pub fn json(&self, range: &Range<usize>) -> String {
         // Each row ends in a comma.
         let rows = self.bytes(range);
         let rows = rows.strip_suffix(b",").unwrap_or(rows);

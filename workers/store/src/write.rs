@@ -59,6 +59,52 @@ pub(crate) enum WriterKind {
     Sqlite(SqliteWriter),
 }
 
+/// What the sink needs of a store: a [`Writer`]; in tests, one that fails when it is told to.
+pub trait Tables: Send {
+    /// An empty batch for a table, in the form this store reads.
+    fn rows(&self, table: Table) -> Rows;
+
+    /// See [`Writer::positions`].
+    fn positions(
+        &mut self,
+        topic: &str,
+        table: Table,
+        partitions: &[Partition],
+    ) -> impl Future<Output = Result<Vec<(Partition, Offset)>, StoreError>> + Send;
+
+    /// See [`Writer::write`].
+    fn write(
+        &mut self,
+        advances: &[Advance<'_>],
+        rows: &Rows,
+        range: Range<usize>,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+}
+
+impl Tables for Writer {
+    fn rows(&self, table: Table) -> Rows {
+        Self::rows(self, table)
+    }
+
+    async fn positions(
+        &mut self,
+        topic: &str,
+        table: Table,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, Offset)>, StoreError> {
+        Self::positions(self, topic, table, partitions).await
+    }
+
+    async fn write(
+        &mut self,
+        advances: &[Advance<'_>],
+        rows: &Rows,
+        range: Range<usize>,
+    ) -> Result<Written, StoreError> {
+        Self::write(self, advances, rows, range).await
+    }
+}
+
 impl Writer {
     /// An empty batch for a table, in the form this store reads.
     #[must_use]

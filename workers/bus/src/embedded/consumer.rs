@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 
 use super::Inner;
 use super::chunk::{Chunk, Place};
-use super::group::{Group, MemberId};
 use super::log::Log;
-use super::signal::Signal;
 use super::store::{Store, StoreError, StoredCommit};
 use super::topic::Topic;
+use crate::group::{Group, MemberId};
+use crate::signal::Signal;
 use crate::{BusError, Change, Commit, Consumer, Fetched, Membership, Record};
 
 /// How much of a partition is read ahead.

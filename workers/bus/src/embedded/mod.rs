@@ -6,16 +6,14 @@
 //!                                                                                group: who owns what
 //! ```
 //! - `store` is what is on disk, `chunk` how records lie there, `log` one partition, `topic` its partitions and readers;
-//! - `writer` is the group commit, `upkeep` retention and compaction, `group` the coordinator (pure), `signal` a doorbell.
+//! - `writer` is the group commit, `upkeep` retention and compaction; the coordinator is [`crate::group`].
 //!
 //! What was acknowledged outlives this process, however it ends; see [`Durability`] for power failures.
 
 mod chunk;
 mod consumer;
-mod group;
 mod log;
 mod producer;
-mod signal;
 mod store;
 mod topic;
 mod upkeep;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use herd_spec::units::Partition;
 use parking_lot::{Mutex, RwLock};
 
-use super::group::Group;
 use super::log::Log;
-use super::signal::Signal;
+use crate::group::Group;
+use crate::signal::Signal;
 
 /// The deletion of a compacted topic's tombstones waits this long where `delete.retention.ms` says nothing: Kafka's default.
 const TOMBSTONES: Duration = Duration::from_secs(24 * 3600);

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -71,9 +71,21 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, ack: Box<Ack>) {
         ack.report(match result {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(DeliveryError { why: error.to_string() }),
+            Err((error, _)) => Err(DeliveryError { why: reason(error) }),
         });
     }
+}
+
+/// What a client says of a record that was not written, and what to do where it does not say.
+fn reason(error: &KafkaError) -> String {
+    let hint = match error.rdkafka_error_code() {
+        // Of a batch, only the records in front are refused by the first name.
+        Some(RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord) => {
+            "; brokers refuse records from too far in the future (message.timestamp.after.max.ms): is the clock of this machine right?"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
 }
 
 /// For members: writes down what happened to the assignment, to be answered by the stage when it is ready. librdkafka keeps

@@ -171,6 +171,32 @@ pub(crate) fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
     assert!(a.consumer.start(&[(moved, Offset(0))]).is_err());
 }
 
+pub(crate) fn what_stays_may_be_committed_at_any_moment_of_a_rebalance<B: Bus>(bus: &B) {
+    let topic = topic(bus, 6);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let over = &over;
+    std::thread::scope(|threads| {
+        let mut stays = Member::join(bus, &topic, "g");
+        stays.until("it owns all", |m| m.owned.len() == 6);
+        threads.spawn(move || {
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                stays.step();
+                let owned: Vec<Partition> = stays.owned.keys().copied().map(Partition).collect();
+                for _ in 0..20 {
+                    // Panics if it is refused.
+                    stays.commit(&owned, "it stays");
+                }
+            }
+        });
+        for _ in 0..4 {
+            let mut comes = Member::join(bus, &topic, "g");
+            comes.until("it has its share", |m| m.owned.len() == 3);
+            comes.consumer.close();
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 pub(crate) fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");

@@ -6,7 +6,7 @@ mod cases;
 mod embedded;
 mod member;
 
-/// Each case once against the embedded bus and once against Kafka.
+/// Each case once against each bus.
 macro_rules! behaviour {
     ($($case:ident)*) => {
         mod on_embedded {
@@ -14,6 +14,12 @@ macro_rules! behaviour {
             fn $case() {
                 let dir = tempfile::tempdir().unwrap();
                 crate::cases::$case(&herd_bus::embedded::EmbeddedBus::open(dir.path()).unwrap());
+            })*
+        }
+        mod on_simulated {
+            $(#[test]
+            fn $case() {
+                crate::cases::$case(&herd_bus::simulated::SimulatedBus::new());
             })*
         }
         mod on_kafka {
@@ -37,6 +43,7 @@ behaviour! {
     a_newcomer_does_not_interrupt_what_stays
     what_is_revoked_is_taken_over_at_the_committed_offset
     a_commit_for_what_was_given_back_is_refused
+    what_stays_may_be_committed_at_any_moment_of_a_rebalance
     a_partition_that_pauses_keeps_its_records_for_later
     ends_and_lag_are_told
     a_reader_of_all_sees_partitions_that_come_later

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use herd_spec::units::Partition;
 
-use super::signal::Signal;
 use crate::Change;
+use crate::signal::Signal;
 
 /// A member of a group, by the order of joining.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MemberId(pub(super) u64);
+pub(crate) struct MemberId(pub(crate) u64);
 
 #[derive(Debug, Default)]
-pub(super) struct Group {
+pub(crate) struct Group {
     partitions: u32,
     members: BTreeMap<MemberId, Member>,
     joined: u64,
@@ -42,7 +42,7 @@ impl Member {
 }
 
 impl Group {
-    pub(super) fn join(&mut self, partitions: u32, signal: Arc<Signal>, now: Instant) -> MemberId {
+    pub(crate) fn join(&mut self, partitions: u32, signal: Arc<Signal>, now: Instant) -> MemberId {
         self.partitions = self.partitions.max(partitions);
         let id = MemberId(self.joined);
         self.joined += 1;
@@ -62,12 +62,12 @@ impl Group {
         id
     }
 
-    pub(super) fn leave(&mut self, id: MemberId) {
+    pub(crate) fn leave(&mut self, id: MemberId) {
         self.members.remove(&id);
         self.balance();
     }
 
-    pub(super) fn grow(&mut self, partitions: u32) {
+    pub(crate) fn grow(&mut self, partitions: u32) {
         if partitions > self.partitions {
             self.partitions = partitions;
             self.balance();
@@ -75,7 +75,7 @@ impl Group {
     }
 
     /// The member is alive; what happened to it since it was last asked.
-    pub(super) fn poll(&mut self, id: MemberId, now: Instant) -> Vec<Change> {
+    pub(crate) fn poll(&mut self, id: MemberId, now: Instant) -> Vec<Change> {
         let Some(member) = self.members.get_mut(&id) else { return Vec::new() };
         member.seen = now;
         if std::mem::take(&mut member.silent) {
@@ -85,14 +85,14 @@ impl Group {
     }
 
     /// Whether the member may commit for the partition.
-    pub(super) fn owns(&self, id: MemberId, partition: u32) -> bool {
+    pub(crate) fn owns(&self, id: MemberId, partition: u32) -> bool {
         self.members
             .get(&id)
             .is_some_and(|member| member.owned.contains(&partition) || member.revoked.contains(&partition))
     }
 
     /// Takes partitions back that were revoked or lost; the first that was neither, if there is one.
-    pub(super) fn release(&mut self, id: MemberId, partitions: &[Partition]) -> Option<Partition> {
+    pub(crate) fn release(&mut self, id: MemberId, partitions: &[Partition]) -> Option<Partition> {
         let member = self.members.get_mut(&id)?;
         let stranger = partitions
             .iter()
@@ -109,33 +109,51 @@ impl Group {
     }
 
     /// Gives the partitions of members that were not seen for `patience` to others.
-    pub(super) fn expire(&mut self, now: Instant, patience: Duration) -> bool {
+    pub(crate) fn expire(&mut self, now: Instant, patience: Duration) -> bool {
+        let silent: Vec<MemberId> = self
+            .members
+            .iter()
+            .filter(|(_, member)| now.saturating_duration_since(member.seen) > patience)
+            .map(|(id, _)| *id)
+            .collect();
         let mut expired = false;
-        for member in self.members.values_mut() {
-            let holds = !member.owned.is_empty() || !member.revoked.is_empty();
-            if holds && now.saturating_duration_since(member.seen) > patience {
-                // What it was told and has not heard yet no longer holds; what it was never told of is not lost to it.
-                let mut unheard = BTreeSet::new();
-                for change in std::mem::take(&mut member.changes) {
-                    if let Change::Assigned(partitions) = change {
-                        unheard.extend(partitions.iter().map(|p| p.0));
-                    }
-                }
-                let held =
-                    std::mem::take(&mut member.owned).into_iter().chain(std::mem::take(&mut member.revoked));
-                let lost: BTreeSet<u32> = held.filter(|p| !unheard.contains(p)).collect();
-                member.silent = true;
-                member.lost.extend(&lost);
-                if !lost.is_empty() {
-                    member.tell(Change::Lost(lost.into_iter().map(Partition).collect()));
-                }
-                expired = true;
-            }
+        for id in silent {
+            expired |= self.take_away(id);
         }
         if expired {
             self.balance();
         }
         expired
+    }
+
+    /// Takes a member for dead: what it has goes to others, and it will hear of that when it next asks.
+    pub(crate) fn evict(&mut self, id: MemberId) {
+        if self.take_away(id) {
+            self.balance();
+        }
+    }
+
+    /// Whether the member had anything.
+    fn take_away(&mut self, id: MemberId) -> bool {
+        let Some(member) = self.members.get_mut(&id) else { return false };
+        if member.owned.is_empty() && member.revoked.is_empty() {
+            return false;
+        }
+        // What it was told and has not heard yet no longer holds; what it was never told of is not lost to it.
+        let mut unheard = BTreeSet::new();
+        for change in std::mem::take(&mut member.changes) {
+            if let Change::Assigned(partitions) = change {
+                unheard.extend(partitions.iter().map(|p| p.0));
+            }
+        }
+        let held = std::mem::take(&mut member.owned).into_iter().chain(std::mem::take(&mut member.revoked));
+        let lost: BTreeSet<u32> = held.filter(|p| !unheard.contains(p)).collect();
+        member.silent = true;
+        member.lost.extend(&lost);
+        if !lost.is_empty() {
+            member.tell(Change::Lost(lost.into_iter().map(Partition).collect()));
+        }
+        true
     }
 
     /// Moves as little as possible so that no member has two more than another.

@@ -6,13 +6,13 @@ use parking_lot::{Condvar, Mutex};
 
 /// Rung means: there may be something new; look again.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     rung: Mutex<bool>,
     bell: Condvar,
 }
 
 impl Signal {
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let mut rung = self.rung.lock();
         if !*rung {
             *rung = true;
@@ -21,7 +21,7 @@ impl Signal {
     }
 
     /// Whether it was rung since it was last asked, waiting for it until `deadline`.
-    pub(super) fn wait_until(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait_until(&self, deadline: Instant) -> bool {
         let mut rung = self.rung.lock();
         while !*rung {
             if self.bell.wait_until(&mut rung, deadline).timed_out() {

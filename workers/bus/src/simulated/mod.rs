@@ -1,0 +1,173 @@
+//! A bus in memory on a virtual clock, whose every fault comes from a seed: stages run on it unchanged, stepped by one thread.
+//!
+//! ```text
+//! producer ─► outgoing ─settle─► under way ─advance─► log ─► consumer
+//!                                (late, doubled, lost)        (in part, nothing for a while, taken for dead)
+//! ```
+//! - `world` is what there is and what is on its way, `topic` the logs and groups, `weather` what goes wrong, `dice` chance;
+//! - the coordinator is the embedded bus's own.
+//!
+//! Whoever simulates steps the stages, calls [`SimulatedBus::settle`] after each step and [`SimulatedBus::advance`] to let
+//! time pass. [`SimulatedBus::new`] makes one on which records travel at once, and nothing goes wrong.
+
+mod consumer;
+mod dice;
+mod producer;
+mod topic;
+mod weather;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herd_spec::plan::TopicPlan;
+use herd_spec::units::{Offset, Partition, WallTime};
+use parking_lot::Mutex;
+
+pub use consumer::SimulatedConsumer;
+pub use dice::Dice;
+pub use producer::SimulatedProducer;
+pub use topic::Kept;
+pub use weather::{Sending, Weather};
+
+use crate::{Bus, BusError, Membership, Progress, Record};
+use world::World;
+
+/// A bus in memory, on a virtual clock.
+#[derive(Clone, Debug)]
+pub struct SimulatedBus {
+    world: Arc<Mutex<World>>,
+}
+
+impl Default for SimulatedBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SimulatedBus {
+    /// One on which nothing goes wrong and nothing takes time.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { world: Arc::new(Mutex::new(World::new(WallTime(0), Weather::default(), true))) }
+    }
+
+    /// One that begins at `now`, and does nothing but in [`SimulatedBus::settle`] and [`SimulatedBus::advance`].
+    #[must_use]
+    pub fn stepped(now: WallTime, weather: Weather) -> Self {
+        Self { world: Arc::new(Mutex::new(World::new(now, weather, false))) }
+    }
+
+    /// The time here.
+    #[must_use]
+    pub fn now(&self) -> WallTime {
+        self.world.lock().now
+    }
+
+    /// What was sent goes under way; what takes no time arrives.
+    pub fn settle(&self) {
+        let mut world = self.world.lock();
+        world.settle();
+        let now = world.now;
+        world.advance(now);
+    }
+
+    /// Lets time pass, up to `to`.
+    pub fn advance(&self, to: WallTime) {
+        let mut world = self.world.lock();
+        world.settle();
+        world.advance(to);
+    }
+
+    /// Lets time pass until all that was sent is acknowledged or failed.
+    pub fn await_acks(&self) {
+        let mut world = self.world.lock();
+        world.settle();
+        let until = world.last_ack().unwrap_or(world.now);
+        world.advance(until);
+    }
+
+    /// The group takes this member for dead and gives its partitions to others; the member goes on as before, and hears of
+    /// it at `until`.
+    pub fn expel(&self, topic: &str, group: &str, instance: &str, until: WallTime) {
+        let mut world = self.world.lock();
+        let Ok(topic) = world.id("expelling from", topic) else { return };
+        let Some(members) = world.topics[topic].groups.get_mut(group) else { return };
+        if let Some(id) = members.names.get(instance).copied() {
+            members.deaf.insert(id, until);
+            members.group.evict(id);
+        }
+    }
+
+    /// All records of a topic, by partition and offset.
+    #[must_use]
+    pub fn records(&self, topic: &str) -> Vec<Arc<Kept>> {
+        let world = self.world.lock();
+        world
+            .id("reading", topic)
+            .map_or_else(|_| Vec::new(), |topic| world.topics[topic].logs.iter().flatten().cloned().collect())
+    }
+}
+
+impl Bus for SimulatedBus {
+    type Producer = SimulatedProducer;
+    type Consumer = SimulatedConsumer;
+
+    fn producer(&self, name: &str) -> Result<Self::Producer, BusError> {
+        Ok(SimulatedProducer::new(&self.world, name))
+    }
+
+    fn consumer(&self, topic: &str, membership: Membership<'_>) -> Result<Self::Consumer, BusError> {
+        let topic = self.world.lock().id("reading", topic)?;
+        Ok(SimulatedConsumer::new(&self.world, topic, membership))
+    }
+
+    fn ensure_topics(&self, topics: &[&TopicPlan]) -> Result<(), BusError> {
+        let mut world = self.world.lock();
+        topics.iter().for_each(|plan| world.ensure(plan));
+        Ok(())
+    }
+
+    fn partitions(&self, topic: &str) -> Result<u32, BusError> {
+        let world = self.world.lock();
+        let id = world.id("counting the partitions of", topic)?;
+        Ok(world.topics[id].partitions())
+    }
+
+    fn scan(
+        &self,
+        topic: &str,
+        partition: Partition,
+        _patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Offset, BusError> {
+        let mut world = self.world.lock();
+        world.unanswered("scanning")?;
+        let id = world.id("scanning", topic)?;
+        let end = world.topics[id].end(partition).ok_or_else(|| BusError::Missing {
+            doing: format!("scanning {topic}/{partition}"),
+            why: "the topic has fewer partitions".into(),
+        })?;
+        let records = world.read(id, partition, Offset(0), usize::MAX);
+        drop(world);
+        records.iter().for_each(|record| each(&record.record()));
+        Ok(end)
+    }
+
+    fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
+        let mut world = self.world.lock();
+        world.unanswered("looking at the progress")?;
+        let topic = &world.topics[world.id("looking at the progress on", topic)?];
+        let of = |partition| Progress {
+            partition: Partition(partition),
+            start: Offset(0),
+            end: topic.end(Partition(partition)).unwrap_or_default(),
+            committed: topic.groups.get(group).and_then(|g| g.commits.get(&partition)).map(|c| c.next),
+        };
+        Ok((0..topic.partitions()).map(of).collect())
+    }
+
+    fn ping(&self, _patience: Duration) -> Result<(), BusError> {
+        self.world.lock().unanswered("asking for an answer")
+    }
+}
