@@ -2,6 +2,7 @@
 //! collector) and [`shoppers`] (what generated people do). No pipeline logic lives here: `up` starts the same stages that run
 //! in the worker image.
 
+pub mod cluster;
 pub mod dlq;
 pub mod generate;
 pub mod load;
@@ -39,6 +40,12 @@ enum Command {
     Replay(Box<replay::Replay>),
     Dlq(Box<dlq::Dlq>),
     Ready(ready::Ready),
+    Status(cluster::Status),
+    ExplainScaling(cluster::ExplainScaling),
+    Pause(cluster::Pause),
+    Resume(cluster::Resume),
+    Top(cluster::Top),
+    Load(cluster::Load),
     /// Prints a completion script for a shell
     Completion {
         /// The shell
@@ -65,6 +72,12 @@ impl Herd {
             Command::Replay(command) => command.run(stop_on_signal()?).await,
             Command::Dlq(command) => command.run().await,
             Command::Ready(command) => command.run().await,
+            Command::Status(command) => command.run().await,
+            Command::ExplainScaling(command) => command.run().await,
+            Command::Pause(command) => command.run().await,
+            Command::Resume(command) => command.run().await,
+            Command::Top(command) => command.run(stop_on_signal()?).await,
+            Command::Load(command) => command.run().await,
             Command::Completion { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "herd", &mut script);

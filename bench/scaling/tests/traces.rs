@@ -7,10 +7,6 @@ use herd_bench_scaling::{Run, Trace, run, traces};
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=5;
 
-fn trace(name: &str) -> Trace {
-    traces().into_iter().find(|trace| trace.name == name).unwrap()
-}
-
 fn ours(trace: &Trace, seed: u64) -> Run {
     run(trace, &mut Herd::new(trace), seed)
 }

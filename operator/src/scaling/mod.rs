@@ -132,6 +132,8 @@ impl Scaler {
         let none = Sizes::new();
         let policy = watch::policy(stage, plan, watched.map_or(&none, |watched| &watched.sizes));
         match live {
+            // Going on after a pause, it gets as many as wait for it with the next look.
+            Some(0) if is_scaled(stage) && watch.is_some_and(Watch::stood_still) && !plan.paused => 0,
             Some(live) if is_scaled(stage) => policy.within(Replicas(live), now).0,
             _ => policy.initial(now).0,
         }

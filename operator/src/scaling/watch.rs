@@ -136,6 +136,11 @@ impl Watch {
         self.target.filter(|_| Asked::of(stage, plan) == self.asked)
     }
 
+    /// Whether it stood still by the pipeline's switch when it was seen last.
+    pub(super) fn stood_still(&self) -> bool {
+        self.asked.paused
+    }
+
     /// What was committed when nothing waited, if nothing has come since: nobody need be asked.
     pub(super) fn quiet_at(&self, ends: &Places) -> Option<Places> {
         let (then, committed) = self.quiet.as_ref()?;

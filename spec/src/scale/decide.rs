@@ -127,7 +127,7 @@ impl Stage<'_> {
         };
         capacity::learn(self.memory, self.history, signals, self.pods.ready, self.now);
         self.remember(signals);
-        let outcome = trial::judge(self.memory, signals, self.policy.source, self.now);
+        let outcome = trial::judge(self.memory, self.history, signals, self.policy.source, self.now);
         if let Some(verdict) = self.outside(bounds) {
             return verdict;
         }
@@ -200,7 +200,9 @@ impl Stage<'_> {
     /// Whether more are needed, how many, and why.
     fn up(&mut self, signals: &Signals, bounds: (Replicas, Replicas)) -> Option<Verdict> {
         let (now, source) = (self.pods.wanted, self.policy.source);
-        let Some(demand) = self.demand() else {
+        // What was only seen to be done is no limit: where nothing waits, more coming in than before is no reason yet.
+        let proven = self.memory.capacity.is_some_and(|capacity| capacity.proven);
+        let Some(demand) = self.demand().filter(|_| proven || !signals.no_backlog()) else {
             let backlog = !signals.no_backlog() && !self.drains(signals);
             let doubled = Replicas(now.0.saturating_mul(2));
             return backlog.then_some((doubled, Reason::Doubling { lag: signals.lag }));
@@ -301,7 +303,8 @@ impl Stage<'_> {
         if let Some(block) = self.memory.blocked(self.now) {
             return stay(Reason::DownstreamBound { left: trial::left(block, self.now) });
         }
-        if self.memory.behind < CONFIRM {
+        // Whether the last ones helped decides whether more would.
+        if self.memory.behind < CONFIRM || self.memory.trial.is_some() {
             return stay(Reason::Confirming { wanted });
         }
         if self.scaling.mode != ScalingMode::Auto {

@@ -117,6 +117,18 @@ fn a_paused_pipeline_stops_and_goes_on_with_as_many_as_wait_for() {
 }
 
 #[test]
+fn what_was_only_seen_to_be_done_is_no_limit() {
+    let mut scene = Scene::new(1, ScalingSpec::default());
+    for _ in 0..12 {
+        scene.poll_each(|_| 10.0, |_| 1000.0);
+    }
+    for _ in 0..24 {
+        let decision = scene.poll_each(|_| 100.0, |_| 1000.0);
+        assert_eq!(decision.replicas, Replicas(1), "{}", decision.reason);
+    }
+}
+
+#[test]
 fn recommend_tells_and_changes_nothing() {
     let scaling = ScalingSpec { mode: ScalingMode::Recommend, ..ScalingSpec::default() };
     let mut scene = Scene::new(1, scaling);

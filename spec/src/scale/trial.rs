@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::history::History;
 use super::memory::{Block, Memory};
-use super::policy::{FIRST_BLOCK, LEAST_GAIN, LONGEST_BLOCK, LOSS, NO_BACKLOG, SHORT, Source};
-use super::signals::Signals;
+use super::policy::{FIRST_BLOCK, LEAST_GAIN, LEAST_SETTLE, LONGEST_BLOCK, LOSS, NO_BACKLOG, SHORT, Source};
+use super::signals::{Signals, rates};
 use super::target::effective;
 use crate::units::{Replicas, WallTime};
 
@@ -25,26 +26,33 @@ pub(super) enum Outcome {
     },
 }
 
-/// Judges the trial that runs, once its replicas have worked for 30 s.
-pub(super) fn judge(memory: &mut Memory, signals: &Signals, source: Source, now: WallTime) -> Outcome {
+/// Judges the trial that runs, once its replicas have worked undisturbed for a while: by what was done since then.
+pub(super) fn judge(
+    memory: &mut Memory,
+    history: &History,
+    signals: &Signals,
+    source: Source,
+    now: WallTime,
+) -> Outcome {
     recovered(memory, signals);
     let (Some(trial), Some(calm)) = (memory.trial, memory.calm_since) else { return Outcome::Open };
-    if now.since(calm) < SHORT {
-        return Outcome::Open;
-    }
+    let calm = now.since(calm);
+    let since = history.before(calm.min(SHORT)).zip(history.newest());
+    let Some((from, to)) = since.filter(|_| calm >= LEAST_SETTLE) else { return Outcome::Open };
+    let output = rates(from, to, |point| point.position);
     memory.trial = None;
     if signals.delay.is_some_and(|delay| delay <= NO_BACKLOG) {
         memory.downstream = None;
         return Outcome::Keep;
     }
-    let gain = signals.output - trial.output;
+    let gain = output - trial.output;
     let expected = trial.output * (effective(trial.to, source) / effective(trial.from, source) - 1.0);
     if gain >= LEAST_GAIN * expected {
         memory.downstream = None;
         return Outcome::Keep;
     }
     let length = memory.downstream.map_or(FIRST_BLOCK, |block| (2 * block.length).min(LONGEST_BLOCK));
-    memory.downstream = Some(Block { until: now.plus(length), length, output: signals.output });
+    memory.downstream = Some(Block { until: now.plus(length), length, output });
     // What was measured meanwhile is the limit's share of each replica, not what a replica can do.
     memory.capacity = trial.capacity;
     if gain < -LOSS * trial.output {

@@ -111,7 +111,8 @@ spec:
         std::fs::create_dir_all(folder.path().join("secrets/db")).unwrap();
         std::fs::write(folder.path().join("secrets/db/url"), &bed.postgres).unwrap();
         let secrets = herd_stage::Secrets::new(None);
-        let bus = herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "faults").unwrap();
+        let bus =
+            herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "faults", false).unwrap();
         let pipeline = Arc::new(Self {
             folder,
             plan,

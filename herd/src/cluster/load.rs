@@ -1,0 +1,119 @@
+//! `herd load`: the generator as a Job in the cluster, against a pipeline's collectors.
+
+use clap::Args;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::{ClusterError, Place};
+use crate::output::{self, Outcome};
+use crate::shoppers::ProfileKind;
+use herd_spec::pipeline::Span;
+
+/// Runs the load generator in the cluster, against a pipeline's collectors
+#[derive(Args, Debug)]
+pub struct Load {
+    /// The pipeline
+    pipeline: String,
+    /// Events a second, on average
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// How long
+    #[arg(long = "for", value_name = "TIME", default_value = "10m")]
+    lasts: Span,
+    /// The course of the load
+    #[arg(long, value_enum, default_value_t)]
+    profile: ProfileKind,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Load {
+    /// Runs it: makes the Job and says how to watch it.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub async fn run(self) -> Outcome {
+        let cluster = self.place.connect().await?;
+        cluster.pipeline(&self.pipeline).await?;
+        let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+        let name = format!("{}-collector", self.pipeline);
+        let collector = deployments.get(&name).await;
+        let collector = collector.map_err(ClusterError::api(format!("reading the Deployment {name}")))?;
+        let image = image(&collector).ok_or_else(|| ClusterError::Api {
+            doing: format!("reading the Deployment {name}"),
+            why: "it has no image".into(),
+        })?;
+        let profile = clap::ValueEnum::to_possible_value(&self.profile)
+            .map_or_else(|| "steady".to_owned(), |value| value.get_name().to_owned());
+        let job = job(&self.pipeline, &image, self.rate, &self.lasts.to_string(), &profile);
+        let jobs: Api<Job> = Api::namespaced(cluster.client, &cluster.namespace);
+        let job: Job = serde_json::from_value(job)
+            .map_err(|error| ClusterError::Api { doing: "writing the Job".into(), why: error.to_string() })?;
+        let made = jobs.create(&PostParams::default(), &job).await;
+        let made = made.map_err(ClusterError::api("creating the Job"))?.name_any();
+        Ok(output::line(&format!(
+            "the Job {made} sends {} events/s for {} to {}\n\n  herd top {} --namespace {}\n  kubectl --namespace {} logs --follow job/{made}\n  kubectl --namespace {} delete job/{made}",
+            self.rate,
+            self.lasts,
+            self.pipeline,
+            self.pipeline,
+            cluster.namespace,
+            cluster.namespace,
+            cluster.namespace
+        ))?)
+    }
+}
+
+/// The image that the pipeline's own pods run: it holds the generator too.
+fn image(collector: &Deployment) -> Option<String> {
+    collector.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
+}
+
+fn job(pipeline: &str, image: &str, rate: u32, lasts: &str, profile: &str) -> Value {
+    let labels = json!({"app.kubernetes.io/name": "herd-load", "app.kubernetes.io/part-of": "herd"});
+    let collector = format!("http://{pipeline}-collector");
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"generateName": format!("{pipeline}-load-"), "labels": labels},
+        "spec": {
+            "backoffLimit": 0,
+            "ttlSecondsAfterFinished": 3600,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": false,
+                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": "generate",
+                        "image": image,
+                        "command": ["herd", "generate", "--to", collector],
+                        "args": ["--rate", rate.to_string(), "--for", lasts, "--profile", profile, "--period", lasts, "--batch", "100"],
+                        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }],
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_job_is_one_that_kubernetes_knows() {
+        let job = job("shop", "herd/worker:1", 500, "5m", "steps");
+        let typed: Job = serde_json::from_value(job.clone()).unwrap();
+        assert_eq!(serde_json::to_value(typed).unwrap()["spec"], job["spec"]);
+    }
+}
