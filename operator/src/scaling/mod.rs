@@ -14,6 +14,8 @@ mod look;
 mod report;
 mod requests;
 mod run;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};

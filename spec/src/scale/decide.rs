@@ -311,7 +311,7 @@ impl Stage<'_> {
             // What is only told has no effect to learn from.
         } else if matches!(reason, Reason::Uneven { .. }) {
             self.crowd(wanted);
-        } else if !signals.no_backlog() {
+        } else {
             let (output, capacity) = (signals.output, self.memory.capacity);
             self.memory.trial = Some(Trial { from: now, to: wanted, output, capacity });
         }
