@@ -1,0 +1,127 @@
+//! The operator against an API server that fails on purpose: killed after each write of a first reconcile, refused, throttled.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use herd_operator::context::Context;
+use herd_operator::error::{Error, Hope};
+use herd_operator::reconcile::reconcile;
+use herd_spec::pipeline::HerdPipeline;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use server::{Fault, Server};
+
+const SHOP: &str = "/apis/herd.dev/v1alpha1/namespaces/demo/herdpipelines/shop";
+
+/// A server with a pipeline whose Kafka is away, so that only the API server matters, and the Secret that it needs.
+fn server() -> Server {
+    let server = Server::default();
+    server.put(
+        SHOP,
+        json!({
+            "apiVersion": "herd.dev/v1alpha1", "kind": "HerdPipeline",
+            "metadata": {"name": "shop", "namespace": "demo", "generation": 1},
+            "spec": {
+                "kafka": {"bootstrapServers": ["127.0.0.1:1"], "deletionPolicy": "Delete"},
+                "metrics": [{"name": "views"}],
+                "sinks": [{"name": "store", "postgres": {"url": {"name": "store", "key": "url"}}}],
+            },
+        }),
+    );
+    let secret = json!({"metadata": {"name": "store", "namespace": "demo"}, "data": {"url": "cG9zdGdyZXM6Ly9h"}});
+    server.put("/api/v1/namespaces/demo/secrets/store", secret);
+    server
+}
+
+async fn once(server: &Server, operator: &Arc<Context>) -> Result<(), Error> {
+    let pipeline: HerdPipeline = serde_json::from_value(server.get(SHOP).unwrap()).unwrap();
+    reconcile(Arc::new(pipeline), Arc::clone(operator)).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_write_was_the_last_before_it_was_killed_the_next_operator_makes_the_same_objects() {
+    let undisturbed = server();
+    once(&undisturbed, &undisturbed.operator()).await.unwrap();
+    let (wanted, writes) = (undisturbed.objects(), undisturbed.0.lock().writes);
+    assert!(writes > 20, "{writes}");
+    let wanted = &wanted;
+    let runs = (0..writes).flat_map(|at| [Fault::DeadBefore, Fault::DeadAfter].map(|fault| (at, fault)));
+    let runs = runs.map(|(at, fault)| async move {
+        let server = server();
+        server.0.lock().fault = Some((at, fault));
+        let killed = once(&server, &server.operator()).await;
+        assert!(killed.is_err(), "{at} {fault:?}");
+        server.revive();
+        let next = server.operator();
+        once(&server, &next).await.unwrap();
+        assert_eq!(&server.objects(), wanted, "{at} {fault:?}");
+        let before = server.0.lock().writes;
+        once(&server, &next).await.unwrap();
+        assert_eq!(server.0.lock().writes, before, "{at} {fault:?}: a steady pipeline is written to");
+    });
+    join_all(runs).await;
+    println!("killed before and after each of {writes} writes");
+}
+
+#[rstest]
+#[case(409, 0, Hope::Later(Duration::ZERO))]
+#[case(410, 0, Hope::Later(Duration::ZERO))]
+#[case(429, 7, Hope::Later(Duration::from_secs(7)))]
+#[case(500, 0, Hope::Later(Duration::ZERO))]
+#[case(403, 0, Hope::None)]
+#[tokio::test]
+async fn a_refusal_ends_the_reconcile_and_says_when_to_try_again(
+    #[case] code: u16,
+    #[case] retry_after: u32,
+    #[case] hope: Hope,
+) {
+    let server = server();
+    // The write after the finalizer: the first object.
+    server.0.lock().fault = Some((1, Fault::Refused { code, retry_after }));
+    let operator = server.operator();
+    let error = once(&server, &operator).await.unwrap_err();
+    assert_eq!(error.hope(), hope, "{error}");
+    assert!(error.to_string().contains("refused by the test"), "{error}");
+    // The finalizer, the refused one, the status: nothing was tried on.
+    assert_eq!(server.0.lock().writes, 3);
+    let ready = server.get(SHOP).unwrap()["status"]["conditions"][0].clone();
+    assert_eq!((&ready["type"], &ready["status"]), (&json!("Ready"), &json!("False")));
+    server.revive();
+    once(&server, &operator).await.unwrap();
+    assert!(server.get("/apis/apps/v1/namespaces/demo/deployments/shop-collector").is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_asked_once_a_reconcile() {
+    let server = server();
+    let operator = server.operator();
+    server.0.lock().fault = Some((0, Fault::DeadBefore));
+    assert!(once(&server, &operator).await.is_err());
+    let before = server.0.lock().calls.len();
+    for _ in 0..10 {
+        let pipeline: HerdPipeline = serde_json::from_value(server.get(SHOP).unwrap()).unwrap();
+        assert!(reconcile(Arc::new(pipeline), Arc::clone(&operator)).await.is_err());
+    }
+    assert_eq!(server.0.lock().calls.len() - before, 10);
+}
+
+#[tokio::test]
+async fn an_object_that_somebody_changed_is_put_right_and_nothing_else_is_written() {
+    let server = server();
+    let operator = server.operator();
+    once(&server, &operator).await.unwrap();
+    let path = "/api/v1/namespaces/demo/services/shop-api";
+    let mut service: Value = server.get(path).unwrap();
+    service["spec"]["ports"][0]["port"] = 81.into();
+    server.put(path, service);
+    let before = server.0.lock().writes;
+    once(&server, &operator).await.unwrap();
+    assert_eq!(server.get(path).unwrap()["spec"]["ports"][0]["port"], 80);
+    assert_eq!(server.0.lock().writes - before, 1);
+}

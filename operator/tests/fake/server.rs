@@ -1,0 +1,235 @@
+//! An API server in memory: keeps what is applied, and fails when it is told to. It knows no schema and no defaults; Deployments are
+//! ready as soon as they are applied.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body as Answer;
+use axum::http::{Method, Request, Response};
+use herd_operator::context::Context;
+use herd_operator::metrics::Metrics;
+use herd_operator::scaling::Scaler;
+use herd_operator::tell::Teller;
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// What becomes of a write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Fault {
+    /// It is answered so, and nothing is done.
+    Refused { code: u16, retry_after: u32 },
+    /// Nothing is done, and from now on nobody answers.
+    DeadBefore,
+    /// It is done, and from now on nobody answers.
+    DeadAfter,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    /// Method and path of each request.
+    pub(crate) calls: Vec<String>,
+    /// Which write (from 0) fails, and how.
+    pub(crate) fault: Option<(usize, Fault)>,
+    /// Writes so far, but for Events.
+    pub(crate) writes: usize,
+    dead: bool,
+}
+
+/// An API server. Cheap to clone; clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Server(pub(crate) Arc<Mutex<State>>);
+
+type Said = (u16, Value);
+
+impl Server {
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        let server = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let server = server.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                let query = parts.uri.query().unwrap_or_default().to_owned();
+                let (code, said) = server.answer(&parts.method, parts.uri.path(), &query, body);
+                let answer = Response::builder().status(code).header("content-type", "application/json");
+                Ok::<_, Infallible>(answer.body(Answer::from(said.to_string())).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// An operator that has just been started.
+    pub(crate) fn operator(&self) -> Arc<Context> {
+        let (client, image) = (self.client(), "herd/worker:1".to_owned());
+        let teller = Teller::new(client.clone(), "test".into());
+        Arc::new(Context::new(client, image, Arc::new(Scaler::default()), teller, Metrics::default()))
+    }
+
+    /// Puts an object there as it is.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        self.0.lock().store(path, object);
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.0.lock().objects.get(path).cloned()
+    }
+
+    /// Answers again.
+    pub(crate) fn revive(&self) {
+        let mut state = self.0.lock();
+        (state.dead, state.fault) = (false, None);
+    }
+
+    /// All objects but Events, without what differs from run to run.
+    pub(crate) fn objects(&self) -> BTreeMap<String, Value> {
+        let mut objects = self.0.lock().objects.clone();
+        objects.retain(|path, _| !path.contains("/events"));
+        for object in objects.values_mut() {
+            for field in ["resourceVersion", "generation"] {
+                object["metadata"].as_object_mut().unwrap().remove(field);
+            }
+            for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                condition.as_object_mut().unwrap().remove("lastTransitionTime");
+                condition.as_object_mut().unwrap().remove("observedGeneration");
+            }
+            if let Some(status) = object["status"].as_object_mut() {
+                status.remove("observedGeneration");
+            }
+        }
+        objects
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str, body: Value) -> Said {
+        let mut state = self.0.lock();
+        state.calls.push(format!("{method} {path}"));
+        if state.dead {
+            return status(503, "the connection is gone", 0);
+        }
+        if method == Method::GET {
+            return state.read(path, query);
+        }
+        if path.contains("/events") {
+            return (201, body);
+        }
+        let number = state.writes;
+        state.writes += 1;
+        match state.fault {
+            Some((at, Fault::Refused { code, retry_after })) if at == number => {
+                return status(code, "refused by the test", retry_after);
+            }
+            Some((at, Fault::DeadBefore)) if at == number => {
+                state.dead = true;
+                return status(503, "the connection is gone", 0);
+            }
+            _ => {}
+        }
+        let said = state.write(method, path, body);
+        if matches!(state.fault, Some((at, Fault::DeadAfter)) if at == number) {
+            state.dead = true;
+            return status(503, "the connection is gone", 0);
+        }
+        said
+    }
+}
+
+impl State {
+    fn read(&self, path: &str, query: &str) -> Said {
+        if let Some(object) = self.objects.get(path) {
+            return (200, object.clone());
+        }
+        let items: Vec<Value> = self
+            .objects
+            .iter()
+            .filter(|(other, object)| {
+                other.rsplit_once('/').is_some_and(|(folder, _)| folder == path) && selected(object, query)
+            })
+            .map(|(_, object)| {
+                // Items of a list come without their kind.
+                let mut item = object.clone();
+                item.as_object_mut().unwrap().retain(|name, _| name != "kind" && name != "apiVersion");
+                item
+            })
+            .collect();
+        if is_collection(path) {
+            return (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}));
+        }
+        status(404, "not found", 0)
+    }
+
+    fn write(&mut self, method: &Method, path: &str, body: Value) -> Said {
+        let (at, part) = match path.strip_suffix("/status") {
+            Some(at) => (at, Some("status")),
+            None => (path, None),
+        };
+        if method == Method::DELETE {
+            return match self.objects.remove(at) {
+                Some(object) => (200, object),
+                None => status(404, "not found", 0),
+            };
+        }
+        let mut object = self.objects.get(at).cloned().unwrap_or_else(|| json!({}));
+        match part {
+            Some(part) => object[part] = body[part].clone(),
+            None => merge(&mut object, &body),
+        }
+        self.store(at, object);
+        (200, self.objects[at].clone())
+    }
+
+    fn store(&mut self, path: &str, mut object: Value) {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        if object["metadata"]["uid"].is_null() {
+            object["metadata"]["uid"] = format!("uid of {path}").into();
+        }
+        if path.contains("/deployments/") {
+            let replicas = object["spec"]["replicas"].clone();
+            object["status"] =
+                json!({"replicas": replicas, "readyReplicas": replicas, "updatedReplicas": replicas});
+        }
+        self.objects.insert(path.into(), object);
+    }
+}
+
+/// `/api/v1/namespaces/NS/KIND` or `/apis/GROUP/VERSION/namespaces/NS/KIND`.
+fn is_collection(path: &str) -> bool {
+    let rest = path.split_once("/namespaces/").map(|(_, rest)| rest.matches('/').count());
+    rest == Some(1)
+}
+
+fn selected(object: &Value, query: &str) -> bool {
+    let Some(selector) = query.split('&').find_map(|part| part.strip_prefix("labelSelector=")) else {
+        return true;
+    };
+    let selector = selector.replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+    selector.split(',').all(|pair| {
+        let (name, value) = pair.split_once('=').unwrap();
+        object["metadata"]["labels"][name] == value
+    })
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => {
+            for (name, value) in patch {
+                merge(object.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (object, patch) => *object = patch.clone(),
+    }
+}
+
+fn status(code: u16, message: &str, retry_after: u32) -> Said {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+        "reason": "Test", "code": code, "details": {"retryAfterSeconds": retry_after},
+    });
+    (code, status)
+}
