@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use herd_spec::units::{Offset, Partition, WallTime};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
@@ -334,9 +334,12 @@ impl Consumer for KafkaConsumer {
             match self.consumer.commit(&list, CommitMode::Sync) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    let transient =
-                        error.rdkafka_error_code().is_some_and(|code| kind(code) == Kind::Transient);
-                    if !transient || Instant::now() >= deadline {
+                    // In the middle of a rebalance the group is a generation ahead of this member, which learns of it in a
+                    // moment. What it has not given back is still its own: a cooperative group hands over nothing before.
+                    let passes = error.rdkafka_error_code().is_some_and(|code| {
+                        kind(code) == Kind::Transient || code == RDKafkaErrorCode::IllegalGeneration
+                    });
+                    if !passes || Instant::now() >= deadline {
                         return Err(bus_error(doing, &error));
                     }
                     std::thread::sleep(RETRY);
