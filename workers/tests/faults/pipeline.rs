@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_bus::kafka::KafkaBus;
-use herd_spec::plan::Plan;
+use herd_spec::plan::{Plan, Topics};
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -79,7 +79,7 @@ impl Pipeline {
         let name = format!("f-{}", uuid::Uuid::now_v7().simple());
         let name = &name[..24];
         let schema = name.replace('-', "_");
-        let (lateness, retention) = (shape.lateness.as_secs(), shape.retention.as_secs());
+        let lateness = shape.lateness.as_secs();
         let servers: Vec<String> = bed.kafka.split(',').map(|server| format!("'{server}'")).collect();
         let yaml = format!(
             r"
@@ -87,7 +87,7 @@ apiVersion: herd.dev/v1alpha1
 kind: HerdPipeline
 metadata: {{name: {name}}}
 spec:
-  kafka: {{bootstrapServers: [{}], partitions: {PARTITIONS}, replication: 3, retention: {retention}s}}
+  kafka: {{bootstrapServers: [{}], partitions: {PARTITIONS}, replication: 3}}
   events: {{types: [view, purchase, end], maxLateness: {lateness}s, maxClockSkew: 1h}}
   metrics:
     - {{name: all, window: 10s, events: {{types: [view, purchase]}}}}
@@ -103,8 +103,10 @@ spec:
         let mut plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
         // The verdict reads all of them at the end.
         plan.topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
-        plan.topics.events.config.insert("segment.ms".into(), "120000".into());
-        for topic in [&mut plan.topics.parts, &mut plan.topics.windows] {
+        let retention = shape.retention.as_millis().to_string();
+        let Topics { events, parts, windows, alerts, .. } = &mut plan.topics;
+        for topic in [events, parts, windows, alerts] {
+            topic.config.insert("retention.ms".into(), retention.clone());
             topic.config.insert("segment.ms".into(), "120000".into());
         }
         std::fs::write(folder.path().join("plan.json"), serde_json::to_vec(&plan).unwrap()).unwrap();
