@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_bus::kafka::KafkaBus;
-use herd_spec::plan::{Plan, Topics};
+use herd_spec::plan::Plan;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
@@ -101,14 +101,13 @@ spec:
             servers.join(", ")
         );
         let mut plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
-        // The verdict reads all of them at the end.
-        plan.topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
-        let retention = shape.retention.as_millis().to_string();
-        let Topics { events, parts, windows, alerts, .. } = &mut plan.topics;
-        for topic in [events, parts, windows, alerts] {
-            topic.config.insert("retention.ms".into(), retention.clone());
-            topic.config.insert("segment.ms".into(), "120000".into());
+        // Less than a spec may ask for: half an hour at full speed must fit on a disk. The verdict reads all dead letters.
+        let topics = &mut plan.topics;
+        for topic in [&mut topics.events, &mut topics.parts, &mut topics.windows, &mut topics.alerts] {
+            topic.config.insert("retention.ms".into(), shape.retention.as_millis().to_string());
+            topic.config.insert("segment.ms".into(), (shape.retention.as_millis() / 5).to_string());
         }
+        topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
         std::fs::write(folder.path().join("plan.json"), serde_json::to_vec(&plan).unwrap()).unwrap();
         std::fs::create_dir_all(folder.path().join("secrets/db")).unwrap();
         std::fs::write(folder.path().join("secrets/db/url"), &bed.postgres).unwrap();
