@@ -38,6 +38,7 @@ pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
     let settings = Settings {
         rate,
         hot: 0.0,
+        drain: Duration::from_secs(1_200),
         doubt: false,
         lateness: Duration::from_secs(60),
         retention: RETENTION,

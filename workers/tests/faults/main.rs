@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use bed::Bed;
 use menu::{Fault, MENU};
-use run::{HEAD, Report, Run, Settings};
+use run::{HEAD, RECOVERY, Report, Run, Settings};
 
 /// Events a second, unless `RATE` says otherwise.
 const SHORT_RATE: u64 = 1_000;
@@ -92,6 +92,7 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
         hot: 0.5,
+        drain: RECOVERY,
         doubt: true,
         lateness: Duration::from_secs(40),
         retention: WEEK,
@@ -111,6 +112,7 @@ async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
         hot: 0.0,
+        drain: RECOVERY,
         doubt: false,
         lateness: Duration::from_secs(60),
         retention: WEEK,
@@ -131,6 +133,7 @@ async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
         let settings = Settings {
             rate: rate(LONG_RATE),
             hot: fault.hot,
+            drain: RECOVERY,
             doubt: false,
             lateness,
             retention: WEEK,

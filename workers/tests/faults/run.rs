@@ -18,7 +18,7 @@ use crate::verdict::{self, Verdict};
 /// Memory of one process that is still bounded, MiB.
 const MOST_MEMORY: u64 = 1024;
 /// How long the pipeline may take to get over a fault.
-const RECOVERY: Duration = Duration::from_secs(240);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(240);
 /// How long it may take at the end until everything is where it belongs.
 const SETTLING: Duration = Duration::from_secs(60);
 
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) hot: f64,
     pub(crate) lateness: Duration,
     pub(crate) retention: Duration,
+    /// How long it may take at the end until all that waits is through.
+    pub(crate) drain: Duration,
     /// Whether to try if the verdict notices what it should.
     pub(crate) doubt: bool,
     /// Calm before the first fault.
@@ -135,7 +137,7 @@ impl Run {
         problems.extend(
             rows.iter().filter_map(|row| Some(format!("{}: {}", row.fault, row.recovery.as_ref().err()?))),
         );
-        if let Err(why) = progress::catch_up(&pipeline, RECOVERY).await {
+        if let Err(why) = progress::catch_up(&pipeline, settings.drain).await {
             problems.push(why);
         }
         let verdict = verdict::settle(&bed, &pipeline, &load, &poison, SETTLING).await;
