@@ -23,14 +23,17 @@ test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the pag
 unit: ## What needs no service
 	@dev/test unit
 
+.PHONY: simulate
+simulate: ## Faults by the thousand on a simulated bus: SEEDS=1000000 (FROM=, MINUTES=), SEED=7 alone, MUTANT=WordsFirst
+	@SEEDS=$(SEEDS) FROM=$(FROM) MINUTES=$(MINUTES) SEED=$(SEED) MUTANT=$(MUTANT) cargo test --workspace --test simulation whatever_happens -- --nocapture
+
 .PHONY: faults endurance
 FAULT ?= all
-MINUTES ?= 30
-RATE ?=
+endurance: MINUTES ?= 30
 faults: ## Real faults on three brokers and PostgreSQL, an hour for all; FAULT=broker-kill for one, FAULT=help for names
 	@dev/faults $(FAULT)
 endurance: ## MINUTES=30 RATE=20000: a fault a minute; writes endurance.csv and endurance.svg. WORKER=FILE for another build
-	@dev/faults endurance $(MINUTES)
+	@RATE=$(RATE) dev/faults endurance $(MINUTES)
 
 .PHONY: build
 build: install web ## Build the dashboard and the `herd` command

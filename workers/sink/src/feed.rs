@@ -72,6 +72,8 @@ pub struct Feed<B: Bus, T, C> {
     /// Whether the consumer is told to bring nothing.
     held: bool,
     not_before: Instant,
+    /// How long it may stand still at once, as the last step was told.
+    nap: Duration,
 }
 
 impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
@@ -105,6 +107,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
             pauses: Pace::STORE.pauses_of(&setup.member),
             held: false,
             not_before: now,
+            nap: STEP,
             setup,
         })
     }
@@ -121,6 +124,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
     /// # Errors
     /// What stops the sink; started again, it goes on from the stored position.
     pub fn step(&mut self, wait: Duration) -> Result<(), SinkError> {
+        self.nap = wait;
         let left = self.setup.limits.wait.saturating_sub(self.elapsed());
         self.fetch(if self.batch.len() == 0 { wait } else { left.min(wait) })?;
         self.settle()?;
@@ -361,7 +365,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
         if count == 0 {
             return Ok(Outcome::Done);
         }
-        while !acks.wait(STEP) {
+        while !acks.wait(self.nap) {
             if let Outcome::Interrupted = self.linger(Duration::ZERO)? {
                 return Ok(Outcome::Interrupted);
             }

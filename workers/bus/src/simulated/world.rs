@@ -152,6 +152,11 @@ impl World {
         }
     }
 
+    /// Whether a producer has sent anything since the last [`World::settle`].
+    pub(super) fn has_outgoing(&self, producer: u64) -> bool {
+        self.outgoing.iter().any(|sent| sent.producer == producer)
+    }
+
     /// What was sent goes under way, a producer's and partition's records by key: stages walk hash maps whose order differs
     /// from process to process, and records of different keys sent in one step stand in no order anyway.
     pub(super) fn settle(&mut self) {

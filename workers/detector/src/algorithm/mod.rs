@@ -17,6 +17,9 @@ use herd_spec::plan::DetectorPlan;
 
 pub use history::{History, Ring, Weighted};
 
+/// Sums are kept in millionths: no spread of added or averaged numbers is finer.
+const RESOLUTION: f64 = 1e-6;
+
 /// A detector's rule, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
@@ -172,7 +175,7 @@ impl Rule {
     /// exactly 3 events in each of its windows is not a wonder at 4.
     fn around(&self, expected: f64, deviation: f64, width: f64) -> Usual {
         let chance = if self.counting { expected.max(1.0).sqrt() } else { 0.0 };
-        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(f64::MIN_POSITIVE);
+        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(RESOLUTION);
         Usual { expected, spread, lower: expected - width * spread, upper: expected + width * spread }
     }
 
@@ -187,15 +190,16 @@ impl Rule {
     }
 
     /// How unusual a value is: spreads from the expected value; for `poisson` −log₁₀ of the chance; for a threshold the
-    /// value over the bound.
+    /// value over the bound. Always a number: JSON knows no infinity.
     #[must_use]
     pub fn score(&self, usual: &Usual, value: f64) -> f64 {
-        match self.kind {
+        let score = match self.kind {
             Kind::Threshold { .. } if usual.expected == 0.0 => value,
             Kind::Threshold { .. } => value / usual.expected,
             Kind::Poisson { .. } => poisson::score(usual, value),
             _ => (value - usual.expected) / usual.spread,
-        }
+        };
+        score.clamp(f64::MIN, f64::MAX)
     }
 
     /// Whether this is a fixed bound, which expects nothing.

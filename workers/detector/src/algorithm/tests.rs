@@ -6,6 +6,10 @@ use rstest::rstest;
 use std::time::Duration;
 
 fn rule(algorithm: AlgorithmSpec, direction: Direction) -> Rule {
+    rule_on(AggregateFunction::Count, algorithm, direction)
+}
+
+fn rule_on(function: AggregateFunction, algorithm: AlgorithmSpec, direction: Direction) -> Rule {
     let plan = DetectorPlan {
         name: "d".into(),
         metric: "m".into(),
@@ -15,7 +19,7 @@ fn rule(algorithm: AlgorithmSpec, direction: Direction) -> Rule {
         cooldown: Duration::ZERO,
         severity: Severity::Warning,
     };
-    Rule::of(&plan, AggregateFunction::Count)
+    Rule::of(&plan, function)
 }
 
 fn zscore() -> AlgorithmSpec {
@@ -177,5 +181,23 @@ proptest! {
             prop_assert!(rule.accepts(&read));
             prop_assert_eq!(read, history);
         }
+    }
+}
+
+#[rstest]
+#[case(zscore())]
+#[case(mad())]
+#[case(ewma())]
+#[case(poisson())]
+#[case(threshold(Some(1e-300), None))]
+fn a_value_where_it_was_always_the_same_has_a_score_that_json_can_write(#[case] algorithm: AlgorithmSpec) {
+    for function in [AggregateFunction::Count, AggregateFunction::Sum, AggregateFunction::Mean] {
+        let rule = rule_on(function, algorithm.clone(), Direction::Up);
+        let usual = rule.usual(&after(&rule, &[0.0; 12])).unwrap();
+        for value in [0.0, 83.5, 9e12] {
+            let score = rule.score(&usual, value);
+            assert!(score.is_finite(), "{function:?}: {score} for {value}, {usual:?}");
+        }
+        assert_eq!(rule.crossing(&usual, 83.5, 20), Some(Crossing::Up), "{usual:?}");
     }
 }

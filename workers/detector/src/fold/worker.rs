@@ -234,14 +234,16 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         let ends = self.ends(now);
         let mut cycle = Cycle { words: Vec::new(), positions: Vec::new() };
         let patience = 2 * self.interval;
+        let everything = vec![true; due.len()];
         for (partition, owned) in &mut self.sources {
             let at_end = ends.get(partition).is_some_and(|end| owned.source.next() >= *end);
-            if let Some(state) = owned.source.state(now, at_end, patience) {
-                cycle.words.push((*partition, state, now));
-            }
+            let state = owned.source.state(now, at_end, patience);
+            cycle.words.extend(state.map(|state| (*partition, state, now)));
+            // An idle source vouches for what others announce, which may close windows of metrics that are not due.
+            let due = if state == Some(SourceState::Idle) { &everything } else { &due };
             let (outbox, topic, judges) = (&mut self.outbox, self.topics.parts.as_str(), self.judge_count);
             let mut failed = None;
-            owned.source.emit(&self.metrics, &due, |part| {
+            owned.source.emit(&self.metrics, due, |part| {
                 if failed.is_some() {
                     return;
                 }

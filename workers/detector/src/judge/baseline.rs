@@ -58,7 +58,7 @@ impl Baseline {
         self.watches.iter().any(|watching| watching.firing.is_some())
     }
 
-    /// Folds all windows up to `through`, those without an event as zero.
+    /// Folds all windows up to `through`, those without an event for what silence is worth.
     pub fn advance(&mut self, watched: &Watched, through: Index) {
         let (mut next, mut used) = (self.recent.iter().copied().peekable(), 0);
         while self.reach < through {
@@ -67,10 +67,11 @@ impl Baseline {
                 Some(&(index, value)) if index == self.reach => {
                     next.next();
                     used += 1;
-                    f64::from(value)
+                    Some(f64::from(value))
                 }
-                _ => 0.0,
+                _ => watched.silence(),
             };
+            let Some(value) = value else { continue };
             for (watching, watch) in self.watches.iter_mut().zip(&watched.watches) {
                 watch.rule.fold(&mut watching.history, value);
             }

@@ -240,7 +240,11 @@ impl Docket {
             return; // a predecessor judged it already
         }
         let total = tally.total();
-        let usual = tally.usual.get_or_insert_with(|| usual_for(baseline, watched, index).into());
+        let usual = match baseline {
+            Some(_) => tally.usual.get_or_insert_with(|| usual_for(baseline, watched, index).into()),
+            // Perhaps forgotten since it was last asked for.
+            None => tally.usual.insert(usual_for(None, watched, index).into()),
+        };
         let case = Case {
             pipeline: &self.pipeline,
             watched,
@@ -391,15 +395,16 @@ impl Metric {
         }
         let index = watched.index(start);
         let baseline = keyed::at(&mut self.baselines, key, || Box::new(Baseline::fresh(watched, index)));
-        if baseline.is_forgotten(watched, index) {
-            **baseline = Baseline::fresh(watched, index);
-        }
         // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
         if baseline.newest >= index {
             return;
         }
         let mut case = Case { pipeline, watched, key, index, value: 0.0, count: 0 };
         bring_up_to(baseline, &mut case, index, out);
+        // Asked after the silence before it was judged, which may have ended an alert: many windows may close at once.
+        if baseline.is_forgotten(watched, index) {
+            **baseline = Baseline::fresh(watched, index);
+        }
         case.index = index;
         case.value = total.value(watched.metric.aggregate.function());
         case.count = total.count;
@@ -462,7 +467,11 @@ fn bring_up_to(
             break;
         }
         baseline.advance(watched, index.saturating_sub(watched.lag));
-        let usual = baseline.usual(watched);
+        // Where silence has no value it is not judged: it only ends an alert.
+        let usual = match watched.silence() {
+            Some(_) => baseline.usual(watched),
+            None => vec![None; watched.watches.len()],
+        };
         case.index = index;
         spoke |= judge(baseline, case, &usual, out);
         baseline.newest = index;

@@ -128,12 +128,14 @@ fn summary(case: &Case<'_>, watch: &Watch, usual: &Usual, crossing: Crossing, me
         let side = if crossing == Crossing::Up { "above" } else { "below" };
         return format!("{head}, {side} the bound of {}", number(bound(watch, usual, crossing)));
     }
-    let times = (case.value - usual.expected).abs() / usual.spread;
+    let times = match (case.value - usual.expected).abs() / usual.spread {
+        times if times > 1000.0 => "over 1000".to_owned(), // it was always the same
+        times => number(times),
+    };
     format!(
-        "{head}, expected about {} ± {}, {} times the usual spread",
+        "{head}, expected about {} ± {}, {times} times the usual spread",
         number(usual.expected),
         number(usual.spread),
-        number(times)
     )
 }
 

@@ -1,5 +1,6 @@
 //! The detectors of each metric, compiled, with the numbers both need in windows.
 
+use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
 use herd_spec::wire::Severity;
@@ -77,6 +78,12 @@ impl Watched {
     #[must_use]
     pub fn newest_closed(&self, closed: EventTime) -> Index {
         self.index(closed) - 1
+    }
+
+    /// What a window without an event is worth: nothing was counted or added, but an average of nothing is not 0.
+    #[must_use]
+    pub fn silence(&self) -> Option<f64> {
+        (self.metric.aggregate.function() != AggregateFunction::Mean).then_some(0.0)
     }
 
     /// Whether any detector alerts when a key falls silent.

@@ -1,0 +1,306 @@
+//! Which alerts follow from the closed windows, worked out anew: each window against the list of all windows before it, by
+//! the definitions in docs/detectors.md. Slow, and shares nothing with the detectors but the plan. The simulation and the
+//! real faults are both checked by it.
+
+use std::collections::BTreeMap;
+
+use herd_spec::pipeline::{AggregateFunction, Direction};
+use herd_spec::plan::{DetectorPlan, MetricPlan, Plan};
+use herd_spec::wire::AlertState;
+
+/// How close to its bound a value may be before rounding may decide.
+const ROUNDING: f64 = 1e-5;
+
+/// An alert that must have been raised.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Expected {
+    detector: String,
+    /// Start of its window.
+    start: i64,
+    value: f64,
+    expected: f64,
+    /// Start of the window that was usual again.
+    resolved: Option<i64>,
+}
+
+/// An alert that was raised, as it stands in the end.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) id: String,
+    pub(crate) detector: String,
+    pub(crate) start: i64,
+    pub(crate) state: AlertState,
+    pub(crate) value: f64,
+    pub(crate) expected: f64,
+    pub(crate) resolved: Option<i64>,
+}
+
+/// Where the alerts of a key differ from those that follow from its windows.
+#[derive(Debug)]
+pub(crate) enum Difference {
+    Unseen(Expected),
+    Invented(Found),
+    Inconsistent(Found, Expected),
+}
+
+/// A metric, as far as its alerts go.
+pub(crate) struct Metric<'a> {
+    plan: &'a MetricPlan,
+    detectors: Vec<&'a DetectorPlan>,
+    pub(crate) size: i64,
+    lag: i64,
+    /// Windows of silence after which a key counts as never seen.
+    memory: i64,
+}
+
+impl<'a> Metric<'a> {
+    pub(crate) fn all(plan: &'a Plan) -> BTreeMap<&'a str, Self> {
+        plan.metrics.iter().map(|metric| (metric.name.as_str(), Self::of(plan, metric))).collect()
+    }
+
+    fn of(plan: &'a Plan, metric: &'a MetricPlan) -> Self {
+        let size = metric.window.as_millis() as i64;
+        let detectors: Vec<_> = plan.detectors.iter().filter(|of| of.metric == metric.name).collect();
+        let emit = plan.metrics.iter().map(|metric| metric.emit.as_millis() as i64).min().unwrap_or(0);
+        let wait = plan.events.max_lateness.as_millis() as i64 + 2 * emit;
+        let lag = 1 + (wait + size - 1) / size;
+        let remembered = detectors.iter().map(|of| memory(of).max(cooldown(of, size))).max().unwrap_or(0);
+        Self { plan: metric, detectors, size, lag, memory: remembered + lag }
+    }
+
+    fn is_mean(&self) -> bool {
+        self.plan.aggregate.function() == AggregateFunction::Mean
+    }
+
+    fn counts(&self) -> bool {
+        matches!(self.plan.aggregate.function(), AggregateFunction::Count | AggregateFunction::Unique)
+    }
+
+    /// Where the alerts `found` for a key differ from those that follow from its closed windows (start → events, value),
+    /// when everything up to `horizon` is closed. What would happen beyond it may have happened or not.
+    pub(crate) fn differences(
+        &self,
+        windows: &BTreeMap<i64, (u64, f64)>,
+        horizon: i64,
+        found: Vec<Found>,
+    ) -> Vec<Difference> {
+        let (expected, unsure) = self.alerts(windows, horizon);
+        let is_certain = |at: i64| at + self.size <= horizon && unsure.is_none_or(|unsure| at < unsure);
+        let mut missing: Vec<Expected> =
+            expected.into_iter().filter(|alert| is_certain(alert.start)).collect();
+        let mut differences = Vec::new();
+        for found in
+            found.into_iter().filter(|found| found.state != AlertState::Withdrawn && is_certain(found.start))
+        {
+            let place = missing
+                .iter()
+                .position(|known| (&known.detector, known.start) == (&found.detector, found.start));
+            let Some(known) = place.map(|place| missing.swap_remove(place)) else {
+                differences.push(Difference::Invented(found));
+                continue;
+            };
+            let close = |a: f64, b: f64| (a - b).abs() <= 10.0 * ROUNDING * (1.0 + b.abs());
+            let ends_right = found.resolved.filter(|at| is_certain(*at))
+                == known.resolved.filter(|at| is_certain(*at))
+                && (found.state == AlertState::Resolved) == found.resolved.is_some();
+            let is_right = close(found.value, known.value) && close(found.expected, known.expected);
+            if found.state == AlertState::Early || !ends_right || !is_right {
+                differences.push(Difference::Inconsistent(found, known));
+            }
+        }
+        differences.extend(missing.into_iter().map(Difference::Unseen));
+        differences
+    }
+
+    /// The alerts of a key with these closed windows (start → events, value), when everything up to `horizon` is closed.
+    /// With the start of the window from which on rounding decides, if there is one.
+    fn alerts(&self, windows: &BTreeMap<i64, (u64, f64)>, horizon: i64) -> (Vec<Expected>, Option<i64>) {
+        let mut alerts: Vec<Expected> = Vec::new();
+        let mut of_detector: Vec<(Option<i64>, Option<usize>)> = vec![(None, None); self.detectors.len()];
+        let Some(mut first) = windows.keys().next().copied() else { return (alerts, None) };
+        let (mut at, mut last) = (first, first);
+        while at + self.size <= horizon || windows.range(at..).next().is_some() {
+            let window = windows.get(&at).copied();
+            let firing = of_detector.iter().any(|(_, firing)| firing.is_some());
+            let forgotten = (at - last) / self.size > self.memory && !firing;
+            if window.is_some() && forgotten {
+                first = at;
+                of_detector.fill((None, None));
+            }
+            if window.is_none() && !firing && (forgotten || !self.detectors.iter().any(|of| drops(of))) {
+                at += self.size;
+                continue;
+            }
+            let (count, value) = window.unwrap_or((0, 0.0));
+            let past = self.past(windows, first, at);
+            for (detector, state) in self.detectors.iter().zip(&mut of_detector) {
+                // Where silence has no value, it only ends an alert.
+                let verdict = match window {
+                    None if self.is_mean() => Verdict::Usual,
+                    _ => judge(detector, &past, self.counts(), value, count),
+                };
+                match verdict {
+                    Verdict::Unsure => return (alerts, Some(at)),
+                    Verdict::Usual => {
+                        if let Some(firing) = state.1.take() {
+                            alerts[firing].resolved = Some(at);
+                        }
+                    }
+                    Verdict::Crossed { expected } => {
+                        let pause = cooldown(detector, self.size).max(1) * self.size;
+                        if state.1.is_none() && state.0.is_none_or(|before| at - before >= pause) {
+                            *state = (Some(at), Some(alerts.len()));
+                            let name = detector.name.clone();
+                            alerts.push(Expected {
+                                detector: name,
+                                start: at,
+                                value,
+                                expected,
+                                resolved: None,
+                            });
+                        }
+                    }
+                }
+            }
+            if window.is_some() {
+                last = at;
+            }
+            at += self.size;
+        }
+        (alerts, None)
+    }
+
+    /// What the window at `at` is judged by: the values of all windows since `first`, but for the last `lag`.
+    fn past(&self, windows: &BTreeMap<i64, (u64, f64)>, first: i64, at: i64) -> Vec<f64> {
+        let until = at - self.lag * self.size;
+        let starts = (0..).map(|n| first + n * self.size).take_while(|start| *start <= until);
+        let single = |value: f64| f64::from(value as f32); // as histories keep them
+        let value = |start: i64| match windows.get(&start) {
+            Some((_, value)) => Some(single(*value)),
+            None => (!self.is_mean()).then_some(0.0),
+        };
+        starts.filter_map(value).collect()
+    }
+}
+
+fn cooldown(detector: &DetectorPlan, size: i64) -> i64 {
+    (detector.cooldown.as_millis() as i64 + size - 1) / size
+}
+
+fn memory(detector: &DetectorPlan) -> i64 {
+    let algorithm = &detector.algorithm;
+    let windows = algorithm.zscore.as_ref().map(|of| 4.0 * f64::from(of.history));
+    let windows = windows.or(algorithm.mad.as_ref().map(|of| 4.0 * f64::from(of.history)));
+    let windows = windows.or(algorithm.ewma.as_ref().map(|of| (6.0 * of.half_life).min(1e3)));
+    let windows = windows.or(algorithm.poisson.as_ref().map(|of| (6.0 * of.half_life).min(1e3)));
+    windows.unwrap_or(0.0).ceil() as i64
+}
+
+/// Whether silence can be unusual.
+fn drops(detector: &DetectorPlan) -> bool {
+    match &detector.algorithm.threshold {
+        Some(threshold) => threshold.below.is_some(),
+        None => detector.direction != Direction::Up,
+    }
+}
+
+enum Verdict {
+    Usual,
+    Crossed { expected: f64 },
+    Unsure,
+}
+
+fn judge(detector: &DetectorPlan, past: &[f64], counts: bool, value: f64, count: u64) -> Verdict {
+    let algorithm = &detector.algorithm;
+    if let Some(threshold) = &algorithm.threshold {
+        let above = threshold.above.filter(|_| count >= detector.min_count);
+        let crossed = above.filter(|above| value > *above).or(threshold.below.filter(|below| value < *below));
+        return crossed.map_or(Verdict::Usual, |expected| Verdict::Crossed { expected });
+    }
+    let seen = |warmup: u32| past.len() >= warmup as usize;
+    let (expected, above, below) = if let Some(of) = &algorithm.poisson {
+        if !seen(of.warmup) {
+            return Verdict::Usual;
+        }
+        let (mean, rarity) = rarity(past, of.half_life, value);
+        let excess = rarity + of.probability.ln();
+        (mean, if value > mean { excess } else { -1.0 }, if value < mean { excess } else { -1.0 })
+    } else {
+        let (expected, deviation, width) = if let Some(of) = &algorithm.zscore {
+            let recent = recent(past, of.history);
+            let mean = average(recent.iter().copied());
+            let squares: f64 = recent.iter().map(|value| (value - mean).powi(2)).sum();
+            let deviation = (squares / (recent.len() as f64 - 1.0).max(1.0)).sqrt();
+            (seen(of.warmup).then_some(mean), deviation, of.sigmas)
+        } else if let Some(of) = &algorithm.mad {
+            let recent = recent(past, of.history);
+            let center = median(recent.to_vec());
+            let deviation = 1.4826 * median(recent.iter().map(|value| (value - center).abs()).collect());
+            (seen(of.warmup).then_some(center), deviation, of.deviations)
+        } else if let Some(of) = &algorithm.ewma {
+            let (mean, variance) = fading(past, of.half_life);
+            (seen(of.warmup).then_some(mean), variance.sqrt(), of.sigmas)
+        } else {
+            return Verdict::Usual;
+        };
+        let Some(expected) = expected else { return Verdict::Usual };
+        let chance = if counts { expected.max(1.0).sqrt() } else { 0.0 };
+        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(1e-6);
+        (expected, value - (expected + width * spread), expected - width * spread - value)
+    };
+    let up = if detector.direction == Direction::Down || count < detector.min_count { -1.0 } else { above };
+    let down = if detector.direction == Direction::Up { -1.0 } else { below };
+    let margin = ROUNDING * (1.0 + value.abs());
+    match up.max(down) {
+        most if most.abs() <= margin => Verdict::Unsure,
+        most if most > 0.0 => Verdict::Crossed { expected },
+        _ => Verdict::Usual,
+    }
+}
+
+fn recent(past: &[f64], history: u32) -> &[f64] {
+    &past[past.len().saturating_sub(history as usize)..]
+}
+
+fn average(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    values.sum::<f64>() / n
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+/// Mean and variance in which a value weighs half as much `half_life` windows later; plain while that is more.
+fn fading(past: &[f64], half_life: f64) -> (f64, f64) {
+    let slowest = 1.0 - 0.5_f64.powf(1.0 / half_life);
+    let mut weights = Vec::with_capacity(past.len());
+    for n in 1..=past.len() {
+        let weight = slowest.max(1.0 / n as f64);
+        weights.iter_mut().for_each(|before| *before *= 1.0 - weight);
+        weights.push(weight);
+    }
+    let weighted = |of: &dyn Fn(f64) -> f64| past.iter().zip(&weights).map(|(v, w)| w * of(*v)).sum::<f64>();
+    let mean = weighted(&|value| value);
+    (mean, weighted(&|value| (value - mean).powi(2)))
+}
+
+/// The expected count, and −ln of the bounded chance of one so far from it: Chernoff's bound for a negative binomial.
+fn rarity(past: &[f64], half_life: f64, value: f64) -> (f64, f64) {
+    let weights: Vec<f64> = (0..past.len()).rev().map(|age| 0.5_f64.powf(age as f64 / half_life)).collect();
+    let sum = |power: i32| past.iter().zip(&weights).map(|(value, w)| w * value.powi(power)).sum::<f64>();
+    let exposure = sum(0).max(1.0);
+    let (mean, seen) = ((sum(1) + 0.5) / exposure, sum(1) / exposure);
+    let dispersion =
+        if seen > 0.0 { ((sum(2) / exposure - seen * seen).max(0.0) / seen).max(1.0) } else { 1.0 };
+    let variance = mean * dispersion * (1.0 + 1.0 / exposure);
+    let shape = mean * mean / (variance - mean).max(1e-9);
+    let gain = if value == 0.0 { 0.0 } else { value * (value / mean).ln() };
+    let rarity = gain - (value + shape) * ((value + shape) / (mean + shape)).ln();
+    (mean, rarity.max(0.0))
+}

@@ -1,0 +1,306 @@
+//! The protocol with one of its rules broken, at the seam of the bus: the stages are what they are, and the bus lies to them.
+//! Each of these must be caught by the seeds, or the seeds prove nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use herd_bus::simulated::{SimulatedBus, SimulatedConsumer, SimulatedProducer};
+use herd_bus::{
+    Ack, Acks, Bus, BusError, Commit, Consumer, Fetched, Membership, Outgoing, Producer, Progress, Record,
+    SendError,
+};
+use herd_spec::plan::TopicPlan;
+use herd_spec::units::{EventTime, Offset, Partition, WallTime};
+use herd_spec::wire::{EventRef, PartRecord, SourceState};
+use parking_lot::Mutex;
+
+use crate::plan::{ALERTS, EVENTS, PARTS, WINDOWS};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mutant {
+    /// Fold commits before its parts are acknowledged.
+    FoldCommitsFirst,
+    /// Judge commits before its windows, alerts and baselines are acknowledged.
+    JudgeCommitsFirst,
+    /// Who takes a source over begins at the committed offset.
+    FoldReplaysNothing,
+    /// Who takes a docket over begins at the committed offset.
+    JudgeReplaysNothing,
+    /// Who takes a source over counts into closed windows too.
+    ReplaysIntoClosedWindows,
+    /// Of a source's parts the last counts, whatever its version.
+    LastPartWins,
+    /// Watermarks overtake the parts before them.
+    WordsFirst,
+    /// Idle and empty sources have no say in what is closed.
+    IdleIsLeftOut,
+    /// Baselines are saved before the windows and alerts they stand for are out.
+    BaselineFirst,
+    /// Sinks store without looking where the position stands. (See `tables`.)
+    NoFence,
+    /// Nobody looks whether an event came before.
+    NoDedupe,
+}
+
+impl Mutant {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::FoldCommitsFirst,
+        Self::JudgeCommitsFirst,
+        Self::FoldReplaysNothing,
+        Self::JudgeReplaysNothing,
+        Self::ReplaysIntoClosedWindows,
+        Self::LastPartWins,
+        Self::WordsFirst,
+        Self::IdleIsLeftOut,
+        Self::BaselineFirst,
+        Self::NoFence,
+        Self::NoDedupe,
+    ];
+}
+
+#[derive(Clone)]
+pub(crate) struct MutantBus {
+    pub(crate) bus: SimulatedBus,
+    pub(crate) mutant: Option<Mutant>,
+}
+
+impl Bus for MutantBus {
+    type Producer = MutantProducer;
+    type Consumer = MutantConsumer;
+
+    fn producer(&self, name: &str) -> Result<MutantProducer, BusError> {
+        // Stages name their producers after themselves.
+        let applies = |mutant: &Mutant| match mutant {
+            Mutant::FoldCommitsFirst | Mutant::WordsFirst => name.ends_with("-fold"),
+            Mutant::JudgeCommitsFirst | Mutant::BaselineFirst => name.ends_with("-judge"),
+            _ => false,
+        };
+        Ok(MutantProducer {
+            producer: self.bus.producer(name)?,
+            bus: self.bus.clone(),
+            mutant: self.mutant.filter(applies),
+            held: Arc::default(),
+        })
+    }
+
+    fn consumer(&self, topic: &str, membership: Membership<'_>) -> Result<MutantConsumer, BusError> {
+        let folds = matches!(membership, Membership::Group { group, .. } if group.ends_with(".fold"));
+        let applies = |mutant: &Mutant| match mutant {
+            Mutant::FoldReplaysNothing | Mutant::ReplaysIntoClosedWindows | Mutant::NoDedupe => {
+                topic == EVENTS && folds
+            }
+            Mutant::JudgeReplaysNothing | Mutant::LastPartWins | Mutant::IdleIsLeftOut => topic == PARTS,
+            _ => false,
+        };
+        let consumer = self.bus.consumer(topic, membership)?;
+        Ok(MutantConsumer { consumer, mutant: self.mutant.filter(applies) })
+    }
+
+    fn ensure_topics(&self, topics: &[&TopicPlan]) -> Result<(), BusError> {
+        self.bus.ensure_topics(topics)
+    }
+
+    fn partitions(&self, topic: &str) -> Result<u32, BusError> {
+        self.bus.partitions(topic)
+    }
+
+    fn scan(
+        &self,
+        topic: &str,
+        partition: Partition,
+        patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Offset, BusError> {
+        self.bus.scan(topic, partition, patience, each)
+    }
+
+    fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
+        self.bus.progress(topic, group)
+    }
+
+    fn ping(&self, patience: Duration) -> Result<(), BusError> {
+        self.bus.ping(patience)
+    }
+}
+
+/// A record kept back.
+struct Held {
+    topic: String,
+    partition: Option<Partition>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    timestamp: WallTime,
+}
+
+#[derive(Clone)]
+pub(crate) struct MutantProducer {
+    producer: SimulatedProducer,
+    bus: SimulatedBus,
+    mutant: Option<Mutant>,
+    held: Arc<Mutex<Vec<Held>>>,
+}
+
+/// An acknowledgement that nobody waits for.
+fn nobody() -> Ack {
+    Acks::new().expect(0)
+}
+
+impl MutantProducer {
+    fn hold(&self, record: &Outgoing<'_>, ack: Ack) -> Result<(), SendError> {
+        self.held.lock().push(Held {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            key: record.key.map(<[u8]>::to_vec),
+            value: record.value.map(<[u8]>::to_vec),
+            timestamp: record.timestamp,
+        });
+        ack.report(Ok(()));
+        Ok(())
+    }
+
+    /// Sends what was held back of those chosen.
+    fn release(&self, chosen: impl Fn(&Held) -> bool) -> Result<(), SendError> {
+        let (out, kept) = std::mem::take(&mut *self.held.lock()).into_iter().partition(chosen);
+        *self.held.lock() = kept;
+        let out: Vec<Held> = out;
+        for held in &out {
+            let record = Outgoing {
+                topic: &held.topic,
+                partition: held.partition,
+                key: held.key.as_deref(),
+                value: held.value.as_deref(),
+                timestamp: held.timestamp,
+                headers: &[],
+            };
+            // There may be no room for a while; a mutant has patience.
+            while let Err(SendError::Full) = self.producer.send(&record, nobody()) {
+                self.producer.flush(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Producer for MutantProducer {
+    fn send(&self, record: &Outgoing<'_>, ack: Ack) -> Result<(), SendError> {
+        match self.mutant {
+            Some(Mutant::FoldCommitsFirst | Mutant::JudgeCommitsFirst) => {
+                let sent = self.producer.send(record, nobody());
+                if sent.is_ok() {
+                    ack.report(Ok(()));
+                } else {
+                    ack.cancel();
+                }
+                sent
+            }
+            Some(Mutant::WordsFirst) if record.key != Some(b"watermark") => self.hold(record, ack),
+            Some(Mutant::WordsFirst) => {
+                self.producer.send(record, ack)?;
+                self.bus.settle();
+                self.release(|held| held.partition == record.partition)
+            }
+            Some(Mutant::BaselineFirst) if [WINDOWS, ALERTS].contains(&record.topic) => {
+                // Those of a cycle that saved nothing.
+                self.release(|held| held.timestamp < record.timestamp)?;
+                self.hold(record, ack)
+            }
+            Some(Mutant::BaselineFirst) => {
+                self.producer.send(record, ack)?;
+                self.bus.settle();
+                self.release(|_| true)
+            }
+            _ => self.producer.send(record, ack),
+        }
+    }
+
+    fn flush(&self, patience: Duration) -> usize {
+        self.producer.flush(patience)
+    }
+}
+
+pub(crate) struct MutantConsumer {
+    consumer: SimulatedConsumer,
+    mutant: Option<Mutant>,
+}
+
+/// The record's value as the mutant has it.
+fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
+    let value = record.value?;
+    let mut out = Vec::new();
+    if mutant == Mutant::NoDedupe {
+        let mut event = EventRef::parse(value).ok()?;
+        event.event_id = format!("{}#{}", event.event_id, record.offset).into();
+        return serde_json::to_vec(&event).ok();
+    }
+    match (mutant, PartRecord::parse(value).ok()?) {
+        (Mutant::LastPartWins, PartRecord::Part(mut part)) => {
+            part.version = record.offset;
+            PartRecord::Part(part).write(&mut out);
+        }
+        (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut word)) if word.state != SourceState::Active => {
+            word.watermark = Some(EventTime(4_000_000_000_000));
+            word.state = SourceState::Active;
+            PartRecord::Watermark(word).write(&mut out);
+        }
+        _ => return None,
+    }
+    Some(out)
+}
+
+impl Consumer for MutantConsumer {
+    fn fetch<F: FnMut(&Record<'_>)>(
+        &mut self,
+        wait: Duration,
+        limit: usize,
+        mut each: F,
+    ) -> Result<Fetched, BusError> {
+        let Some(mutant) = self.mutant else { return self.consumer.fetch(wait, limit, each) };
+        self.consumer.fetch(wait, limit, |record| match altered(mutant, record) {
+            Some(value) => each(&Record { value: Some(&value), ..*record }),
+            None => each(record),
+        })
+    }
+
+    fn start(&mut self, from: &[(Partition, Offset)]) -> Result<(), BusError> {
+        self.consumer.start(from)
+    }
+
+    fn release(&mut self, partitions: &[Partition]) -> Result<(), BusError> {
+        self.consumer.release(partitions)
+    }
+
+    fn pause(&mut self, partitions: &[Partition], paused: bool) -> Result<(), BusError> {
+        self.consumer.pause(partitions, paused)
+    }
+
+    fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
+        let mut commits = self.consumer.committed(partitions)?;
+        for commit in commits.iter_mut().filter_map(|(_, commit)| commit.as_mut()) {
+            let words: Vec<&str> = commit.metadata.split(' ').collect();
+            commit.metadata = match self.mutant {
+                Some(Mutant::FoldReplaysNothing | Mutant::JudgeReplaysNothing) => {
+                    format!("1 {} {}", commit.next, words[2])
+                }
+                Some(Mutant::ReplaysIntoClosedWindows) => format!("1 {} -", words[1]),
+                _ => continue,
+            };
+        }
+        Ok(commits)
+    }
+
+    fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
+        self.consumer.commit(commits)
+    }
+
+    fn end_offsets(
+        &mut self,
+        partitions: &[Partition],
+        patience: Duration,
+    ) -> Result<Vec<(Partition, Offset)>, BusError> {
+        self.consumer.end_offsets(partitions, patience)
+    }
+
+    fn close(self) {
+        self.consumer.close();
+    }
+}

@@ -1,0 +1,126 @@
+//! The pipeline under test: all four aggregates, every algorithm, windows of three lengths.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herd_spec::pipeline::{
+    AlgorithmSpec, Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ThresholdSpec,
+    ZscoreSpec,
+};
+use herd_spec::plan::{
+    AggregatePlan, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan, MetricPlan, Plan,
+    StagePlan, TopicPlan, Topics,
+};
+use herd_spec::wire::{FieldPath, Severity};
+
+/// How far events may lag behind the newest, in milliseconds.
+pub(crate) const LATENESS: i64 = 10_000;
+
+pub(crate) const EVENTS: &str = "sim.events";
+pub(crate) const PARTS: &str = "sim.parts";
+pub(crate) const WINDOWS: &str = "sim.windows";
+pub(crate) const ALERTS: &str = "sim.alerts";
+pub(crate) const DEAD: &str = "sim.dead-letter";
+pub(crate) const SINK: &str = "sim.sink.main";
+
+pub(crate) fn of(sources: u32, judges: u32) -> Plan {
+    let topic = |name: &str, partitions| TopicPlan {
+        name: name.into(),
+        partitions,
+        replication: 1,
+        config: BTreeMap::new(),
+    };
+    let stage = || StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
+    let path = |names: &[&str]| names.iter().map(|name| vec![(*name).to_owned()]).collect::<Vec<_>>();
+    Plan {
+        pipeline: "sim".into(),
+        kafka: None,
+        topics: Topics {
+            events: topic(EVENTS, sources),
+            parts: topic(PARTS, judges),
+            windows: topic(WINDOWS, 2),
+            alerts: topic(ALERTS, 1),
+            dead_letter: topic(DEAD, 1),
+            baselines: topic("sim.baselines", judges),
+        },
+        groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into() },
+        events: EventsPlan {
+            mapping: MappingPlan {
+                id: path(&["event_id"]),
+                event_type: path(&["type"]),
+                user: path(&["user_id"]),
+                item: path(&["item_id"]),
+                time: path(&["time"]),
+            },
+            types: vec!["view".into(), "purchase".into()],
+            schema: None,
+            key: FieldPath::UserId,
+            max_lateness: Duration::from_millis(LATENESS.unsigned_abs()),
+            max_clock_skew: Duration::from_secs(60),
+        },
+        collector: CollectorPlan {
+            keys: vec![],
+            origins: vec![],
+            limits: LimitsSpec::default(),
+            stage: stage(),
+        },
+        metrics: metrics(),
+        detectors: detectors(),
+        detection: stage(),
+        sinks: vec![],
+        api: ApiPlan { token: None, store: None, simulate: false, stage: stage() },
+        paused: false,
+    }
+}
+
+fn metrics() -> Vec<MetricPlan> {
+    let metric = |name: &str, types: &[&str], aggregate, seconds, emit| MetricPlan {
+        name: name.into(),
+        types: types.iter().map(|&name| name.to_owned()).collect(),
+        conditions: vec![],
+        key: vec![FieldPath::ItemId],
+        aggregate,
+        window: Duration::from_secs(seconds),
+        emit: Duration::from_secs(emit),
+        max_keys: 1_000,
+    };
+    let price = || FieldPath::Property(vec!["price".into()]);
+    vec![
+        metric("views", &[], AggregatePlan::Count, 5, 1),
+        metric("revenue", &["purchase"], AggregatePlan::Sum(price()), 10, 1),
+        metric("price", &["purchase"], AggregatePlan::Mean(price()), 10, 2),
+        metric("visitors", &[], AggregatePlan::Unique(FieldPath::UserId), 20, 3),
+    ]
+}
+
+fn detectors() -> Vec<DetectorPlan> {
+    let detector = |name: &str, metric: &str, direction, cooldown, algorithm| DetectorPlan {
+        name: name.into(),
+        metric: metric.into(),
+        algorithm,
+        direction,
+        min_count: 3,
+        cooldown: Duration::from_secs(cooldown),
+        severity: Severity::Warning,
+    };
+    let none = AlgorithmSpec::default;
+    let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
+    let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
+    let zscore = ZscoreSpec { sigmas: 2.0, history: 8, warmup: 2 };
+    let mad = MadSpec { deviations: 2.0, history: 8, warmup: 2 };
+    let threshold = ThresholdSpec { above: Some(150.0), below: None };
+    vec![
+        detector("crowd", "views", Direction::Up, 20, AlgorithmSpec { poisson: Some(poisson), ..none() }),
+        detector("either", "views", Direction::Both, 15, AlgorithmSpec { ewma: Some(ewma), ..none() }),
+        detector(
+            "rich",
+            "revenue",
+            Direction::Up,
+            30,
+            AlgorithmSpec { threshold: Some(threshold), ..none() },
+        ),
+        detector("spree", "revenue", Direction::Up, 30, AlgorithmSpec { mad: Some(mad.clone()), ..none() }),
+        detector("odd", "price", Direction::Both, 20, AlgorithmSpec { zscore: Some(zscore), ..none() }),
+        detector("many", "visitors", Direction::Up, 20, AlgorithmSpec { mad: Some(mad), ..none() }),
+    ]
+}
