@@ -101,7 +101,7 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
     let mut run = Run::start(bed, settings).await;
     for (fault, hold) in MENU.iter().filter_map(|fault| Some((fault, fault.short?))) {
         if fault.name != "disk-full" || Bed::has_small_disk() {
-            run.happen(fault, hold).await;
+            run.happen(fault, hold, None).await;
         }
     }
     conclude(vec![run.finish().await])
@@ -120,7 +120,7 @@ async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     };
     let mut run = Run::start(bed, settings).await;
     for fault in faults {
-        run.happen(fault, Duration::from_secs(15)).await;
+        run.happen(fault, Duration::from_secs(15), None).await;
     }
     conclude(vec![run.finish().await])
 }
@@ -140,7 +140,7 @@ async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
             before: lateness + Duration::from_secs(15),
         };
         let mut run = Run::start(bed, settings).await;
-        run.happen(fault, fault.long).await;
+        run.happen(fault, fault.long, None).await;
         let report = run.finish().await;
         println!("{}", report.summary);
         reports.push(report);
