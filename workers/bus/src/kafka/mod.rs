@@ -35,8 +35,6 @@ use error::{Kind, bus_error, kind};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Connections kept for scanning; more are opened when more scan at once, and closed afterwards.
-const SCANNERS: usize = 2;
 
 /// A Kafka cluster.
 #[derive(Clone)]
@@ -50,7 +48,6 @@ struct Inner {
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for: a handful.
     groups: Mutex<HashMap<String, Arc<BaseConsumer<Plain>>>>,
-    scanners: Mutex<Vec<BaseConsumer<Plain>>>,
 }
 
 impl fmt::Debug for KafkaBus {
@@ -70,12 +67,7 @@ impl KafkaBus {
             .reader("reader", &group)
             .create_with_context(Plain)
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
-        let inner = Inner {
-            settings: settings.clone(),
-            reader,
-            groups: Mutex::default(),
-            scanners: Mutex::default(),
-        };
+        let inner = Inner { settings: settings.clone(), reader, groups: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -104,9 +96,6 @@ impl KafkaBus {
     }
 
     fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
-        if let Some(scanner) = self.inner.scanners.lock().pop() {
-            return Ok(scanner);
-        }
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
         config.set("enable.partition.eof", "true");
@@ -219,15 +208,9 @@ impl Bus for KafkaBus {
                 why: "the topic has fewer partitions".into(),
             });
         }
-        let scanner = self.scanner()?;
-        let end = consumer::scan(&scanner, topic, partition, patience, each);
-        if scanner.unassign().is_ok() && end.is_ok() {
-            let mut scanners = self.inner.scanners.lock();
-            if scanners.len() < SCANNERS {
-                scanners.push(scanner);
-            }
-        }
-        end
+        // A new one each time: after another assignment of the same partition, a consumer may still hand out what it had
+        // fetched for the one before, and the scan would begin in the middle.
+        consumer::scan(&self.scanner()?, topic, partition, patience, each)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
