@@ -157,11 +157,10 @@ pub(crate) fn conclude(reports: Vec<Report>) -> ExitCode {
         for row in &report.rows {
             println!("{}", row.line(report.exact));
         }
-        if report.problems.is_empty() {
-            passed += report.rows.len()
-        } else {
-            failed += report.rows.len().max(1)
-        }
+        let well = report.rows.iter().filter(|row| report.exact && row.looked_well()).count();
+        let spoilt = report.rows.len() - well;
+        passed += well;
+        failed += if report.problems.is_empty() { spoilt } else { spoilt.max(1) };
     }
     for report in reports {
         print!("\n{}", report.summary);

@@ -215,9 +215,14 @@ impl Row {
         text
     }
 
+    /// Whether a person saw all that should be seen of it, and its end.
+    pub(crate) fn looked_well(&self) -> bool {
+        self.missing.is_empty() && self.recovery.is_ok()
+    }
+
     /// A line of the table.
     pub(crate) fn line(&self, exact: bool) -> String {
-        let result = match (exact, self.missing.is_empty() && self.recovery.is_ok()) {
+        let result = match (exact, self.looked_well()) {
             (true, true) => "exact, seen",
             (true, false) => "exact, NOT as it should look",
             (false, _) => "NOT EXACT",

@@ -208,8 +208,7 @@ impl Bus for KafkaBus {
                 why: "the topic has fewer partitions".into(),
             });
         }
-        // A new one each time: after another assignment of the same partition, a consumer may still hand out what it had
-        // fetched for the one before, and the scan would begin in the middle.
+        // A new one each time: scans are rare, and nothing of the last can come through.
         consumer::scan(&self.scanner()?, topic, partition, patience, each)
     }
 

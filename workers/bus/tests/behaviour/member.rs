@@ -142,10 +142,10 @@ pub(crate) fn plan(name: &str, partitions: u32, config: &[(&str, &str)]) -> Topi
     TopicPlan { name: name.into(), partitions, replication: 1, config }
 }
 
-/// A topic of a name of its own.
+/// A topic of a name of its own, which keeps its records however old they say they are.
 pub(crate) fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
     let name = format!("t-{}", uuid::Uuid::now_v7());
-    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete")])]).unwrap();
+    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete"), ("retention.ms", "-1")])]).unwrap();
     name
 }
 
