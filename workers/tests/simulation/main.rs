@@ -25,6 +25,7 @@
 mod alerts;
 mod checker;
 mod clock;
+mod growth;
 mod mutant;
 mod plan;
 mod run;

@@ -1,12 +1,13 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
-//! - `producer` sends, `consumer` receives, `admin` creates topics; requests that need no member go through one reader.
+//! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `admin` creates topics; requests that need no member go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
 //! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
 
 mod admin;
+mod commits;
 mod consumer;
 mod context;
 mod error;

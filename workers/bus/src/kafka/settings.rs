@@ -139,8 +139,7 @@ impl KafkaSettings {
 
     pub(super) fn member(&self, name: &str, group: &str, instance: Option<String>) -> ClientConfig {
         let mut config = self.reader(name, group);
-        // A member that keeps its name over a restart is given the time of a restart.
-        let session = self.session_timeout * if instance.is_some() { 2 } else { 1 };
+        let session = self.session_timeout;
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session.as_millis().to_string())

@@ -284,6 +284,52 @@ pub(crate) fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
     );
 }
 
+pub(crate) fn who_comes_and_goes_holds_nobody_up<B: Bus>(bus: &B) {
+    comes_and_goes(bus, |_| None);
+}
+
+pub(crate) fn who_comes_and_goes_under_a_name_holds_nobody_up<B: Bus>(bus: &B) {
+    comes_and_goes(bus, Some);
+}
+
+/// Two members stay, others come and leave again, with partitions and before they have any: whoever stays goes on reading and
+/// committing, and has everything again long before a session would have ended.
+fn comes_and_goes<B: Bus>(bus: &B, name: fn(&'static str) -> Option<&'static str>) {
+    const LONG: Duration = Duration::from_secs(5);
+    let topic = topic(bus, 6);
+    let (mut a, mut b) =
+        (Member::join_as(bus, &topic, "g", name("a")), Member::join_as(bus, &topic, "g", name("b")));
+    both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 3 && b.owned.len() == 3);
+    for (visitor, stay) in [("c", 500), ("d", 0), ("e", 3000)] {
+        let mut visitor = Member::join_as(bus, &topic, "g", name(visitor));
+        let step = |a: &mut Member<B::Consumer>, b: &mut Member<B::Consumer>| {
+            let begun = Instant::now();
+            for member in [a, b] {
+                member.step();
+                let owned: Vec<Partition> = member.owned.keys().copied().map(Partition).collect();
+                member.commit(&owned, "it stays");
+            }
+            assert!(begun.elapsed() < LONG, "held up for {:?}", begun.elapsed());
+        };
+        let until = Instant::now() + Duration::from_millis(stay);
+        while Instant::now() < until {
+            step(&mut a, &mut b);
+            visitor.step();
+        }
+        let left = std::thread::scope(|threads| {
+            let closing = threads.spawn(|| visitor.consumer.close());
+            while !closing.is_finished() {
+                step(&mut a, &mut b);
+            }
+            Instant::now()
+        });
+        while a.owned.len() + b.owned.len() < 6 {
+            step(&mut a, &mut b);
+            assert!(left.elapsed() < LONG, "without all for {:?}: {:?} {:?}", left.elapsed(), a.owned, b.owned);
+        }
+    }
+}
+
 pub(crate) fn topics_are_never_made_smaller<B: Bus>(bus: &B) {
     let topic = topic(bus, 3);
     bus.ensure_topics(&[&plan(&topic, 2, &[]), &plan(&topic, 3, &[])]).unwrap();

@@ -50,6 +50,8 @@ behaviour! {
     a_member_gets_partitions_that_come_later
     a_scan_reads_to_the_end_as_it_stood
     a_member_that_closes_hands_over_at_once
+    who_comes_and_goes_holds_nobody_up
+    who_comes_and_goes_under_a_name_holds_nobody_up
     topics_are_never_made_smaller
 }
 

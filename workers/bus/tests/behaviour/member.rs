@@ -37,7 +37,17 @@ pub(crate) struct Member<C> {
 
 impl<C: Consumer> Member<C> {
     pub(crate) fn join<B: Bus<Consumer = C>>(bus: &B, topic: &str, group: &str) -> Self {
-        let consumer = bus.consumer(topic, Membership::Group { group, instance: None }).unwrap();
+        Self::join_as(bus, topic, group, None)
+    }
+
+    /// Joins under a name of its own.
+    pub(crate) fn join_as<B: Bus<Consumer = C>>(
+        bus: &B,
+        topic: &str,
+        group: &str,
+        instance: Option<&str>,
+    ) -> Self {
+        let consumer = bus.consumer(topic, Membership::Group { group, instance }).unwrap();
         Self::new(consumer, true)
     }
 
