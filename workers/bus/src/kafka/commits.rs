@@ -1,13 +1,21 @@
 //! What a member has yet to commit. The group learns of it in the background: while a member waits for others to join, its broker
-//! answers nothing else on that connection, commits included, and whoever waited for one would stand still as long.
+//! answers nothing else on that connection, commits included, and whoever waited for one would stand still as long. A thread waits
+//! instead: nobody is told of the answers to librdkafka's own asynchronous commits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use herd_spec::units::Partition;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::context::Rebalances;
 use super::error::{Kind, bus_error, kind};
+use super::kafka_partition;
 use crate::{BusError, Commit};
 
 /// Pause before a commit that was refused for now is tried again.
@@ -16,18 +24,25 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The newest commit of each partition that the group does not have yet, and the request under way, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
-    open: BTreeMap<Partition, Commit>,
-    sent: Option<BTreeMap<Partition, Commit>>,
+    open: Batch,
+    sent: Option<Batch>,
     not_before: Option<Instant>,
 }
+
+pub(super) type Batch = BTreeMap<Partition, Commit>;
 
 impl Commits {
     pub(super) fn add(&mut self, commits: &[(Partition, Commit)]) {
         self.open.extend(commits.iter().cloned());
     }
 
-    pub(super) fn open(&self) -> &BTreeMap<Partition, Commit> {
+    pub(super) fn open(&self) -> &Batch {
         &self.open
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn sending(&self) -> bool {
+        self.sent.is_some()
     }
 
     /// These are not this member's any more.
@@ -36,11 +51,12 @@ impl Commits {
     }
 
     /// What to send now, if anything: it counts as under way.
-    pub(super) fn send(&mut self, now: Instant) -> Option<&BTreeMap<Partition, Commit>> {
+    pub(super) fn send(&mut self, now: Instant) -> Option<Batch> {
         if self.open.is_empty() || self.sent.is_some() || self.not_before.is_some_and(|time| now < time) {
             return None;
         }
-        Some(self.sent.insert(self.open.clone()))
+        self.sent = Some(self.open.clone());
+        self.sent.clone()
     }
 
     /// Everything open was committed by another way.
@@ -81,6 +97,60 @@ impl Commits {
             }
         }
     }
+}
+
+/// A thread that waits for the answers.
+pub(super) struct Clerk {
+    requests: Sender<Batch>,
+    answers: Receiver<Result<(), KafkaError>>,
+    thread: JoinHandle<()>,
+}
+
+impl Clerk {
+    pub(super) fn hire(consumer: Arc<BaseConsumer<Rebalances>>, topic: &str) -> std::io::Result<Self> {
+        let (requests, inbox) = channel::<Batch>();
+        let (outbox, answers) = channel();
+        let topic = topic.to_owned();
+        let work = move || {
+            for batch in inbox {
+                let committed = offsets(&topic, &batch).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+                if outbox.send(committed).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("commits".into()).spawn(work)?;
+        Ok(Self { requests, answers, thread })
+    }
+
+    /// Sends a request; the answer comes later.
+    pub(super) fn send(&self, batch: Batch) {
+        // The thread ends after this does.
+        let _ = self.requests.send(batch);
+    }
+
+    pub(super) fn answer(&self) -> Option<Result<(), KafkaError>> {
+        self.answers.try_recv().ok()
+    }
+
+    /// The thread ends now if it waits for nothing (`idle`), or once it is answered.
+    pub(super) fn dismiss(self, idle: bool) {
+        drop(self.requests);
+        if idle && self.thread.join().is_err() {
+            tracing::error!("the thread that commits has panicked");
+        }
+    }
+}
+
+/// A list of offsets to commit.
+pub(super) fn offsets(topic: &str, commits: &Batch) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, commit) in commits {
+        let mut element = list.add_partition(topic, kafka_partition(*partition));
+        element.set_offset(Offset::Offset(commit.next.0))?;
+        element.set_metadata(&commit.metadata);
+    }
+    Ok(list)
 }
 
 /// Whether a commit refused so may be taken a moment later. In the middle of a rebalance the group is a generation ahead of this

@@ -1,7 +1,8 @@
 //! Receiving from Kafka.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::commits::{Commits, passes};
+use super::commits::{Clerk, Commits, offsets, passes};
 use super::context::Rebalances;
 use super::error::bus_error;
 use super::settings::KafkaSettings;
@@ -34,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(50);
 
 /// Receives from one topic of a Kafka cluster.
 pub struct KafkaConsumer {
-    consumer: BaseConsumer<Rebalances>,
+    consumer: Arc<BaseConsumer<Rebalances>>,
     topic: String,
     role: Role,
     /// What is this member's, started or not.
@@ -45,6 +46,8 @@ pub struct KafkaConsumer {
     revoked: BTreeSet<Partition>,
     released: BTreeSet<Partition>,
     commits: Commits,
+    /// Comes with the first commit.
+    clerk: Option<Clerk>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,7 +91,7 @@ impl KafkaConsumer {
             consumer.subscribe(&[topic]).map_err(|error| bus_error(doing(), &error))?;
         }
         Ok(Self {
-            consumer,
+            consumer: Arc::new(consumer),
             topic: topic.to_owned(),
             role,
             owned: BTreeSet::new(),
@@ -96,6 +99,7 @@ impl KafkaConsumer {
             revoked: BTreeSet::new(),
             released: BTreeSet::new(),
             commits: Commits::default(),
+            clerk: None,
         })
     }
 
@@ -203,13 +207,18 @@ impl KafkaConsumer {
     /// Takes note of what was committed, and sends what is next.
     fn go_on_committing(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
-        if let Some(result) = self.consumer.context().committed() {
-            self.commits.answered(result, || format!("committing to {}", self.topic), now)?;
+        let doing = || format!("committing to {}", self.topic);
+        if let Some(result) = self.clerk.as_ref().and_then(Clerk::answer) {
+            self.commits.answered(result, doing, now)?;
         }
-        let Some(commits) = self.commits.send(now) else { return Ok(()) };
-        let list = offsets(&self.topic, commits)?;
-        let sent = self.consumer.commit(&list, CommitMode::Async);
-        sent.or_else(|error| self.commits.answered(Err(error), || format!("committing to {}", self.topic), now))
+        let Some(batch) = self.commits.send(now) else { return Ok(()) };
+        let clerk = match self.clerk.take() {
+            Some(clerk) => clerk,
+            None => Clerk::hire(Arc::clone(&self.consumer), &self.topic)
+                .map_err(|error| BusError::Unavailable { doing: doing(), why: error.to_string() })?,
+        };
+        self.clerk.insert(clerk).send(batch);
+        Ok(())
     }
 
     /// Waits until what is done is committed; what is not within `patience` is left to whoever comes next, who does it again.
@@ -217,20 +226,15 @@ impl KafkaConsumer {
     fn commit_now(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.commits.open().is_empty() {
-            let committed = offsets(&self.topic, self.commits.open()).and_then(|list| {
-                let committed = self.consumer.commit(&list, CommitMode::Sync);
-                match committed.as_ref().err().and_then(KafkaError::rdkafka_error_code) {
-                    Some(code) if passes(code) && Instant::now() < deadline => Ok(false),
-                    _ => committed.map(|()| true).map_err(|error| bus_error("committing", &error)),
-                }
-            });
-            match committed {
-                Ok(true) => self.commits.done(),
-                Ok(false) => std::thread::sleep(RETRY),
-                Err(error) => {
-                    tracing::warn!(%error, topic = self.topic, "a successor does again what could not be committed");
-                    self.commits.done();
-                }
+            let list = offsets(&self.topic, self.commits.open());
+            let Err(error) = list.and_then(|list| self.consumer.commit(&list, CommitMode::Sync)) else {
+                return self.commits.done();
+            };
+            if error.rdkafka_error_code().is_some_and(passes) && Instant::now() < deadline {
+                std::thread::sleep(RETRY);
+            } else {
+                tracing::warn!(%error, topic = self.topic, "a successor does again what could not be committed");
+                return self.commits.done();
             }
         }
     }
@@ -252,19 +256,6 @@ impl KafkaConsumer {
             let _ = self.consumer.poll(Duration::from_millis(10));
         }
     }
-}
-
-/// A list of offsets to commit.
-fn offsets(topic: &str, commits: &BTreeMap<Partition, Commit>) -> Result<TopicPartitionList, BusError> {
-    let mut list = TopicPartitionList::new();
-    for (partition, commit) in commits {
-        let mut element = list.add_partition(topic, kafka_partition(*partition));
-        element
-            .set_offset(KafkaOffset::Offset(commit.next.0))
-            .map_err(|error| bus_error(format!("committing to {topic}"), &error))?;
-        element.set_metadata(&commit.metadata);
-    }
-    Ok(list)
 }
 
 /// What a message is to a stage.
@@ -458,6 +449,12 @@ impl Drop for KafkaConsumer {
             tracing::debug!(%error, topic = self.topic, "the group was left with a rebalance open");
         }
         self.leave();
+        if let Some(clerk) = self.clerk.take() {
+            if let Some(result) = clerk.answer() {
+                let _ = self.commits.answered(result, String::new, Instant::now());
+            }
+            clerk.dismiss(!self.commits.sending());
+        }
     }
 }
 

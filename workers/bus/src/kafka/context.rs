@@ -94,8 +94,6 @@ fn reason(error: &KafkaError) -> String {
 pub(super) struct Rebalances {
     changes: Mutex<Vec<Change>>,
     waiting: AtomicBool,
-    /// The answer to the commit under way.
-    committed: Mutex<Option<Result<(), KafkaError>>>,
     /// Whether the group has taken this member in.
     pub(super) joined: AtomicBool,
     /// Nobody will answer any more: answer at once.
@@ -111,10 +109,6 @@ impl Rebalances {
         let mut changes = self.changes.lock();
         self.waiting.store(false, Ordering::Release);
         std::mem::take(&mut *changes)
-    }
-
-    pub(super) fn committed(&self) -> Option<Result<(), KafkaError>> {
-        self.committed.lock().take()
     }
 }
 
@@ -155,9 +149,5 @@ impl ConsumerContext for Rebalances {
         };
         self.changes.lock().push(change);
         self.waiting.store(true, Ordering::Release);
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _list: &TopicPartitionList) {
-        *self.committed.lock() = Some(result);
     }
 }

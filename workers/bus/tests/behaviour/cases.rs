@@ -197,6 +197,28 @@ pub(crate) fn what_stays_may_be_committed_at_any_moment_of_a_rebalance<B: Bus>(b
     });
 }
 
+pub(crate) fn the_group_has_the_last_of_many_commits<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 2);
+    let has = |next: i64| {
+        let progress = bus.progress(&topic, "g").unwrap();
+        progress.iter().all(|progress| progress.committed == Some(Offset(next)))
+    };
+    for round in 1..=20 {
+        fill(bus, &topic, 2, 0, 1);
+        a.until("one more has come", |a| a.seen.len() == 2 * round);
+        a.commit(&[Partition(0), Partition(1)], "round");
+    }
+    a.until("the group has it", |_| has(20));
+    fill(bus, &topic, 2, 0, 1);
+    a.until("one more has come", |a| a.seen.len() == 42);
+    a.commit(&[Partition(0), Partition(1)], "round");
+    // Also what nobody fetches after any more.
+    a.consumer.close();
+    assert!(has(21));
+}
+
 pub(crate) fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");

@@ -44,6 +44,7 @@ behaviour! {
     what_is_revoked_is_taken_over_at_the_committed_offset
     a_commit_for_what_was_given_back_is_refused
     what_stays_may_be_committed_at_any_moment_of_a_rebalance
+    the_group_has_the_last_of_many_commits
     a_partition_that_pauses_keeps_its_records_for_later
     ends_and_lag_are_told
     a_reader_of_all_sees_partitions_that_come_later
