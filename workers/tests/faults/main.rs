@@ -18,12 +18,15 @@
     missing_docs
 )]
 
+mod alerts;
 mod bed;
 mod clock;
 mod delays;
 mod endurance;
 mod load;
 mod menu;
+#[path = "../oracle/alerts.rs"]
+mod oracle;
 mod pipeline;
 mod progress;
 mod run;
