@@ -30,8 +30,10 @@ pub(crate) async fn check(
         let of_metric = windows.iter().filter(|((name, _), _)| name == metric);
         of_metric.filter_map(|(_, windows)| windows.keys().next_back()).max().copied().unwrap_or(i64::MIN)
     };
-    let horizons: BTreeMap<&str, i64> =
-        metrics.iter().map(|(name, metric)| (*name, closed_until(name).saturating_add(metric.size))).collect();
+    let horizons: BTreeMap<&str, i64> = metrics
+        .iter()
+        .map(|(name, metric)| (*name, closed_until(name).saturating_add(metric.size)))
+        .collect();
     // Events too late for any promise may let a window close twice: then nobody knows which of the two was judged.
     let unsure: HashSet<Name> = {
         let truth = load.truth.lock();
@@ -51,7 +53,8 @@ pub(crate) async fn check(
                     (Kind::Inconsistent, format!("{found:?} must be {expected:?}"))
                 }
             };
-            let trace = (pipeline.plan.topics.alerts.name.clone(), format!("\"{}\"\u{1F}\"{}\"", name.0, name.1));
+            let trace =
+                (pipeline.plan.topics.alerts.name.clone(), format!("\"{}\"\u{1F}\"{}\"", name.0, name.1));
             verdict.find(kind, format!("alert of {} for {}: {what}", name.0, name.1), Some(trace));
         }
     }

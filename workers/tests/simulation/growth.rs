@@ -33,10 +33,11 @@ fn those_who_read_other_sources_tell_of_new_ones() {
             bus.advance(bus.now().plus(Duration::from_millis(100)));
         }
         let records = bus.records(&plan.topics.parts.name);
-        let mut words = records.iter().filter_map(|kept| match PartRecord::parse(kept.value.as_deref()?).unwrap() {
-            PartRecord::Watermark(word) => Some((word.source.0, word.sources)),
-            PartRecord::Part(_) => None,
-        });
+        let mut words =
+            records.iter().filter_map(|kept| match PartRecord::parse(kept.value.as_deref()?).unwrap() {
+                PartRecord::Watermark(word) => Some((word.source.0, word.sources)),
+                PartRecord::Part(_) => None,
+            });
         words.next_back()
     };
     assert_eq!(run(10), Some((0, 1)));

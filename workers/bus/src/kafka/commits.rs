@@ -113,7 +113,8 @@ impl Clerk {
         let topic = topic.to_owned();
         let work = move || {
             for batch in inbox {
-                let committed = offsets(&topic, &batch).and_then(|list| consumer.commit(&list, CommitMode::Sync));
+                let committed =
+                    offsets(&topic, &batch).and_then(|list| consumer.commit(&list, CommitMode::Sync));
                 if outbox.send(committed).is_err() {
                     return;
                 }
@@ -216,7 +217,11 @@ mod tests {
         commits.forget(&[Partition(1)]);
         assert_eq!(open(&commits), [(0, 6)]);
         commits.send(now).unwrap();
-        let told = commits.answered(refused(RDKafkaErrorCode::GroupAuthorizationFailed), || "committing".into(), now);
+        let told = commits.answered(
+            refused(RDKafkaErrorCode::GroupAuthorizationFailed),
+            || "committing".into(),
+            now,
+        );
         assert!(matches!(told, Err(BusError::Refused { doing, .. }) if doing == "committing"));
     }
 }

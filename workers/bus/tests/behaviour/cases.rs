@@ -347,7 +347,13 @@ fn comes_and_goes<B: Bus>(bus: &B, name: fn(&'static str) -> Option<&'static str
         });
         while a.owned.len() + b.owned.len() < 6 {
             step(&mut a, &mut b);
-            assert!(left.elapsed() < LONG, "without all for {:?}: {:?} {:?}", left.elapsed(), a.owned, b.owned);
+            assert!(
+                left.elapsed() < LONG,
+                "without all for {:?}: {:?} {:?}",
+                left.elapsed(),
+                a.owned,
+                b.owned
+            );
         }
     }
 }

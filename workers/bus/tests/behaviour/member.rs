@@ -155,7 +155,8 @@ pub(crate) fn plan(name: &str, partitions: u32, config: &[(&str, &str)]) -> Topi
 /// A topic of a name of its own, which keeps its records however old they say they are.
 pub(crate) fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
     let name = format!("t-{}", uuid::Uuid::now_v7());
-    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete"), ("retention.ms", "-1")])]).unwrap();
+    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete"), ("retention.ms", "-1")])])
+        .unwrap();
     name
 }
 
