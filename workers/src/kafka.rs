@@ -16,19 +16,12 @@ pub enum ConnectError {
     Bus(#[from] BusError),
 }
 
-/// A bus over the plan's Kafka. Brokers and logs call us `client`; `lasting` says whether one of that name comes back after it
-/// has left ([`KafkaSettings::lasting_members`]).
+/// A bus over the plan's Kafka. Brokers and logs call us `client`.
 ///
 /// # Errors
 /// [`ConnectError`]. Whether a broker answers shows only when it is asked something.
-pub fn connect(
-    kafka: &KafkaPlan,
-    secrets: &Secrets,
-    client: &str,
-    lasting: bool,
-) -> Result<KafkaBus, ConnectError> {
-    let settings = KafkaSettings { lasting_members: lasting, ..settings(kafka, secrets, client)? };
-    Ok(KafkaBus::connect(&settings)?)
+pub fn connect(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<KafkaBus, ConnectError> {
+    Ok(KafkaBus::connect(&settings(kafka, secrets, client)?)?)
 }
 
 fn settings(kafka: &KafkaPlan, secrets: &Secrets, client: &str) -> Result<KafkaSettings, SecretError> {

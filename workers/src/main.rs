@@ -69,10 +69,6 @@ struct Surroundings {
     /// What this member is called in its consumer groups; the same after a restart [default: the host's name]
     #[arg(long, value_name = "NAME", env = "HERD_MEMBER")]
     member: Option<String>,
-    /// A member of this name comes back after it has left: its partitions wait for it for 20 s. Not for a pod of a Deployment,
-    /// whose name is never used again
-    #[arg(long, env = "HERD_LASTING_MEMBER")]
-    lasting_member: bool,
     /// Creates the topics that are missing, where no operator does
     #[arg(long)]
     create_topics: bool,
@@ -210,7 +206,7 @@ impl Surroundings {
                 "the plan has no Kafka, and stages in processes of their own share nothing else: use `herd up`, or give spec.kafka"
             );
         };
-        let bus = kafka::connect(kafka, &secrets, &member, self.lasting_member)?;
+        let bus = kafka::connect(kafka, &secrets, &member)?;
         if self.create_topics {
             let (bus, topics) = (bus.clone(), plan.topics.clone());
             tokio::task::spawn_blocking(move || bus.ensure_topics(&topics.all()))

@@ -165,11 +165,19 @@ pub trait Consumer: Send {
     /// If the broker does not answer.
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError>;
 
-    /// Commits, and waits until the group has it.
+    /// Commits, without waiting for the group, which has it a moment later: while others join, it may be that only when they
+    /// have. [`Consumer::release`] and [`Consumer::close`] wait for it (some seconds). A member that dies before has committed
+    /// less.
     ///
     /// # Errors
-    /// If this member no longer owns a partition ([`BusError::NotOwner`]), or the broker does not answer.
+    /// If this member no longer owns a partition ([`BusError::NotOwner`]), or the broker refuses for good.
     fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError>;
+
+    /// How many partitions the topic has now. One request.
+    ///
+    /// # Errors
+    /// If the broker does not answer within `patience`.
+    fn partitions(&mut self, patience: Duration) -> Result<u32, BusError>;
 
     /// Where these partitions end now: the offset of the next record to be written. One request.
     ///

@@ -38,6 +38,7 @@ pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
     let settings = Settings {
         rate,
         hot: 0.0,
+        drain: Duration::from_secs(1_200),
         doubt: false,
         lateness: Duration::from_secs(60),
         retention: RETENTION,
@@ -50,8 +51,9 @@ pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
         let (name, hold) = ROUND[usize::try_from(minute).unwrap() % ROUND.len()];
         tokio::time::sleep((Duration::from_secs(60 * minute)).saturating_sub(begun.elapsed())).await;
         sampler.mark(name);
-        run.happen(menu::find(name).expect("the round has faults of the menu"), Duration::from_secs(hold))
-            .await;
+        let next = begun + Duration::from_secs(60 * (minute + 1));
+        let fault = menu::find(name).expect("the round has faults of the menu");
+        run.happen(fault, Duration::from_secs(hold), Some(next)).await;
         sampler.mark("");
     }
     tokio::time::sleep(Duration::from_secs(60 * minutes).saturating_sub(begun.elapsed())).await;

@@ -79,7 +79,7 @@ impl Pipeline {
         let name = format!("f-{}", uuid::Uuid::now_v7().simple());
         let name = &name[..24];
         let schema = name.replace('-', "_");
-        let (lateness, retention) = (shape.lateness.as_secs(), shape.retention.as_secs());
+        let lateness = shape.lateness.as_secs();
         let servers: Vec<String> = bed.kafka.split(',').map(|server| format!("'{server}'")).collect();
         let yaml = format!(
             r"
@@ -87,32 +87,35 @@ apiVersion: herd.dev/v1alpha1
 kind: HerdPipeline
 metadata: {{name: {name}}}
 spec:
-  kafka: {{bootstrapServers: [{}], partitions: {PARTITIONS}, replication: 3, retention: {retention}s}}
+  kafka: {{bootstrapServers: [{}], partitions: {PARTITIONS}, replication: 3}}
   events: {{types: [view, purchase, end], maxLateness: {lateness}s, maxClockSkew: 1h}}
   metrics:
     - {{name: all, window: 10s, events: {{types: [view, purchase]}}}}
     - {{name: revenue, window: 30s, events: {{types: [purchase]}}, aggregate: {{function: sum, field: price}}}}
     - {{name: visitors, window: 60s, events: {{types: [view, purchase]}}, aggregate: {{function: unique, field: user_id}}}}
   detectors:
-    - {{name: crowd, metric: all, algorithm: {{poisson: {{}}}}}}
+    - {{name: crowd, metric: all, algorithm: {{poisson: {{probability: 0.01, halfLife: 5, warmup: 3}}}}, minCount: 3, cooldown: 30s}}
+    - {{name: busy, metric: all, algorithm: {{threshold: {{above: 20}}}}, minCount: 3, cooldown: 20s}}
+    - {{name: spending, metric: revenue, direction: both, algorithm: {{ewma: {{sigmas: 2, halfLife: 5, warmup: 3}}}}, minCount: 1, cooldown: 1m}}
+    - {{name: visited, metric: visitors, direction: both, algorithm: {{mad: {{warmup: 3}}}}, minCount: 3, cooldown: 1m}}
   sinks:
     - {{name: db, postgres: {{url: {{name: db, key: url}}, schema: {schema}}}}}
 ",
             servers.join(", ")
         );
         let mut plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
-        // The verdict reads all of them at the end.
-        plan.topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
-        plan.topics.events.config.insert("segment.ms".into(), "120000".into());
-        for topic in [&mut plan.topics.parts, &mut plan.topics.windows] {
-            topic.config.insert("segment.ms".into(), "120000".into());
+        // Less than a spec may ask for: half an hour at full speed must fit on a disk. The verdict reads all dead letters.
+        let topics = &mut plan.topics;
+        for topic in [&mut topics.events, &mut topics.parts, &mut topics.windows, &mut topics.alerts] {
+            topic.config.insert("retention.ms".into(), shape.retention.as_millis().to_string());
+            topic.config.insert("segment.ms".into(), (shape.retention.as_millis() / 5).to_string());
         }
+        topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
         std::fs::write(folder.path().join("plan.json"), serde_json::to_vec(&plan).unwrap()).unwrap();
         std::fs::create_dir_all(folder.path().join("secrets/db")).unwrap();
         std::fs::write(folder.path().join("secrets/db/url"), &bed.postgres).unwrap();
         let secrets = herd_stage::Secrets::new(None);
-        let bus =
-            herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "faults", false).unwrap();
+        let bus = herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "faults").unwrap();
         let pipeline = Arc::new(Self {
             folder,
             plan,

@@ -18,7 +18,7 @@ use crate::verdict::{self, Verdict};
 /// Memory of one process that is still bounded, MiB.
 const MOST_MEMORY: u64 = 1024;
 /// How long the pipeline may take to get over a fault.
-const RECOVERY: Duration = Duration::from_secs(240);
+pub(crate) const RECOVERY: Duration = Duration::from_secs(240);
 /// How long it may take at the end until everything is where it belongs.
 const SETTLING: Duration = Duration::from_secs(60);
 
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) hot: f64,
     pub(crate) lateness: Duration,
     pub(crate) retention: Duration,
+    /// How long it may take at the end until all that waits is through.
+    pub(crate) drain: Duration,
     /// Whether to try if the verdict notices what it should.
     pub(crate) doubt: bool,
     /// Calm before the first fault.
@@ -39,7 +41,8 @@ pub(crate) struct Row {
     what: String,
     events: u64,
     restarts: u32,
-    recovery: Result<Duration, String>,
+    /// None: not before the next fault.
+    recovery: Result<Option<Duration>, String>,
     peaks: BTreeMap<String, u64>,
     seen: Vec<String>,
     missing: Vec<String>,
@@ -96,13 +99,22 @@ impl Run {
         }
     }
 
-    /// Makes a fault happen, and waits until the pipeline is over it.
-    pub(crate) async fn happen(&mut self, fault: &'static Fault, hold: Duration) -> &Row {
+    /// Makes a fault happen, and waits until the pipeline is over it, or until it is time for the next.
+    pub(crate) async fn happen(
+        &mut self,
+        fault: &'static Fault,
+        hold: Duration,
+        next: Option<Instant>,
+    ) -> &Row {
         let (events, restarts) = (self.load.accepted(), self.pipeline.restarts());
         eprintln!("faults: {:4.0} s: {}", self.begun.elapsed().as_secs_f64(), fault.name);
         let scene = Scene::open(&self.bed, &self.pipeline, &self.load, hold);
         let what = (fault.happen)(&scene).await;
-        let recovery = progress::catch_up(&self.pipeline, RECOVERY).await;
+        let patience = next.map_or(RECOVERY, |next| next.saturating_duration_since(Instant::now()));
+        let recovery = match progress::catch_up(&self.pipeline, patience).await {
+            Err(_) if next.is_some() => Ok(None),
+            outcome => outcome.map(Some),
+        };
         let (seen, mut missing, poison) = scene.close();
         self.poison.extend(poison);
         let peaks = self.pipeline.peaks();
@@ -135,7 +147,7 @@ impl Run {
         problems.extend(
             rows.iter().filter_map(|row| Some(format!("{}: {}", row.fault, row.recovery.as_ref().err()?))),
         );
-        if let Err(why) = progress::catch_up(&pipeline, RECOVERY).await {
+        if let Err(why) = progress::catch_up(&pipeline, settings.drain).await {
             problems.push(why);
         }
         let verdict = verdict::settle(&bed, &pipeline, &load, &poison, SETTLING).await;
@@ -193,22 +205,33 @@ impl Row {
             let _ = writeln!(text, "    MISSING: {missing}");
         });
         match &self.recovery {
-            Ok(took) => writeln!(text, "    all caught up {:.1} s after it was healed", took.as_secs_f64()),
+            Ok(None) => writeln!(text, "    still catching up when the next came"),
+            Ok(Some(took)) => {
+                writeln!(text, "    all caught up {:.1} s after it was healed", took.as_secs_f64())
+            }
             Err(why) => writeln!(text, "    NOT RECOVERED: {why}"),
         }
         .unwrap();
         text
     }
 
+    /// Whether a person saw all that should be seen of it, and its end.
+    pub(crate) fn looked_well(&self) -> bool {
+        self.missing.is_empty() && self.recovery.is_ok()
+    }
+
     /// A line of the table.
     pub(crate) fn line(&self, exact: bool) -> String {
-        let result = match (exact, self.missing.is_empty() && self.recovery.is_ok()) {
+        let result = match (exact, self.looked_well()) {
             (true, true) => "exact, seen",
             (true, false) => "exact, NOT as it should look",
             (false, _) => "NOT EXACT",
         };
-        let recovery =
-            self.recovery.as_ref().map_or("never".to_owned(), |took| format!("{:.1} s", took.as_secs_f64()));
+        let recovery = match &self.recovery {
+            Ok(Some(took)) => format!("{:.1} s", took.as_secs_f64()),
+            Ok(None) => "longer than until the next".to_owned(),
+            Err(_) => "never".to_owned(),
+        };
         let Self { fault, what, events, restarts, peaks: memory, .. } = self;
         format!("| {fault} | {what} | {events} | {restarts} | {result} | {recovery} | {} |", peaks(memory))
     }

@@ -87,19 +87,28 @@ impl Scene {
 
     /// A new line of a member's log holds one of these words.
     pub(crate) async fn sees_logged(&self, member: &str, words: &[&str]) {
-        let from = self.logs.iter().find(|(name, _)| name == member).map_or(0, |(_, length)| *length);
-        let found = self
-            .look(async || {
-                let text = std::fs::read(self.pipeline.log_file(member)).unwrap_or_default();
-                let text = String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned();
-                let line = text.lines().find(|line| words.iter().any(|word| line.contains(word)));
-                line.map(shorten)
-            })
-            .await;
+        self.one_logs(&[member.to_owned()], words).await;
+    }
+
+    /// A new line in the log of a member of a stage, whichever, holds one of these words.
+    pub(crate) async fn sees_one_log(&self, stage: &str, words: &[&str]) {
+        self.one_logs(&self.pipeline.names(stage), words).await;
+    }
+
+    async fn one_logs(&self, members: &[String], words: &[&str]) {
+        let found = self.look(async || members.iter().find_map(|member| self.logged(member, words))).await;
         match found {
-            Some(line) => self.saw(format!("{member} logs: {line}")),
-            None => self.missed(format!("{member} logged none of {words:?}")),
+            Some(line) => self.saw(line),
+            None => self.missed(format!("{} logged none of {words:?}", members.join(", "))),
         }
+    }
+
+    fn logged(&self, member: &str, words: &[&str]) -> Option<String> {
+        let from = self.logs.iter().find(|(name, _)| name == member).map_or(0, |(_, length)| *length);
+        let text = std::fs::read(self.pipeline.log_file(member)).unwrap_or_default();
+        let text = String::from_utf8_lossy(text.get(from..).unwrap_or_default()).into_owned();
+        let line = text.lines().find(|line| words.iter().any(|word| line.contains(word)))?;
+        Some(format!("{member} logs: {}", shorten(line)))
     }
 
     /// A metric, summed over the members of a stage, rises by at least this much from `before`.

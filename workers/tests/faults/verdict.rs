@@ -10,6 +10,7 @@ use herd_bus::Bus;
 use herd_spec::units::Partition;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use crate::alerts;
 use crate::bed::Bed;
 use crate::load::Load;
 use crate::pipeline::{PARTITIONS, Pipeline};
@@ -58,6 +59,7 @@ impl fmt::Display for Finding {
 pub(crate) struct Verdict {
     pub(crate) events: u64,
     pub(crate) windows: usize,
+    pub(crate) alerts: usize,
     pub(crate) users: usize,
     pub(crate) dead_letters: usize,
     /// Events that came so late that a window may have been closed.
@@ -66,15 +68,18 @@ pub(crate) struct Verdict {
 }
 
 impl Verdict {
-    fn find(&mut self, kind: Kind, what: String, trace: Option<(String, String)>) {
+    pub(crate) fn find(&mut self, kind: Kind, what: String, trace: Option<(String, String)>) {
         self.findings.push(Finding { kind, what, trace, history: Vec::new() });
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { events, windows, users, dead_letters, perhaps_late, findings } = self;
-        write!(f, "{events} events, {windows} windows, {users} users, {dead_letters} dead letters")?;
+        let Self { events, windows, alerts, users, dead_letters, perhaps_late, findings } = self;
+        write!(
+            f,
+            "{events} events, {windows} windows, {alerts} alerts, {users} users, {dead_letters} dead letters"
+        )?;
         if *perhaps_late > 0 {
             write!(f, ", {perhaps_late} counts that may be late")?;
         }
@@ -118,6 +123,7 @@ async fn of(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String])
         return verdict; // not there yet: the rest is not worth reading
     }
     windows(&mut verdict, &mut connection, pipeline, load).await;
+    alerts::check(&mut verdict, &mut connection, pipeline, load).await;
     users(&mut verdict, &mut connection, pipeline, load).await;
     dead_letters(&mut verdict, pipeline, load, poison);
     offsets(&mut verdict, &mut connection, pipeline).await;
@@ -134,7 +140,11 @@ pub(crate) async fn overlooks(
 ) -> Vec<String> {
     let one = "(SELECT ctid FROM {0}.windows WHERE metric = 'all' AND count > 1 LIMIT 1)";
     let user = "(SELECT ctid FROM {0}.user_stats WHERE user_id LIKE 'u-%' LIMIT 1)";
+    let alert = "(SELECT ctid FROM {0}.alerts WHERE detector = 'busy' ORDER BY start, id LIMIT 1)";
     let spoilt = [
+        (Kind::Unseen, format!("DELETE FROM {{0}}.alerts WHERE ctid = {alert}")),
+        (Kind::Inconsistent, format!("UPDATE {{0}}.alerts SET value = value + 1 WHERE ctid = {alert}")),
+        (Kind::Invented, format!("UPDATE {{0}}.alerts SET detector = 'crowd' WHERE ctid = {alert}")),
         (Kind::Duplicate, format!("UPDATE {{0}}.windows SET count = count + 1 WHERE ctid = {one}")),
         (Kind::LostWrite, format!("UPDATE {{0}}.windows SET count = count - 1 WHERE ctid = {one}")),
         (Kind::Inconsistent, format!("UPDATE {{0}}.windows SET value = value + 1 WHERE ctid = {one}")),
@@ -170,7 +180,7 @@ pub(crate) async fn overlooks(
 
 /// Statements that bring the tables of one schema to another.
 fn copies(from: &str, to: &str) -> String {
-    let tables = ["user_events", "windows", "user_stats", "offsets"];
+    let tables = ["user_events", "windows", "alerts", "user_stats", "offsets"];
     let copy = |table| {
         format!(
             "CREATE TABLE IF NOT EXISTS {to}.{table} (LIKE {from}.{table} INCLUDING ALL); TRUNCATE {to}.{table}; \

@@ -292,6 +292,10 @@ impl Consumer for MutantConsumer {
         self.consumer.commit(commits)
     }
 
+    fn partitions(&mut self, patience: Duration) -> Result<u32, BusError> {
+        self.consumer.partitions(patience)
+    }
+
     fn end_offsets(
         &mut self,
         partitions: &[Partition],

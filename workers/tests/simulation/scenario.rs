@@ -230,7 +230,7 @@ fn sends(scenario: &Scenario) -> Vec<Send> {
                     } else if crowd {
                         ITEMS[0]
                     } else {
-                        *dice.pick(&ITEMS)
+                        dice.pick::<&str>(&ITEMS)
                     },
                     time: if stray { time - dice.between(20_000, 90_000) } else { time }.max(0),
                     cents: dice.between(100, 9_999),

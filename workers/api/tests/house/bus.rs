@@ -183,6 +183,10 @@ impl Consumer for Reader {
         unreachable!("the api commits nothing")
     }
 
+    fn partitions(&mut self, _: Duration) -> Result<u32, BusError> {
+        self.bus.partitions(&self.topic)
+    }
+
     fn end_offsets(
         &mut self,
         partitions: &[Partition],

@@ -295,6 +295,10 @@ impl Consumer for EmbeddedConsumer {
         batch.commit().map_err(|error| StoreError::from(error).doing(format!("committing for {name}")))
     }
 
+    fn partitions(&mut self, _patience: Duration) -> Result<u32, BusError> {
+        Ok(self.topic.partitions())
+    }
+
     fn end_offsets(
         &mut self,
         partitions: &[Partition],

@@ -6,7 +6,7 @@
 //!                                                                                group: who owns what
 //! ```
 //! - `store` is what is on disk, `chunk` how records lie there, `log` one partition, `topic` its partitions and readers;
-//! - `writer` is the group commit, `upkeep` retention and compaction; the coordinator is [`crate::group`].
+//! - `writer` is the group commit, `upkeep` retention and compaction; the coordinator is `crate::group`.
 //!
 //! What was acknowledged outlives this process, however it ends; see [`Durability`] for power failures.
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::commits::{Clerk, Commits, offsets, passes};
 use super::context::Rebalances;
-use super::error::{Kind, bus_error, kind};
+use super::error::bus_error;
 use super::settings::KafkaSettings;
 use super::{PATIENCE, kafka_partition, offsets_at, partitions_of};
 use crate::{BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Record};
@@ -21,12 +23,19 @@ use crate::{BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Re
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
 /// The longest single wait in librdkafka, so that other things get their turn.
 const POLL: Duration = Duration::from_millis(250);
+/// How long a member that gives partitions back or leaves may take to commit what it has done.
+const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// How long a member that leaves may take to be taken in first, to give its partitions back, and to stop fetching and say that it
+/// leaves.
+const JOIN: Duration = Duration::from_secs(3);
+const UNASSIGN: Duration = Duration::from_secs(2);
+const FAREWELL: Duration = Duration::from_millis(100);
 /// Pause before something is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// Receives from one topic of a Kafka cluster.
 pub struct KafkaConsumer {
-    consumer: BaseConsumer<Rebalances>,
+    consumer: Arc<BaseConsumer<Rebalances>>,
     topic: String,
     role: Role,
     /// What is this member's, started or not.
@@ -36,6 +45,9 @@ pub struct KafkaConsumer {
     /// What must be given back, and what of it the stage has released: librdkafka wants one answer.
     revoked: BTreeSet<Partition>,
     released: BTreeSet<Partition>,
+    commits: Commits,
+    /// Comes with the first commit.
+    clerk: Option<Clerk>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,13 +91,15 @@ impl KafkaConsumer {
             consumer.subscribe(&[topic]).map_err(|error| bus_error(doing(), &error))?;
         }
         Ok(Self {
-            consumer,
+            consumer: Arc::new(consumer),
             topic: topic.to_owned(),
             role,
             owned: BTreeSet::new(),
             started: Vec::new(),
             revoked: BTreeSet::new(),
             released: BTreeSet::new(),
+            commits: Commits::default(),
+            clerk: None,
         })
     }
 
@@ -122,6 +136,7 @@ impl KafkaConsumer {
                 Change::Assigned(partitions) => self.owned.extend(partitions),
                 Change::Revoked(partitions) => self.revoked.extend(partitions),
                 Change::Lost(partitions) => {
+                    self.commits.forget(partitions);
                     for partition in partitions {
                         self.set_started(*partition, false);
                         self.owned.remove(partition);
@@ -188,6 +203,59 @@ impl KafkaConsumer {
     fn not_owner(&self, partition: Partition, why: &str) -> BusError {
         BusError::NotOwner { doing: format!("committing {}/{partition}", self.topic), why: why.into() }
     }
+
+    /// Takes note of what was committed, and sends what is next.
+    fn go_on_committing(&mut self) -> Result<(), BusError> {
+        let now = Instant::now();
+        let doing = || format!("committing to {}", self.topic);
+        if let Some(result) = self.clerk.as_ref().and_then(Clerk::answer) {
+            self.commits.answered(result, doing, now)?;
+        }
+        let Some(batch) = self.commits.send(now) else { return Ok(()) };
+        let clerk = match self.clerk.take() {
+            Some(clerk) => clerk,
+            None => Clerk::hire(Arc::clone(&self.consumer), &self.topic)
+                .map_err(|error| BusError::Unavailable { doing: doing(), why: error.to_string() })?,
+        };
+        self.clerk.insert(clerk).send(batch);
+        Ok(())
+    }
+
+    /// Waits until what is done is committed; what is not within `patience` is left to whoever comes next, who does it again.
+    /// Only while the group waits for this member: its broker then answers at once.
+    fn commit_now(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while !self.commits.open().is_empty() {
+            let list = offsets(&self.topic, self.commits.open());
+            let Err(error) = list.and_then(|list| self.consumer.commit(&list, CommitMode::Sync)) else {
+                return self.commits.done();
+            };
+            if error.rdkafka_error_code().is_some_and(passes) && Instant::now() < deadline {
+                std::thread::sleep(RETRY);
+            } else {
+                tracing::warn!(%error, topic = self.topic, "a successor does again what could not be committed");
+                return self.commits.done();
+            }
+        }
+    }
+
+    /// Says to the group that this member goes. By itself librdkafka says so only for members without a name of their own and
+    /// with partitions; for others the group would wait for the end of the session. Who has asked to be taken in must wait for
+    /// the answer: before, it does not know what the group calls it.
+    fn leave(&self) {
+        self.serve(JOIN, || !self.consumer.context().joined.load(Ordering::Acquire));
+        self.consumer.unsubscribe();
+        self.serve(UNASSIGN, || self.consumer.assignment().is_ok_and(|assigned| assigned.count() > 0));
+        self.serve(FAREWELL, || true);
+    }
+
+    /// Lets librdkafka call back while `more`; records are of no use any more.
+    fn serve(&self, patience: Duration, more: impl Fn() -> bool) {
+        let deadline = Instant::now() + patience;
+        while more() && Instant::now() < deadline {
+            let _ = self.consumer.poll(Duration::from_millis(10));
+        }
+    }
 }
 
 /// What a message is to a stage.
@@ -217,6 +285,7 @@ impl Consumer for KafkaConsumer {
         let deadline = Instant::now() + wait;
         let mut records = 0;
         loop {
+            self.go_on_committing()?;
             let changes = self.changes();
             if !changes.is_empty() || records >= limit.max(1) {
                 return Ok(Fetched { records, changes });
@@ -286,6 +355,9 @@ impl Consumer for KafkaConsumer {
         if let Some(stranger) = partitions.iter().find(|partition| !self.revoked.contains(partition)) {
             return Err(self.refused("releasing", *stranger, "it was neither revoked nor lost"));
         }
+        if partitions.iter().any(|partition| self.commits.open().contains_key(partition)) {
+            self.commit_now(LAST_COMMIT);
+        }
         for partition in partitions {
             self.set_started(*partition, false);
             self.owned.remove(partition);
@@ -311,41 +383,16 @@ impl Consumer for KafkaConsumer {
     }
 
     fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
-        let doing = format!("committing to {} for {}", self.topic, self.group("committing to")?);
-        let mut list = TopicPartitionList::new();
-        for (partition, commit) in commits {
-            if !self.owned.contains(partition) {
-                return Err(self.not_owner(*partition, "it was given up or lost"));
-            }
-            let mut element = list.add_partition(&self.topic, kafka_partition(*partition));
-            element
-                .set_offset(KafkaOffset::Offset(commit.next.0))
-                .map_err(|error| bus_error(&*doing, &error))?;
-            element.set_metadata(&commit.metadata);
+        self.group("committing to")?;
+        if let Some((partition, _)) = commits.iter().find(|(partition, _)| !self.owned.contains(partition)) {
+            return Err(self.not_owner(*partition, "it was given up or lost"));
         }
-        if commits.is_empty() {
-            return Ok(());
-        }
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if self.consumer.assignment_lost() {
-                return Err(BusError::NotOwner { doing, why: "the group took this member for dead".into() });
-            }
-            match self.consumer.commit(&list, CommitMode::Sync) {
-                Ok(()) => return Ok(()),
-                Err(error) => {
-                    // In the middle of a rebalance the group is a generation ahead of this member, which learns of it in a
-                    // moment. What it has not given back is still its own: a cooperative group hands over nothing before.
-                    let passes = error.rdkafka_error_code().is_some_and(|code| {
-                        kind(code) == Kind::Transient || code == RDKafkaErrorCode::IllegalGeneration
-                    });
-                    if !passes || Instant::now() >= deadline {
-                        return Err(bus_error(doing, &error));
-                    }
-                    std::thread::sleep(RETRY);
-                }
-            }
-        }
+        self.commits.add(commits);
+        self.go_on_committing()
+    }
+
+    fn partitions(&mut self, patience: Duration) -> Result<u32, BusError> {
+        partitions_of(&self.consumer, &self.topic, patience)
     }
 
     fn end_offsets(
@@ -356,7 +403,18 @@ impl Consumer for KafkaConsumer {
         offsets_at(&self.consumer, &self.topic, partitions.iter().copied(), KafkaOffset::End, patience)
     }
 
-    fn close(self) {}
+    fn close(mut self) {
+        let deadline = Instant::now() + LAST_COMMIT;
+        while Instant::now() < deadline {
+            match self.go_on_committing() {
+                Ok(()) if !self.commits.open().is_empty() => {}
+                Ok(()) => return,
+                Err(error) => return tracing::warn!(%error, topic = self.topic, "a successor does it again"),
+            }
+            self.serve(Duration::from_millis(10), || true);
+        }
+        tracing::warn!(topic = self.topic, "a successor does again what could not be committed");
+    }
 }
 
 impl Drop for KafkaConsumer {
@@ -365,6 +423,9 @@ impl Drop for KafkaConsumer {
         self.consumer.context().closing.store(true, Ordering::Release);
         if let Role::All { .. } = self.role {
             return;
+        }
+        if let Err(error) = self.go_on_committing() {
+            tracing::debug!(%error, topic = self.topic, "the last commit");
         }
         for change in self.consumer.context().take() {
             match change {
@@ -386,6 +447,13 @@ impl Drop for KafkaConsumer {
             });
         if let Err(error) = answered {
             tracing::debug!(%error, topic = self.topic, "the group was left with a rebalance open");
+        }
+        self.leave();
+        if let Some(clerk) = self.clerk.take() {
+            if let Some(result) = clerk.answer() {
+                let _ = self.commits.answered(result, String::new, Instant::now());
+            }
+            clerk.dismiss(!self.commits.sending());
         }
     }
 }

@@ -94,6 +94,8 @@ fn reason(error: &KafkaError) -> String {
 pub(super) struct Rebalances {
     changes: Mutex<Vec<Change>>,
     waiting: AtomicBool,
+    /// Whether the group has taken this member in.
+    pub(super) joined: AtomicBool,
     /// Nobody will answer any more: answer at once.
     pub(super) closing: AtomicBool,
 }
@@ -130,6 +132,7 @@ impl ConsumerContext for Rebalances {
             .map(Partition)
             .collect();
         partitions.sort();
+        self.joined.store(true, Ordering::Release);
         let closing = self.closing.load(Ordering::Acquire);
         if closing || partitions.is_empty() {
             let answer =

@@ -1,13 +1,14 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
-//! - `producer` sends, `consumer` receives, `admin` creates topics, `topics` looks after them one by one, `look` sees how far
-//!   many of them are; requests that need no member go through one reader.
+//! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `admin` creates topics, `topics` looks after
+//!   them one by one, `look` sees how far many of them are; requests that need no member go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
 //! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
 
 mod admin;
+mod commits;
 mod consumer;
 mod context;
 mod error;
@@ -40,8 +41,6 @@ use error::{Kind, bus_error, kind};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Connections kept for scanning; more are opened when more scan at once, and closed afterwards.
-const SCANNERS: usize = 2;
 /// A group's reader that nobody has asked for this long is closed.
 const GROUP_IDLE: Duration = Duration::from_secs(120);
 
@@ -57,7 +56,6 @@ struct Inner {
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for lately, with when that was.
     groups: Mutex<HashMap<String, (Arc<BaseConsumer<Plain>>, Instant)>>,
-    scanners: Mutex<Vec<BaseConsumer<Plain>>>,
 }
 
 impl fmt::Debug for KafkaBus {
@@ -77,12 +75,7 @@ impl KafkaBus {
             .reader("reader", &group)
             .create_with_context(Plain)
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
-        let inner = Inner {
-            settings: settings.clone(),
-            reader,
-            groups: Mutex::default(),
-            scanners: Mutex::default(),
-        };
+        let inner = Inner { settings: settings.clone(), reader, groups: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -114,9 +107,6 @@ impl KafkaBus {
     }
 
     fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
-        if let Some(scanner) = self.inner.scanners.lock().pop() {
-            return Ok(scanner);
-        }
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
         config.set("enable.partition.eof", "true");
@@ -229,15 +219,8 @@ impl Bus for KafkaBus {
                 why: "the topic has fewer partitions".into(),
             });
         }
-        let scanner = self.scanner()?;
-        let end = consumer::scan(&scanner, topic, partition, patience, each);
-        if scanner.unassign().is_ok() && end.is_ok() {
-            let mut scanners = self.inner.scanners.lock();
-            if scanners.len() < SCANNERS {
-                scanners.push(scanner);
-            }
-        }
-        end
+        // A new one each time: scans are rare, and nothing of the last can come through.
+        consumer::scan(&self.scanner()?, topic, partition, patience, each)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {

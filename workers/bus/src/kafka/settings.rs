@@ -22,9 +22,6 @@ pub struct KafkaSettings {
     pub session_timeout: Duration,
     /// How long a member may not fetch before it gives up its partitions. At least the session timeout.
     pub max_poll_interval: Duration,
-    /// Whether members come back under their names after a restart. Partitions then wait for them, also when they left for good
-    /// and never come back; otherwise a member that leaves hands them over at once.
-    pub lasting_members: bool,
 }
 
 /// TLS towards the brokers, PEM.
@@ -71,7 +68,6 @@ impl KafkaSettings {
             client_id: client_id.to_owned(),
             session_timeout: Duration::from_secs(10),
             max_poll_interval: Duration::from_secs(300),
-            lasting_members: true,
         }
     }
 
@@ -178,9 +174,7 @@ impl KafkaSettings {
 
     pub(super) fn member(&self, name: &str, group: &str, instance: Option<String>) -> ClientConfig {
         let mut config = self.reader(name, group);
-        let instance = instance.filter(|_| self.lasting_members);
-        // A member that keeps its name over a restart is given the time of a restart.
-        let session = self.session_timeout * if instance.is_some() { 2 } else { 1 };
+        let session = self.session_timeout;
         config
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", session.as_millis().to_string())

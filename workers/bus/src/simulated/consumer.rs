@@ -25,6 +25,9 @@ pub struct SimulatedConsumer {
     number: u64,
     fetches: u64,
     dry_until: WallTime,
+    /// What the group does not have yet, and how long it will not.
+    uncommitted: BTreeMap<u32, Commit>,
+    held_until: WallTime,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,17 @@ impl SimulatedConsumer {
         };
         drop(locked);
         let (world, positions) = (Arc::clone(world), BTreeMap::new());
-        Self { world, topic, role, positions, number, fetches: 0, dry_until: WallTime(i64::MIN) }
+        Self {
+            world,
+            topic,
+            role,
+            positions,
+            number,
+            fetches: 0,
+            dry_until: WallTime(i64::MIN),
+            uncommitted: BTreeMap::new(),
+            held_until: WallTime(i64::MIN),
+        }
     }
 
     /// What happened to the assignment, unless this member cannot hear it.
@@ -141,6 +154,30 @@ impl SimulatedConsumer {
         let members = world.topics[self.topic].groups.get_mut(group).ok_or_else(refused)?;
         Ok((members, *id))
     }
+
+    /// Commits what is open, unless the group is busy with those who join, or becomes so.
+    fn hand_in(&mut self, world: &mut MutexGuard<'_, World>) {
+        if world.is_stormy() && !self.uncommitted.is_empty() {
+            let number = world.number();
+            let mut dice = world.dice(&[purpose::REQUEST, number]);
+            if world.now >= self.held_until && dice.chance(world.weather.unanswered) {
+                let session = u64::try_from(world.weather.session.as_millis()).unwrap_or(u64::MAX);
+                self.held_until = world.now.plus(Duration::from_millis(dice.below(session.max(1))));
+            }
+            if world.now < self.held_until {
+                return;
+            }
+        }
+        self.hand_in_now(world);
+    }
+
+    fn hand_in_now(&mut self, world: &mut MutexGuard<'_, World>) {
+        let open = std::mem::take(&mut self.uncommitted);
+        if let Ok((members, id)) = self.members("committing", world) {
+            let owned = open.into_iter().filter(|(partition, _)| members.group.owns(id, *partition));
+            members.commits.extend(owned.collect::<Vec<_>>());
+        }
+    }
 }
 
 impl Consumer for SimulatedConsumer {
@@ -153,6 +190,7 @@ impl Consumer for SimulatedConsumer {
         self.fetches += 1;
         let world = Arc::clone(&self.world);
         let mut world = world.lock();
+        self.hand_in(&mut world);
         let mut limit = limit;
         if world.is_stormy() {
             let mut dice = world.dice(&[purpose::FETCH, self.number, self.fetches]);
@@ -195,6 +233,7 @@ impl Consumer for SimulatedConsumer {
     fn release(&mut self, partitions: &[Partition]) -> Result<(), BusError> {
         let world = Arc::clone(&self.world);
         let mut world = world.lock();
+        self.hand_in_now(&mut world);
         if let Ok((members, id)) = self.members("releasing", &mut world)
             && let Some(stranger) = members.group.release(id, partitions)
         {
@@ -227,7 +266,6 @@ impl Consumer for SimulatedConsumer {
     fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
         let world = Arc::clone(&self.world);
         let mut world = world.lock();
-        world.unanswered("committing")?;
         let (members, id) = self.members("committing", &mut world)?;
         for (partition, commit) in commits {
             let doing = format!("committing {partition}");
@@ -240,8 +278,15 @@ impl Consumer for SimulatedConsumer {
                 return Err(BusError::Refused { doing, why });
             }
         }
-        members.commits.extend(commits.iter().map(|(partition, commit)| (partition.0, commit.clone())));
-        world.unanswered("committing, which was done")
+        self.uncommitted.extend(commits.iter().map(|(partition, commit)| (partition.0, commit.clone())));
+        self.hand_in(&mut world);
+        Ok(())
+    }
+
+    fn partitions(&mut self, _patience: Duration) -> Result<u32, BusError> {
+        let mut world = self.world.lock();
+        world.unanswered("counting partitions")?;
+        Ok(world.topics[self.topic].partitions())
     }
 
     fn end_offsets(
@@ -263,6 +308,8 @@ impl Consumer for SimulatedConsumer {
     }
 
     fn close(mut self) {
+        let world = Arc::clone(&self.world);
+        self.hand_in_now(&mut world.lock());
         if let Role::Member { group, id } = std::mem::replace(&mut self.role, Role::Left) {
             let mut world = self.world.lock();
             if let Some(members) = world.topics[self.topic].groups.get_mut(&group) {

@@ -22,7 +22,7 @@ pub struct Weather {
     pub dry: f64,
     /// How long that lasts at most.
     pub longest_dry: Duration,
-    /// Chance that a request is not answered; a commit may have been done all the same.
+    /// Chance that a request is not answered, and that a commit waits for up to a session, as while the group waits for others.
     pub unanswered: f64,
     /// How long the group waits for a member that died before its partitions go to others.
     pub session: Duration,

@@ -197,6 +197,28 @@ pub(crate) fn what_stays_may_be_committed_at_any_moment_of_a_rebalance<B: Bus>(b
     });
 }
 
+pub(crate) fn the_group_has_the_last_of_many_commits<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    let mut a = Member::join(bus, &topic, "g");
+    a.until("it has all", |a| a.owned.len() == 2);
+    let has = |next: i64| {
+        let progress = bus.progress(&topic, "g").unwrap();
+        progress.iter().all(|progress| progress.committed == Some(Offset(next)))
+    };
+    for round in 1..=20 {
+        fill(bus, &topic, 2, 0, 1);
+        a.until("one more has come", |a| a.seen.len() == 2 * round);
+        a.commit(&[Partition(0), Partition(1)], "round");
+    }
+    a.until("the group has it", |_| has(20));
+    fill(bus, &topic, 2, 0, 1);
+    a.until("one more has come", |a| a.seen.len() == 42);
+    a.commit(&[Partition(0), Partition(1)], "round");
+    // Also what nobody fetches after any more.
+    a.consumer.close();
+    assert!(has(21));
+}
+
 pub(crate) fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");
@@ -282,6 +304,58 @@ pub(crate) fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
         "took {:?}, no less than a session's end",
         closed.elapsed()
     );
+}
+
+pub(crate) fn who_comes_and_goes_holds_nobody_up<B: Bus>(bus: &B) {
+    comes_and_goes(bus, |_| None);
+}
+
+pub(crate) fn who_comes_and_goes_under_a_name_holds_nobody_up<B: Bus>(bus: &B) {
+    comes_and_goes(bus, Some);
+}
+
+/// Two members stay, others come and leave again, with partitions and before they have any: whoever stays goes on reading and
+/// committing, and has everything again long before a session would have ended.
+fn comes_and_goes<B: Bus>(bus: &B, name: fn(&'static str) -> Option<&'static str>) {
+    const LONG: Duration = Duration::from_secs(5);
+    let topic = topic(bus, 6);
+    let (mut a, mut b) =
+        (Member::join_as(bus, &topic, "g", name("a")), Member::join_as(bus, &topic, "g", name("b")));
+    both(&mut a, &mut b, "they share", |a, b| a.owned.len() == 3 && b.owned.len() == 3);
+    for (visitor, stay) in [("c", 500), ("d", 0), ("e", 3000)] {
+        let mut visitor = Member::join_as(bus, &topic, "g", name(visitor));
+        let step = |a: &mut Member<B::Consumer>, b: &mut Member<B::Consumer>| {
+            let begun = Instant::now();
+            for member in [a, b] {
+                member.step();
+                let owned: Vec<Partition> = member.owned.keys().copied().map(Partition).collect();
+                member.commit(&owned, "it stays");
+            }
+            assert!(begun.elapsed() < LONG, "held up for {:?}", begun.elapsed());
+        };
+        let until = Instant::now() + Duration::from_millis(stay);
+        while Instant::now() < until {
+            step(&mut a, &mut b);
+            visitor.step();
+        }
+        let left = std::thread::scope(|threads| {
+            let closing = threads.spawn(|| visitor.consumer.close());
+            while !closing.is_finished() {
+                step(&mut a, &mut b);
+            }
+            Instant::now()
+        });
+        while a.owned.len() + b.owned.len() < 6 {
+            step(&mut a, &mut b);
+            assert!(
+                left.elapsed() < LONG,
+                "without all for {:?}: {:?} {:?}",
+                left.elapsed(),
+                a.owned,
+                b.owned
+            );
+        }
+    }
 }
 
 pub(crate) fn topics_are_never_made_smaller<B: Bus>(bus: &B) {

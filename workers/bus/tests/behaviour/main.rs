@@ -44,12 +44,15 @@ behaviour! {
     what_is_revoked_is_taken_over_at_the_committed_offset
     a_commit_for_what_was_given_back_is_refused
     what_stays_may_be_committed_at_any_moment_of_a_rebalance
+    the_group_has_the_last_of_many_commits
     a_partition_that_pauses_keeps_its_records_for_later
     ends_and_lag_are_told
     a_reader_of_all_sees_partitions_that_come_later
     a_member_gets_partitions_that_come_later
     a_scan_reads_to_the_end_as_it_stood
     a_member_that_closes_hands_over_at_once
+    who_comes_and_goes_holds_nobody_up
+    who_comes_and_goes_under_a_name_holds_nobody_up
     topics_are_never_made_smaller
 }
 

@@ -37,7 +37,17 @@ pub(crate) struct Member<C> {
 
 impl<C: Consumer> Member<C> {
     pub(crate) fn join<B: Bus<Consumer = C>>(bus: &B, topic: &str, group: &str) -> Self {
-        let consumer = bus.consumer(topic, Membership::Group { group, instance: None }).unwrap();
+        Self::join_as(bus, topic, group, None)
+    }
+
+    /// Joins under a name of its own.
+    pub(crate) fn join_as<B: Bus<Consumer = C>>(
+        bus: &B,
+        topic: &str,
+        group: &str,
+        instance: Option<&str>,
+    ) -> Self {
+        let consumer = bus.consumer(topic, Membership::Group { group, instance }).unwrap();
         Self::new(consumer, true)
     }
 
@@ -142,10 +152,11 @@ pub(crate) fn plan(name: &str, partitions: u32, config: &[(&str, &str)]) -> Topi
     TopicPlan { name: name.into(), partitions, replication: 1, config }
 }
 
-/// A topic of a name of its own.
+/// A topic of a name of its own, which keeps its records however old they say they are.
 pub(crate) fn topic<B: Bus>(bus: &B, partitions: u32) -> String {
     let name = format!("t-{}", uuid::Uuid::now_v7());
-    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete")])]).unwrap();
+    bus.ensure_topics(&[&plan(&name, partitions, &[("cleanup.policy", "delete"), ("retention.ms", "-1")])])
+        .unwrap();
     name
 }
 

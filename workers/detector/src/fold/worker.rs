@@ -20,8 +20,11 @@ use crate::outbox::Outbox;
 
 /// Records of one fetch, at most: bounds how late an emit can be.
 const FETCH_LIMIT: usize = 8_192;
-/// How long a broker may take to say where its logs end; without an answer nothing is idle.
-const END_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a broker may take to say where its logs end (without an answer nothing is idle), and how many there are.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often sources are counted. Sooner than producers see partitions that were added (10 s): every judge must know of them
+/// before it closes windows that they count in, whether or not anybody reads them yet.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
 
 /// A member of the fold group.
 pub struct Fold<B: Bus, C> {
@@ -37,6 +40,7 @@ pub struct Fold<B: Bus, C> {
     /// How many partitions `events` has, and `parts`.
     source_count: u32,
     judge_count: u32,
+    next_count: WallTime,
     interval: Duration,
     next_emit: WallTime,
     /// When each metric is next due.
@@ -91,6 +95,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             outbox: Outbox::new(bus.producer(&format!("{member}-fold"))?),
             source_count: bus.partitions(&topics.events)?,
             judge_count: bus.partitions(&topics.parts)?,
+            next_count: now,
             bus: bus.clone(),
             next_due: vec![now; metrics.all.len()],
             interval: plan.emit_interval(),
@@ -231,6 +236,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                 *next = now.plus(metric.emit).minus(self.interval / 2);
             }
         }
+        self.count_sources(now);
         let ends = self.ends(now);
         let mut cycle = Cycle { words: Vec::new(), positions: Vec::new() };
         let patience = 2 * self.interval;
@@ -272,6 +278,18 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         Ok(())
     }
 
+    fn count_sources(&mut self, now: WallTime) {
+        if now < self.next_count {
+            return;
+        }
+        self.next_count = now.plus(COUNT_EVERY);
+        match self.consumer.partitions(PATIENCE) {
+            // Partitions are never taken away; one who does not know yet must not contradict.
+            Ok(count) => self.source_count = count.max(self.source_count),
+            Err(error) => tracing::warn!(%error, "whether there are more sources is not known"),
+        }
+    }
+
     /// Where the logs of quiet sources end: asked after `now` was read, so what had been sent by `now` lies before.
     fn ends(&mut self, now: WallTime) -> BTreeMap<Partition, Offset> {
         let patience = 2 * self.interval;
@@ -284,7 +302,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         if quiet.is_empty() {
             return BTreeMap::new();
         }
-        match self.consumer.end_offsets(&quiet, END_PATIENCE) {
+        match self.consumer.end_offsets(&quiet, PATIENCE) {
             Ok(ends) => ends.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(%error, "where the sources end is not known; none counts as idle");

@@ -69,6 +69,8 @@ struct Metric {
     early: BTreeMap<(usize, CompactString), Index>,
     /// Keys whose baseline changed since it was last saved.
     unsaved: HashSet<CompactString>,
+    /// Keys a predecessor forgot, and the newest window it had closed then: what is replayed up to there it has judged.
+    forgotten: Keyed<Index>,
     /// When forgotten keys were last looked for.
     swept: Index,
 }
@@ -106,6 +108,7 @@ impl Docket {
             firing: HashSet::new(),
             early: BTreeMap::new(),
             unsaved: HashSet::new(),
+            forgotten: Keyed::default(),
             swept: 0,
         };
         Self {
@@ -123,10 +126,15 @@ impl Docket {
     pub fn remember(&mut self, metric: usize, watched: &Watched, key: &str, saved: Saved<'_>) {
         let metric = &mut self.metrics[metric];
         let known = metric.baselines.get(key).map(|baseline| baseline.newest);
+        let known = known.max(metric.forgotten.get(key).copied());
         match saved {
-            Saved::Forgotten(at) if known.is_some_and(|known| known <= at) => {
+            Saved::Forgotten(at) if known.is_none_or(|known| known <= at) => {
                 metric.baselines.remove(key);
                 metric.firing.remove(key);
+                // By hand, without a word of when: it begins anew, and nothing is past.
+                if at < Index::MAX {
+                    metric.forgotten.insert(key.into(), at);
+                }
             }
             Saved::Forgotten(_) => {}
             Saved::Kept(record) => {
@@ -140,6 +148,7 @@ impl Docket {
                 } else {
                     metric.firing.remove(key);
                 }
+                metric.forgotten.remove(key);
                 metric.baselines.insert(key.into(), Box::new(baseline));
             }
         }
@@ -228,6 +237,9 @@ impl Docket {
             return;
         }
         let metric = &mut self.metrics[place];
+        if metric.is_past(key, index) {
+            return;
+        }
         let Some(tally) = metric.windows.get_mut(&start).and_then(|open| open.keys.get_mut(key)) else {
             return;
         };
@@ -324,6 +336,7 @@ impl Docket {
             let newest = watched.newest_closed(closed);
             metric.close_silence(&self.pipeline, watched, newest, out);
             metric.early.retain(|_, index| *index > newest);
+            metric.forgotten.retain(|_, at| *at > newest);
         }
         count
     }
@@ -380,6 +393,11 @@ impl Docket {
 }
 
 impl Metric {
+    /// Whether a predecessor judged this window of a key that it has forgotten since.
+    fn is_past(&self, key: &str, index: Index) -> bool {
+        self.forgotten.get(key).is_some_and(|at| index <= *at)
+    }
+
     fn close_key(
         &mut self,
         pipeline: &str,
@@ -394,6 +412,9 @@ impl Metric {
             return out(Output::Window(window(watched, key, start, &total, &[], true)));
         }
         let index = watched.index(start);
+        if self.is_past(key, index) {
+            return;
+        }
         let baseline = keyed::at(&mut self.baselines, key, || Box::new(Baseline::fresh(watched, index)));
         // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
         if baseline.newest >= index {

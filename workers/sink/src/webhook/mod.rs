@@ -213,7 +213,6 @@ impl<B: Bus> Courier<B> {
         }
         // What is not through by now comes again.
         self.abort();
-        self.not_before = Instant::now();
         self.commit()?;
         self.consumer.close();
         Ok(())
@@ -432,25 +431,17 @@ impl<B: Bus> Courier<B> {
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
-        if self.uncommitted.is_empty() || Instant::now() < self.not_before {
-            return Ok(());
-        }
         let commits: Vec<(Partition, Commit)> = self
             .uncommitted
             .iter()
             .map(|(partition, next)| (*partition, Commit { next: *next, metadata: String::new() }))
             .collect();
+        self.uncommitted.clear();
         match self.consumer.commit(&commits) {
-            Ok(()) => {
-                self.uncommitted.clear();
-                self.pauses.reset();
-            }
-            Err(error) if error.is_retryable() => self.not_before = Instant::now() + self.pauses.next(),
             // Whoever has the partition now tells it again.
-            Err(BusError::NotOwner { .. }) => self.uncommitted.clear(),
-            Err(error) => return Err(self.bus_failed(error)),
+            Ok(()) | Err(BusError::NotOwner { .. }) => Ok(()),
+            Err(error) => Err(self.bus_failed(error)),
         }
-        Ok(())
     }
 }
 

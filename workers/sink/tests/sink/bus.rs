@@ -235,6 +235,10 @@ impl Consumer for MemoryConsumer {
         Ok(())
     }
 
+    fn partitions(&mut self, _: Duration) -> Result<u32, BusError> {
+        Bus::partitions(&self.bus, &self.topic)
+    }
+
     fn end_offsets(
         &mut self,
         partitions: &[Partition],

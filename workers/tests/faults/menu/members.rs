@@ -47,7 +47,7 @@ pub(crate) async fn scale(scene: &Scene) -> String {
     for member in stages.iter().flat_map(|stage| scene.pipeline.names(stage)) {
         scene.pipeline.ready(&member).await;
     }
-    scene.sees_logged("detector-0", &["taking over"]).await;
+    scene.sees_one_log("detector", &["taking over"]).await;
     tokio::time::sleep(scene.hold / 3).await;
     to(scene, &stages, 2).await;
     tokio::time::sleep(scene.hold / 3).await;
@@ -85,6 +85,6 @@ pub(crate) async fn storm(scene: &Scene) -> String {
         times += 1;
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
-    scene.sees_logged("detector-0", &["taking over"]).await;
+    scene.sees_one_log("detector", &["taking over"]).await;
     format!("a detector and a sink joined and left {times} times, under new names each time")
 }

@@ -1,0 +1,97 @@
+//! The alerts in the database are those that follow from the windows in the database, each once: worked out anew by
+//! `../oracle/alerts`, which shares nothing with the detectors.
+
+use std::collections::{BTreeMap, HashSet};
+
+use herd_spec::wire::AlertState;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use crate::load::Load;
+use crate::oracle::{Difference, Found, Metric};
+use crate::pipeline::Pipeline;
+use crate::verdict::{Kind, Verdict};
+
+/// Metric and key.
+type Name = (String, String);
+/// Start of a window → its events, its value.
+type Windows = BTreeMap<i64, (u64, f64)>;
+
+pub(crate) async fn check(
+    verdict: &mut Verdict,
+    connection: &mut PgConnection,
+    pipeline: &Pipeline,
+    load: &Load,
+) {
+    let windows = windows(connection, &pipeline.schema).await;
+    let mut found = found(connection, &pipeline.schema).await;
+    verdict.alerts = found.values().map(Vec::len).sum();
+    let metrics = Metric::all(&pipeline.plan);
+    let closed_until = |metric: &str| {
+        let of_metric = windows.iter().filter(|((name, _), _)| name == metric);
+        of_metric.filter_map(|(_, windows)| windows.keys().next_back()).max().copied().unwrap_or(i64::MIN)
+    };
+    let horizons: BTreeMap<&str, i64> = metrics
+        .iter()
+        .map(|(name, metric)| (*name, closed_until(name).saturating_add(metric.size)))
+        .collect();
+    // Events too late for any promise may let a window close twice: then nobody knows which of the two was judged.
+    let unsure: HashSet<Name> = {
+        let truth = load.truth.lock();
+        let late = truth.windows.iter().filter(|(_, window)| window.perhaps > 0);
+        late.map(|((metric, key, _), _)| (metric.name().to_owned(), key.to_string())).collect()
+    };
+    for (name, windows) in &windows {
+        let found = found.remove(name).unwrap_or_default();
+        if unsure.contains(name) {
+            continue;
+        }
+        for difference in metrics[name.0.as_str()].differences(windows, horizons[name.0.as_str()], found) {
+            let (kind, what) = match difference {
+                Difference::Unseen(expected) => (Kind::Unseen, format!("{expected:?}")),
+                Difference::Invented(found) => (Kind::Invented, format!("{found:?}")),
+                Difference::Inconsistent(found, expected) => {
+                    (Kind::Inconsistent, format!("{found:?} must be {expected:?}"))
+                }
+            };
+            let trace =
+                (pipeline.plan.topics.alerts.name.clone(), format!("\"{}\"\u{1F}\"{}\"", name.0, name.1));
+            verdict.find(kind, format!("alert of {} for {}: {what}", name.0, name.1), Some(trace));
+        }
+    }
+    for (metric, key) in found.into_keys() {
+        verdict.find(Kind::Invented, format!("alerts of {metric} for {key}, which has no windows"), None);
+    }
+}
+
+async fn windows(connection: &mut PgConnection, schema: &str) -> BTreeMap<Name, Windows> {
+    let query = format!(
+        "SELECT metric, key, (extract(epoch FROM start) * 1000)::bigint, count, value FROM {schema}.windows"
+    );
+    let mut windows: BTreeMap<Name, Windows> = BTreeMap::new();
+    for row in sqlx::query(AssertSqlSafe(query)).fetch_all(connection).await.unwrap() {
+        let value = (u64::try_from(row.get::<i64, _>(3)).unwrap(), row.get(4));
+        windows.entry((row.get(0), row.get(1))).or_default().insert(row.get(2), value);
+    }
+    windows
+}
+
+async fn found(connection: &mut PgConnection, schema: &str) -> BTreeMap<Name, Vec<Found>> {
+    let query = format!(
+        "SELECT metric, key, id, detector, (extract(epoch FROM start) * 1000)::bigint, state, value, expected, \
+         (extract(epoch FROM resolved) * 1000)::bigint FROM {schema}.alerts"
+    );
+    let mut found: BTreeMap<Name, Vec<Found>> = BTreeMap::new();
+    for row in sqlx::query(AssertSqlSafe(query)).fetch_all(connection).await.unwrap() {
+        let state: AlertState = serde_json::from_value(row.get::<String, _>(5).into()).unwrap();
+        found.entry((row.get(0), row.get(1))).or_default().push(Found {
+            id: row.get(2),
+            detector: row.get(3),
+            start: row.get(4),
+            state,
+            value: row.get(6),
+            expected: row.get(7),
+            resolved: row.get(8),
+        });
+    }
+    found
+}
