@@ -114,7 +114,7 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
 async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
-        hot: 0.0,
+        hot: faults.iter().map(|fault| fault.hot).fold(0.0, f64::max),
         drain: RECOVERY,
         doubt: false,
         lateness: Duration::from_secs(60),
