@@ -60,7 +60,6 @@ fn main() -> ExitCode {
         let bed = Arc::new(bed);
         match (wish.0.as_str(), wish.1) {
             ("short", _) => short(&bed).await,
-            ("all", _) => long(&bed, &MENU.iter().collect::<Vec<_>>()).await,
             ("endurance", [minutes]) => {
                 let minutes = minutes.parse().expect("a number of minutes");
                 endurance::run(&bed, minutes, rate(20_000)).await
@@ -80,7 +79,7 @@ fn main() -> ExitCode {
 fn unknown(name: &str) -> ExitCode {
     let names: Vec<&str> = MENU.iter().map(|fault| fault.name).collect();
     println!(
-        "faults: there is no `{name}`; there is: short, all, together NAMES, endurance MINUTES, {}",
+        "faults: there is no `{name}`; there is: short, all, together NAMES (or all), endurance MINUTES, {}",
         names.join(", ")
     );
     ExitCode::FAILURE
