@@ -30,8 +30,8 @@ simulate: ## Faults by the thousand on a simulated bus: SEEDS=1000000 (FROM=, MI
 .PHONY: faults endurance
 FAULT ?= all
 endurance: MINUTES ?= 30
-faults: ## Real faults on three brokers and PostgreSQL, an hour for all; FAULT=broker-kill for one, FAULT=help for names
-	@dev/faults $(FAULT)
+faults: ## Real faults on three brokers and PostgreSQL, an hour for all; FAULT=broker-kill for one, FAULT=help for names; TOGETHER=all in one run, ten minutes
+	@dev/faults $(if $(TOGETHER),together $(TOGETHER),$(FAULT))
 endurance: ## MINUTES=30 RATE=20000: a fault a minute; writes endurance.csv and endurance.svg. WORKER=FILE for another build
 	@RATE=$(RATE) dev/faults endurance $(MINUTES)
 

@@ -32,7 +32,7 @@ const ROUND: &[(&str, u64)] = &[
 /// How often a line of the CSV is written.
 const SAMPLE: Duration = Duration::from_secs(2);
 /// Topics keep this much: disks hold.
-const RETENTION: Duration = Duration::from_secs(600);
+const RETENTION: Duration = Duration::from_secs(1_200);
 
 pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
     let settings = Settings {

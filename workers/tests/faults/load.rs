@@ -200,8 +200,10 @@ impl Load {
                 numbers.iter().for_each(|n| {
                     truth.retried.set(*n);
                 });
-                // What was never accepted (its client still tries) must not be accepted behind that client's back.
-                let settled = |n: &&u64| truth.accepted.has(**n) || truth.invalid.has(**n);
+                // What was never accepted (its client still tries, or a wrong clock refused it) must not be accepted behind that
+                // client's back.
+                let broken = |n: u64| self.script.event(n).is_none() && truth.invalid.has(n);
+                let settled = |n: &&u64| truth.accepted.has(**n) || broken(**n);
                 numbers.iter().filter(settled).map(|n| self.script.raw(*n)).collect()
             };
             if !raws.is_empty() {

@@ -60,7 +60,6 @@ fn main() -> ExitCode {
         let bed = Arc::new(bed);
         match (wish.0.as_str(), wish.1) {
             ("short", _) => short(&bed).await,
-            ("all", _) => long(&bed, &MENU.iter().collect::<Vec<_>>()).await,
             ("endurance", [minutes]) => {
                 let minutes = minutes.parse().expect("a number of minutes");
                 endurance::run(&bed, minutes, rate(20_000)).await
@@ -80,7 +79,7 @@ fn main() -> ExitCode {
 fn unknown(name: &str) -> ExitCode {
     let names: Vec<&str> = MENU.iter().map(|fault| fault.name).collect();
     println!(
-        "faults: there is no `{name}`; there is: short, all, together NAMES, endurance MINUTES, {}",
+        "faults: there is no `{name}`; there is: short, all, together NAMES (or all), endurance MINUTES, {}",
         names.join(", ")
     );
     ExitCode::FAILURE
@@ -114,7 +113,7 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
 async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
-        hot: 0.0,
+        hot: faults.iter().map(|fault| fault.hot).fold(0.0, f64::max),
         drain: RECOVERY,
         doubt: false,
         lateness: Duration::from_secs(60),

@@ -69,8 +69,11 @@ pub(crate) const MENU: &[Fault] = &[
     fault("slow-sink", 60, None, |scene| Box::pin(postgres::slow(scene))),
 ];
 
-/// The faults of these names, separated by commas; or the one that there is not.
+/// The faults of these names, separated by commas, or `all`; or the one that there is not.
 pub(crate) fn all_of(names: &str) -> Result<Vec<&'static Fault>, String> {
+    if names == "all" {
+        return Ok(MENU.iter().collect());
+    }
     names.split(',').map(|name| find(name).ok_or_else(|| name.to_owned())).collect()
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct Run {
     pub(crate) load: Arc<Load>,
     settings: Settings,
     rows: Vec<Row>,
+    /// Stages that took too much memory.
+    heavy: Vec<String>,
     poison: Vec<String>,
     begun: Instant,
 }
@@ -94,6 +96,7 @@ impl Run {
             load,
             settings,
             rows: Vec::new(),
+            heavy: Vec::new(),
             poison: Vec::new(),
             begun: Instant::now(),
         }
@@ -115,11 +118,12 @@ impl Run {
             Err(_) if next.is_some() => Ok(None),
             outcome => outcome.map(Some),
         };
-        let (seen, mut missing, poison) = scene.close();
+        let (seen, missing, poison) = scene.close();
         self.poison.extend(poison);
         let peaks = self.pipeline.peaks();
         for (stage, most) in peaks.iter().filter(|(_, most)| **most > MOST_MEMORY) {
-            missing.push(format!("{stage} takes {most} MiB of memory, more than {MOST_MEMORY}"));
+            let fault = fault.name;
+            self.heavy.push(format!("{fault}: {stage} takes {most} MiB of memory, more than {MOST_MEMORY}"));
         }
         let row = Row {
             fault: fault.name,
@@ -138,12 +142,12 @@ impl Run {
 
     /// Ends the load, closes all windows, and says what is wrong.
     pub(crate) async fn finish(self) -> Report {
-        let Self { bed, pipeline, load, settings, rows, poison, .. } = self;
+        let Self { bed, pipeline, load, settings, rows, heavy, poison, .. } = self;
         load.finish(settings.lateness + Duration::from_secs(120)).await;
-        let mut problems: Vec<String> = rows
-            .iter()
-            .flat_map(|row| row.missing.iter().map(|what| format!("{}: {what}", row.fault)))
-            .collect();
+        let mut problems = heavy;
+        let settled = rows.iter().filter(|row| !row.is_behind());
+        problems
+            .extend(settled.flat_map(|row| row.missing.iter().map(|what| format!("{}: {what}", row.fault))));
         problems.extend(
             rows.iter().filter_map(|row| Some(format!("{}: {}", row.fault, row.recovery.as_ref().err()?))),
         );
@@ -215,15 +219,21 @@ impl Row {
         text
     }
 
+    /// Whether the next fault came before the pipeline was over this one. What should be seen of it may then come later.
+    fn is_behind(&self) -> bool {
+        matches!(self.recovery, Ok(None))
+    }
+
     /// Whether a person saw all that should be seen of it, and its end.
     pub(crate) fn looked_well(&self) -> bool {
-        self.missing.is_empty() && self.recovery.is_ok()
+        self.is_behind() || self.missing.is_empty() && self.recovery.is_ok()
     }
 
     /// A line of the table.
     pub(crate) fn line(&self, exact: bool) -> String {
         let result = match (exact, self.looked_well()) {
-            (true, true) => "exact, seen",
+            (true, true) if self.missing.is_empty() => "exact, seen",
+            (true, true) => "exact",
             (true, false) => "exact, NOT as it should look",
             (false, _) => "NOT EXACT",
         };

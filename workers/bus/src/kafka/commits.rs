@@ -19,7 +19,7 @@ use super::kafka_partition;
 use crate::{BusError, Commit};
 
 /// Pause before a commit that was refused for now is tried again.
-const RETRY: Duration = Duration::from_millis(50);
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 /// The newest commit of each partition that the group does not have yet, and the request under way, one at a time.
 #[derive(Debug, Default)]

@@ -7,22 +7,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use herd_spec::units::{Offset, Partition, WallTime};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::commits::{Clerk, Commits, offsets, passes};
+use super::commits::{Clerk, Commits, RETRY, offsets, passes};
 use super::context::Rebalances;
 use super::error::bus_error;
+use super::requests::{committed, offsets_at, partitions_of};
 use super::settings::KafkaSettings;
-use super::{PATIENCE, kafka_partition, offsets_at, partitions_of};
+use super::{PATIENCE, kafka_partition};
 use crate::{BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Record};
 
 /// How often a reader of all partitions looks for new ones.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
 /// The longest single wait in librdkafka, so that other things get their turn.
-const POLL: Duration = Duration::from_millis(250);
+pub(super) const POLL: Duration = Duration::from_millis(250);
 /// How long a member that gives partitions back or leaves may take to commit what it has done.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long a member that leaves may take to be taken in first, to give its partitions back, and to stop fetching and say that it
@@ -30,8 +31,6 @@ const LAST_COMMIT: Duration = Duration::from_secs(5);
 const JOIN: Duration = Duration::from_secs(3);
 const UNASSIGN: Duration = Duration::from_secs(2);
 const FAREWELL: Duration = Duration::from_millis(100);
-/// Pause before something is tried again.
-const RETRY: Duration = Duration::from_millis(50);
 
 /// Receives from one topic of a Kafka cluster.
 pub struct KafkaConsumer {
@@ -221,10 +220,10 @@ impl KafkaConsumer {
         Ok(())
     }
 
-    /// Waits until what is done is committed; what is not within `patience` is left to whoever comes next, who does it again.
+    /// Waits until what is done is committed; what is not within [`LAST_COMMIT`] is left to whoever comes next, who does it again.
     /// Only while the group waits for this member: its broker then answers at once.
-    fn commit_now(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    fn commit_now(&mut self) {
+        let deadline = Instant::now() + LAST_COMMIT;
         while !self.commits.open().is_empty() {
             let list = offsets(&self.topic, self.commits.open());
             let Err(error) = list.and_then(|list| self.consumer.commit(&list, CommitMode::Sync)) else {
@@ -259,7 +258,7 @@ impl KafkaConsumer {
 }
 
 /// What a message is to a stage.
-fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
     Record {
         partition: partition(message),
         offset: Offset(message.offset()),
@@ -356,7 +355,7 @@ impl Consumer for KafkaConsumer {
             return Err(self.refused("releasing", *stranger, "it was neither revoked nor lost"));
         }
         if partitions.iter().any(|partition| self.commits.open().contains_key(partition)) {
-            self.commit_now(LAST_COMMIT);
+            self.commit_now();
         }
         for partition in partitions {
             self.set_started(*partition, false);
@@ -450,101 +449,8 @@ impl Drop for KafkaConsumer {
         }
         self.leave();
         if let Some(clerk) = self.clerk.take() {
-            if let Some(result) = clerk.answer() {
-                let _ = self.commits.answered(result, String::new, Instant::now());
-            }
-            clerk.dismiss(!self.commits.sending());
-        }
-    }
-}
-
-/// What the group of `consumer` has committed.
-pub(super) fn committed<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partitions: &[Partition],
-    patience: Duration,
-) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
-    let doing = || format!("looking up offsets of {topic}");
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition(topic, kafka_partition(*partition));
-    }
-    if partitions.is_empty() {
-        return Ok(Vec::new());
-    }
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let outcome = consumer.committed_offsets(list.clone(), left).and_then(|found| {
-            found
-                .elements()
-                .iter()
-                .map(|element| {
-                    element.error()?;
-                    let partition = Partition(u32::try_from(element.partition()).unwrap_or(0));
-                    let KafkaOffset::Offset(next) = element.offset() else { return Ok((partition, None)) };
-                    let metadata = element.metadata().to_owned();
-                    Ok((partition, Some(Commit { next: Offset(next), metadata })))
-                })
-                .collect::<Result<Vec<_>, _>>()
-        });
-        match outcome.map_err(|error| bus_error(doing(), &error)) {
-            Err(error) if error.is_retryable() && Instant::now() < deadline => std::thread::sleep(RETRY),
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Reads a partition from its beginning to where it ends now.
-pub(super) fn scan<C: ConsumerContext>(
-    scanner: &BaseConsumer<C>,
-    topic: &str,
-    of: Partition,
-    patience: Duration,
-    each: &mut dyn FnMut(&Record<'_>),
-) -> Result<Offset, BusError> {
-    let doing = || format!("scanning {topic}/{of}");
-    let bound = |at| -> Result<Offset, BusError> {
-        let found = offsets_at(scanner, topic, std::iter::once(of), at, patience)?;
-        Ok(found.first().map_or(Offset(0), |(_, offset)| *offset))
-    };
-    let (start, end) = (bound(KafkaOffset::Beginning)?, bound(KafkaOffset::End)?);
-    if start >= end {
-        return Ok(end);
-    }
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, kafka_partition(of), KafkaOffset::Offset(start.0))
-        .and_then(|()| scanner.assign(&list))
-        .map_err(|error| bus_error(doing(), &error))?;
-    let mut heard = Instant::now();
-    loop {
-        match scanner.poll(POLL.min(patience)) {
-            Some(Ok(message)) => {
-                heard = Instant::now();
-                if message.offset() < end.0 {
-                    each(&record(&message));
-                }
-                if message.offset() + 1 >= end.0 {
-                    return Ok(end);
-                }
-            }
-            // The log's end: compaction has left nothing before it.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(end),
-            Some(Err(error)) => {
-                let error = bus_error(doing(), &error);
-                if !error.is_retryable() {
-                    return Err(error);
-                }
-                tracing::debug!(%error, "still scanning");
-            }
-            None => {}
-        }
-        if heard.elapsed() >= patience {
-            return Err(BusError::Unavailable {
-                doing: doing(),
-                why: format!("nothing came for {patience:?}"),
-            });
+            let idle = !self.commits.sending() || clerk.answer().is_some();
+            clerk.dismiss(idle);
         }
     }
 }

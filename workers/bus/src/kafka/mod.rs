@@ -2,7 +2,8 @@
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
 //! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `admin` creates topics, `topics` looks after
-//!   them one by one, `look` sees how far many of them are; requests that need no member go through one reader.
+//!   them one by one, `look` sees how far many of them are;
+//! - `requests` are those that need no member; they go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
 //! answered when the stage calls [`crate::Consumer::start`] and [`crate::Consumer::release`].
@@ -14,20 +15,20 @@ mod context;
 mod error;
 mod look;
 mod producer;
+mod requests;
 mod settings;
 mod topics;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition};
 use parking_lot::Mutex;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 pub use consumer::KafkaConsumer;
 pub use look::{Places, TopicSize};
@@ -37,7 +38,8 @@ pub use topics::TopicFacts;
 
 use crate::{Bus, BusError, Membership, Progress, Record};
 use context::Plain;
-use error::{Kind, bus_error, kind};
+use error::bus_error;
+use requests::{offsets_at, partitions_of};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -114,72 +116,6 @@ impl KafkaBus {
     }
 }
 
-/// How many partitions the topic has, by `reader`.
-fn partitions_of<C: rdkafka::consumer::ConsumerContext>(
-    reader: &BaseConsumer<C>,
-    topic: &str,
-    patience: Duration,
-) -> Result<u32, BusError> {
-    let doing = || format!("counting the partitions of {topic}");
-    let metadata = reader.fetch_metadata(Some(topic), patience).map_err(|e| bus_error(doing(), &e))?;
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let missing = |why: String| BusError::Missing { doing: doing(), why };
-    let found = found.ok_or_else(|| missing("the broker does not know it".into()))?;
-    if let Some(error) = found.error() {
-        let code = RDKafkaErrorCode::from(error);
-        return Err(match kind(code) {
-            Kind::Missing => missing(code.to_string()),
-            Kind::Transient => BusError::Unavailable { doing: doing(), why: code.to_string() },
-            _ => BusError::Refused { doing: doing(), why: code.to_string() },
-        });
-    }
-    Ok(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))
-}
-
-/// Where partitions begin or end: one request a broker.
-fn offsets_at<C: rdkafka::consumer::ConsumerContext>(
-    reader: &BaseConsumer<C>,
-    topic: &str,
-    partitions: impl Iterator<Item = Partition>,
-    at: KafkaOffset,
-    patience: Duration,
-) -> Result<Vec<(Partition, Offset)>, BusError> {
-    let doing = || format!("looking for the ends of {topic}");
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        list.add_partition_offset(topic, kafka_partition(partition), at)
-            .map_err(|e| bus_error(doing(), &e))?;
-    }
-    if list.count() == 0 {
-        return Ok(Vec::new());
-    }
-    let deadline = Instant::now() + patience;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let found = reader.offsets_for_times(list.clone(), left);
-        let outcome = found.and_then(|found| {
-            found
-                .elements()
-                .iter()
-                .map(|element| {
-                    element.error()?;
-                    let KafkaOffset::Offset(offset) = element.offset() else {
-                        return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable));
-                    };
-                    Ok((Partition(u32::try_from(element.partition()).unwrap_or(0)), Offset(offset)))
-                })
-                .collect::<Result<Vec<_>, _>>()
-        });
-        match outcome.map_err(|error| bus_error(doing(), &error)) {
-            Err(error) if error.is_retryable() && Instant::now() < deadline => {
-                tracing::debug!(%error, "trying again");
-                std::thread::sleep(Duration::from_millis(100).min(left));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
 // Kafka counts partitions in i32; a larger one does not exist and is answered so.
 fn kafka_partition(partition: Partition) -> i32 {
     i32::try_from(partition.0).unwrap_or(i32::MAX)
@@ -220,7 +156,7 @@ impl Bus for KafkaBus {
             });
         }
         // A new one each time: scans are rare, and nothing of the last can come through.
-        consumer::scan(&self.scanner()?, topic, partition, patience, each)
+        requests::scan(&self.scanner()?, topic, partition, patience, each)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
@@ -229,7 +165,7 @@ impl Bus for KafkaBus {
         let starts = offsets_at(&self.inner.reader, topic, all(), KafkaOffset::Beginning, PATIENCE)?;
         let reader = self.group_reader(group)?;
         let list: Vec<_> = all().collect();
-        let committed = consumer::committed(&*reader, topic, &list, PATIENCE)?;
+        let committed = requests::committed(&*reader, topic, &list, PATIENCE)?;
         // Last, so that nothing committed lies behind the end.
         let ends = offsets_at(&self.inner.reader, topic, all(), KafkaOffset::End, PATIENCE)?;
         let ends: HashMap<_, _> = ends.into_iter().collect();

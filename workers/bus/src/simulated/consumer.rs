@@ -309,12 +309,12 @@ impl Consumer for SimulatedConsumer {
 
     fn close(mut self) {
         let world = Arc::clone(&self.world);
-        self.hand_in_now(&mut world.lock());
-        if let Role::Member { group, id } = std::mem::replace(&mut self.role, Role::Left) {
-            let mut world = self.world.lock();
-            if let Some(members) = world.topics[self.topic].groups.get_mut(&group) {
-                members.group.leave(id);
-            }
+        let mut world = world.lock();
+        self.hand_in_now(&mut world);
+        if let Role::Member { group, id } = std::mem::replace(&mut self.role, Role::Left)
+            && let Some(members) = world.topics[self.topic].groups.get_mut(&group)
+        {
+            members.group.leave(id);
         }
     }
 }

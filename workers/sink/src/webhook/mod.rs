@@ -431,12 +431,13 @@ impl<B: Bus> Courier<B> {
     }
 
     fn commit(&mut self) -> Result<(), SinkError> {
-        let commits: Vec<(Partition, Commit)> = self
-            .uncommitted
-            .iter()
-            .map(|(partition, next)| (*partition, Commit { next: *next, metadata: String::new() }))
+        if self.uncommitted.is_empty() {
+            return Ok(());
+        }
+        let commits: Vec<(Partition, Commit)> = std::mem::take(&mut self.uncommitted)
+            .into_iter()
+            .map(|(partition, next)| (partition, Commit { next, metadata: String::new() }))
             .collect();
-        self.uncommitted.clear();
         match self.consumer.commit(&commits) {
             // Whoever has the partition now tells it again.
             Ok(()) | Err(BusError::NotOwner { .. }) => Ok(()),

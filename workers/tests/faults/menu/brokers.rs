@@ -10,7 +10,7 @@ const GONE: &[&str] =
 /// One of three is killed: replication bridges it, and stages stay ready.
 pub(crate) async fn killed(scene: &Scene) -> String {
     scene.bed.signal_broker(2, Signal::Kill);
-    scene.sees_logged("detector-0", GONE).await;
+    scene.sees_one_log("detector", GONE).await;
     scene.hold().await;
     scene.bed.start_broker(2).await;
     "broker 2 of 3: SIGKILL".into()
