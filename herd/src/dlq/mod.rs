@@ -227,7 +227,7 @@ impl Source {
         const EMBEDDED: &str = "if `herd up` is running on this folder, stop it first: one process has the broker open at a time";
         let outcome = if let Some(kafka) = &plan.kafka {
             let secrets = Secrets::new(self.secrets.as_deref());
-            let kafka = herd_workers::kafka::connect(kafka, &secrets, "herd-dlq", false)
+            let kafka = herd_workers::kafka::connect(kafka, &secrets, "herd-dlq")
                 .map_err(|error| bus(error.to_string(), KAFKA))?;
             read(kafka, &plan, filter).await.map_err(|why| bus(why, KAFKA))
         } else {

@@ -98,13 +98,9 @@ impl Up {
         std::fs::create_dir_all(&data).map_err(|source| UpError::Data { path: data.clone(), source })?;
         match &plan.kafka {
             Some(kafka) => {
-                let bus = herd_workers::kafka::connect(
-                    kafka,
-                    &secrets,
-                    &format!("herd-up-{}", plan.pipeline),
-                    true,
-                )
-                .map_err(|error| UpError::Kafka(error.to_string()))?;
+                let bus =
+                    herd_workers::kafka::connect(kafka, &secrets, &format!("herd-up-{}", plan.pipeline))
+                        .map_err(|error| UpError::Kafka(error.to_string()))?;
                 self.run_on(bus, plan, secrets, data, signals).await
             }
             None => {

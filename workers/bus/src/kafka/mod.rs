@@ -22,7 +22,7 @@ mod topics;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition};
