@@ -229,7 +229,7 @@ fn merge(object: &mut Value, patch: &Value) {
 fn status(code: u16, message: &str, retry_after: u32) -> Said {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-        "reason": "Test", "code": code, "details": {"retryAfterSeconds": retry_after},
+        "reason": if code == 404 { "NotFound" } else { "Test" }, "code": code, "details": {"retryAfterSeconds": retry_after},
     });
     (code, status)
 }
