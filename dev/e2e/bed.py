@@ -1,5 +1,5 @@
 """What the end-to-end test stands on: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
-import base64, json, os, socket, struct, subprocess, time
+import base64, json, os, signal, socket, struct, subprocess, time
 import urllib.error, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -70,8 +70,10 @@ def replicas(name):
 
 
 def service(name):
-    """Where a Service is reached."""
-    return f"http://{get('service', name)['spec']['clusterIP']}"
+    """Where a Service is reached, once it leads somewhere: that is a moment after its pod is ready."""
+    host = get("service", name)["spec"]["clusterIP"]
+    until(f"{name} to lead somewhere", lambda: socket.create_connection((host, 80), timeout=10).close() or True, 15)
+    return f"http://{host}"
 
 
 def fetch(url, body=None):
@@ -83,18 +85,33 @@ def fetch(url, body=None):
 
 def generate(*arguments):
     """Sends generated events to the collector's Service; the report."""
-    return json.loads(run(HERD, "generate", "--to", service("shop-collector"), "--json", *arguments))
+    return said(start_generate(*arguments))
 
 
 def start_generate(*arguments):
-    """The same beside the test: read its report with `json.loads(process.communicate()[0])`."""
+    """The same beside the test: [`said`] waits for its report."""
     command = [HERD, "generate", "--to", service("shop-collector"), "--json", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def said(process):
-    out, _ = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=120)
+    if process.returncode != 0:
+        raise Wrong(f"the generator ended with {process.returncode}: {error.strip()[-500:]}")
     return json.loads(out)
+
+
+def kill_container(pod, command, namespace):
+    """kill -9 of a pod's program, as the kernel would when memory is short: nothing is said, nothing given back."""
+    uid = get("pod", pod, namespace)["metadata"]["uid"]
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            of_pod = uid in open(f"/proc/{pid}/cgroup").read()
+            if of_pod and open(f"/proc/{pid}/comm").read().strip() == command:
+                return os.kill(int(pid), signal.SIGKILL)
+        except FileNotFoundError:
+            pass
+    raise Wrong(f"no process {command} of {pod}")
 
 
 class WebSocket:

@@ -43,7 +43,7 @@ pub enum ReadyError {
     #[diagnostic(help("its log says what it waits for"))]
     Late {
         /// Where.
-        url: Url,
+        url: Box<Url>,
         /// How long we waited.
         within: Span,
         /// The last answer.
@@ -71,7 +71,7 @@ impl Ready {
                 Err(_) => {}
             }
             if Instant::now() + PAUSE >= deadline {
-                return Err(ReadyError::Late { url, within: self.within, why }.into());
+                return Err(ReadyError::Late { url: Box::new(url), within: self.within, why }.into());
             }
             sleep(PAUSE).await;
         }

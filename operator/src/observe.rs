@@ -48,22 +48,14 @@ pub fn replicas(around: &Surroundings, role: &Role, live: &Live) -> Option<u32> 
     deployment(around, role, live)?.spec?.replicas.map(count)
 }
 
-/// The pods of a pipeline.
+/// The pods of a pipeline, as the API server knows them without asking its store: what is a moment old will do.
 ///
 /// # Errors
 /// [`Error::Api`].
 pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Vec<Pod>, Error> {
-    pods_of(client, namespace, &of_pipeline(pipeline)).await
-}
-
-/// The pods with these labels.
-///
-/// # Errors
-/// [`Error::Api`].
-pub async fn pods_of(client: &Client, namespace: &str, labels: &str) -> Result<Vec<Pod>, Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let wanted = ListParams::default().labels(labels);
-    let pods = api.list(&wanted).await.map_err(Error::api(format!("listing pods with {labels}")))?;
+    let wanted = ListParams::default().labels(&of_pipeline(pipeline)).match_any();
+    let pods = api.list(&wanted).await.map_err(Error::api(format!("listing the pods of {pipeline}")))?;
     Ok(pods.items)
 }
 

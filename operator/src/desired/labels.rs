@@ -31,10 +31,10 @@ pub(super) fn selector(pipeline: &str, role: &Role) -> BTreeMap<String, String> 
     BTreeMap::from([(PIPELINE.into(), pipeline.into()), (COMPONENT.into(), role.to_string())])
 }
 
-/// Finds all objects of a stage.
+/// The stage that an object belongs to, by its labels.
 #[must_use]
-pub fn of_stage(pipeline: &str, role: &Role) -> String {
-    format!("{},{COMPONENT}={role}", of_pipeline(pipeline))
+pub fn role_of(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get(COMPONENT).map(String::as_str)
 }
 
 /// Finds all objects of a pipeline.

@@ -21,7 +21,7 @@ use crate::kind::Kind;
 use crate::plan::Doors;
 use crate::stage::{Role, Stage};
 
-pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, of_stage};
+pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, role_of};
 
 /// The annotation that says what an object was made from.
 pub const FINGERPRINT: &str = "herd.dev/fingerprint";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_bus::kafka::{KafkaBus, Places};
+use herd_spec::units::Partition;
 
 use super::watch::{Reads, Sizes};
 use crate::stage::Role;
@@ -55,8 +56,10 @@ pub(super) fn at(ask: Ask, quiet: impl Fn(&str, &Role, &Places) -> Option<Places
 
 fn group(bus: &KafkaBus, reads: &Reads, sizes: &Sizes, starts: &Places, ends: &Places) -> GroupSeen {
     let of_it = |topic: &String| reads.topics.contains(topic);
-    let empty =
-        ends.iter().filter(|((topic, _), _)| of_it(topic)).all(|(place, end)| starts.get(place) == Some(end));
+    let places = sizes.iter().filter(|(topic, _)| of_it(topic)).flat_map(|(topic, partitions)| {
+        (0..*partitions).map(move |partition| (topic.clone(), Partition(partition)))
+    });
+    let empty = places.into_iter().all(|place| starts.get(&place) == ends.get(&place));
     if empty {
         // Nothing was ever there to be committed.
         return Ok((Places::new(), true));

@@ -1,18 +1,18 @@
 //! How many replicas each stage is to have, from what waits for it.
 //!
 //! ```text
-//!  reconcile ── register: topics, groups, pods ──► Scaler ◄── every 5 s ── look (Kafka, batched), requests (collectors)
+//!  reconcile ── register: topics, groups, pods ──► Scaler ◄── every 5 s ── look (Kafka, batched), pods (how busy)
 //!      ▲                                             │
 //!      │                                    herd_spec::scale::decide
 //!      └── trigger: other replicas, other numbers ◄──┘
 //! ```
 //!
 //! Decisions are made here and carried out by reconcile alone, so a Deployment has one writer. While one waits to be carried out, no
-//! other is made. `look` and `requests` are the world, `watch` and `report` pure; `run` is the loop.
+//! other is made. `look` and `pods` are the world, `watch` and `report` pure; `run` is the loop.
 
 mod look;
+mod pods;
 mod report;
-mod requests;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -25,7 +25,7 @@ use herd_bus::kafka::{KafkaBus, Places};
 use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, ScalingMode};
 use herd_spec::plan::Plan;
 use herd_spec::scale::POLL;
-use herd_spec::units::{Offset, Replicas, WallTime};
+use herd_spec::units::{Offset, Partition, Replicas, WallTime};
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
@@ -58,8 +58,6 @@ struct Watched {
     events: Rate,
     alerts: (String, Option<u64>),
     stages: BTreeMap<Role, Watch>,
-    /// CPUs of a collector's pod.
-    cores: Option<f64>,
     told: Option<(PipelineReport, Instant)>,
 }
 
@@ -153,15 +151,12 @@ impl Scaler {
             events: Rate::default(),
             alerts: (String::new(), None),
             stages: BTreeMap::new(),
-            cores: None,
             told: None,
         });
         watched.kafka = kafka;
         watched.sizes = sizes;
         watched.events.topic.clone_from(&plan.topics.events.name);
         watched.alerts.0.clone_from(&plan.topics.alerts.name);
-        let cores = plan.collector.stage.resources.limits.get("cpu");
-        watched.cores = cores.and_then(|cores| crate::apply::quantity(cores));
         watched.stages.retain(|role, _| stages.iter().any(|stage| stage.role == *role));
         for (stage, seen) in stages.iter().zip(seen) {
             if stage.role == Role::Api {
@@ -221,7 +216,9 @@ impl Scaler {
             let Some(watched) = pipelines.get_mut(&asked.uid) else { continue };
             if let Ok((starts, ends)) = &looked.spans {
                 let sum = |places: &Places, topic: &str| -> i64 {
-                    places.iter().filter(|((name, _), _)| name == topic).map(|(_, Offset(at))| *at).sum()
+                    let first = (topic.to_owned(), Partition(0));
+                    let of_topic = places.range(first..).take_while(|((name, _), _)| name == topic);
+                    of_topic.map(|(_, Offset(at))| *at).sum()
                 };
                 watched.events.push(at, sum(ends, &watched.events.topic));
                 let alerts = sum(ends, &watched.alerts.0) - sum(starts, &watched.alerts.0);
@@ -276,27 +273,25 @@ impl Scaler {
         news
     }
 
-    /// Collectors that are scaled: pipeline, its place, CPUs of a pod.
-    fn collectors(&self) -> Vec<(String, (String, String), Option<f64>)> {
-        let pipelines = self.pipelines.lock();
-        let scaled = pipelines
-            .iter()
-            .filter(|(_, watched)| watched.stages.get(&Role::Collector).is_some_and(Watch::is_scaled));
-        scaled
-            .map(|(uid, watched)| {
-                (uid.clone(), (watched.namespace.clone(), watched.name.clone()), watched.cores)
-            })
-            .collect()
+    /// Pipelines with pods of stages that are scaled: uid, namespace and name, and what to ask of which.
+    fn pods(&self) -> Vec<(String, (String, String), pods::Asked)> {
+        let mut asks = Vec::new();
+        for (uid, watched) in &*self.pipelines.lock() {
+            let scaled = watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
+            let asked: pods::Asked = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
+            if !asked.is_empty() {
+                asks.push((uid.clone(), (watched.namespace.clone(), watched.name.clone()), asked));
+            }
+        }
+        asks
     }
 
-    /// Takes in what a collector's pods said.
-    fn served(&self, at: WallTime, uid: &str, seen: &Result<requests::Seen, String>) {
+    /// Takes in what a stage's pods said; none: none of them said anything.
+    fn pods_said(&self, at: WallTime, uid: &str, role: &str, seen: Option<pods::Seen>) {
         let mut pipelines = self.pipelines.lock();
-        let watch = pipelines.get_mut(uid).and_then(|watched| watched.stages.get_mut(&Role::Collector));
-        match (watch, seen) {
-            (Some(watch), Ok(seen)) => watch.serve(at, seen.served, seen.busy),
-            (Some(watch), Err(why)) => watch.fail(at, why),
-            (None, _) => {}
+        let stages = pipelines.get_mut(uid).into_iter().flat_map(|watched| &mut watched.stages);
+        for (_, watch) in stages.filter(|(other, _)| other.to_string() == role) {
+            watch.pods_said(at, seen);
         }
     }
 }

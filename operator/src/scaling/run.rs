@@ -4,23 +4,26 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use herd_spec::scale::POLL;
 use herd_spec::units::{WallTime, millis};
 use kube::Client;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::requests::{self, Served};
+use super::pods::{self, Served};
 use super::{Scaler, look};
 use crate::metrics::Metrics;
-use crate::stage::Role;
+
+/// Pipelines whose pods are asked at the same time.
+const AT_ONCE: usize = 16;
 
 /// Looks and decides until `stop`.
 pub async fn run(scaler: Arc<Scaler>, client: Client, metrics: Metrics, stop: CancellationToken) {
     let http = reqwest::Client::new();
-    let mut served: HashMap<String, Served> = HashMap::new();
+    let mut served = HashMap::new();
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -28,7 +31,7 @@ pub async fn run(scaler: Arc<Scaler>, client: Client, metrics: Metrics, stop: Ca
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        tokio::join!(look_at_clusters(&scaler), ask_collectors(&scaler, &client, &http, &mut served));
+        tokio::join!(look_at_clusters(&scaler), ask_pods(&scaler, &client, &http, &mut served));
         for (pipeline, reasons) in scaler.decide(now()) {
             for reason in reasons {
                 metrics.decided(reason);
@@ -53,19 +56,30 @@ async fn look_at_clusters(scaler: &Arc<Scaler>) {
     }
 }
 
-async fn ask_collectors(
-    scaler: &Scaler,
-    client: &Client,
-    http: &reqwest::Client,
-    served: &mut HashMap<String, Served>,
-) {
-    let collectors = scaler.collectors();
-    served.retain(|uid, _| collectors.iter().any(|(other, ..)| other == uid));
-    for (uid, (namespace, name), cores) in collectors {
-        let served = served.entry(uid.clone()).or_default();
-        let place = (namespace.as_str(), name.as_str());
-        let seen = requests::ask(client, http, place, &Role::Collector, cores, served).await;
-        scaler.served(now(), &uid, &seen);
+/// What was seen last of the pods of a pipeline's stage.
+type Remembered = HashMap<(String, String), Served>;
+
+async fn ask_pods(scaler: &Scaler, client: &Client, http: &reqwest::Client, remembered: &mut Remembered) {
+    let asks = scaler.pods();
+    remembered.retain(|(uid, role), _| {
+        asks.iter().any(|(other, _, asked)| other == uid && asked.contains_key(role))
+    });
+    let mut answers = futures_util::stream::iter(asks)
+        .map(|(uid, place, asked)| async move {
+            let said = pods::ask(client, http, (&place.0, &place.1), &asked).await;
+            (uid, asked, said)
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some((uid, asked, said)) = answers.next().await {
+        let mut said = said.unwrap_or_else(|error| {
+            debug!(uid, error, "pods could not be asked how busy they are");
+            Default::default()
+        });
+        for (role, cores) in asked {
+            let served = remembered.entry((uid.clone(), role.clone())).or_default();
+            let seen = served.take(said.remove(&role).unwrap_or_default(), cores);
+            scaler.pods_said(now(), &uid, &role, seen);
+        }
     }
 }
 

@@ -6,12 +6,13 @@ use herd_bus::kafka::Places;
 use herd_spec::pipeline::{ScalingMode, StageStatus};
 use herd_spec::plan::{Plan, SinkKind, StagePlan};
 use herd_spec::scale::{
-    Decision, History, Memory, Observation, PartitionName, PartitionProgress, Pods, Policy, Reset, Source,
+    Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset, Source,
     Work, decide,
 };
 use herd_spec::units::{Partition, Replicas, WallTime};
 
 use super::is_scaled;
+use super::pods::Seen;
 use crate::observe::StageSeen;
 use crate::stage::{Role, Stage};
 
@@ -36,6 +37,10 @@ pub(super) struct Watch {
     history: History,
     pub(super) memory: Memory,
     pub(super) pods: Pods,
+    /// CPUs of a pod, where they are limited.
+    pub(super) cores: Option<f64>,
+    /// What its pods said last, and when.
+    busy: Option<(WallTime, f64)>,
     /// What was decided; none: nothing yet.
     pub(super) target: Option<Replicas>,
     pub(super) decision: Option<Decision>,
@@ -111,6 +116,8 @@ impl Watch {
             history: History::new(Reset::Earliest),
             memory: memory.and_then(|memory| serde_json::from_value(memory).ok()).unwrap_or_default(),
             pods: Pods { wanted: Replicas(0), ready: Replicas(0) },
+            cores: None,
+            busy: None,
             target: None,
             decision: None,
             quiet: None,
@@ -128,6 +135,7 @@ impl Watch {
             (self.reads, self.history, self.quiet) = (reads, History::new(Reset::Earliest), None);
         }
         self.policy = policy(stage, plan, sizes);
+        self.cores = stage.size.resources.limits.get("cpu").and_then(|cores| crate::apply::quantity(cores));
         self.pods = Pods { wanted: Replicas(seen.status.desired), ready: Replicas(seen.status.ready) };
     }
 
@@ -175,12 +183,21 @@ impl Watch {
             }
         }
         self.quiet = quiet.then(|| (quiet_ends, committed.clone()));
-        self.history.push(at, Observation { work: Work::Records(partitions), stable, busy: None });
+        // What they said at the last look is as good as new; older than that says nothing of now.
+        let busy = self.busy.filter(|(then, _)| at.since(*then) <= 2 * POLL).map(|(_, busy)| busy);
+        self.history.push(at, Observation { work: Work::Records(partitions), stable, busy });
     }
 
-    /// Takes in what its pods said of the requests they serve.
-    pub(super) fn serve(&mut self, at: WallTime, served: u64, busy: Option<f64>) {
-        self.history.push(at, Observation { work: Work::Requests(served), stable: true, busy });
+    /// Takes in what its pods said of themselves; none: none of them said anything.
+    pub(super) fn pods_said(&mut self, at: WallTime, seen: Option<Seen>) {
+        self.busy = seen.and_then(|seen| Some((at, seen.busy?)));
+        match seen {
+            _ if self.reads.is_some() => {}
+            Some(Seen { served, busy }) => {
+                self.history.push(at, Observation { work: Work::Requests(served), stable: true, busy });
+            }
+            None => self.fail(at, "none of its pods says how busy it is"),
+        }
     }
 
     /// It could not be looked at.

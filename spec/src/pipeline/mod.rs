@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 /// A pipeline of user events: taken in over HTTP, kept in Kafka, counted, watched, stored and served.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type and a path of its own")]
 #[kube(
     group = "herd.dev",
     version = "v1alpha1",

@@ -2,7 +2,7 @@
 
 use herd_spec::units::{Offset, Partition};
 use herd_spec::wire::{AlertState, WireError};
-use herd_stage::Stage;
+use herd_stage::{Stage, Waiting};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -18,14 +18,16 @@ pub struct FoldMetrics {
     duplicate: Counter,
     malformed: Counter,
     open_keys: Gauge,
+    pub(crate) waiting: Waiting,
 }
 
 impl FoldMetrics {
     /// Registered with the stage.
     #[must_use]
     pub fn register(stage: &Stage) -> Self {
+        let waiting = Waiting::register(stage, "fold");
         stage.instruments(|registry| {
-            let metrics = Self::default();
+            let metrics = Self { waiting, ..Self::default() };
             let m = metrics.clone();
             registry.register("fold_events", "Events read", m.events);
             registry.register("fold_late_events", "Events with a window that was already closed", m.late);
@@ -75,6 +77,7 @@ pub struct JudgeMetrics {
     alerts: Family<AlertLabels, Counter>,
     open_keys: Gauge,
     baselines: Gauge,
+    pub(crate) waiting: Waiting,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,8 +90,9 @@ impl JudgeMetrics {
     /// Registered with the stage.
     #[must_use]
     pub fn register(stage: &Stage) -> Self {
+        let waiting = Waiting::register(stage, "judge");
         stage.instruments(|registry| {
-            let metrics = Self::default();
+            let metrics = Self { waiting, ..Self::default() };
             let m = metrics.clone();
             registry.register("judge_parts", "Parts and watermarks read", m.parts);
             registry.register("judge_late_parts", "Parts of windows that were already closed", m.late_parts);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
 use herd_spec::units::{Offset, Partition};
-use herd_stage::Clock;
+use herd_stage::{Clock, Waiting};
 use herd_store::{Advance, StoreError, Tables};
 
 use crate::SinkError;
@@ -60,6 +60,7 @@ pub struct Feed<B: Bus, T, C> {
     clock: C,
     letters: DeadLetters<B::Producer>,
     metrics: SinkMetrics,
+    idle: Waiting,
     batch: Batch,
     /// When the first record of the batch came.
     since: Instant,
@@ -100,6 +101,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
             writer,
             clock,
             metrics: SinkMetrics::of(&setup.stage),
+            idle: Waiting::register(&setup.stage, setup.table.as_str()),
             since: now,
             places: BTreeMap::new(),
             waiting: Vec::new(),
@@ -170,7 +172,10 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
         let limit = self.setup.limits.rows.saturating_sub(self.batch.len()).clamp(1, GULP);
         let (batch, places) = (&mut self.batch, &mut self.places);
         let was_empty = batch.len() == 0;
+        let clock = &self.clock;
+        let (begun, mut found) = (clock.instant(), None);
         let fetched = self.consumer.fetch(wait, limit, |record| {
+            found.get_or_insert_with(|| clock.instant());
             // Neither what is not ours nor what comes a second time.
             if let Some(place) = places.get_mut(&record.partition)
                 && record.offset >= place.reached
@@ -179,6 +184,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
                 batch.push(record);
             }
         });
+        self.idle.waited(begun, found.unwrap_or_else(|| clock.instant()));
         let fetched = fetched.map_err(|error| self.bus_failed(error))?;
         if was_empty {
             self.since = self.clock.instant();

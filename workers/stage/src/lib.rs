@@ -7,6 +7,7 @@ mod cpu;
 pub mod health;
 pub mod ops;
 pub mod secrets;
+pub mod waiting;
 
 use prometheus_client::registry::Registry;
 use std::any::{Any, TypeId};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{Clock, SystemClock};
 pub use health::Health;
 pub use secrets::{Secret, SecretError, Secrets};
+pub use waiting::Waiting;
 
 /// The surroundings of one running stage. Cheap to clone.
 #[derive(Clone, Debug)]

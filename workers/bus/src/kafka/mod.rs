@@ -52,12 +52,15 @@ pub struct KafkaBus {
     inner: Arc<Inner>,
 }
 
+/// A client that answers for one group, with when it was used last.
+type GroupReader = (Arc<BaseConsumer<Plain>>, Instant);
+
 struct Inner {
     settings: KafkaSettings,
     /// Answers questions about topics.
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for lately, with when that was.
-    groups: Mutex<HashMap<String, (Arc<BaseConsumer<Plain>>, Instant)>>,
+    groups: Mutex<HashMap<String, GroupReader>>,
 }
 
 impl fmt::Debug for KafkaBus {

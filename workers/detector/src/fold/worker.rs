@@ -160,10 +160,12 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         let clock = &self.clock;
         let mut arrived = now;
         let mut handed = 0_u32;
+        let (begun, mut found) = (clock.instant(), None);
         let fetched = self.consumer.fetch(wait, FETCH_LIMIT, |record| {
             // The clock is asked once for many records: only idleness is reckoned from it, in seconds.
             if handed.is_multiple_of(256) {
                 arrived = clock.now();
+                found.get_or_insert_with(|| clock.instant());
             }
             handed += 1;
             let Some(owned) = sources.get_mut(&record.partition) else { return };
@@ -179,6 +181,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                 None => owned.source.skip(record.offset, arrived),
             }
         })?;
+        counters.waiting.waited(begun, found.unwrap_or_else(|| clock.instant()));
         for change in fetched.changes {
             self.reassign(change)?;
         }

@@ -155,8 +155,10 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         let wait = wait.min(self.next_tick.since(now));
         let mut failed = None;
         let (dockets, watched, counters) = (&mut self.dockets, &self.watched, &self.counters);
-        let (outbox, topics) = (&mut self.outbox, &self.topics);
+        let (outbox, topics, clock) = (&mut self.outbox, &self.topics, &self.clock);
+        let (begun, mut found) = (clock.instant(), None);
         let fetched = self.consumer.fetch(wait, FETCH_LIMIT, |record| {
+            found.get_or_insert_with(|| clock.instant());
             let Some(owned) = dockets.get_mut(&record.partition) else { return };
             counters.part();
             match record.value.map(PartRecord::parse) {
@@ -182,6 +184,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
                 None => owned.docket.skip(record.offset),
             }
         })?;
+        counters.waiting.waited(begun, found.unwrap_or_else(|| clock.instant()));
         if let Some(error) = failed {
             return Err(error);
         }

@@ -17,7 +17,7 @@ use herd_spec::pipeline::WebhookFormat;
 use herd_spec::plan::{Plan, SinkKind, SinkPlan, WebhookUrl};
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, AlertId, Severity};
-use herd_stage::{Stage, SystemClock};
+use herd_stage::{Stage, SystemClock, Waiting};
 use reqwest::Url;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -153,6 +153,7 @@ struct Courier<B: Bus> {
     consumer: B::Consumer,
     letters: DeadLetters<B::Producer>,
     metrics: SinkMetrics,
+    idle: Waiting,
     post: Arc<Post<SystemClock>>,
     memory: Arc<Mutex<Notified>>,
     batch: Vec<Item>,
@@ -183,6 +184,7 @@ impl<B: Bus> Courier<B> {
                 connector,
             },
             metrics: SinkMetrics::of(&setup.stage),
+            idle: Waiting::register(&setup.stage, "webhook"),
             post: Arc::new(post),
             memory: Arc::default(),
             batch: Vec::new(),
@@ -229,6 +231,7 @@ impl<B: Bus> Courier<B> {
     fn fetch(&mut self) -> Result<(), SinkError> {
         let room = BATCH.saturating_sub(self.batch.len()).max(1);
         let (batch, owned, least) = (&mut self.batch, &self.owned, self.setup.min_severity);
+        let (begun, before) = (Instant::now(), batch.len());
         let fetched = self.consumer.fetch(STEP, room, |record| {
             if owned.contains(&record.partition) {
                 let alert = match record.value.map(Alert::parse) {
@@ -246,6 +249,10 @@ impl<B: Bus> Courier<B> {
                 });
             }
         });
+        // While a message is on its way, it is not idle; nor was it, if something came at once.
+        if self.flight.is_none() && self.batch.len() == before {
+            self.idle.waited(begun, Instant::now());
+        }
         self.changes.extend(fetched.map_err(|error| self.bus_failed(error))?.changes);
         Ok(())
     }
