@@ -50,8 +50,7 @@ fn main() -> ExitCode {
 }
 
 fn print_crd() -> anyhow::Result<()> {
-    let yaml = serde_yaml::to_string(&herd_spec::crd::crd())?;
-    Ok(std::io::stdout().write_all(yaml.as_bytes())?)
+    Ok(std::io::stdout().write_all(herd_spec::crd::yaml()?.as_bytes())?)
 }
 
 /// To standard error; `RUST_LOG` decides what is said.

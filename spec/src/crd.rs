@@ -25,6 +25,23 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
+/// The definition as YAML that every reader takes for the same.
+///
+/// # Errors
+/// If it cannot be written, which would be a defect.
+pub fn yaml() -> Result<String, serde_yaml::Error> {
+    Ok(serde_yaml::to_string(&crd())?.lines().map(|line| quoted(line) + "\n").collect())
+}
+
+/// What Kubernetes' tools read YAML by takes a bare `Off` for false, and a key `on` for true.
+fn quoted(line: &str) -> String {
+    let (before, value) = line.rsplit_once(' ').unwrap_or(("", line));
+    match value.to_ascii_lowercase().as_str() {
+        "on" | "off" | "yes" | "no" | "y" | "n" if before.ends_with(['-', ':']) => format!("{before} \"{value}\""),
+        _ => line.to_owned(),
+    }
+}
+
 fn sharpen(root: &mut JSONSchemaProps) {
     for (path, rule, message) in RULES {
         if let Some(schema) = at(root, path) {
@@ -452,6 +469,14 @@ mod tests {
         let lists = BOUNDS.iter().map(|row| row.0).chain(MAPS.iter().map(|row| row.0));
         let lost: Vec<_> = rules.chain(lists).filter(|path| at(root, path).is_none()).collect();
         assert!(lost.is_empty(), "not in the schema: {lost:?}");
+    }
+
+    #[test]
+    fn words_that_some_take_for_booleans_are_quoted() {
+        assert_eq!(quoted("    - Off"), "    - \"Off\"");
+        assert_eq!(quoted("  mode: Off"), "  mode: \"Off\"");
+        assert_eq!(quoted("  description: switches it Off"), "  description: switches it Off");
+        assert!(yaml().unwrap().contains("- \"Off\"\n"));
     }
 
     #[test]

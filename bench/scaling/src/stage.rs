@@ -17,7 +17,7 @@ const HANDOVER: u64 = 6;
 /// Spread of the pods' speed.
 const SPEED: (f64, f64) = (0.95, 1.05);
 /// Seconds over which pods average how busy they were.
-const BUSY: usize = 10;
+const BUSY: usize = 5;
 
 /// What a rule can see.
 #[derive(Clone, Debug)]

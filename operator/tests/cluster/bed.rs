@@ -49,13 +49,12 @@ impl Operator {
     }
 }
 
-pub(crate) async fn client() -> Client {
+/// The way to the cluster.
+pub(crate) async fn config() -> Config {
     herd_operator::tls::choose();
     let file = std::env::var("HERD_TEST_KUBECONFIG").expect("HERD_TEST_KUBECONFIG=FILE");
     let config = Kubeconfig::read_from(file).expect("a kubeconfig");
-    let config =
-        Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a configuration");
-    Client::try_from(config).expect("a client")
+    Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a configuration")
 }
 
 impl Bed {
@@ -65,7 +64,7 @@ impl Bed {
             .with_env_filter("herd_operator=info,warn")
             .with_test_writer()
             .try_init();
-        let client = client().await;
+        let client = Client::try_from(config().await).expect("a client");
         install_crd(&client).await;
         let stamp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
         let namespace = format!("{test}-{stamp}");

@@ -6,7 +6,9 @@
 
 mod bed;
 mod deletion;
+mod killed;
 mod lease;
 mod objects;
+mod once;
 mod refusals;
 mod topics;

@@ -126,7 +126,7 @@ pub enum ScalingMode {
     Auto,
     /// They are made and reported only.
     Recommend,
-    /// None are made.
+    /// None are made: `replicas` run. On Kubernetes write `"Off"`, with quotes: to kubectl a bare `Off` is `false`.
     Off,
 }
 

@@ -31,7 +31,8 @@ pub(super) fn learn(
     let each = output / f64::from(ready.0);
     let live = || signals.partitions.iter().filter(|one| !one.stuck);
     let saturated = signals.delay.is_none_or(|delay| delay > NO_BACKLOG) && live().all(|one| one.behind());
-    let (seen, proven) = match signals.busy {
+    // Over the same time as the output: a burst that has just begun is not yet in the one and all in the other.
+    let (seen, proven) = match history.busy_since(from.at) {
         Some(busy) if busy >= LEAST_BUSY => (each / busy.min(1.0), busy >= BUSY_ENOUGH),
         None if saturated => (each, true),
         _ => (each, false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::capacity;
 use super::history::History;
 use super::memory::{Crowded, Mark, Memory, Trial};
-use super::policy::{CONFIRM, FIRST_BLOCK, LONGEST_BLOCK, NO_BACKLOG, Policy, RESIDUE, Source};
+use super::policy::{CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, NO_BACKLOG, Policy, RESIDUE, Source};
 use super::reason::{Finding, Reason};
 use super::signals::{Signals, rates};
 use super::target::{Demand, align, effective, fit};
@@ -131,8 +131,8 @@ impl Stage<'_> {
         if let Some(verdict) = self.outside(bounds) {
             return verdict;
         }
-        if let Outcome::Back { to, before } = outcome {
-            return (to.clamp(bounds.0, bounds.1), Reason::GoBack { before, after: signals.output });
+        if let Outcome::Back { to, before, after } = outcome {
+            return (to.clamp(bounds.0, bounds.1), Reason::GoBack { before, after });
         }
         if let Some((wanted, reason)) = self.up(signals, bounds) {
             return self.add(signals, wanted, reason, bounds, stable);
@@ -312,7 +312,10 @@ impl Stage<'_> {
         } else if matches!(reason, Reason::Uneven { .. }) {
             self.crowd(wanted);
         } else {
-            let (output, capacity) = (signals.output, self.memory.capacity);
+            // As it is now: the rate over half a minute still has part of the time before.
+            let lately = self.history.before(LEAST).zip(self.history.newest());
+            let lately = lately.map_or(0.0, |(from, to)| rates(from, to, |point| point.position));
+            let (output, capacity) = (signals.output.max(lately), self.memory.capacity);
             self.memory.trial = Some(Trial { from: now, to: wanted, output, capacity });
         }
         (wanted, reason)

@@ -175,6 +175,13 @@ impl History {
         self.samples.iter().rev().find(|sample| sample.at <= from).or(self.samples.front())
     }
 
+    /// How busy the replicas were since `from`, in the mean; none where they did not tell at every look.
+    pub(super) fn busy_since(&self, from: WallTime) -> Option<f64> {
+        let told = self.samples.iter().filter(|sample| sample.at > from).map(|sample| sample.busy);
+        let told: Vec<f64> = told.collect::<Option<_>>()?;
+        (!told.is_empty()).then(|| told.iter().sum::<f64>() / told.len() as f64)
+    }
+
     /// The sample before the newest one.
     pub(super) fn previous(&self) -> Option<&Sample> {
         self.samples.iter().rev().nth(1)

@@ -23,6 +23,8 @@ pub(super) enum Outcome {
         to: Replicas,
         /// Records a second worked off then.
         before: f64,
+        /// Records a second worked off since.
+        after: f64,
     },
 }
 
@@ -56,7 +58,7 @@ pub(super) fn judge(
     // What was measured meanwhile is the limit's share of each replica, not what a replica can do.
     memory.capacity = trial.capacity;
     if gain < -LOSS * trial.output {
-        Outcome::Back { to: trial.from, before: trial.output }
+        Outcome::Back { to: trial.from, before: trial.output, after: output }
     } else {
         Outcome::Useless
     }
