@@ -37,7 +37,9 @@ pub fn yaml() -> Result<String, serde_yaml::Error> {
 fn quoted(line: &str) -> String {
     let (before, value) = line.rsplit_once(' ').unwrap_or(("", line));
     match value.to_ascii_lowercase().as_str() {
-        "on" | "off" | "yes" | "no" | "y" | "n" if before.ends_with(['-', ':']) => format!("{before} \"{value}\""),
+        "on" | "off" | "yes" | "no" | "y" | "n" if before.ends_with(['-', ':']) => {
+            format!("{before} \"{value}\"")
+        }
         _ => line.to_owned(),
     }
 }
@@ -97,6 +99,12 @@ const FIELD_SAYS: &str = "is not a field: write `item_id`, `user_id`, `type`, `e
 const PATH_SAYS: &str = "is not a path: write names joined by single dots, e.g. `context.user.id`";
 const QUANTITY: &str = "self.all(name, isQuantity(self[name]))";
 const QUANTITY_SAYS: &str = "is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`";
+const RESOURCE: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.matches('^[a-z0-9.-]+/[A-Za-z0-9._-]+$'))";
+const RESOURCE_SAYS: &str =
+    "names what is no resource: write `cpu`, `memory`, `ephemeral-storage`, or e.g. `example.com/gpu`";
+const WITHIN: &str = "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || !isQuantity(self.requests[name]) || !isQuantity(self.limits[name]) || quantity(self.requests[name]).compareTo(quantity(self.limits[name])) <= 0)";
+const WITHIN_SAYS: &str =
+    "a request must not be more than its limit: lower it in `requests` or raise it in `limits`";
 const TIMEOUT: &str =
     "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('10m')";
 const TIMEOUT_SAYS: &str = "must be from 100ms to 10m";
@@ -360,14 +368,26 @@ const RULES: &[(&str, &str, &str)] = &[
     ("spec.detection.scaling", SCALING, SCALING_SAYS),
     ("spec.sinks[].stage.scaling", SCALING, SCALING_SAYS),
     ("spec.api.stage.scaling", SCALING, SCALING_SAYS),
+    ("spec.collector.stage.resources", WITHIN, WITHIN_SAYS),
+    ("spec.detection.resources", WITHIN, WITHIN_SAYS),
+    ("spec.sinks[].stage.resources", WITHIN, WITHIN_SAYS),
+    ("spec.api.stage.resources", WITHIN, WITHIN_SAYS),
     ("spec.collector.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.collector.stage.resources.requests", RESOURCE, RESOURCE_SAYS),
     ("spec.collector.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.collector.stage.resources.limits", RESOURCE, RESOURCE_SAYS),
     ("spec.detection.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.detection.resources.requests", RESOURCE, RESOURCE_SAYS),
     ("spec.detection.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.detection.resources.limits", RESOURCE, RESOURCE_SAYS),
     ("spec.sinks[].stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.sinks[].stage.resources.requests", RESOURCE, RESOURCE_SAYS),
     ("spec.sinks[].stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.sinks[].stage.resources.limits", RESOURCE, RESOURCE_SAYS),
     ("spec.api.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("spec.api.stage.resources.requests", RESOURCE, RESOURCE_SAYS),
     ("spec.api.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("spec.api.stage.resources.limits", RESOURCE, RESOURCE_SAYS),
 ];
 
 /// The most items of a list, entries of a map, or characters of a text.

@@ -277,7 +277,8 @@ impl Scaler {
     fn pods(&self) -> Vec<(String, (String, String), pods::Asked)> {
         let mut asks = Vec::new();
         for (uid, watched) in &*self.pipelines.lock() {
-            let scaled = watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
+            let scaled =
+                watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
             let asked: pods::Asked = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
             if !asked.is_empty() {
                 asks.push((uid.clone(), (watched.namespace.clone(), watched.name.clone()), asked));

@@ -95,7 +95,9 @@ fn is_ready(pod: &Pod) -> bool {
 fn counters(text: &str, at: Instant) -> Counters {
     // The name ends where labels or the value begin.
     let lines = |name: &'static str| {
-        text.lines().filter_map(move |line| line.strip_prefix(name)).filter(|rest| rest.starts_with([' ', '{']))
+        text.lines()
+            .filter_map(move |line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with([' ', '{']))
     };
     let value = |rest: &str| rest.rsplit(' ').next()?.parse::<f64>().ok();
     let sum = |name| -> f64 { lines(name).filter_map(value).sum() };

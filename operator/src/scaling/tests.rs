@@ -85,7 +85,10 @@ impl Scene {
     }
 
     /// Five seconds later: what a look at Kafka brings, and what is decided.
-    fn poll(&mut self, groups: Result<(Places, bool), String>) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+    fn poll(
+        &mut self,
+        groups: Result<(Places, bool), String>,
+    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
         self.now = self.now.plus(POLL);
         let mut asks = self.scaler.asks();
         let look::Ask { pipelines, .. } = asks.pop().unwrap();

@@ -6,8 +6,8 @@ use herd_bus::kafka::Places;
 use herd_spec::pipeline::{ScalingMode, StageStatus};
 use herd_spec::plan::{Plan, SinkKind, StagePlan};
 use herd_spec::scale::{
-    Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset, Source,
-    Work, decide,
+    Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
+    Source, Work, decide,
 };
 use herd_spec::units::{Partition, Replicas, WallTime};
 

@@ -92,6 +92,8 @@ async fn asked(test: &str) -> Bed {
     no_pods(&bed).await;
     bed.secret("store", "url", "postgres://store").await;
     let mut pipeline: Value = topics::shop(&bed);
+    // The same in every namespace, or plans would differ.
+    pipeline["spec"]["kafka"]["topicPrefix"] = "killed".into();
     pipeline["spec"]["kafka"]["deletionPolicy"] = "Delete".into();
     pipeline["spec"]["api"]["ingress"] = json!({"host": "shop.example"});
     bed.apply(&pipeline).await.unwrap();

@@ -12,3 +12,4 @@ mod objects;
 mod once;
 mod refusals;
 mod topics;
+mod walk;

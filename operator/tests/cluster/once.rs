@@ -97,10 +97,14 @@ pub(crate) async fn objects(bed: &Bed) -> BTreeMap<String, Value> {
         for owner in object["metadata"]["ownerReferences"].as_array_mut().into_iter().flatten() {
             owner.as_object_mut().unwrap().remove("uid");
         }
-        // The controllers' own.
+        // The controllers' own; and what stands for all of the object, with its owner.
         object.as_object_mut().unwrap().remove("status");
-        let annotations = object["metadata"]["annotations"].as_object_mut();
-        annotations.map(|all| all.remove("deployment.kubernetes.io/revision"));
+        for annotation in ["deployment.kubernetes.io/revision", desired::FINGERPRINT] {
+            object["metadata"]["annotations"].as_object_mut().map(|all| all.remove(annotation));
+        }
+        // Stands for Secrets with their identity.
+        let template = object["spec"]["template"]["metadata"]["annotations"].as_object_mut();
+        template.map(|all| all.remove("herd.dev/secrets"));
         // Given out by the API server.
         for field in ["clusterIP", "clusterIPs"] {
             object["spec"].as_object_mut().map(|spec| spec.remove(field));

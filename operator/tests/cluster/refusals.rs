@@ -51,6 +51,12 @@ fn cases() -> Vec<(&'static str, Value, &'static str)> {
         ("/spec/sinks/0", json!({"name": "a", "webhook": {"url": "chat"}}), "write `https://host/path`"),
         ("/spec/detection", json!({"scaling": {"min": 5, "max": 2}}), "lower `min` or raise `max`"),
         ("/spec/detection", json!({"resources": {"requests": {"cpu": "much"}}}), "is not a quantity"),
+        (
+            "/spec/detection",
+            json!({"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "900m"}}}),
+            "a request must not be more than its limit",
+        ),
+        ("/spec/detection", json!({"resources": {"requests": {"cpus": "1"}}}), "names what is no resource"),
         ("/spec/api/store", json!("archive"), "not the name of a postgres sink"),
         ("/spec/sinks/1", json!({"name": "history", "webhook": {"url": "http://a"}}), "uplicate"),
         ("/metadata/name", json!("9lives"), "metadata.name is not a name"),

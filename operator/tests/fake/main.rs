@@ -5,17 +5,19 @@
 mod server;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use herd_operator::context::Context;
 use herd_operator::error::{Error, Hope};
 use herd_operator::reconcile::reconcile;
+use herd_operator::watch;
 use herd_spec::pipeline::HerdPipeline;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use server::{Fault, Server};
+use server::{Fault, Server, WatchFault};
 
 const SHOP: &str = "/apis/herd.dev/v1alpha1/namespaces/demo/herdpipelines/shop";
 
@@ -34,7 +36,8 @@ fn server() -> Server {
             },
         }),
     );
-    let secret = json!({"metadata": {"name": "store", "namespace": "demo"}, "data": {"url": "cG9zdGdyZXM6Ly9h"}});
+    let secret =
+        json!({"metadata": {"name": "store", "namespace": "demo"}, "data": {"url": "cG9zdGdyZXM6Ly9h"}});
     server.put("/api/v1/namespaces/demo/secrets/store", secret);
     server
 }
@@ -124,4 +127,65 @@ async fn an_object_that_somebody_changed_is_put_right_and_nothing_else_is_writte
     once(&server, &operator).await.unwrap();
     assert_eq!(server.get(path).unwrap()["spec"]["ports"][0]["port"], 80);
     assert_eq!(server.0.lock().writes - before, 1);
+}
+
+const SERVICE: &str = "/api/v1/namespaces/demo/services/shop-api";
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn meddle(server: &Server) {
+    let mut service: Value = server.get(SERVICE).unwrap();
+    service["spec"]["ports"][0]["port"] = 81.into();
+    server.put(SERVICE, service);
+}
+
+fn put_right(server: &Server) -> bool {
+    server.get(SERVICE).is_some_and(|service| service["spec"]["ports"][0]["port"] == 80)
+}
+
+#[rstest]
+#[case::all_is_well(None, 20)]
+#[case::dropped(Some(WatchFault::Dropped(Duration::from_millis(250))), 200)]
+#[case::gone(Some(WatchFault::Gone), 200)]
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_that_fail_are_taken_up_again_without_haste(
+    #[case] fault: Option<WatchFault>,
+    #[case] most: usize,
+) {
+    let server = server();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(watch::run(Some("demo".into()), server.operator(), stop.clone()));
+    until("the api's Service", || put_right(&server)).await;
+    server.watches(fault);
+    let (before, begun) = (server.0.lock().calls.len(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let watches = server.0.lock().calls[before..].iter().filter(|call| call.starts_with("WATCH")).count();
+    assert!(watches <= most, "{watches} watches in {:?}", begun.elapsed());
+    // Also while watches fail, what changed is seen sooner or later; at the latest when they are whole again.
+    meddle(&server);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.watches(None);
+    until("the Service to be put right", || put_right(&server)).await;
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_server_is_waited_for_and_not_asked_twice() {
+    let server = server();
+    let operator = server.operator();
+    once(&server, &operator).await.unwrap();
+    let quick = server.0.lock().calls.len();
+    let all = server.objects();
+    let slow = self::server();
+    slow.0.lock().delay = Duration::from_millis(100);
+    once(&slow, &slow.operator()).await.unwrap();
+    assert_eq!(slow.objects(), all);
+    assert_eq!(slow.0.lock().calls.len(), quick);
 }

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::body::Body as Answer;
 use axum::http::{Method, Request, Response};
+use futures_util::stream;
 use herd_operator::context::Context;
 use herd_operator::metrics::Metrics;
 use herd_operator::scaling::Scaler;
@@ -15,6 +17,15 @@ use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+
+/// What becomes of watches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum WatchFault {
+    /// They end after so long.
+    Dropped(Duration),
+    /// They are told that what they know is too old.
+    Gone,
+}
 
 /// What becomes of a write.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +49,11 @@ pub(crate) struct State {
     /// Writes so far, but for Events.
     pub(crate) writes: usize,
     dead: bool,
+    /// How long every answer takes.
+    pub(crate) delay: Duration,
+    pub(crate) watch_fault: Option<WatchFault>,
+    /// Counts the changes of the fault: watches that began before one end.
+    watch_era: usize,
 }
 
 /// An API server. Cheap to clone; clones are the same.
@@ -57,6 +73,11 @@ impl Server {
                 let body = body.collect_bytes().await.unwrap();
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let query = parts.uri.query().unwrap_or_default().to_owned();
+                let delay = server.0.lock().delay;
+                tokio::time::sleep(delay).await;
+                if query.contains("watch=true") {
+                    return Ok(Response::new(server.watch(parts.uri.path(), &query)));
+                }
                 let (code, said) = server.answer(&parts.method, parts.uri.path(), &query, body);
                 let answer = Response::builder().status(code).header("content-type", "application/json");
                 Ok::<_, Infallible>(answer.body(Answer::from(said.to_string())).unwrap())
@@ -79,6 +100,46 @@ impl Server {
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         self.0.lock().objects.get(path).cloned()
+    }
+
+    /// From now on watches fare so; those under way end.
+    pub(crate) fn watches(&self, fault: Option<WatchFault>) {
+        let mut state = self.0.lock();
+        state.watch_fault = fault;
+        state.watch_era += 1;
+    }
+
+    /// The changes of a collection since the version that the query names, as they come.
+    fn watch(&self, path: &str, query: &str) -> Answer {
+        let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
+        let from: u64 = from.and_then(|from| from.parse().ok()).unwrap_or(0);
+        let (era, fault) = {
+            let mut state = self.0.lock();
+            state.calls.push(format!("WATCH {path}"));
+            (state.watch_era, state.watch_fault)
+        };
+        if fault == Some(WatchFault::Gone) {
+            let (_, gone) = status(410, "too old resource version", 0);
+            return Answer::from(format!("{}\n", json!({"type": "ERROR", "object": gone})));
+        }
+        let (server, path, query) = (self.clone(), path.to_owned(), query.to_owned());
+        let begun = Instant::now();
+        Answer::from_stream(stream::unfold(from, move |from| {
+            let (server, path, query) = (server.clone(), path.clone(), query.clone());
+            async move {
+                loop {
+                    let over = matches!(fault, Some(WatchFault::Dropped(after)) if begun.elapsed() > after);
+                    if over || server.0.lock().watch_era != era {
+                        return None;
+                    }
+                    let (lines, newest) = server.0.lock().changes(&path, &query, from);
+                    if !lines.is_empty() {
+                        return Some((Ok::<_, Infallible>(lines), newest));
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        }))
     }
 
     /// Answers again.
@@ -145,12 +206,8 @@ impl State {
             return (200, object.clone());
         }
         let items: Vec<Value> = self
-            .objects
-            .iter()
-            .filter(|(other, object)| {
-                other.rsplit_once('/').is_some_and(|(folder, _)| folder == path) && selected(object, query)
-            })
-            .map(|(_, object)| {
+            .collection(path, query)
+            .map(|object| {
                 // Items of a list come without their kind.
                 let mut item = object.clone();
                 item.as_object_mut().unwrap().retain(|name, _| name != "kind" && name != "apiVersion");
@@ -158,9 +215,29 @@ impl State {
             })
             .collect();
         if is_collection(path) {
-            return (200, json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}));
+            let metadata = json!({"resourceVersion": self.version.to_string()});
+            return (200, json!({"kind": "List", "apiVersion": "v1", "metadata": metadata, "items": items}));
         }
         status(404, "not found", 0)
+    }
+
+    fn collection(&self, path: &str, query: &str) -> impl Iterator<Item = &Value> {
+        let of_it = self.objects.iter().filter(move |(other, object)| {
+            other.rsplit_once('/').is_some_and(|(folder, _)| folder == path) && selected(object, query)
+        });
+        of_it.map(|(_, object)| object)
+    }
+
+    /// Lines of a watch for what is newer than `from`, and the newest version among them.
+    fn changes(&self, path: &str, query: &str, from: u64) -> (String, u64) {
+        let version = |object: &Value| -> u64 {
+            object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
+        };
+        let newer = self.collection(path, query).filter(|object| version(object) > from);
+        newer.fold((String::new(), from), |(lines, newest), object| {
+            let line = json!({"type": "MODIFIED", "object": object});
+            (format!("{lines}{line}\n"), newest.max(version(object)))
+        })
     }
 
     fn write(&mut self, method: &Method, path: &str, body: Value) -> Said {

@@ -42,7 +42,9 @@ pub(super) fn learn(
         Some(known) if proven && !known.proven => Capacity { records_per_second: seen.max(each), proven },
         Some(known) => {
             let old = known.records_per_second;
-            let follow = proven || seen > old;
+            // Work in batches costs something however few records there are: a replica that is busy with few can do more with
+            // many. Only one that falls behind has shown what it cannot do.
+            let follow = saturated || seen > old;
             let records_per_second = if follow { old + SMOOTHING * (seen - old) } else { old };
             Capacity { records_per_second, proven: known.proven }
         }

@@ -232,8 +232,10 @@ impl Stage<'_> {
         let helped = || signals.partitions.iter().filter(|one| !one.stuck);
         let input: f64 = helped().map(|one| one.input.min(capacity)).sum();
         let lag: u64 = helped().filter(|one| one.recent < capacity).map(|one| one.lag).sum();
+        // Replicas with time to spare do more than was thought.
+        let spare = signals.no_backlog() && signals.busy.is_some_and(|busy| busy < self.too_much());
         if possible <= input {
-            return Some(Reason::Input { input, capacity: possible });
+            return (!spare).then_some(Reason::Input { input, capacity: possible });
         }
         let catch_up = self.scaling.catch_up.0;
         let drain = lag as f64 / (possible - input);
@@ -244,10 +246,15 @@ impl Stage<'_> {
         })
     }
 
-    /// Whether replicas that serve requests have less room than they should: half of what is kept free is gone.
+    /// Whether replicas that serve requests have less room than they should.
     fn too_busy(&self, signals: &Signals, possible: f64) -> Option<Reason> {
         let busy = signals.busy?.max(signals.recent / possible).min(1.0);
-        (busy > (1.0 + self.scaling.utilisation) / 2.0).then_some(Reason::Busy { busy })
+        (busy > self.too_much()).then_some(Reason::Busy { busy })
+    }
+
+    /// From here on replicas are too busy: half of what is to be kept free is gone.
+    fn too_much(&self) -> f64 {
+        (1.0 + self.scaling.utilisation) / 2.0
     }
 
     /// Whether what waits becomes less, fast enough.
