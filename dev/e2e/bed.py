@@ -1,8 +1,10 @@
 """What the end-to-end test stands on: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
-import base64, json, os, signal, socket, struct, subprocess, time
+import base64, json, os, re, signal, socket, struct, subprocess, time
 import urllib.error, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+IMAGES = os.environ.get("IMAGES", os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "images"))
+TAG = re.search(r"^appVersion: (\S+)", open(f"{ROOT}/charts/herd/Chart.yaml").read(), re.M)[1]
 HERD = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "debug", "herd")
 KAFKA = os.environ["HERD_TEST_KAFKA"]
 POSTGRES = os.environ["HERD_TEST_POSTGRES"]
@@ -101,17 +103,35 @@ def said(process):
     return json.loads(out)
 
 
-def kill_container(pod, command, namespace):
-    """kill -9 of a pod's program, as the kernel would when memory is short: nothing is said, nothing given back."""
+def process_of(pod, command, namespace):
+    """The number of a pod's process."""
     uid = get("pod", pod, namespace)["metadata"]["uid"]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             of_pod = uid in open(f"/proc/{pid}/cgroup").read()
             if of_pod and open(f"/proc/{pid}/comm").read().strip() == command:
-                return os.kill(int(pid), signal.SIGKILL)
+                return int(pid)
         except FileNotFoundError:
             pass
     raise Wrong(f"no process {command} of {pod}")
+
+
+def doors():
+    """Kafka and PostgreSQL of the test bed, under the names that the demo's have."""
+    address, port = KAFKA.split(":")
+    postgres = re.search(r":(\d+)/", POSTGRES)[1]
+    text = open(f"{ROOT}/dev/e2e/doors.yaml").read()
+    for name, value in (("ADDRESS", address), ("KAFKA_PORT", port), ("POSTGRES_PORT", postgres)):
+        text = text.replace(name, value)
+    apply(text)
+
+
+def install():
+    """The operator, from images that dev/images wrote."""
+    for name in ("operator", "worker"):
+        run(f"{ROOT}/dev/kubernetes/cluster", "load", f"ghcr.io/herd-dev/herd-{name}:{TAG}={IMAGES}/herd-{name}.tar")
+    run("helm", "install", "herd", "charts/herd", "-n", HOME, "--create-namespace")
+    kubectl("rollout", "status", "deployment/herd-operator", "--timeout=60s", namespace=HOME)
 
 
 class WebSocket:

@@ -54,7 +54,7 @@ const NOT_IN_OBJECTS: &[&str] = &[
 /// Fields from whose change there is no way back; or, after a pause, only with the next look at what waits.
 const ONE_WAY: &[&str] = &["/kafka/partitions", "/kafka/detectorPartitions", "/paused"];
 /// Fields that no value makes right: reserved, of `herd up` alone, or (a schema) not to be made up.
-const NEVER: &[&str] = &["/detectors/#/direction", "/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
+const NEVER: &[&str] = &["/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
 
 /// From which all steps go: something of everything.
 fn home(bed: &Bed) -> Value {
@@ -80,7 +80,14 @@ fn home(bed: &Bed) -> Value {
         "stage": stage,
     });
     spec["detection"] = scaled;
-    spec["metrics"][0]["events"]["where"] = json!([{"field": "price", "atLeast": 1}]);
+    spec["metrics"][0]["events"]["where"] = json!([
+        {"field": "price", "atLeast": 1},
+        {"field": "price", "atMost": 9},
+        {"field": "page", "exists": true},
+        {"field": "page", "in": ["a", "b"]},
+        {"field": "page", "notIn": ["c", "d"]},
+    ]);
+    spec["metrics"][1]["key"] = json!(["item_id", "page"]);
     spec["detectors"] = json!([
         {"name": "poisson", "metric": "views", "algorithm": {"poisson": {"halfLife": 20.0}}},
         {"name": "ewma", "metric": "revenue", "algorithm": {"ewma": {"sigmas": 6.0}}, "minCount": 3},
@@ -91,6 +98,7 @@ fn home(bed: &Bed) -> Value {
     spec["sinks"] = json!([
         {"name": "history", "postgres": {"url": secret("url"), "schema": "a", "batchRows": 9}, "stage": stage},
         {"name": "chat", "webhook": {"urlFrom": secret("url"), "signingKey": secret("other"), "format": "slack"}},
+        {"name": "hook", "webhook": {"url": "https://hook.example/alerts"}},
     ]);
     spec["api"] =
         json!({"ingress": door, "token": secret("url"), "stage": {"replicas": 1}, "store": "history"});
