@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::try_join_all;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::core::DynamicObject;
 use kube::{Api, Client, ResourceExt};
@@ -32,21 +33,21 @@ pub enum Change {
     },
 }
 
-/// Reads all objects of a pipeline.
+/// Reads all objects of a pipeline, as the API server's cache has them: whatever a watch has told of is in it, and what is older
+/// than a write of ours is at worst written once more, which changes nothing.
 ///
 /// # Errors
 /// [`Error::Api`].
 pub async fn live(client: &Client, namespace: &str, pipeline: &str, kinds: &[Kind]) -> Result<Live, Error> {
-    let wanted = ListParams::default().labels(&desired::of_pipeline(pipeline));
-    let mut live = Live::new();
-    for &kind in kinds {
+    let wanted = ListParams::default().labels(&desired::of_pipeline(pipeline)).match_any();
+    let lists = kinds.iter().map(async |&kind| {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource());
-        let doing = || format!("listing {} of {pipeline}", kind.resource().plural);
-        for object in api.list(&wanted).await.map_err(Error::api(doing()))? {
-            live.insert((kind, object.name_any()), object);
-        }
-    }
-    Ok(live)
+        let doing = format!("listing {} of {pipeline}", kind.resource().plural);
+        Ok((kind, api.list(&wanted).await.map_err(Error::api(doing))?))
+    });
+    let lists = try_join_all(lists).await?;
+    let named = |kind, object: DynamicObject| ((kind, object.name_any()), object);
+    Ok(lists.into_iter().flat_map(|(kind, list)| list.into_iter().map(move |one| named(kind, one))).collect())
 }
 
 /// What must be written. `owner` is the pipeline's uid.

@@ -1,6 +1,7 @@
 //! What brings a pipeline back to mind: itself, the objects made for it, the Secrets it refers to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::ready;
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -23,6 +24,8 @@ use crate::context::Context;
 use crate::desired::{MANAGED_BY, MANAGER};
 use crate::reconcile::{after_failure, reconcile};
 
+/// What happens to a pipeline within this time is seen to at once: most of it is the echo of what we wrote.
+const TOGETHER: Duration = Duration::from_millis(200);
 /// Pipelines put right at the same time. Each may wait for a Kafka that does not answer.
 const AT_ONCE: u16 = 8;
 
@@ -37,7 +40,7 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
     // Of Secrets only who they are and that they changed: values are read where they are needed.
     let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
     controller
-        .with_config(Config::default().concurrency(AT_ONCE))
+        .with_config(Config::default().concurrency(AT_ONCE).debounce(TOGETHER))
         .owns(api::<Deployment>(&client, namespace), ours.clone())
         .owns(api::<Service>(&client, namespace), ours.clone())
         .owns(api::<ServiceAccount>(&client, namespace), ours.clone())

@@ -115,30 +115,31 @@ fn settle(bus: &KafkaBus, topics: &Topics, mut created: BTreeSet<String>) -> Res
     }
     created.retain(|name| before.contains_key(name));
     let settled = steps.is_empty();
-    for step in steps {
-        carry_out(bus, step, &mut created)?;
-    }
+    carry_out(bus, steps, &mut created)?;
     let after = if settled { before } else { bus.topic_facts(&names)? };
     Ok(Seen::Ready { topics: statuses(topics, &after, &created), notes })
 }
 
-fn carry_out(bus: &KafkaBus, step: Step, created: &mut BTreeSet<String>) -> Result<(), BusError> {
-    match step {
-        Step::Create(topic) => {
-            if bus.create_topic(&topic)? {
-                info!(topic = topic.name, partitions = topic.partitions, "created");
-                created.insert(topic.name);
+fn carry_out(bus: &KafkaBus, steps: Vec<Step>, created: &mut BTreeSet<String>) -> Result<(), BusError> {
+    let mut missing = Vec::new();
+    for step in steps {
+        match step {
+            Step::Create(topic) => missing.push(topic),
+            Step::Grow { topic, partitions } => {
+                bus.grow_topic(&topic, partitions)?;
+                info!(topic, partitions, "partitions added");
+            }
+            Step::Configure { topic, config } => {
+                bus.configure_topic(&topic, &config)?;
+                info!(topic, ?config, "settings put right");
             }
         }
-        Step::Grow { topic, partitions } => {
-            bus.grow_topic(&topic, partitions)?;
-            info!(topic, partitions, "partitions added");
-        }
-        Step::Configure { topic, config } => {
-            bus.configure_topic(&topic, &config)?;
-            info!(topic, ?config, "settings put right");
-        }
     }
+    let made = bus.make_topics(&missing)?;
+    if !made.is_empty() {
+        info!(topics = ?made, "created");
+    }
+    created.extend(made);
     Ok(())
 }
 

@@ -24,11 +24,18 @@ pub(super) fn options() -> AdminOptions {
 }
 
 impl KafkaBus {
-    pub(super) fn admin(&self) -> Result<AdminClient<Plain>, BusError> {
-        self.settings()
+    /// The client for requests of an administrator: one, opened when it is needed first.
+    pub(super) fn admin(&self) -> Result<Arc<AdminClient<Plain>>, BusError> {
+        let mut open = self.inner.admin.lock();
+        if let Some(admin) = &*open {
+            return Ok(Arc::clone(admin));
+        }
+        let admin: AdminClient<Plain> = self
+            .settings()
             .reader("admin", &self.reader_group())
             .create_with_context(Plain)
-            .map_err(|error| bus_error("opening the admin client", &error))
+            .map_err(|error| bus_error("opening the admin client", &error))?;
+        Ok(Arc::clone(open.insert(Arc::new(admin))))
     }
 
     pub(super) fn create_topics(&self, plans: &[&TopicPlan]) -> Result<(), BusError> {
@@ -36,7 +43,7 @@ impl KafkaBus {
             let had = match self.partitions(&plan.name) {
                 Ok(had) => had,
                 Err(BusError::Missing { .. }) => {
-                    self.create_topic(plan)?;
+                    self.make_topics(&[(*plan).clone()])?;
                     self.partitions(&plan.name)?
                 }
                 Err(error) => return Err(error),

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition};
 use parking_lot::Mutex;
+use rdkafka::admin::AdminClient;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
@@ -61,6 +62,7 @@ struct Inner {
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for lately, with when that was.
     groups: Mutex<HashMap<String, GroupReader>>,
+    admin: Mutex<Option<Arc<AdminClient<Plain>>>>,
 }
 
 impl fmt::Debug for KafkaBus {
@@ -80,7 +82,8 @@ impl KafkaBus {
             .reader("reader", &group)
             .create_with_context(Plain)
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
-        let inner = Inner { settings: settings.clone(), reader, groups: Mutex::default() };
+        let inner =
+            Inner { settings: settings.clone(), reader, groups: Mutex::default(), admin: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 

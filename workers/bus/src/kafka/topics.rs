@@ -1,11 +1,12 @@
 //! Looking after topics one by one, for the operator: what they are like, making, growing, configuring and deleting them.
 //! [`crate::Bus::ensure_topics`] is the short form for those who run without one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use herd_spec::plan::TopicPlan;
 use rdkafka::admin::{
-    AlterConfig, ConfigSource, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+    AlterConfig, ConfigSource, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
@@ -40,8 +41,7 @@ impl KafkaBus {
             }
         }
         let known: Vec<String> = facts.keys().cloned().collect();
-        for name in known {
-            let config = self.settings_of(&name, |_| true)?;
+        for (name, config) in self.settings_of(&known, |_| true)? {
             if let Some(facts) = facts.get_mut(&name) {
                 facts.config = config;
             }
@@ -66,44 +66,48 @@ impl KafkaBus {
         Ok(Some((count(found.partitions().len()), count(copies.unwrap_or(0)))))
     }
 
+    /// Settings by topic, of those whose source is wanted.
     fn settings_of(
         &self,
-        name: &str,
+        names: &[String],
         wanted: impl Fn(&ConfigSource) -> bool,
-    ) -> Result<BTreeMap<String, String>, BusError> {
-        let doing = format!("reading the settings of {name}");
-        let admin = self.admin()?;
-        let answers = wait(admin.describe_configs([&ResourceSpecifier::Topic(name)], &options()))
-            .map_err(|e| bus_error(&*doing, &e))?;
-        let mut config = BTreeMap::new();
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, BusError> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let doing = format!("reading the settings of {}", names.join(", "));
+        let topics: Vec<_> = names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let answers = wait(self.admin()?.describe_configs(&topics, &options()))
+            .map_err(|error| bus_error(&*doing, &error))?;
+        let mut settings = BTreeMap::new();
         for answer in answers {
             let answer = answer.map_err(|code| refusal(&doing, code))?;
-            for entry in answer.entries.into_iter().filter(|entry| wanted(&entry.source)) {
-                if let Some(value) = entry.value {
-                    config.insert(entry.name, value);
-                }
-            }
+            let OwnedResourceSpecifier::Topic(name) = answer.specifier else { continue };
+            let entries = answer.entries.into_iter().filter(|entry| wanted(&entry.source));
+            let config = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+            settings.insert(name, config);
         }
-        Ok(config)
+        Ok(settings)
     }
 
-    /// Creates a topic. False: it was there already.
+    /// Creates topics, all in one request. The names of those that were not there already.
     ///
     /// # Errors
     /// If the cluster does not answer or refuses.
-    pub fn create_topic(&self, plan: &TopicPlan) -> Result<bool, BusError> {
-        let count = i32::try_from(plan.partitions).unwrap_or(i32::MAX);
-        let replication = TopicReplication::Fixed(i32::from(plan.replication));
-        let mut topic = NewTopic::new(&plan.name, count, replication);
-        for (name, value) in &plan.config {
-            topic = topic.set(name, value);
+    pub fn make_topics(&self, plans: &[TopicPlan]) -> Result<BTreeSet<String>, BusError> {
+        if plans.is_empty() {
+            return Ok(BTreeSet::new());
         }
-        let doing = format!("creating {}", plan.name);
+        let topics: Vec<NewTopic<'_>> = plans.iter().map(new_topic).collect();
+        let names: Vec<&str> = plans.iter().map(|plan| &*plan.name).collect();
+        let doing = format!("creating {}", names.join(", "));
         let results =
-            wait(self.admin()?.create_topics([&topic], &options())).map_err(|e| bus_error(&*doing, &e))?;
-        let created = results.iter().all(Result::is_ok);
+            wait(self.admin()?.create_topics(&topics, &options())).map_err(|e| bus_error(&*doing, &e))?;
+        let created = results.iter().filter_map(|result| result.as_ref().ok().cloned()).collect();
         accept(results, &doing, RDKafkaErrorCode::TopicAlreadyExists)?;
-        self.await_partitions(&plan.name, 1)?;
+        for name in names {
+            self.await_partitions(name, 1)?;
+        }
         Ok(created)
     }
 
@@ -128,7 +132,9 @@ impl KafkaBus {
     /// If the cluster does not answer or refuses.
     pub fn configure_topic(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), BusError> {
         // The request replaces all of a topic's own settings at once.
-        let mut all = self.settings_of(name, |source| *source == ConfigSource::DynamicTopic)?;
+        let names = [name.to_owned()];
+        let mut all = self.settings_of(&names, |source| *source == ConfigSource::DynamicTopic)?;
+        let mut all = all.remove(name).unwrap_or_default();
         all.extend(config.clone());
         let change =
             all.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |change, (name, value)| {
@@ -153,4 +159,10 @@ impl KafkaBus {
             wait(self.admin()?.delete_topics(names, &options())).map_err(|e| bus_error(&*doing, &e))?;
         accept(results, &doing, RDKafkaErrorCode::UnknownTopicOrPartition)
     }
+}
+
+fn new_topic(plan: &TopicPlan) -> NewTopic<'_> {
+    let count = i32::try_from(plan.partitions).unwrap_or(i32::MAX);
+    let topic = NewTopic::new(&plan.name, count, TopicReplication::Fixed(i32::from(plan.replication)));
+    plan.config.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
 }
