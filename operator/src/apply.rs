@@ -43,7 +43,7 @@ pub async fn live(client: &Client, namespace: &str, pipeline: &str, kinds: &[Kin
     let lists = kinds.iter().map(async |&kind| {
         let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource());
         let doing = format!("listing {} of {pipeline}", kind.resource().plural);
-        Ok((kind, api.list(&wanted).await.map_err(Error::api(doing))?))
+        Ok::<_, Error>((kind, api.list(&wanted).await.map_err(Error::api(doing))?))
     });
     let lists = try_join_all(lists).await?;
     let named = |kind, object: DynamicObject| ((kind, object.name_any()), object);

@@ -16,8 +16,9 @@ use herd_operator::tell::Teller;
 use herd_operator::{dereference, plan};
 use herd_spec::pipeline::{HerdPipeline, ScalingMode};
 use k8s_openapi::api::core::v1::ResourceQuota;
-use kube::api::{Patch, PatchParams};
-use kube::{Client, Resource};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::DynamicObject;
+use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, IMAGE};
@@ -44,8 +45,16 @@ pub(crate) async fn once(bed: &Bed, operator: &Arc<Context>) -> Result<(), Error
     reconcile(Arc::new(shop(bed).await), Arc::clone(operator)).await.map(drop)
 }
 
+/// All objects as they are now, not as a cache has them.
 async fn live(bed: &Bed) -> Live {
-    apply::live(&bed.client, &bed.namespace, "shop", &Kind::BUILT_IN).await.unwrap()
+    let wanted = ListParams::default().labels(&desired::of_pipeline("shop"));
+    let mut live = Live::new();
+    for kind in Kind::BUILT_IN {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(bed.client.clone(), &bed.namespace, &kind.resource());
+        live.extend(api.list(&wanted).await.unwrap().into_iter().map(|one| ((kind, one.name_any()), one)));
+    }
+    live
 }
 
 /// What the spec still asks to be written, by the pure functions alone: nothing, if objects match it.
