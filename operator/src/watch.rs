@@ -27,7 +27,7 @@ use crate::reconcile::{after_failure, reconcile};
 /// What happens to a pipeline within this time is seen to at once: most of it is the echo of what we wrote.
 const TOGETHER: Duration = Duration::from_millis(200);
 /// Pipelines put right at the same time. Each may wait for a Kafka that does not answer.
-const AT_ONCE: u16 = 8;
+const AT_ONCE: u16 = 32;
 
 /// Watches one namespace, or all, and puts pipelines right until `stop`; those that are under way are finished.
 pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: CancellationToken) {

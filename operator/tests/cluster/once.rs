@@ -21,7 +21,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, IMAGE};
+use crate::bed::{Bed, IMAGE, until};
 
 /// An operator that has just been started.
 pub(crate) fn operator(client: Client) -> Arc<Context> {
@@ -40,8 +40,17 @@ pub(crate) async fn shop(bed: &Bed) -> HerdPipeline {
     bed.api::<HerdPipeline>().get("shop").await.unwrap()
 }
 
-/// One reconcile of the pipeline `shop`.
+/// One reconcile of the pipeline `shop`, when the API server's cache knows of all that was written before, as it does once a watch
+/// has told of it.
 pub(crate) async fn once(bed: &Bed, operator: &Arc<Context>) -> Result<(), Error> {
+    let versions = |live: Live| -> Vec<_> {
+        live.into_values().map(|one| (one.uid(), one.resource_version())).collect()
+    };
+    until("the cache to know what is there", async || {
+        let cached = apply::live(&bed.client, &bed.namespace, "shop", &Kind::BUILT_IN).await.unwrap();
+        if versions(cached) == versions(live(bed).await) { Ok(()) } else { Err(()) }
+    })
+    .await;
     reconcile(Arc::new(shop(bed).await), Arc::clone(operator)).await.map(drop)
 }
 
