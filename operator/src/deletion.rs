@@ -1,5 +1,5 @@
 //! The end of a pipeline whose topics are to be deleted with it. Objects go by themselves, through their ownerReferences; topics
-//! need a finalizer. It never holds a namespace for long: after [`PATIENCE`] the topics stay, and an Event says so.
+//! need a finalizer. It never holds a namespace for long: after a minute the topics stay, and an Event says so.
 
 use std::time::Duration;
 

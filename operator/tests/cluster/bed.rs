@@ -20,7 +20,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Many tests at once keep the cluster's own controllers busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The image of pods in these tests: there is none of this name, for here only the objects count.
 pub(crate) const IMAGE: &str = "herd.invalid/worker:none";
 
