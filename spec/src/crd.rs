@@ -1,7 +1,7 @@
 //! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
 //!
-//! Every rule of [`crate::validate`] that CEL can say is a row of [`RULES`], so that the API server refuses with the words that say
-//! what to write instead. Lists and texts are bounded ([`BOUNDS`]), for the API server weighs a rule by the largest document the
+//! Every rule of [`crate::validate`] that CEL can say is a row of `RULES`, so that the API server refuses with the words that say
+//! what to write instead. Lists and texts are bounded (`BOUNDS`), for the API server weighs a rule by the largest document the
 //! schema lets through.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
