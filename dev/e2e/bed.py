@@ -1,5 +1,5 @@
 """What the end-to-end test stands on: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
-import base64, json, os, re, signal, socket, struct, subprocess, time
+import base64, json, os, re, socket, struct, subprocess, time
 import urllib.error, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))

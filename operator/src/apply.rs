@@ -98,7 +98,7 @@ fn owner_of(there: &DynamicObject) -> String {
 /// Whether it was made from the same, and nobody has changed it since.
 fn is_as_wanted(wanted: &Object, there: &DynamicObject) -> bool {
     let made_from = there.annotations().get(FINGERPRINT).map(String::as_str);
-    if made_from != wanted.body["metadata"]["annotations"][FINGERPRINT].as_str() {
+    if made_from != wanted.fingerprint() {
         return false;
     }
     let (Ok(there), Value::Object(fields)) = (serde_json::to_value(there), &wanted.body) else {
@@ -143,22 +143,22 @@ fn same_quantity(a: &str, b: &str) -> bool {
 
 /// The number that a quantity of Kubernetes stands for; none if it is none.
 pub(crate) fn quantity(text: &str) -> Option<f64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "Ki" => 1024.0,
-        "Mi" => 1024.0 * 1024.0,
-        "Gi" => 1024.0 * 1024.0 * 1024.0,
-        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
+    let (number, factor) = match text.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+        // `1e3` and `1E3` are numbers, though `1E` has a unit.
+        number if number.contains(['e', 'E']) => (text, 1.0),
+        number => (number, unit(&text[number.len()..])?),
     };
     Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// What one of a quantity's unit is.
+fn unit(name: &str) -> Option<f64> {
+    const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+    const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let power = |base: f64, first: i32, units: &[&str]| {
+        (first..).zip(units).find(|(_, unit)| **unit == name).map(|(power, _)| base.powi(power))
+    };
+    power(1000.0, -3, &DECIMAL).or_else(|| power(1024.0, 1, &BINARY))
 }
 
 /// Writes the changes of the pipeline with the uid `owner`, and keeps `live` with what the API server made of them.
@@ -242,6 +242,30 @@ mod tests {
         #[case] same: bool,
     ) {
         assert_eq!(holds(&there, &wanted), same);
+    }
+
+    #[rstest]
+    #[case("1500", Some(1500.0))]
+    #[case("0.5", Some(0.5))]
+    #[case("250m", Some(0.25))]
+    #[case("100n", Some(1e-7))]
+    #[case("2k", Some(2000.0))]
+    #[case("1E", Some(1e18))]
+    #[case("1e3", Some(1000.0))]
+    #[case("2E-3", Some(0.002))]
+    #[case("1Ki", Some(1024.0))]
+    #[case("2Pi", Some(2_251_799_813_685_248.0))]
+    #[case("", None)]
+    #[case("m", None)]
+    #[case("1kg", None)]
+    #[case("many", None)]
+    fn quantities_are_read_as_kubernetes_does(#[case] text: &str, #[case] number: Option<f64>) {
+        let near = |a: f64, b: f64| (a - b).abs() <= b * 1e-9;
+        let same = match (quantity(text), number) {
+            (Some(read), Some(number)) => near(read, number),
+            (read, number) => read == number,
+        };
+        assert!(same, "{text}: {:?}", quantity(text));
     }
 
     fn wanted(name: &str) -> Object {

@@ -1,17 +1,19 @@
 //! What reconciles share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_spec::pipeline::HerdPipeline;
 use kube::runtime::events::Event;
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::backoff::Failures;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
+use crate::objects::Objects;
 use crate::scaling::Scaler;
 use crate::tell::Teller;
 use crate::topics::{Clusters, Keeper};
@@ -29,6 +31,8 @@ pub struct Context {
     pub scaler: Arc<Scaler>,
     /// Connections to Kafka.
     pub clusters: Clusters,
+    /// What is known of objects.
+    pub objects: Objects,
     /// What is known of topics.
     pub topics: Keeper,
     /// Failures in a row.
@@ -36,6 +40,7 @@ pub struct Context {
     /// Counts.
     pub metrics: Metrics,
     teller: Teller,
+    written: Mutex<HashMap<String, String>>,
     pod_monitors: Mutex<Option<(bool, Instant)>>,
 }
 
@@ -49,7 +54,9 @@ impl Context {
             scaler,
             teller,
             metrics,
+            written: Mutex::default(),
             clusters: Clusters::default(),
+            objects: Objects::default(),
             topics: Keeper::default(),
             failures: Failures::default(),
             pod_monitors: Mutex::default(),
@@ -90,8 +97,25 @@ impl Context {
         }
     }
 
+    /// Takes note of the version that a pipeline has by our own writing.
+    pub fn wrote(&self, pipeline: &HerdPipeline) {
+        if let (Some(uid), Some(version)) = (pipeline.uid(), pipeline.resource_version()) {
+            self.written.lock().insert(uid, version);
+        }
+    }
+
+    /// Whether this pipeline is just as we wrote it last.
+    #[must_use]
+    pub fn is_as_written(&self, pipeline: &HerdPipeline) -> bool {
+        pipeline
+            .uid()
+            .is_some_and(|uid| self.written.lock().get(&uid) == pipeline.resource_version().as_ref())
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, uid: &str) {
+        self.objects.forget(uid);
+        self.written.lock().remove(uid);
         self.scaler.forget(uid);
         self.topics.forget(uid);
         self.failures.forget(uid);

@@ -1,18 +1,20 @@
 //! What is worth an Event: the turns of the main conditions, as a person would tell them.
 
-use herd_spec::pipeline::{HerdPipelineStatus, StatusCondition};
+use herd_spec::pipeline::{HerdPipelineStatus, StatusCondition, TopicStatus};
 use kube::runtime::events::{Event, EventType};
 
 /// The Events between two statuses.
 #[must_use]
 pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) -> Vec<Event> {
     let mut events = Vec::new();
-    for topic in after.topics.iter().filter(|topic| topic.created) {
-        let had = before.is_some_and(|before| before.topics.iter().any(|other| other.name == topic.name));
-        if !had {
-            let note = format!("{} with {} partitions", topic.name, topic.partitions);
-            events.push(event(EventType::Normal, "TopicCreated", "Topics", note));
-        }
+    let had = |topic: &TopicStatus| {
+        before.is_some_and(|before| before.topics.iter().any(|other| other.name == topic.name))
+    };
+    let new = after.topics.iter().filter(|topic| topic.created && !had(topic));
+    let new: Vec<_> = new.map(|topic| format!("{} ({})", topic.name, topic.partitions)).collect();
+    if !new.is_empty() {
+        let note = format!("created, with their partitions: {}", new.join(", "));
+        events.push(event(EventType::Normal, "TopicsCreated", "Topics", note));
     }
     for stage in &after.stages {
         let last = |status: &HerdPipelineStatus| {

@@ -25,6 +25,7 @@ pub mod http;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
+pub mod objects;
 pub mod observe;
 pub mod plan;
 pub mod reconcile;

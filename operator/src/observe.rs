@@ -1,5 +1,7 @@
 //! How the stages are, by their Deployments and, where one is not ready, its pods.
 
+use std::collections::BTreeMap;
+
 use herd_spec::pipeline::StageStatus;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -11,6 +13,9 @@ use crate::desired::{Surroundings, of_pipeline};
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::stage::{Role, Stage};
+
+/// The Deployments of a pipeline, by name.
+pub type Deployments = BTreeMap<String, Deployment>;
 
 /// A stage as it runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,16 +41,29 @@ pub enum State {
     Failing(String),
 }
 
-/// How each stage is, by the objects of the pipeline and its pods.
+/// The Deployments among the objects of a pipeline.
 #[must_use]
-pub fn stages(around: &Surroundings, stages: &[Stage], live: &Live, pods: &[Pod]) -> Vec<StageSeen> {
-    stages.iter().map(|stage| see(around, &stage.role, live, pods)).collect()
+pub fn deployments(live: &Live) -> Deployments {
+    let all = live.iter().filter(|((kind, _), _)| *kind == Kind::Deployment);
+    let typed = |object| serde_json::to_value(object).and_then(serde_json::from_value);
+    all.filter_map(|((_, name), object)| Some((name.clone(), typed(object).ok()?))).collect()
+}
+
+/// How each stage is, by the Deployments of the pipeline and its pods.
+#[must_use]
+pub fn stages(
+    around: &Surroundings,
+    stages: &[Stage],
+    deployments: &Deployments,
+    pods: &[Pod],
+) -> Vec<StageSeen> {
+    stages.iter().map(|stage| see(around, &stage.role, deployments, pods)).collect()
 }
 
 /// The replicas that are asked of a stage's Deployment now.
 #[must_use]
-pub fn replicas(around: &Surroundings, role: &Role, live: &Live) -> Option<u32> {
-    deployment(around, role, live)?.spec?.replicas.map(count)
+pub fn replicas(around: &Surroundings, role: &Role, deployments: &Deployments) -> Option<u32> {
+    deployments.get(&around.name_of(role))?.spec.as_ref()?.replicas.map(count)
 }
 
 /// The pods of a pipeline, as the API server knows them without asking its store: what is a moment old will do.
@@ -59,13 +77,8 @@ pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Ve
     Ok(pods.items)
 }
 
-fn deployment(around: &Surroundings, role: &Role, live: &Live) -> Option<Deployment> {
-    let there = live.get(&(Kind::Deployment, around.name_of(role)))?;
-    serde_json::to_value(there).and_then(serde_json::from_value).ok()
-}
-
-fn see(around: &Surroundings, role: &Role, live: &Live, pods: &[Pod]) -> StageSeen {
-    let deployment = deployment(around, role, live).unwrap_or_default();
+fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Pod]) -> StageSeen {
+    let deployment = deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
     let spec = deployment.spec.unwrap_or_default();
     let status = deployment.status.unwrap_or_default();
     let desired = spec.replicas.map_or(0, count);

@@ -14,19 +14,19 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 use tracing::{info, warn};
 
-use crate::apply::{self, Live};
+use crate::apply;
 use crate::context::Context;
 use crate::dereference::{self, Secrets};
-use crate::desired::{self, MANAGER, Sized, Surroundings, digest};
+use crate::desired::{self, MANAGER, Object, Sized, Surroundings, digest};
 use crate::error::{Error, Hope};
 use crate::kind::Kind;
-use crate::observe::{self, State};
+use crate::observe::{self, Deployments, State};
 use crate::plan::{self, ClusterPlan};
 use crate::scaling::{self, Registration};
 use crate::stage::{Role, Stage, stages};
 use crate::status::{self, Seen};
 use crate::topics::Unusable;
-use crate::{deletion, events, topics};
+use crate::{deletion, events, objects, topics};
 
 /// How long a pipeline that is as it is to be is left alone: nothing tells us of a change in Kafka.
 const STEADY: Duration = Duration::from_secs(300);
@@ -40,13 +40,11 @@ const UNDER_WAY: Duration = Duration::from_secs(10);
 #[tracing::instrument(skip_all, fields(pipeline = %key(&pipeline)))]
 pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Result<Action, Error> {
     let running = context.metrics.begin();
-    // What the watch has brought may be older than what we wrote last.
-    let api: Api<HerdPipeline> =
-        Api::namespaced(context.client.clone(), &pipeline.namespace().unwrap_or_default());
-    let pipeline = match api.get_opt(&pipeline.name_any()).await {
+    let uid = pipeline.uid().unwrap_or_default();
+    let pipeline = match newest(pipeline, &context).await {
         Ok(Some(pipeline)) => pipeline,
         Ok(None) => {
-            context.forget(&pipeline.uid().unwrap_or_default());
+            context.forget(&uid);
             return Ok(Action::await_change());
         }
         Err(error) => {
@@ -57,13 +55,26 @@ pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Re
     let outcome = match pipeline.meta().deletion_timestamp.as_ref() {
         Some(since) => {
             let age = Timestamp::now().duration_since(since.0);
-            context.forget(&pipeline.uid().unwrap_or_default());
+            context.forget(&uid);
             deletion::finish(&pipeline, &context, age.try_into().unwrap_or_default()).await
         }
         None => put_right(&pipeline, &context).await,
     };
     running.end(outcome.as_ref().err().map(Error::reason));
     outcome
+}
+
+/// What a watch has brought may be older than what we wrote last: then it is read. None if it is gone.
+async fn newest(
+    pipeline: Arc<HerdPipeline>,
+    context: &Context,
+) -> Result<Option<Arc<HerdPipeline>>, kube::Error> {
+    if context.is_as_written(&pipeline) {
+        return Ok(Some(pipeline));
+    }
+    let api: Api<HerdPipeline> =
+        Api::namespaced(context.client.clone(), &pipeline.namespace().unwrap_or_default());
+    Ok(api.get_opt(&pipeline.name_any()).await?.map(Arc::new))
 }
 
 async fn put_right(pipeline: &HerdPipeline, context: &Context) -> Result<Action, Error> {
@@ -94,13 +105,13 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
     let secrets = dereference::secrets(&context.client, &around.namespace, &plan.plan).await?;
     let kafka = context.clusters.connect(&plan.kafka, &secrets);
     let topics = settle_topics(pipeline, context, uid, &plan, &kafka).await;
-    let mut live = apply::live(&context.client, &around.namespace, &around.pipeline, &kinds).await?;
     let stages = stages(&plan.plan);
-    let sized = size(&around, context, uid, &plan, &stages, &secrets, &live);
-    let wanted = desired::objects(&around, &sized)?;
-    let changes = apply::changes(uid, wanted, &live)?;
-    apply::execute(&context.client, &around.namespace, uid, changes, &mut live, &context.metrics).await?;
-    let seen = observe(&around, context, &stages, &live).await?;
+    let desired = |deployments: &Deployments| {
+        let sized = size(&around, context, uid, &plan, &stages, &secrets, deployments);
+        desired::objects(&around, &sized)
+    };
+    let deployments = settle_objects(&around, context, uid, &kinds, desired).await?;
+    let seen = observe(&around, context, &stages, &deployments).await?;
     context.scaler.register(
         uid,
         Registration {
@@ -166,6 +177,28 @@ async fn settle_topics(
     context.topics.settle(uid, &asked, bus, topics, created).await
 }
 
+/// Reads the objects, and writes what is not as desired; neither, if all is as it was left. The Deployments as they are then.
+async fn settle_objects(
+    around: &Surroundings,
+    context: &Context,
+    uid: &str,
+    kinds: &[Kind],
+    desired: impl Fn(&Deployments) -> Result<Vec<Object>, serde_json::Error>,
+) -> Result<Deployments, Error> {
+    if let Some((deployments, made_from)) = context.objects.as_left(uid)
+        && objects::made_from(&desired(&deployments)?) == made_from
+    {
+        return Ok(deployments);
+    }
+    let mut live = apply::live(&context.client, &around.namespace, &around.pipeline, kinds).await?;
+    let wanted = desired(&observe::deployments(&live))?;
+    let made_from = objects::made_from(&wanted);
+    let changes = apply::changes(uid, wanted, &live)?;
+    apply::execute(&context.client, &around.namespace, uid, changes, &mut live, &context.metrics).await?;
+    context.objects.leave(uid, made_from, &live);
+    Ok(observe::deployments(&live))
+}
+
 fn size(
     around: &Surroundings,
     context: &Context,
@@ -173,11 +206,11 @@ fn size(
     plan: &ClusterPlan,
     stages: &[Stage],
     secrets: &Secrets,
-    live: &Live,
+    deployments: &Deployments,
 ) -> Vec<Sized> {
     let at = scaling::now();
     let size = |stage: &Stage| {
-        let now = observe::replicas(around, &stage.role, live);
+        let now = observe::replicas(around, &stage.role, deployments);
         Sized {
             replicas: context.scaler.replicas(uid, &plan.plan, stage, now, at),
             secrets: secrets.fingerprint(&stage.secrets),
@@ -191,15 +224,15 @@ async fn observe(
     around: &Surroundings,
     context: &Context,
     stages: &[Stage],
-    live: &Live,
+    deployments: &Deployments,
 ) -> Result<Vec<observe::StageSeen>, Error> {
     let none: &[Pod] = &[];
-    let seen = observe::stages(around, stages, live, none);
+    let seen = observe::stages(around, stages, deployments, none);
     if seen.iter().all(|stage| matches!(stage.state, State::Ready | State::Stopped)) {
         return Ok(seen);
     }
     let pods = observe::pods(&context.client, &around.namespace, &around.pipeline).await?;
-    Ok(observe::stages(around, stages, live, &pods))
+    Ok(observe::stages(around, stages, deployments, &pods))
 }
 
 /// Writes the status if it says something new, and tells what is worth telling.
@@ -223,7 +256,10 @@ async fn write(pipeline: &HerdPipeline, after: &HerdPipelineStatus, context: &Co
     context.metrics.write("HerdPipeline", "status");
     let ours = PatchParams::apply(MANAGER).force();
     match api.patch_status(&pipeline.name_any(), &ours, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(()),
+        Ok(written) => {
+            context.wrote(&written);
+            Ok(())
+        }
         // It was deleted meanwhile.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(Error::api("writing the status")(error)),

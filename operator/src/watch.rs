@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::ready;
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::stream::{self, Stream, StreamExt as _, select, select_all};
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::PartialObjectMeta;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Config, Controller, Error as ControllerError};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::watcher;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use tracing::{debug, warn};
 
 use crate::context::Context;
 use crate::desired::{MANAGED_BY, MANAGER};
+use crate::kind::Kind;
 use crate::reconcile::{after_failure, reconcile};
 
 /// What happens to a pipeline within this time is seen to at once: most of it is the echo of what we wrote.
@@ -33,7 +33,6 @@ const AT_ONCE: u16 = 32;
 pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
     let all = watcher::Config::default();
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let namespace = namespace.as_deref();
     let controller = Controller::new(api::<HerdPipeline>(&client, namespace), all.clone());
     let pipelines = controller.store();
@@ -41,15 +40,9 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
     let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
     controller
         .with_config(Config::default().concurrency(AT_ONCE).debounce(TOGETHER))
-        .owns(api::<Deployment>(&client, namespace), ours.clone())
-        .owns(api::<Service>(&client, namespace), ours.clone())
-        .owns(api::<ServiceAccount>(&client, namespace), ours.clone())
-        .owns(api::<ConfigMap>(&client, namespace), ours.clone())
-        .owns(api::<PodDisruptionBudget>(&client, namespace), ours.clone())
-        .owns(api::<Ingress>(&client, namespace), ours.clone())
-        .owns(api::<NetworkPolicy>(&client, namespace), ours)
         .watches(secrets, all, move |secret| referring_to(&pipelines, &secret))
         .reconcile_on(triggers(&context, namespace))
+        .reconcile_on(owners(&context, namespace))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, after_failure, context)
         .for_each(|outcome| async move {
@@ -61,6 +54,58 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
             }
         })
         .await;
+}
+
+/// Pipelines of this namespace (none: of all) whose objects change. Of these only who they are is asked for, and of Deployments
+/// how they fare.
+fn owners(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+) -> impl Stream<Item = ObjectRef<HerdPipeline>> + Send + use<> {
+    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let others = Kind::BUILT_IN.into_iter().filter(|kind| *kind != Kind::Deployment).map(|kind| {
+        let resource = kind.resource();
+        let api: Api<PartialObjectMeta<DynamicObject>> = match namespace {
+            Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
+            None => Api::all_with(context.client.clone(), &resource),
+        };
+        told(watcher(api, ours.clone()), kind, context, namespace, |_| None).boxed()
+    });
+    let deployments = watcher(api::<Deployment>(&context.client, namespace), ours.clone());
+    let deployments = told(deployments, Kind::Deployment, context, namespace, |found| Some(found.clone()));
+    select(select_all(others), deployments)
+}
+
+/// Takes note of what a watch says, and passes on whom it concerns.
+fn told<K, N, D>(
+    news: N,
+    kind: Kind,
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+    deployment: D,
+) -> impl Stream<Item = ObjectRef<HerdPipeline>> + Send + use<K, N, D>
+where
+    K: ResourceExt + Send + 'static,
+    N: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    D: Fn(&K) -> Option<Deployment> + Send + 'static,
+{
+    let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
+    let concerned = move |news: watcher::Result<Event<K>>| {
+        let objects = &context.objects;
+        match news {
+            Ok(Event::Init) => objects.lose(kind, namespace.as_deref()),
+            Ok(Event::InitApply(found) | Event::Apply(found)) => {
+                objects.see(kind, found.meta(), deployment(&found))
+            }
+            Ok(Event::InitDone) => Vec::new(),
+            Ok(Event::Delete(gone)) => objects.miss(kind, gone.meta()).into_iter().collect(),
+            Err(error) => {
+                warn!(%error, kind = kind.name(), "a watch was interrupted and goes on");
+                Vec::new()
+            }
+        }
+    };
+    news.default_backoff().flat_map(move |news| stream::iter(concerned(news)))
 }
 
 /// Pipelines of this namespace (none: of all) that scaling brings back to mind.

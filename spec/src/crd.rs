@@ -1,7 +1,7 @@
 //! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
 //!
-//! Every rule of [`crate::validate`] that CEL can say is a row of `RULES`, so that the API server refuses with the words that say
-//! what to write instead. Lists and texts are bounded (`BOUNDS`), for the API server weighs a rule by the largest document the
+//! Every rule of [`crate::validate`] that CEL can say is a row of `RULES` (or of `STAGE_RULES`, `DOOR_RULES`, which stand for
+//! every stage and every door), so that the API server refuses with the words that say what to write instead. Lists and texts are bounded (`BOUNDS`), for the API server weighs a rule by the largest document the
 //! schema lets through.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -44,19 +44,43 @@ fn quoted(line: &str) -> String {
     }
 }
 
+/// Every rule: where, what, and the words.
+fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
+    let of = |places: &'static [&'static str],
+              rules: &'static [(&'static str, &'static str, &'static str)]| {
+        let at = |place: &'static str| {
+            rules.iter().map(move |(path, rule, says)| (format!("{place}.{path}"), *rule, *says))
+        };
+        places.iter().copied().flat_map(at)
+    };
+    let once = RULES.iter().map(|(path, rule, says)| ((*path).to_owned(), *rule, *says));
+    once.chain(of(DOORS, DOOR_RULES)).chain(of(STAGES, STAGE_RULES))
+}
+
+/// Every bound: where, and how much.
+fn bounds() -> impl Iterator<Item = (String, i64)> {
+    let of = |places: &'static [&'static str], bounds: &'static [(&'static str, i64)]| {
+        let at =
+            |place: &'static str| bounds.iter().map(move |(path, most)| (format!("{place}.{path}"), *most));
+        places.iter().copied().flat_map(at)
+    };
+    let once = BOUNDS.iter().map(|(path, most)| ((*path).to_owned(), *most));
+    once.chain(of(DOORS, DOOR_BOUNDS)).chain(of(STAGES, STAGE_BOUNDS))
+}
+
 fn sharpen(root: &mut JSONSchemaProps) {
-    for (path, rule, message) in RULES {
-        if let Some(schema) = at(root, path) {
+    for (path, rule, message) in rules() {
+        if let Some(schema) = at(root, &path) {
             schema.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-                rule: (*rule).into(),
-                message: Some((*message).into()),
+                rule: rule.into(),
+                message: Some(message.into()),
                 ..ValidationRule::default()
             });
         }
     }
-    for (path, most) in BOUNDS {
-        let Some(schema) = at(root, path) else { continue };
-        let most = Some(*most);
+    for (path, most) in bounds() {
+        let Some(schema) = at(root, &path) else { continue };
+        let most = Some(most);
         match schema.type_.as_deref() {
             Some("array") => schema.max_items = most,
             Some("object") => schema.max_properties = most,
@@ -217,18 +241,6 @@ const RULES: &[(&str, &str, &str)] = &[
     ),
     ("spec.collector.auth.keys[].name", NAME, NAME_SAYS),
     (
-        "spec.collector.ingress.host",
-        "self.matches('^([*][.])?[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
-        "is not a host: write lower-case letters, digits, `-` and dots, e.g. `events.shop.example`",
-    ),
-    ("spec.collector.ingress.path", "self.startsWith('/')", "is not a path: begin it with `/`"),
-    (
-        "spec.api.ingress.host",
-        "self.matches('^([*][.])?[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
-        "is not a host: write lower-case letters, digits, `-` and dots, e.g. `events.shop.example`",
-    ),
-    ("spec.api.ingress.path", "self.startsWith('/')", "is not a path: begin it with `/`"),
-    (
         "spec.collector.cors.origins[]",
         "self.matches('^([*]|https?://[^/* ]+)$')",
         "is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`",
@@ -363,31 +375,6 @@ const RULES: &[(&str, &str, &str)] = &[
         "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('2m')",
         "must be from 100ms to 2m",
     ),
-    // Stages
-    ("spec.collector.stage.scaling", SCALING, SCALING_SAYS),
-    ("spec.detection.scaling", SCALING, SCALING_SAYS),
-    ("spec.sinks[].stage.scaling", SCALING, SCALING_SAYS),
-    ("spec.api.stage.scaling", SCALING, SCALING_SAYS),
-    ("spec.collector.stage.resources", WITHIN, WITHIN_SAYS),
-    ("spec.detection.resources", WITHIN, WITHIN_SAYS),
-    ("spec.sinks[].stage.resources", WITHIN, WITHIN_SAYS),
-    ("spec.api.stage.resources", WITHIN, WITHIN_SAYS),
-    ("spec.collector.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
-    ("spec.collector.stage.resources.requests", RESOURCE, RESOURCE_SAYS),
-    ("spec.collector.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
-    ("spec.collector.stage.resources.limits", RESOURCE, RESOURCE_SAYS),
-    ("spec.detection.resources.requests", QUANTITY, QUANTITY_SAYS),
-    ("spec.detection.resources.requests", RESOURCE, RESOURCE_SAYS),
-    ("spec.detection.resources.limits", QUANTITY, QUANTITY_SAYS),
-    ("spec.detection.resources.limits", RESOURCE, RESOURCE_SAYS),
-    ("spec.sinks[].stage.resources.requests", QUANTITY, QUANTITY_SAYS),
-    ("spec.sinks[].stage.resources.requests", RESOURCE, RESOURCE_SAYS),
-    ("spec.sinks[].stage.resources.limits", QUANTITY, QUANTITY_SAYS),
-    ("spec.sinks[].stage.resources.limits", RESOURCE, RESOURCE_SAYS),
-    ("spec.api.stage.resources.requests", QUANTITY, QUANTITY_SAYS),
-    ("spec.api.stage.resources.requests", RESOURCE, RESOURCE_SAYS),
-    ("spec.api.stage.resources.limits", QUANTITY, QUANTITY_SAYS),
-    ("spec.api.stage.resources.limits", RESOURCE, RESOURCE_SAYS),
 ];
 
 /// The most items of a list, entries of a map, or characters of a text.
@@ -413,12 +400,6 @@ const BOUNDS: &[(&str, i64)] = &[
     ("spec.events.maxClockSkew", 32),
     ("spec.collector.auth.keys", 1000),
     ("spec.collector.auth.keys[].name", 40),
-    ("spec.collector.ingress.host", 253),
-    ("spec.collector.ingress.path", 260),
-    ("spec.collector.ingress.annotations", 50),
-    ("spec.api.ingress.host", 253),
-    ("spec.api.ingress.path", 260),
-    ("spec.api.ingress.annotations", 50),
     ("spec.collector.cors.origins", 200),
     ("spec.collector.cors.origins[]", 260),
     ("spec.collector.limits.headerTimeout", 32),
@@ -448,23 +429,36 @@ const BOUNDS: &[(&str, i64)] = &[
     ("spec.sinks[].webhook.url", 2000),
     ("spec.sinks[].webhook.timeout", 32),
     ("spec.api.store", 40),
-    ("spec.collector.stage.resources.requests", 16),
-    ("spec.collector.stage.resources.requests{}", 40),
-    ("spec.collector.stage.resources.limits", 16),
-    ("spec.collector.stage.resources.limits{}", 40),
-    ("spec.detection.resources.requests", 16),
-    ("spec.detection.resources.requests{}", 40),
-    ("spec.detection.resources.limits", 16),
-    ("spec.detection.resources.limits{}", 40),
-    ("spec.sinks[].stage.resources.requests", 16),
-    ("spec.sinks[].stage.resources.requests{}", 40),
-    ("spec.sinks[].stage.resources.limits", 16),
-    ("spec.sinks[].stage.resources.limits{}", 40),
-    ("spec.api.stage.resources.requests", 16),
-    ("spec.api.stage.resources.requests{}", 40),
-    ("spec.api.stage.resources.limits", 16),
-    ("spec.api.stage.resources.limits{}", 40),
 ];
+
+/// Where a stage is described; the paths of the next two tables begin there.
+const STAGES: &[&str] = &["spec.collector.stage", "spec.detection", "spec.sinks[].stage", "spec.api.stage"];
+const STAGE_RULES: &[(&str, &str, &str)] = &[
+    ("scaling", SCALING, SCALING_SAYS),
+    ("resources", WITHIN, WITHIN_SAYS),
+    ("resources.requests", QUANTITY, QUANTITY_SAYS),
+    ("resources.requests", RESOURCE, RESOURCE_SAYS),
+    ("resources.limits", QUANTITY, QUANTITY_SAYS),
+    ("resources.limits", RESOURCE, RESOURCE_SAYS),
+];
+const STAGE_BOUNDS: &[(&str, i64)] = &[
+    ("resources.requests", 16),
+    ("resources.requests{}", 40),
+    ("resources.limits", 16),
+    ("resources.limits{}", 40),
+];
+
+/// Where a door from outside is described; the paths of the next two tables begin there.
+const DOORS: &[&str] = &["spec.collector.ingress", "spec.api.ingress"];
+const DOOR_RULES: &[(&str, &str, &str)] = &[
+    (
+        "host",
+        "self.matches('^([*][.])?[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
+        "is not a host: write lower-case letters, digits, `-` and dots, e.g. `events.shop.example`",
+    ),
+    ("path", "self.startsWith('/')", "is not a path: begin it with `/`"),
+];
+const DOOR_BOUNDS: &[(&str, i64)] = &[("host", 253), ("path", 260), ("annotations", 50)];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
 const MAPS: &[(&str, &str)] = &[
@@ -485,9 +479,9 @@ mod tests {
     fn every_path_of_the_tables_is_in_the_schema() {
         let mut crd = HerdPipeline::crd();
         let root = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-        let rules = RULES.iter().map(|row| row.0);
-        let lists = BOUNDS.iter().map(|row| row.0).chain(MAPS.iter().map(|row| row.0));
-        let lost: Vec<_> = rules.chain(lists).filter(|path| at(root, path).is_none()).collect();
+        let lists = bounds().map(|row| row.0).chain(MAPS.iter().map(|row| row.0.to_owned()));
+        let paths = rules().map(|row| row.0).chain(lists);
+        let lost: Vec<_> = paths.filter(|path| at(root, path).is_none()).collect();
         assert!(lost.is_empty(), "not in the schema: {lost:?}");
     }
 
@@ -501,7 +495,7 @@ mod tests {
 
     #[test]
     fn every_message_fits_in_one_line() {
-        for (path, _, message) in RULES {
+        for (path, _, message) in rules() {
             assert!(!message.is_empty() && !message.contains('\n'), "{path}: {message}");
         }
     }

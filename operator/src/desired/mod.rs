@@ -68,6 +68,14 @@ pub struct Object {
     pub body: Value,
 }
 
+impl Object {
+    /// What stands for all that it was made from.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.body["metadata"]["annotations"][FINGERPRINT].as_str()
+    }
+}
+
 /// Everything that is to be there.
 ///
 /// # Errors

@@ -177,6 +177,29 @@ async fn watches_that_fail_are_taken_up_again_without_haste(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_whose_objects_are_as_they_were_left_is_not_read_again() {
+    let server = server();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(watch::run(Some("demo".into()), server.operator(), stop.clone()));
+    until("the api's Service", || put_right(&server)).await;
+    let count = |call: &str| server.0.lock().calls.iter().filter(|made| *made == call).count();
+    let (lists, reads) = ("GET /apis/apps/v1/namespaces/demo/deployments", format!("GET {SHOP}"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (listed, read) = (count(lists), count(&reads));
+    let mut shop = server.get(SHOP).unwrap();
+    shop["metadata"]["annotations"] = json!({"seen": "by a person"});
+    server.put(SHOP, shop);
+    until("a look at the pipeline", || count(&reads) > read).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(lists), listed);
+    meddle(&server);
+    until("the Service to be put right", || put_right(&server)).await;
+    assert!(count(lists) > listed);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_server_is_waited_for_and_not_asked_twice() {
     let server = server();
     let operator = server.operator();

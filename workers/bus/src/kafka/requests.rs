@@ -22,6 +22,15 @@ pub(super) fn partitions_of<C: ConsumerContext>(
     topic: &str,
     patience: Duration,
 ) -> Result<u32, BusError> {
+    shape_of(reader, topic, patience).map(|(partitions, _)| partitions)
+}
+
+/// How many partitions the topic has, and how many copies there are of each (the fewest), by `reader`.
+pub(super) fn shape_of<C: ConsumerContext>(
+    reader: &BaseConsumer<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<(u32, u32), BusError> {
     let doing = || format!("counting the partitions of {topic}");
     let metadata = reader.fetch_metadata(Some(topic), patience).map_err(|e| bus_error(doing(), &e))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
@@ -35,7 +44,9 @@ pub(super) fn partitions_of<C: ConsumerContext>(
             _ => BusError::Refused { doing: doing(), why: code.to_string() },
         });
     }
-    Ok(u32::try_from(found.partitions().len()).unwrap_or(u32::MAX))
+    let count = |many: usize| u32::try_from(many).unwrap_or(u32::MAX);
+    let copies = found.partitions().iter().map(|partition| partition.replicas().len()).min();
+    Ok((count(found.partitions().len()), count(copies.unwrap_or(0))))
 }
 
 /// Where partitions begin or end: one request a broker.

@@ -8,11 +8,11 @@ use rdkafka::admin::{
     AlterConfig, ConfigSource, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
-use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::admin::{accept, options, refusal, wait};
-use super::error::{Kind, bus_error, kind};
+use super::error::bus_error;
+use super::requests::shape_of;
 use super::{KafkaBus, PATIENCE as ANSWER};
 use crate::BusError;
 
@@ -51,19 +51,10 @@ impl KafkaBus {
 
     /// Partitions and replication; none if it is not there.
     fn shape(&self, name: &str) -> Result<Option<(u32, u32)>, BusError> {
-        let doing = || format!("looking at {name}");
-        let metadata =
-            self.inner.reader.fetch_metadata(Some(name), ANSWER).map_err(|e| bus_error(doing(), &e))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == name) else {
-            return Ok(None);
-        };
-        if let Some(error) = found.error() {
-            let code = RDKafkaErrorCode::from(error);
-            return if kind(code) == Kind::Missing { Ok(None) } else { Err(refusal(&doing(), code)) };
+        match shape_of(&self.inner.reader, name, ANSWER) {
+            Err(BusError::Missing { .. }) => Ok(None),
+            shape => shape.map(Some),
         }
-        let count = |many: usize| u32::try_from(many).unwrap_or(u32::MAX);
-        let copies = found.partitions().iter().map(|partition| partition.replicas().len()).min();
-        Ok(Some((count(found.partitions().len()), count(copies.unwrap_or(0)))))
     }
 
     /// Settings by topic, of those whose source is wanted.
