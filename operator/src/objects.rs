@@ -6,16 +6,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use herd_spec::pipeline::HerdPipeline;
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 
 use crate::apply::Live;
 use crate::desired::{Object, digest};
 use crate::kind::Kind;
-use crate::observe::Deployments;
+use crate::observe::{Deployments, Rollout};
 
 /// How long the memory of a reconcile counts. What no watch tells of is found after that.
 const CONFIDENCE: Duration = Duration::from_secs(30 * 60);
@@ -34,7 +32,7 @@ pub struct Objects {
 struct There {
     version: String,
     of: Option<ObjectRef<HerdPipeline>>,
-    deployment: Option<Deployment>,
+    rollout: Option<Rollout>,
 }
 
 /// How a reconcile left the objects of a pipeline.
@@ -50,12 +48,12 @@ impl Objects {
         &self,
         kind: Kind,
         metadata: &ObjectMeta,
-        deployment: Option<Deployment>,
+        rollout: Option<Rollout>,
     ) -> Vec<ObjectRef<HerdPipeline>> {
         let namespace = metadata.namespace.as_deref();
         let mut owners = metadata.owner_references.iter().flatten();
         let of = owners.find_map(|owner| ObjectRef::from_owner_ref(namespace, owner, ()));
-        let now = There { version: version(metadata), of: of.clone(), deployment: deployment.map(essence) };
+        let now = There { version: version(metadata), of: of.clone(), rollout };
         let before = self.there.lock().insert(key(kind, metadata), now).and_then(|before| before.of);
         let before = before.filter(|before| Some(before) != of.as_ref());
         of.into_iter().chain(before).collect()
@@ -82,8 +80,8 @@ impl Objects {
         let mut deployments = Deployments::new();
         for (key, version) in &left.versions {
             let there = there.get(key).filter(|there| there.version == *version)?;
-            if let Some(deployment) = &there.deployment {
-                deployments.insert(key.2.clone(), deployment.clone());
+            if let Some(rollout) = &there.rollout {
+                deployments.insert(key.2.clone(), rollout.clone());
             }
         }
         Some((deployments, left.made_from.clone()))
@@ -132,18 +130,6 @@ fn version(metadata: &ObjectMeta) -> String {
     digest(format!("{all:?}").as_bytes())
 }
 
-/// What is looked at of a Deployment: how many replicas are asked for, and what it says of them.
-fn essence(deployment: Deployment) -> Deployment {
-    let metadata = ObjectMeta {
-        generation: deployment.metadata.generation,
-        name: Some(deployment.name_any()),
-        ..ObjectMeta::default()
-    };
-    let replicas = deployment.spec.and_then(|spec| spec.replicas);
-    let spec = Some(DeploymentSpec { replicas, ..DeploymentSpec::default() });
-    Deployment { metadata, spec, status: deployment.status }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,7 +155,7 @@ mod tests {
         let objects = Objects::default();
         let (account, deployment) = (object("a", &json!({})), object("d", &json!({"generation": 3})));
         objects.see(Kind::ServiceAccount, &account.metadata, None);
-        objects.see(Kind::Deployment, &deployment.metadata, Some(Deployment::default()));
+        objects.see(Kind::Deployment, &deployment.metadata, Some(Rollout::default()));
         let live = Live::from([
             ((Kind::ServiceAccount, "a".into()), account),
             ((Kind::Deployment, "d".into()), deployment),
@@ -203,7 +189,7 @@ mod tests {
         #[case] same: bool,
     ) {
         let objects = left();
-        let told = objects.see(kind, &object(name, &change).metadata, Some(Deployment::default()));
+        let told = objects.see(kind, &object(name, &change).metadata, Some(Rollout::default()));
         assert_eq!(is_as_left(&objects), same);
         assert_eq!(told, [ObjectRef::new("shop").within("demo")]);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::StageStatus;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
@@ -15,7 +15,25 @@ use crate::kind::Kind;
 use crate::stage::{Role, Stage};
 
 /// The Deployments of a pipeline, by name.
-pub type Deployments = BTreeMap<String, Deployment>;
+pub type Deployments = BTreeMap<String, Rollout>;
+
+/// What is looked at of a Deployment: a small part of it, for it is kept of each.
+#[derive(Clone, Debug, Default)]
+pub struct Rollout {
+    replicas: Option<i32>,
+    generation: Option<i64>,
+    status: DeploymentStatus,
+}
+
+impl From<Deployment> for Rollout {
+    fn from(deployment: Deployment) -> Self {
+        Self {
+            replicas: deployment.spec.and_then(|spec| spec.replicas),
+            generation: deployment.metadata.generation,
+            status: deployment.status.unwrap_or_default(),
+        }
+    }
+}
 
 /// A stage as it runs.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,8 +63,8 @@ pub enum State {
 #[must_use]
 pub fn deployments(live: &Live) -> Deployments {
     let all = live.iter().filter(|((kind, _), _)| *kind == Kind::Deployment);
-    let typed = |object| serde_json::to_value(object).and_then(serde_json::from_value);
-    all.filter_map(|((_, name), object)| Some((name.clone(), typed(object).ok()?))).collect()
+    let typed = |object| serde_json::to_value(object).and_then(serde_json::from_value::<Deployment>);
+    all.filter_map(|((_, name), object)| Some((name.clone(), typed(object).ok()?.into()))).collect()
 }
 
 /// How each stage is, by the Deployments of the pipeline and its pods.
@@ -63,7 +81,7 @@ pub fn stages(
 /// The replicas that are asked of a stage's Deployment now.
 #[must_use]
 pub fn replicas(around: &Surroundings, role: &Role, deployments: &Deployments) -> Option<u32> {
-    deployments.get(&around.name_of(role))?.spec.as_ref()?.replicas.map(count)
+    deployments.get(&around.name_of(role))?.replicas.map(count)
 }
 
 /// The pods of a pipeline, as the API server knows them without asking its store: what is a moment old will do.
@@ -78,16 +96,15 @@ pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Ve
 }
 
 fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Pod]) -> StageSeen {
-    let deployment = deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
-    let spec = deployment.spec.unwrap_or_default();
-    let status = deployment.status.unwrap_or_default();
-    let desired = spec.replicas.map_or(0, count);
+    let Rollout { replicas, generation, status } =
+        deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
+    let desired = replicas.map_or(0, count);
     let ready = status.ready_replicas.map_or(0, count);
     let updated = status.updated_replicas.map_or(0, count);
     let all = status.replicas.map_or(0, count);
     let condition =
         |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
-    let observed = status.observed_generation >= deployment.metadata.generation;
+    let observed = status.observed_generation >= generation;
     let complaint = || {
         pods.iter()
             .filter(|pod| pod.labels().get("app.kubernetes.io/component") == Some(&role.to_string()))

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::controller::{Config, Controller, Error as ControllerError};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::broadcast::error::RecvError;
@@ -22,23 +22,28 @@ use tracing::{debug, warn};
 use crate::context::Context;
 use crate::desired::{MANAGED_BY, MANAGER};
 use crate::kind::Kind;
+use crate::observe::Rollout;
 use crate::reconcile::{after_failure, reconcile};
 
 /// What happens to a pipeline within this time is seen to at once: most of it is the echo of what we wrote.
 const TOGETHER: Duration = Duration::from_millis(200);
 /// Pipelines put right at the same time. Each may wait for a Kafka that does not answer.
-const AT_ONCE: u16 = 32;
+const AT_ONCE: u16 = 16;
 
 /// Watches one namespace, or all, and puts pipelines right until `stop`; those that are under way are finished.
 pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
     let all = watcher::Config::default();
     let namespace = namespace.as_deref();
-    let controller = Controller::new(api::<HerdPipeline>(&client, namespace), all.clone());
-    let pipelines = controller.store();
+    let (pipelines, writer) = reflector::store();
+    // Who set which field takes more room than the pipeline, and is never looked at.
+    let pipelines_as_they_change = watcher(api::<HerdPipeline>(&client, namespace), all.clone())
+        .modify(|pipeline| pipeline.managed_fields_mut().clear())
+        .reflect(writer)
+        .applied_objects();
     // Of Secrets only who they are and that they changed: values are read where they are needed.
     let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
-    controller
+    Controller::for_stream(pipelines_as_they_change, pipelines.clone())
         .with_config(Config::default().concurrency(AT_ONCE).debounce(TOGETHER))
         .watches(secrets, all, move |secret| referring_to(&pipelines, &secret))
         .reconcile_on(triggers(&context, namespace))
@@ -72,7 +77,7 @@ fn owners(
         told(watcher(api, ours.clone()), kind, context, namespace, |_| None).boxed()
     });
     let deployments = watcher(api::<Deployment>(&context.client, namespace), ours.clone());
-    let deployments = told(deployments, Kind::Deployment, context, namespace, |found| Some(found.clone()));
+    let deployments = told(deployments, Kind::Deployment, context, namespace, |found| Some(found.into()));
     select(select_all(others), deployments)
 }
 
@@ -82,12 +87,12 @@ fn told<K, N, D>(
     kind: Kind,
     context: &Arc<Context>,
     namespace: Option<&str>,
-    deployment: D,
+    rollout: D,
 ) -> impl Stream<Item = ObjectRef<HerdPipeline>> + Send + use<K, N, D>
 where
     K: ResourceExt + Send + 'static,
     N: Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    D: Fn(&K) -> Option<Deployment> + Send + 'static,
+    D: Fn(K) -> Option<Rollout> + Send + 'static,
 {
     let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
     let concerned = move |news: watcher::Result<Event<K>>| {
@@ -95,7 +100,8 @@ where
         match news {
             Ok(Event::Init) => objects.lose(kind, namespace.as_deref()),
             Ok(Event::InitApply(found) | Event::Apply(found)) => {
-                objects.see(kind, found.meta(), deployment(&found))
+                let metadata = found.meta().clone();
+                objects.see(kind, &metadata, rollout(found))
             }
             Ok(Event::InitDone) => Vec::new(),
             Ok(Event::Delete(gone)) => objects.miss(kind, gone.meta()).into_iter().collect(),
