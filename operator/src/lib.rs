@@ -10,6 +10,7 @@
 //!
 //! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`status`], [`events`]: pure; what is meant.
 //! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: the world.
+//! - [`objects`]: what the watches tell of all this, so that a pipeline that is as it is to be is not read again.
 //! - [`scaling`]: how many replicas; looks at Kafka every few seconds and decides.
 //! - [`mod@reconcile`] is the order of it all; [`watch`] says when, [`lease`] who, [`mod@run`] is the program.
 

@@ -13,9 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Keeps on Kubernetes what each HerdPipeline asks for.
 #[derive(Parser)]
 #[command(name = "herd-operator", version, about)]

@@ -31,8 +31,8 @@ pub struct Objects {
 /// An object as the watches know it.
 struct There {
     version: String,
-    of: Option<ObjectRef<HerdPipeline>>,
-    rollout: Option<Rollout>,
+    of: Option<Box<ObjectRef<HerdPipeline>>>,
+    rollout: Option<Box<Rollout>>,
 }
 
 /// How a reconcile left the objects of a pipeline.
@@ -53,21 +53,29 @@ impl Objects {
         let namespace = metadata.namespace.as_deref();
         let mut owners = metadata.owner_references.iter().flatten();
         let of = owners.find_map(|owner| ObjectRef::from_owner_ref(namespace, owner, ()));
-        let now = There { version: version(metadata), of: of.clone(), rollout };
+        let now = There {
+            version: version(metadata),
+            of: of.clone().map(Box::new),
+            rollout: rollout.map(Box::new),
+        };
         let before = self.there.lock().insert(key(kind, metadata), now).and_then(|before| before.of);
-        let before = before.filter(|before| Some(before) != of.as_ref());
+        let before = before.map(|before| *before).filter(|before| Some(before) != of.as_ref());
         of.into_iter().chain(before).collect()
     }
 
     /// A watch saw that an object is gone, or no longer one of ours: the pipeline whose it was.
     pub fn miss(&self, kind: Kind, metadata: &ObjectMeta) -> Option<ObjectRef<HerdPipeline>> {
-        self.there.lock().remove(&key(kind, metadata))?.of
+        self.there.lock().remove(&key(kind, metadata))?.of.map(|of| *of)
     }
 
     /// A watch begins again, and says of each object of a namespace (none: of all) that it is there: the pipelines that have some.
     pub fn lose(&self, kind: Kind, namespace: Option<&str>) -> Vec<ObjectRef<HerdPipeline>> {
         let lost = |key: &Key| key.0 == kind && namespace.is_none_or(|namespace| key.1 == namespace);
-        self.there.lock().extract_if(|key, _| lost(key)).filter_map(|(_, there)| there.of).collect()
+        self.there
+            .lock()
+            .extract_if(|key, _| lost(key))
+            .filter_map(|(_, there)| there.of.map(|of| *of))
+            .collect()
     }
 
     /// The Deployments of the pipeline with this uid, and what stands for all that was wanted when it was put right; none if
@@ -81,7 +89,7 @@ impl Objects {
         for (key, version) in &left.versions {
             let there = there.get(key).filter(|there| there.version == *version)?;
             if let Some(rollout) = &there.rollout {
-                deployments.insert(key.2.clone(), rollout.clone());
+                deployments.insert(key.2.clone(), Rollout::clone(rollout));
             }
         }
         Some((deployments, left.made_from.clone()))

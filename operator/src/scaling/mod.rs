@@ -35,7 +35,7 @@ use crate::stage::{Role, Stage};
 
 pub use report::{PipelineReport, ScalingWord, StageReport, word};
 pub use run::{now, run};
-use watch::{Sizes, Watch};
+use watch::{Reads, Sizes, Watch};
 
 /// New numbers are told this often at most, unless replicas change.
 const NEWS: Duration = Duration::from_secs(10);
@@ -192,11 +192,14 @@ impl Scaler {
             }
             let groups =
                 watched.stages.iter().filter_map(|(role, watch)| Some((role.clone(), watch.reads.clone()?)));
-            let ask = look::PipelineAsk {
-                uid: uid.clone(),
-                sizes: watched.sizes.clone(),
-                groups: groups.collect(),
+            let groups: Vec<(Role, Reads)> = groups.collect();
+            let matters = |topic: &String| {
+                [&watched.events.topic, &watched.alerts.0].contains(&topic)
+                    || groups.iter().any(|(_, reads)| reads.topics.contains(topic))
             };
+            let sizes = watched.sizes.iter().filter(|(topic, _)| matters(topic));
+            let sizes = sizes.map(|(topic, size)| (topic.clone(), *size)).collect();
+            let ask = look::PipelineAsk { uid: uid.clone(), sizes, groups };
             let cluster = clusters.entry(way.clone());
             let cluster = cluster.or_insert_with(|| look::Ask { bus: bus.clone(), pipelines: Vec::new() });
             cluster.pipelines.push(ask);

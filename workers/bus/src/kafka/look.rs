@@ -2,7 +2,7 @@
 //! few seconds.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use herd_spec::units::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -15,6 +15,8 @@ use crate::BusError;
 
 /// How long brokers may take: shorter than the time between two looks.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// Partitions in one request: for each of them librdkafka looks through all of its list, so a long one takes for ever.
+const AT_ONCE: usize = 500;
 
 /// A topic with the number of its partitions.
 pub type TopicSize<'a> = (&'a str, u32);
@@ -23,8 +25,8 @@ pub type TopicSize<'a> = (&'a str, u32);
 pub type Places = BTreeMap<(String, Partition), Offset>;
 
 impl KafkaBus {
-    /// Where the partitions of these topics begin and end: two requests to each broker, however many topics there are. Those
-    /// of topics that are not there are left out.
+    /// Where the partitions of these topics begin and end: two requests to each broker for some hundred of them. Those of topics
+    /// that are not there are left out.
     ///
     /// # Errors
     /// If a broker does not answer.
@@ -42,7 +44,9 @@ impl KafkaBus {
     pub fn committed(&self, group: &str, topics: &[TopicSize<'_>]) -> Result<Places, BusError> {
         let doing = || format!("looking up the offsets of {group}");
         let reader = self.group_reader(group)?;
-        let found = reader.committed_offsets(list(topics), PATIENCE).map_err(|e| bus_error(doing(), &e))?;
+        let found = reader
+            .committed_offsets(list(partitions(topics)), PATIENCE)
+            .map_err(|e| bus_error(doing(), &e))?;
         read(&found, doing)
     }
 
@@ -59,12 +63,14 @@ impl KafkaBus {
     }
 }
 
-fn list(topics: &[TopicSize<'_>]) -> TopicPartitionList {
+fn partitions<'a>(topics: &'a [TopicSize<'_>]) -> impl Iterator<Item = (&'a str, Partition)> {
+    topics.iter().flat_map(|(topic, count)| (0..*count).map(move |number| (*topic, Partition(number))))
+}
+
+fn list<'a>(partitions: impl IntoIterator<Item = (&'a str, Partition)>) -> TopicPartitionList {
     let mut list = TopicPartitionList::new();
-    for (topic, partitions) in topics {
-        for partition in 0..*partitions {
-            list.add_partition(topic, kafka_partition(Partition(partition)));
-        }
+    for (topic, partition) in partitions {
+        list.add_partition(topic, kafka_partition(partition));
     }
     list
 }
@@ -75,13 +81,17 @@ fn places_at(
     at: KafkaOffset,
 ) -> Result<Places, BusError> {
     let doing = || format!("looking for the ends of {} topics", topics.len());
-    let mut asked = list(topics);
-    if asked.count() == 0 {
-        return Ok(Places::new());
+    let deadline = Instant::now() + PATIENCE;
+    let all: Vec<_> = partitions(topics).collect();
+    let mut places = Places::new();
+    for some in all.chunks(AT_ONCE) {
+        let mut asked = list(some.iter().copied());
+        asked.set_all_offsets(at).map_err(|e| bus_error(doing(), &e))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let found = reader.offsets_for_times(asked, left).map_err(|e| bus_error(doing(), &e))?;
+        places.extend(read(&found, doing)?);
     }
-    asked.set_all_offsets(at).map_err(|e| bus_error(doing(), &e))?;
-    let found = reader.offsets_for_times(asked, PATIENCE).map_err(|e| bus_error(doing(), &e))?;
-    read(&found, doing)
+    Ok(places)
 }
 
 fn read(found: &TopicPartitionList, doing: impl Fn() -> String) -> Result<Places, BusError> {
