@@ -4,6 +4,7 @@
 
 mod cases;
 mod embedded;
+mod looks;
 mod member;
 
 /// Each case once against each bus.
