@@ -121,7 +121,7 @@ def start_generate(*arguments):
 
 
 def said(process):
-    out, error = process.communicate(timeout=120)
+    out, error = process.communicate(timeout=300)
     if process.returncode != 0:
         raise Wrong(f"the generator ended with {process.returncode}: {error.strip()[-500:]}")
     return json.loads(out)

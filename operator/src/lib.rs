@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  HerdPipeline, its objects, its Secrets          Kafka
-//!        │ watch                                     │ asked every few minutes
+//!        │ watch                                     │ asked every ten minutes
 //!        ▼                                           ▼
 //!  reconcile:  plan → dereference → topics → desired → apply → observe → status
 //!              pure   Secrets       Kafka    pure    pure      SSA     Deployments, pods

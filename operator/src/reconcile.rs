@@ -29,7 +29,7 @@ use crate::topics::Unusable;
 use crate::{deletion, events, objects, topics};
 
 /// How long a pipeline that is as it is to be is left alone: nothing tells us of a change in Kafka.
-const STEADY: Duration = Duration::from_secs(300);
+const STEADY: Duration = Duration::from_secs(600);
 /// How soon a pipeline is looked at again whose pods are on their way: nothing tells us of a pod's complaint.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 

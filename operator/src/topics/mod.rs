@@ -1,5 +1,5 @@
 //! The topics of a pipeline: looked at, decided about ([`decide()`]), put right. Kafka is asked on threads of its own and at most
-//! every few minutes for each pipeline, for nothing tells us when a topic changes.
+//! every ten minutes for each pipeline, for nothing tells us when a topic changes.
 
 mod clusters;
 mod decide;
@@ -18,7 +18,7 @@ pub use clusters::{Clusters, Unusable};
 pub use decide::{Decision, Step, decide};
 
 /// How long topics that were in order count as being so.
-const CONFIDENCE: Duration = Duration::from_secs(300);
+const CONFIDENCE: Duration = Duration::from_secs(600);
 /// How long Kafka is left in peace after it failed.
 const RESPITE: Duration = Duration::from_secs(5);
 /// How long Kafka may take to say that it is there.

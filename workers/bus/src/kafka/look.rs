@@ -18,6 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// Partitions in one request: for each of them librdkafka looks through all of its list, so a long one takes for ever.
 const AT_ONCE: usize = 500;
 
+/// How long it is taken as known where partitions begin.
+const STARTS_KNOWN: Duration = Duration::from_secs(60);
+
+/// Where the partitions of some topics began.
+pub(super) struct Starts {
+    asked: Vec<(String, u32)>,
+    at: Instant,
+    places: Places,
+}
+
 /// A topic with the number of its partitions.
 pub type TopicSize<'a> = (&'a str, u32);
 
@@ -25,16 +35,30 @@ pub type TopicSize<'a> = (&'a str, u32);
 pub type Places = BTreeMap<(String, Partition), Offset>;
 
 impl KafkaBus {
-    /// Where the partitions of these topics begin and end: two requests to each broker for some hundred of them. Those of topics
-    /// that are not there are left out.
+    /// Where the partitions of these topics begin and end: a request to each broker for some hundred of them. Those of topics that
+    /// are not there are left out. Where they begin may be as it was a minute ago.
     ///
     /// # Errors
     /// If a broker does not answer.
     pub fn spans(&self, topics: &[TopicSize<'_>]) -> Result<(Places, Places), BusError> {
-        let at = |offset| places_at(&self.inner.reader, topics, offset);
         // Ends last, so that nothing committed meanwhile lies behind them by much.
-        let starts = at(KafkaOffset::Beginning)?;
-        Ok((starts, at(KafkaOffset::End)?))
+        let starts = self.starts(topics)?;
+        Ok((starts, places_at(&self.inner.reader, topics, KafkaOffset::End)?))
+    }
+
+    /// Asked for again when other topics are asked about, and each minute: it changes only when old records are deleted.
+    fn starts(&self, topics: &[TopicSize<'_>]) -> Result<Places, BusError> {
+        let same = |known: &&Starts| {
+            let asked = known.asked.iter().map(|(name, size)| (name.as_str(), *size));
+            known.at.elapsed() < STARTS_KNOWN && asked.eq(topics.iter().copied())
+        };
+        if let Some(known) = self.inner.starts.lock().as_ref().filter(same) {
+            return Ok(known.places.clone());
+        }
+        let places = places_at(&self.inner.reader, topics, KafkaOffset::Beginning)?;
+        let asked = topics.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+        *self.inner.starts.lock() = Some(Starts { asked, at: Instant::now(), places: places.clone() });
+        Ok(places)
     }
 
     /// Which records of these topics a group reads next; partitions for which it never committed are left out.

@@ -63,6 +63,8 @@ struct Inner {
     /// One for each group whose progress was asked for lately, with when that was.
     groups: Mutex<HashMap<String, GroupReader>>,
     admin: Mutex<Option<Arc<AdminClient<Plain>>>>,
+    /// Where partitions began when that was asked last.
+    starts: Mutex<Option<look::Starts>>,
 }
 
 impl fmt::Debug for KafkaBus {
@@ -82,8 +84,13 @@ impl KafkaBus {
             .reader("reader", &group)
             .create_with_context(Plain)
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
-        let inner =
-            Inner { settings: settings.clone(), reader, groups: Mutex::default(), admin: Mutex::default() };
+        let inner = Inner {
+            settings: settings.clone(),
+            reader,
+            groups: Mutex::default(),
+            admin: Mutex::default(),
+            starts: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
