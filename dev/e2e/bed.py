@@ -1,5 +1,5 @@
 """What the end-to-end test stands on: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
-import base64, json, os, re, socket, struct, subprocess, tempfile, time
+import base64, functools, json, os, re, socket, struct, subprocess, tempfile, time
 import urllib.error, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -26,16 +26,19 @@ def kubectl(*arguments, given=None, check=True, namespace=DEMO):
     return run("kubectl", "-n", namespace, *arguments, given=given, check=check)
 
 
+@functools.cache
+def plugins():
+    """A folder, gone at the end, where kubectl finds the herd command as its plugin."""
+    folder = tempfile.TemporaryDirectory()
+    os.symlink(HERD, f"{folder.name}/kubectl-herd")
+    return folder
+
+
 def start_herd(*arguments):
-    """`kubectl herd`, which is the herd command under the name of a plugin of kubectl."""
-    with tempfile.TemporaryDirectory() as plugins:
-        os.symlink(HERD, f"{plugins}/kubectl-herd")
-        command = ["kubectl", "herd", *arguments, "--namespace", DEMO]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                   env=os.environ | {"PATH": f"{plugins}:{os.environ['PATH']}"})
-        # kubectl becomes the plugin once it has found it.
-        until("the plugin", lambda: process.poll() is not None or comm(process.pid) != "kubectl", 10, every=0.05)
-        return process
+    """`kubectl herd`."""
+    path = f"{plugins().name}:{os.environ['PATH']}"
+    return subprocess.Popen(["kubectl", "herd", *arguments, "--namespace", DEMO], env=os.environ | {"PATH": path},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def herd(*arguments):
@@ -44,10 +47,6 @@ def herd(*arguments):
     if process.returncode != 0:
         raise Wrong(f"kubectl herd {' '.join(arguments)}: {error.strip()}")
     return out
-
-
-def comm(pid):
-    return open(f"/proc/{pid}/comm").read().strip()
 
 
 def get(kind, name, namespace=DEMO):
@@ -133,7 +132,7 @@ def process_of(pod, command, namespace):
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             of_pod = uid in open(f"/proc/{pid}/cgroup").read()
-            if of_pod and comm(pid) == command:
+            if of_pod and open(f"/proc/{pid}/comm").read().strip() == command:
                 return int(pid)
         except FileNotFoundError:
             pass
