@@ -40,6 +40,7 @@ pub struct Context {
     /// Counts.
     pub metrics: Metrics,
     teller: Teller,
+    /// The version of each pipeline, by uid, as we wrote it last.
     written: Mutex<HashMap<String, String>>,
     pod_monitors: Mutex<Option<(bool, Instant)>>,
 }

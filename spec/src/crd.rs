@@ -1,8 +1,8 @@
 //! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
 //!
 //! Every rule of [`crate::validate`] that CEL can say is a row of `RULES` (or of `STAGE_RULES`, `DOOR_RULES`, which stand for
-//! every stage and every door), so that the API server refuses with the words that say what to write instead. Lists and texts are bounded (`BOUNDS`), for the API server weighs a rule by the largest document the
-//! schema lets through.
+//! every stage and every door), so that the API server refuses with the words that say what to write instead. Lists and texts are
+//! bounded (`BOUNDS`), for the API server weighs a rule by the largest document the schema lets through.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
@@ -44,28 +44,25 @@ fn quoted(line: &str) -> String {
     }
 }
 
+/// Paths, what holds there in CEL, and the words for what does not.
+type Rules = &'static [(&'static str, &'static str, &'static str)];
+/// Paths, and the most there.
+type Bounds = &'static [(&'static str, i64)];
+
 /// Every rule: where, what, and the words.
 fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
-    let of = |places: &'static [&'static str],
-              rules: &'static [(&'static str, &'static str, &'static str)]| {
-        let at = |place: &'static str| {
-            rules.iter().map(move |(path, rule, says)| (format!("{place}.{path}"), *rule, *says))
-        };
-        places.iter().copied().flat_map(at)
-    };
-    let once = RULES.iter().map(|(path, rule, says)| ((*path).to_owned(), *rule, *says));
-    once.chain(of(DOORS, DOOR_RULES)).chain(of(STAGES, STAGE_RULES))
+    TABLES.iter().flat_map(|(places, rules, _)| {
+        let at = |place| rules.iter().map(move |(path, rule, says)| (format!("{place}{path}"), *rule, *says));
+        places.iter().flat_map(at)
+    })
 }
 
 /// Every bound: where, and how much.
 fn bounds() -> impl Iterator<Item = (String, i64)> {
-    let of = |places: &'static [&'static str], bounds: &'static [(&'static str, i64)]| {
-        let at =
-            |place: &'static str| bounds.iter().map(move |(path, most)| (format!("{place}.{path}"), *most));
-        places.iter().copied().flat_map(at)
-    };
-    let once = BOUNDS.iter().map(|(path, most)| ((*path).to_owned(), *most));
-    once.chain(of(DOORS, DOOR_BOUNDS)).chain(of(STAGES, STAGE_BOUNDS))
+    TABLES.iter().flat_map(|(places, _, bounds)| {
+        let at = |place| bounds.iter().map(move |(path, most)| (format!("{place}{path}"), *most));
+        places.iter().flat_map(at)
+    })
 }
 
 fn sharpen(root: &mut JSONSchemaProps) {
@@ -138,7 +135,7 @@ const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
 const POSITIVE_SAYS: &str = "must be more than 0 and at most 1000";
 
 /// Where, the rule, and what to write instead.
-const RULES: &[(&str, &str, &str)] = &[
+const RULES: Rules = &[
     (
         "",
         "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$')",
@@ -378,7 +375,7 @@ const RULES: &[(&str, &str, &str)] = &[
 ];
 
 /// The most items of a list, entries of a map, or characters of a text.
-const BOUNDS: &[(&str, i64)] = &[
+const BOUNDS: Bounds = &[
     ("spec.kafka.bootstrapServers", 32),
     ("spec.kafka.bootstrapServers[]", 260),
     ("spec.kafka.topicPrefix", 200),
@@ -431,34 +428,38 @@ const BOUNDS: &[(&str, i64)] = &[
     ("spec.api.store", 40),
 ];
 
-/// Where a stage is described; the paths of the next two tables begin there.
+/// Where a stage is described; the paths of the next two tables go on from there.
 const STAGES: &[&str] = &["spec.collector.stage", "spec.detection", "spec.sinks[].stage", "spec.api.stage"];
-const STAGE_RULES: &[(&str, &str, &str)] = &[
-    ("scaling", SCALING, SCALING_SAYS),
-    ("resources", WITHIN, WITHIN_SAYS),
-    ("resources.requests", QUANTITY, QUANTITY_SAYS),
-    ("resources.requests", RESOURCE, RESOURCE_SAYS),
-    ("resources.limits", QUANTITY, QUANTITY_SAYS),
-    ("resources.limits", RESOURCE, RESOURCE_SAYS),
+const STAGE_RULES: Rules = &[
+    (".scaling", SCALING, SCALING_SAYS),
+    (".resources", WITHIN, WITHIN_SAYS),
+    (".resources.requests", QUANTITY, QUANTITY_SAYS),
+    (".resources.requests", RESOURCE, RESOURCE_SAYS),
+    (".resources.limits", QUANTITY, QUANTITY_SAYS),
+    (".resources.limits", RESOURCE, RESOURCE_SAYS),
 ];
-const STAGE_BOUNDS: &[(&str, i64)] = &[
-    ("resources.requests", 16),
-    ("resources.requests{}", 40),
-    ("resources.limits", 16),
-    ("resources.limits{}", 40),
+const STAGE_BOUNDS: Bounds = &[
+    (".resources.requests", 16),
+    (".resources.requests{}", 40),
+    (".resources.limits", 16),
+    (".resources.limits{}", 40),
 ];
 
-/// Where a door from outside is described; the paths of the next two tables begin there.
+/// Where a door from outside is described; the paths of the next two tables go on from there.
 const DOORS: &[&str] = &["spec.collector.ingress", "spec.api.ingress"];
-const DOOR_RULES: &[(&str, &str, &str)] = &[
+const DOOR_RULES: Rules = &[
     (
-        "host",
+        ".host",
         "self.matches('^([*][.])?[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
         "is not a host: write lower-case letters, digits, `-` and dots, e.g. `events.shop.example`",
     ),
-    ("path", "self.startsWith('/')", "is not a path: begin it with `/`"),
+    (".path", "self.startsWith('/')", "is not a path: begin it with `/`"),
 ];
-const DOOR_BOUNDS: &[(&str, i64)] = &[("host", 253), ("path", 260), ("annotations", 50)];
+const DOOR_BOUNDS: Bounds = &[(".host", 253), (".path", 260), (".annotations", 50)];
+
+/// Where, and the rules and bounds there.
+const TABLES: [(&[&str], Rules, Bounds); 3] =
+    [(&[""], RULES, BOUNDS), (DOORS, DOOR_RULES, DOOR_BOUNDS), (STAGES, STAGE_RULES, STAGE_BOUNDS)];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
 const MAPS: &[(&str, &str)] = &[
