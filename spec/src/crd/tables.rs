@@ -1,48 +1,4 @@
-//! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
-//!
-//! Every rule of [`crate::validate`] that CEL can say is a row of `RULES` (or of `STAGE_RULES`, `DOOR_RULES`, which stand for
-//! every stage and every door), so that the API server refuses with the words that say what to write instead. Lists and texts are
-//! bounded (`BOUNDS`), for the API server weighs a rule by the largest document the schema lets through.
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
-};
-use kube::CustomResourceExt;
-
-use crate::pipeline::HerdPipeline;
-
-/// The definition of `herdpipelines.herd.dev`, ready to apply.
-#[must_use]
-pub fn crd() -> CustomResourceDefinition {
-    let mut crd = HerdPipeline::crd();
-    for version in &mut crd.spec.versions {
-        let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
-            continue;
-        };
-        root.description = root.properties.as_ref().and_then(|all| all.get("spec")?.description.clone());
-        sharpen(root);
-    }
-    crd
-}
-
-/// The definition as YAML that every reader takes for the same.
-///
-/// # Errors
-/// If it cannot be written, which would be a defect.
-pub fn yaml() -> Result<String, serde_yaml::Error> {
-    Ok(serde_yaml::to_string(&crd())?.lines().map(|line| quoted(line) + "\n").collect())
-}
-
-/// What Kubernetes' tools read YAML by takes a bare `Off` for false, and a key `on` for true.
-fn quoted(line: &str) -> String {
-    let (before, value) = line.rsplit_once(' ').unwrap_or(("", line));
-    match value.to_ascii_lowercase().as_str() {
-        "on" | "off" | "yes" | "no" | "y" | "n" if before.ends_with(['-', ':']) => {
-            format!("{before} \"{value}\"")
-        }
-        _ => line.to_owned(),
-    }
-}
+//! What sharpens the schema: rules in CEL, bounds, and lists that are maps; each by its path.
 
 /// Paths, what holds there in CEL, and the words for what does not.
 type Rules = &'static [(&'static str, &'static str, &'static str)];
@@ -50,7 +6,7 @@ type Rules = &'static [(&'static str, &'static str, &'static str)];
 type Bounds = &'static [(&'static str, i64)];
 
 /// Every rule: where, what, and the words.
-fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
+pub(super) fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
     TABLES.iter().flat_map(|(places, rules, _)| {
         let at = |place| rules.iter().map(move |(path, rule, says)| (format!("{place}{path}"), *rule, *says));
         places.iter().flat_map(at)
@@ -58,59 +14,11 @@ fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
 }
 
 /// Every bound: where, and how much.
-fn bounds() -> impl Iterator<Item = (String, i64)> {
+pub(super) fn bounds() -> impl Iterator<Item = (String, i64)> {
     TABLES.iter().flat_map(|(places, _, bounds)| {
         let at = |place| bounds.iter().map(move |(path, most)| (format!("{place}{path}"), *most));
         places.iter().flat_map(at)
     })
-}
-
-fn sharpen(root: &mut JSONSchemaProps) {
-    for (path, rule, message) in rules() {
-        if let Some(schema) = at(root, &path) {
-            schema.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-                rule: rule.into(),
-                message: Some(message.into()),
-                ..ValidationRule::default()
-            });
-        }
-    }
-    for (path, most) in bounds() {
-        let Some(schema) = at(root, &path) else { continue };
-        let most = Some(most);
-        match schema.type_.as_deref() {
-            Some("array") => schema.max_items = most,
-            Some("object") => schema.max_properties = most,
-            _ => schema.max_length = most,
-        }
-    }
-    for (path, key) in MAPS {
-        if let Some(schema) = at(root, path) {
-            schema.x_kubernetes_list_type = Some("map".into());
-            schema.x_kubernetes_list_map_keys = Some(vec![(*key).into()]);
-        }
-    }
-}
-
-/// The schema at a path like `spec.metrics[].window`; `{}` is a map's values, the empty path the root.
-fn at<'s>(root: &'s mut JSONSchemaProps, path: &str) -> Option<&'s mut JSONSchemaProps> {
-    let mut schema = root;
-    for step in path.split('.').filter(|step| !step.is_empty()) {
-        let name = step.trim_end_matches("[]").trim_end_matches("{}");
-        schema = schema.properties.as_mut()?.get_mut(name)?;
-        if step.ends_with("[]") {
-            schema = match schema.items.as_mut()? {
-                JSONSchemaPropsOrArray::Schema(items) => items,
-                JSONSchemaPropsOrArray::Schemas(_) => return None,
-            };
-        } else if step.ends_with("{}") {
-            schema = match schema.additional_properties.as_mut()? {
-                JSONSchemaPropsOrBool::Schema(values) => values,
-                JSONSchemaPropsOrBool::Bool(_) => return None,
-            };
-        }
-    }
-    Some(schema)
 }
 
 const NAME: &str = "self.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')";
@@ -462,7 +370,7 @@ const TABLES: [(&[&str], Rules, Bounds); 3] =
     [(&[""], RULES, BOUNDS), (DOORS, DOOR_RULES, DOOR_BOUNDS), (STAGES, STAGE_RULES, STAGE_BOUNDS)];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
-const MAPS: &[(&str, &str)] = &[
+pub(super) const MAPS: &[(&str, &str)] = &[
     ("spec.collector.auth.keys", "name"),
     ("spec.metrics", "name"),
     ("spec.detectors", "name"),
@@ -471,33 +379,3 @@ const MAPS: &[(&str, &str)] = &[
     ("status.stages", "name"),
     ("status.topics", "name"),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_path_of_the_tables_is_in_the_schema() {
-        let mut crd = HerdPipeline::crd();
-        let root = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-        let lists = bounds().map(|row| row.0).chain(MAPS.iter().map(|row| row.0.to_owned()));
-        let paths = rules().map(|row| row.0).chain(lists);
-        let lost: Vec<_> = paths.filter(|path| at(root, path).is_none()).collect();
-        assert!(lost.is_empty(), "not in the schema: {lost:?}");
-    }
-
-    #[test]
-    fn words_that_some_take_for_booleans_are_quoted() {
-        assert_eq!(quoted("    - Off"), "    - \"Off\"");
-        assert_eq!(quoted("  mode: Off"), "  mode: \"Off\"");
-        assert_eq!(quoted("  description: switches it Off"), "  description: switches it Off");
-        assert!(yaml().unwrap().contains("- \"Off\"\n"));
-    }
-
-    #[test]
-    fn every_message_fits_in_one_line() {
-        for (path, _, message) in rules() {
-            assert!(!message.is_empty() && !message.contains('\n'), "{path}: {message}");
-        }
-    }
-}
