@@ -124,8 +124,11 @@ impl Bed {
     /// Runs a statement in a connection of its own.
     pub(crate) async fn sql(&self, statement: &str) {
         use sqlx::{Connection, Executor};
-        let mut connection = sqlx::PgConnection::connect(&self.postgres).await.unwrap();
-        connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.unwrap();
+        let run = async {
+            let mut connection = sqlx::PgConnection::connect(&self.postgres).await?;
+            connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await
+        };
+        run.await.unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
 
     /// Leaves no room on PostgreSQL's disk: it becomes as small as what is on it.
