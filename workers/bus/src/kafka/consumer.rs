@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use super::commits::{Clerk, Commits, RETRY, offsets, passes};
 use super::context::Rebalances;
 use super::error::bus_error;
+use super::gap::{Advice, Lookout};
 use super::requests::{committed, offsets_at, partitions_of};
 use super::settings::KafkaSettings;
 use super::{PATIENCE, kafka_partition};
@@ -47,6 +48,8 @@ pub struct KafkaConsumer {
     commits: Commits,
     /// Comes with the first commit.
     clerk: Option<Clerk>,
+    /// Until it was seen that its group reads all partitions.
+    lookout: Option<Lookout>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,8 +76,11 @@ impl KafkaConsumer {
         membership: Membership<'_>,
     ) -> Result<Self, BusError> {
         let doing = || format!("reading {topic}");
+        let mut lookout = None;
         let (config, role) = match membership {
             Membership::Group { group, instance } => {
+                // Who has no name of its own joins anew each time.
+                lookout = instance.map(|_| Lookout::new(topic, group));
                 // One process may read several topics in one group.
                 let instance = instance.map(|instance| format!("{instance}.{topic}"));
                 (settings.member(topic, group, instance), Role::Member { group: group.to_owned() })
@@ -99,6 +105,7 @@ impl KafkaConsumer {
             released: BTreeSet::new(),
             commits: Commits::default(),
             clerk: None,
+            lookout,
         })
     }
 
@@ -220,6 +227,22 @@ impl KafkaConsumer {
         Ok(())
     }
 
+    /// Joins the group anew where it leaves partitions unread.
+    fn look_out(&mut self) -> Result<(), BusError> {
+        let advice = self.lookout.as_mut().map(|lookout| lookout.advice(&self.consumer));
+        match advice {
+            None | Some(Advice::GoOn) => {}
+            Some(Advice::Rest) => self.lookout = None,
+            Some(Advice::JoinAnew) => {
+                // What it has is revoked first, as ever.
+                self.consumer.unsubscribe();
+                let joined = self.consumer.subscribe(&[&self.topic]);
+                joined.map_err(|error| bus_error(format!("reading {}", self.topic), &error))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until what is done is committed; what is not within [`LAST_COMMIT`] is left to whoever comes next, who does it again.
     /// Only while the group waits for this member: its broker then answers at once.
     fn commit_now(&mut self) {
@@ -285,6 +308,7 @@ impl Consumer for KafkaConsumer {
         let mut records = 0;
         loop {
             self.go_on_committing()?;
+            self.look_out()?;
             let changes = self.changes();
             if !changes.is_empty() || records >= limit.max(1) {
                 return Ok(Fetched { records, changes });

@@ -1,7 +1,7 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
-//! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `admin` creates topics, `topics` looks after
+//! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `gap` notices what a group does not read, `admin` creates topics, `topics` looks after
 //!   them one by one, `look` sees how far many of them are;
 //! - `requests` are those that need no member; they go through one reader.
 //!
@@ -13,6 +13,7 @@ mod commits;
 mod consumer;
 mod context;
 mod error;
+mod gap;
 mod look;
 mod producer;
 mod requests;

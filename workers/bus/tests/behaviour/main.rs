@@ -4,6 +4,7 @@
 
 mod cases;
 mod embedded;
+mod gap;
 mod looks;
 mod member;
 
