@@ -1,16 +1,18 @@
 //! What reconciles share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_spec::pipeline::HerdPipeline;
 use kube::runtime::events::Event;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tracing::warn;
 
 use crate::backoff::Failures;
+use crate::claims::Claims;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
@@ -27,6 +29,8 @@ pub struct Context {
     pub client: Client,
     /// The image of the workers.
     pub image: String,
+    /// Names of Secrets in a pipeline's namespace for pulling it.
+    pub pull_secrets: Vec<String>,
     /// Decides about replicas.
     pub scaler: Arc<Scaler>,
     /// Connections to Kafka.
@@ -35,6 +39,8 @@ pub struct Context {
     pub objects: Objects,
     /// What is known of topics.
     pub topics: Keeper,
+    /// Whose topics are whose.
+    pub claims: Claims,
     /// Failures in a row.
     pub failures: Failures,
     /// Counts.
@@ -52,6 +58,7 @@ impl Context {
         Self {
             client,
             image,
+            pull_secrets: Vec::new(),
             scaler,
             teller,
             metrics,
@@ -59,6 +66,7 @@ impl Context {
             clusters: Clusters::default(),
             objects: Objects::default(),
             topics: Keeper::default(),
+            claims: Claims::default(),
             failures: Failures::default(),
             pod_monitors: Mutex::default(),
         }
@@ -113,7 +121,29 @@ impl Context {
             .is_some_and(|uid| self.written.lock().get(&uid) == pipeline.resource_version().as_ref())
     }
 
-    /// Forgets a pipeline that is gone.
+    /// Takes note of a pipeline as a watch brings it.
+    pub fn see(&self, pipeline: &HerdPipeline) {
+        self.remind(self.claims.see(pipeline));
+    }
+
+    fn remind(&self, waiting: Vec<ObjectRef<HerdPipeline>>) {
+        waiting.into_iter().for_each(|pipeline| self.scaler.remind(pipeline));
+    }
+
+    /// Forgets pipelines of this namespace (none: of all) that are not among these any more.
+    pub fn forget_all_but(&self, namespace: Option<&str>, there: &BTreeSet<String>) {
+        for gone in self.scaler.known_in(namespace).iter().filter(|uid| !there.contains(*uid)) {
+            self.gone(gone);
+        }
+    }
+
+    /// A pipeline is gone.
+    pub fn gone(&self, uid: &str) {
+        self.forget(uid);
+        self.remind(self.claims.forget(uid));
+    }
+
+    /// Forgets a pipeline that is gone or going.
     pub fn forget(&self, uid: &str) {
         self.objects.forget(uid);
         self.written.lock().remove(uid);

@@ -105,8 +105,9 @@ async fn delete_topics(
         return Ok(ours);
     }
     let plan = plan::of(pipeline).map_err(|error| error.to_string())?;
-    let secrets = dereference::secrets(&context.client, namespace, &plan.plan);
-    let secrets = secrets.await.map_err(|error| error.to_string())?;
+    // Others may be gone already: a folder is deleted as a whole.
+    let secrets = dereference::read(&context.client, namespace, &plan.kafka.secrets()).await;
+    let secrets = secrets.map_err(|error| error.to_string())?;
     let (bus, _) = context.clusters.connect(&plan.kafka, &secrets).map_err(|error| error.to_string())?;
     let names = ours.clone();
     let deletion = tokio::task::spawn_blocking(move || {

@@ -25,8 +25,16 @@ struct Held {
 /// # Errors
 /// [`Error::Secret`] for the first Secret or key that is missing; [`Error::Api`].
 pub async fn secrets(client: &Client, namespace: &str, plan: &Plan) -> Result<Secrets, Error> {
+    read(client, namespace, &plan.secrets()).await
+}
+
+/// Reads these.
+///
+/// # Errors
+/// As [`secrets`].
+pub async fn read(client: &Client, namespace: &str, references: &[&SecretRef]) -> Result<Secrets, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let names: BTreeSet<&str> = plan.secrets().into_iter().map(|reference| &*reference.name).collect();
+    let names: BTreeSet<&str> = references.iter().map(|reference| &*reference.name).collect();
     let mut found = Secrets::default();
     for name in names {
         let secret = api.get_opt(name).await.map_err(Error::api(format!("reading the Secret {name}")))?;
@@ -37,7 +45,7 @@ pub async fn secrets(client: &Client, namespace: &str, plan: &Plan) -> Result<Se
         let held = Held { uid: secret.metadata.uid.unwrap_or_default(), values: values.collect() };
         found.0.insert(name.into(), held);
     }
-    for reference in plan.secrets() {
+    for reference in references {
         found.read(reference).map_err(Error::Secret)?;
     }
     Ok(found)

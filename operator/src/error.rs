@@ -23,6 +23,16 @@ pub enum Error {
         /// Whose it is.
         owner: String,
     },
+    /// Another pipeline has the same topics.
+    #[error(
+        "the topics `{prefix}.…` in this Kafka are those of the pipeline {holder}: write another `topicPrefix`"
+    )]
+    TopicsTaken {
+        /// What their names begin with.
+        prefix: String,
+        /// Whose they are, `namespace/name`.
+        holder: String,
+    },
     /// The API server did not do what was asked.
     #[error("{doing}: {}", said(source))]
     Api {
@@ -79,6 +89,7 @@ impl Error {
             Self::Invalid(_) => "Invalid",
             Self::Secret(_) => "SecretMissing",
             Self::Taken { .. } => "NameTaken",
+            Self::TopicsTaken { .. } => "TopicsTaken",
             Self::Api { source, .. } => match code(source) {
                 Some(401 | 403) => "Forbidden",
                 Some(409) => "Conflict",
@@ -94,7 +105,7 @@ impl Error {
     #[must_use]
     pub fn hope(&self) -> Hope {
         match self {
-            Self::Invalid(_) | Self::Secret(_) | Self::Json(_) => Hope::None,
+            Self::Invalid(_) | Self::Secret(_) | Self::TopicsTaken { .. } | Self::Json(_) => Hope::None,
             Self::Taken { .. } => Hope::Later(Duration::ZERO),
             Self::Api { source, .. } => match code(source) {
                 // Not found: a namespace or kind that is about to be there, or about to go.

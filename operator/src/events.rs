@@ -16,6 +16,13 @@ pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) 
         let note = format!("created, with their partitions: {}", new.join(", "));
         events.push(event(EventType::Normal, "TopicsCreated", "Topics", note));
     }
+    let stays = |topic: &&TopicStatus| !after.topics.iter().any(|other| other.name == topic.name);
+    let left = before.into_iter().flat_map(|before| &before.topics).filter(|topic| topic.created);
+    let left: Vec<_> = left.filter(stays).map(|topic| topic.name.as_str()).collect();
+    if !left.is_empty() {
+        let note = format!("these are not used any more, and stay in Kafka: {}", left.join(", "));
+        events.push(event(EventType::Warning, "TopicsLeft", "Topics", note));
+    }
     for stage in &after.stages {
         let last = |status: &HerdPipelineStatus| {
             status

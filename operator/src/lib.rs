@@ -16,6 +16,7 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod claims;
 pub mod context;
 pub mod deletion;
 pub mod dereference;

@@ -134,6 +134,11 @@ fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Po
 /// What keeps a pod from getting ready, if it says so. In words that stay the same while it does: no counts, no pauses.
 fn complaint(pod: &Pod) -> Option<String> {
     let (name, status) = (pod.name_any(), pod.status.as_ref()?);
+    // Who leaves, or was evicted, is replaced.
+    let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    if over || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
     let unscheduled = status
         .conditions
         .iter()

@@ -22,7 +22,7 @@ use crate::error::{Error, Hope};
 use crate::kind::Kind;
 use crate::observe::{self, Deployments, State};
 use crate::plan::{self, ClusterPlan};
-use crate::scaling::{self, Registration};
+use crate::scaling::{self, Registration, Sizes};
 use crate::stage::{Role, Stage, stages};
 use crate::status::{self, Seen};
 use crate::topics::Unusable;
@@ -44,7 +44,7 @@ pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Re
     let pipeline = match newest(pipeline, &context).await {
         Ok(Some(pipeline)) => pipeline,
         Ok(None) => {
-            context.forget(&uid);
+            context.gone(&uid);
             return Ok(Action::await_change());
         }
         Err(error) => {
@@ -58,7 +58,14 @@ pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Re
             context.forget(&uid);
             deletion::finish(&pipeline, &context, age.try_into().unwrap_or_default()).await
         }
-        None => put_right(&pipeline, &context).await,
+        None => {
+            let outcome = put_right(&pipeline, &context).await;
+            if let Ok((_, Some(reason))) = &outcome {
+                running.end(Some(reason));
+                return outcome.map(|(action, _)| action);
+            }
+            outcome.map(|(action, _)| action)
+        }
     };
     running.end(outcome.as_ref().err().map(Error::reason));
     outcome
@@ -77,37 +84,45 @@ async fn newest(
     Ok(api.get_opt(&pipeline.name_any()).await?.map(Arc::new))
 }
 
-async fn put_right(pipeline: &HerdPipeline, context: &Context) -> Result<Action, Error> {
+/// When to look again, and what is not well although the reconcile came through.
+async fn put_right(
+    pipeline: &HerdPipeline,
+    context: &Context,
+) -> Result<(Action, Option<&'static str>), Error> {
     let uid = pipeline.uid().unwrap_or_default();
     let outcome = steps(pipeline, context, &uid).await;
     let (before, generation) = (pipeline.status.as_ref(), pipeline.meta().generation);
     let now = format!("{:.0}", Timestamp::now());
     let after = match &outcome {
         Ok(seen) => status::of_seen(before, generation, seen, &now),
-        Err(error) => status::of_error(before, generation, error, &now),
+        Err(error) => {
+            context.scaler.block(&uid);
+            status::of_error(before, generation, error, &now)
+        }
     };
     let written = write(pipeline, &after, context).await;
     let seen = outcome?;
     written?;
-    if let topics::Seen::NotReady { retry: true, .. } = seen.topics {
-        return Ok(Action::requeue(context.failures.another(&uid, Duration::ZERO)));
+    if let topics::Seen::NotReady { retry: true, reason, .. } = seen.topics {
+        return Ok((Action::requeue(context.failures.another(&uid, Duration::ZERO)), Some(reason)));
     }
     context.failures.forget(&uid);
     let rest = if seen.is_ready() { STEADY } else { UNDER_WAY };
-    Ok(Action::requeue(rest.mul_f64(1.0 + 0.2 * rand::random::<f64>())))
+    Ok((Action::requeue(rest.mul_f64(1.0 + 0.2 * rand::random::<f64>())), None))
 }
 
 async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<Seen, Error> {
     let plan = plan::of(pipeline)?;
+    context.claims.check(pipeline)?;
     deletion::prepare(pipeline, context).await?;
     let kinds = context.kinds().await;
     let around = surroundings(pipeline, &plan, context, kinds.contains(&Kind::PodMonitor));
     let secrets = dereference::secrets(&context.client, &around.namespace, &plan.plan).await?;
     let kafka = context.clusters.connect(&plan.kafka, &secrets);
     let topics = settle_topics(pipeline, context, uid, &plan, &kafka).await;
-    let stages = stages(&plan.plan);
+    let (stages, sizes) = (stages(&plan.plan), sizes(pipeline, &topics));
     let desired = |deployments: &Deployments| {
-        let sized = size(&around, context, uid, &plan, &stages, &secrets, deployments);
+        let sized = size(&around, context, (uid, &plan, &sizes), &stages, &secrets, deployments);
         desired::objects(&around, &sized)
     };
     let deployments = settle_objects(&around, context, uid, &kinds, desired).await?;
@@ -121,7 +136,7 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
             plan: &plan.plan,
             stages: &stages,
             seen: &seen,
-            sizes: topics.sizes(),
+            sizes,
             before: pipeline.status.as_ref(),
         },
     );
@@ -147,6 +162,7 @@ fn surroundings(
         namespace: pipeline.namespace().unwrap_or_default(),
         owner: pipeline.controller_owner_ref(&()).unwrap_or_default(),
         image: context.image.clone(),
+        pull_secrets: context.pull_secrets.clone(),
         doors: plan.doors.clone(),
         pod_monitors,
     }
@@ -199,11 +215,21 @@ async fn settle_objects(
     Ok(observe::deployments(&live))
 }
 
+/// Partitions of the topics: while they cannot be looked at, as they were seen last.
+fn sizes(pipeline: &HerdPipeline, topics: &topics::Seen) -> Sizes {
+    match topics {
+        topics::Seen::Ready { topics, .. } => topics,
+        topics::Seen::NotReady { .. } => pipeline.status.as_ref().map_or(&[][..], |status| &status.topics),
+    }
+    .iter()
+    .map(|topic| (topic.name.clone(), topic.partitions))
+    .collect()
+}
+
 fn size(
     around: &Surroundings,
     context: &Context,
-    uid: &str,
-    plan: &ClusterPlan,
+    (uid, plan, sizes): (&str, &ClusterPlan, &Sizes),
     stages: &[Stage],
     secrets: &Secrets,
     deployments: &Deployments,
@@ -212,7 +238,7 @@ fn size(
     let size = |stage: &Stage| {
         let now = observe::replicas(around, &stage.role, deployments);
         Sized {
-            replicas: context.scaler.replicas(uid, &plan.plan, stage, now, at),
+            replicas: context.scaler.replicas(uid, &plan.plan, stage, (now, sizes), at),
             secrets: secrets.fingerprint(&stage.secrets),
             stage: stage.clone(),
         }
@@ -260,8 +286,11 @@ async fn write(pipeline: &HerdPipeline, after: &HerdPipelineStatus, context: &Co
             context.wrote(&written);
             Ok(())
         }
-        // It was deleted meanwhile.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        // It was deleted meanwhile, perhaps before it was registered.
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            context.forget(&pipeline.uid().unwrap_or_default());
+            Ok(())
+        }
         Err(error) => Err(Error::api("writing the status")(error)),
     }
 }

@@ -62,13 +62,16 @@ async fn lead(
         return Ok(());
     };
     metrics.lead(true);
-    let context = Arc::new(Context::new(
+    let mut context = Context::new(
         client.clone(),
         settings.worker_image.clone(),
         Arc::new(Scaler::default()),
         Teller::new(client, settings.identity.clone()),
         metrics.clone(),
-    ));
+    );
+    let pull_secrets = settings.worker_image_pull_secrets.iter().map(|name| name.trim());
+    context.pull_secrets = pull_secrets.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let context = Arc::new(context);
     // The lease is kept while what is under way is finished, and lost only with it.
     let (stop, finished) = (shutdown.child_token(), CancellationToken::new());
     let watches =

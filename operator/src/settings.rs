@@ -13,6 +13,9 @@ pub struct Settings {
     /// The image of the workers
     #[arg(long, env = "HERD_WORKER_IMAGE", value_name = "IMAGE")]
     pub worker_image: String,
+    /// Secrets for pulling it, separated by commas; they must be in the namespace of each pipeline
+    #[arg(long, env = "HERD_WORKER_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAMES")]
+    pub worker_image_pull_secrets: Vec<String>,
     /// The Lease that decides which of several operators acts
     #[arg(long, default_value = "herd-operator", value_name = "NAME")]
     pub lease_name: String,

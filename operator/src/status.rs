@@ -72,9 +72,16 @@ pub fn of_seen(
         observed_generation: generation,
         conditions: conditions(before, generation, words, now),
         stages: seen.stages.iter().map(|stage| reported(stage, seen.report.as_ref(), before)).collect(),
-        events_per_second: seen.report.as_ref().and_then(|report| report.events_per_second),
-        lag: seen.report.as_ref().and_then(PipelineReport::lag),
-        alerts: seen.report.as_ref().and_then(|report| report.alerts),
+        // Of a new leader, what the one before saw, until it has looked itself.
+        events_per_second: match &seen.report {
+            Some(report) => report.events_per_second,
+            None => before.and_then(|before| before.events_per_second),
+        },
+        lag: seen.report.as_ref().map_or_else(|| before.and_then(|before| before.lag), PipelineReport::lag),
+        alerts: match &seen.report {
+            Some(report) => report.alerts,
+            None => before.and_then(|before| before.alerts),
+        },
         topics: match &seen.topics {
             topics::Seen::Ready { topics, .. } => topics.clone(),
             topics::Seen::NotReady { .. } => before.map(|before| before.topics.clone()).unwrap_or_default(),
@@ -114,6 +121,7 @@ pub fn of_error(
         word("Ready", false, error.reason(), &*message),
         word("Reconciling", !stalled, error.reason(), &*message),
         word("Stalled", stalled, error.reason(), &*message),
+        word("ScalingActive", false, error.reason(), &*message),
     ];
     let mut status = before.cloned().unwrap_or_default();
     let told: Vec<&str> = words.iter().map(|word| word.kind).collect();

@@ -39,8 +39,7 @@ impl Teller {
     /// # Errors
     /// What the API server says.
     pub async fn tell(&self, regarding: &ObjectReference, event: &Event) -> Result<bool, kube::Error> {
-        let note = event.note.clone().unwrap_or_default();
-        let key = (regarding.uid.clone().unwrap_or_default(), format!("{} {note}", event.reason));
+        let key = (regarding.uid.clone().unwrap_or_default(), saying(event));
         if !self.is_new(key) {
             return Ok(false);
         }
@@ -83,6 +82,13 @@ impl Teller {
         told.insert(key, now);
         true
     }
+}
+
+/// What makes an Event the same as one before. What scaling cannot put right comes with numbers that differ each time.
+fn saying(event: &Event) -> String {
+    let numbers = event.action == "Scale" && !["ScaledUp", "ScaledDown"].contains(&&*event.reason);
+    let note = event.note.as_deref().filter(|_| !numbers).unwrap_or_default();
+    format!("{} {note}", event.reason)
 }
 
 fn type_name(kind: &EventType) -> &'static str {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::ready;
-use futures_util::stream::{self, Stream, StreamExt as _, select, select_all};
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _, select, select_all};
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -37,9 +37,11 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
     let namespace = namespace.as_deref();
     let (pipelines, writer) = reflector::store();
     // Who set which field takes more room than the pipeline, and is never looked at.
+    let note = noting(&context, namespace, pipelines.clone());
     let pipelines_as_they_change = watcher(api::<HerdPipeline>(&client, namespace), all.clone())
         .modify(|pipeline| pipeline.managed_fields_mut().clear())
         .reflect(writer)
+        .inspect_ok(note)
         .applied_objects();
     // Of Secrets only who they are and that they changed: values are read where they are needed.
     let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
@@ -59,6 +61,25 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
             }
         })
         .await;
+}
+
+/// Takes note of pipelines that come and go. Those without a finalizer go without a reconcile, and what goes while nobody watches
+/// is missing afterwards.
+fn noting(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+    pipelines: Store<HerdPipeline>,
+) -> impl Fn(&Event<HerdPipeline>) + Send + use<> {
+    let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
+    move |event| match event {
+        Event::Init => {}
+        Event::InitApply(pipeline) | Event::Apply(pipeline) => context.see(pipeline),
+        Event::InitDone => {
+            let there = pipelines.state().iter().filter_map(|pipeline| pipeline.uid()).collect();
+            context.forget_all_but(namespace.as_deref(), &there);
+        }
+        Event::Delete(gone) => context.gone(&gone.uid().unwrap_or_default()),
+    }
 }
 
 /// Pipelines of this namespace (none: of all) whose objects change. Of these only who they are is asked for, and of Deployments

@@ -49,6 +49,7 @@ fn surroundings(pod_monitors: bool) -> Surroundings {
             block_owner_deletion: Some(true),
         },
         image: "herd/worker:dev".into(),
+        pull_secrets: vec!["registry".into()],
         doors: Doors::default(),
         pod_monitors,
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{ClusterError, Place};
 use crate::output::{self, Outcome};
 use crate::shoppers::ProfileKind;
-use herd_spec::pipeline::Span;
+use herd_spec::pipeline::{SecretRef, Span};
 
 /// Runs the load generator in the cluster, against a pipeline's collectors
 #[derive(Args, Debug)]
@@ -37,7 +37,8 @@ impl Load {
     /// [`ClusterError`].
     pub async fn run(self) -> Outcome {
         let cluster = self.place.connect().await?;
-        cluster.pipeline(&self.pipeline).await?;
+        let pipeline = cluster.pipeline(&self.pipeline).await?;
+        let key = pipeline.spec.collector.auth.as_ref().and_then(|auth| auth.keys.first());
         let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let name = format!("{}-collector", self.pipeline);
         let collector = deployments.get(&name).await;
@@ -48,7 +49,8 @@ impl Load {
         })?;
         let profile = clap::ValueEnum::to_possible_value(&self.profile)
             .map_or_else(|| "steady".to_owned(), |value| value.get_name().to_owned());
-        let job = job(&self.pipeline, &image, self.rate, &self.lasts.to_string(), &profile);
+        let key = key.map(|key| &key.secret_ref);
+        let job = job(&self.pipeline, &image, key, self.rate, &self.lasts.to_string(), &profile);
         let jobs: Api<Job> = Api::namespaced(cluster.client, &cluster.namespace);
         let job: Job = serde_json::from_value(job)
             .map_err(|error| ClusterError::Api { doing: "writing the Job".into(), why: error.to_string() })?;
@@ -72,7 +74,13 @@ fn image(collector: &Deployment) -> Option<String> {
     collector.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
 }
 
-fn job(pipeline: &str, image: &str, rate: u32, lasts: &str, profile: &str) -> Value {
+/// `key` is where a write key is, if the collectors ask for one.
+fn job(pipeline: &str, image: &str, key: Option<&SecretRef>, rate: u32, lasts: &str, profile: &str) -> Value {
+    let key = key.map(|key| {
+        let source = json!({"secretKeyRef": {"name": key.name, "key": key.key}});
+        json!({"name": "HERD_WRITE_KEY", "valueFrom": source})
+    });
+    let env: Vec<Value> = key.into_iter().collect();
     let labels = json!({"app.kubernetes.io/name": "herd-load", "app.kubernetes.io/part-of": "herd"});
     let collector = format!("http://{pipeline}-collector");
     json!({
@@ -93,6 +101,7 @@ fn job(pipeline: &str, image: &str, rate: u32, lasts: &str, profile: &str) -> Va
                         "image": image,
                         "command": ["herd", "generate", "--to", collector],
                         "args": ["--rate", rate.to_string(), "--for", lasts, "--profile", profile, "--period", lasts, "--batch", "100"],
+                        "env": env,
                         "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
                         "securityContext": {
                             "allowPrivilegeEscalation": false,
@@ -112,8 +121,11 @@ mod tests {
 
     #[test]
     fn the_job_is_one_that_kubernetes_knows() {
-        let job = job("shop", "herd/worker:1", 500, "5m", "steps");
+        let key = SecretRef { name: "keys".into(), key: "web".into() };
+        let job = job("shop", "herd/worker:1", Some(&key), 500, "5m", "steps");
         let typed: Job = serde_json::from_value(job.clone()).unwrap();
         assert_eq!(serde_json::to_value(typed).unwrap()["spec"], job["spec"]);
+        let env = &job["spec"]["template"]["spec"]["containers"][0]["env"][0];
+        assert_eq!(env["valueFrom"]["secretKeyRef"], json!({"name": "keys", "key": "web"}));
     }
 }

@@ -96,6 +96,10 @@ pub enum ClusterError {
         /// What it says.
         why: String,
     },
+    /// The CRD is not there.
+    #[error("this cluster does not know HerdPipelines")]
+    #[diagnostic(help("`helm install herd charts/herd` installs Herd; is it the right context?"))]
+    NotInstalled,
     /// There is no such pipeline.
     #[error("there is no pipeline `{name}` in the namespace {namespace}")]
     #[diagnostic(help(
@@ -155,7 +159,22 @@ impl Cluster {
     async fn pipeline(&self, name: &str) -> Result<HerdPipeline, ClusterError> {
         let found = self.pipelines().get_opt(name).await;
         let found = found.map_err(ClusterError::api(format!("reading the pipeline {name}")))?;
-        found.ok_or_else(|| ClusterError::Unknown { name: name.into(), namespace: self.namespace.clone() })
+        if let Some(pipeline) = found {
+            return Ok(pipeline);
+        }
+        // Not to know pipelines at all looks the same.
+        self.list(&ListParams::default().limit(1)).await?;
+        Err(ClusterError::Unknown { name: name.into(), namespace: self.namespace.clone() })
+    }
+
+    async fn list(&self, wanted: &ListParams) -> Result<Vec<HerdPipeline>, ClusterError> {
+        match self.pipelines().list(wanted).await {
+            Ok(found) => Ok(found.items),
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(ClusterError::NotInstalled),
+            Err(error) => {
+                Err(ClusterError::api(format!("listing the pipelines of {}", self.namespace))(error))
+            }
+        }
     }
 
     /// One pipeline, or all of the namespace, by name.
@@ -163,9 +182,7 @@ impl Cluster {
         if let Some(name) = name {
             return Ok(vec![self.pipeline(name).await?]);
         }
-        let all = self.pipelines().list(&ListParams::default()).await;
-        let mut all =
-            all.map_err(ClusterError::api(format!("listing the pipelines of {}", self.namespace)))?.items;
+        let mut all = self.list(&ListParams::default()).await?;
         all.sort_by_key(ResourceExt::name_any);
         Ok(all)
     }
@@ -239,13 +256,19 @@ impl Top {
     /// [`ClusterError`].
     pub async fn run(self, stop: CancellationToken) -> Outcome {
         let cluster = self.place.connect().await?;
+        let mut pipelines = cluster.some(self.pipeline.as_deref()).await?;
+        let mut trouble = String::new();
         loop {
-            let pipelines = cluster.some(self.pipeline.as_deref()).await?;
             let screens: Vec<String> = pipelines.iter().map(screen::status).collect();
-            output::line(&format!("{CLEAR}{}", screens.join("\n")))?;
+            output::line(&format!("{CLEAR}{trouble}{}", screens.join("\n")))?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK) => {}
+            }
+            // An API server that is away for a moment is no reason to end: what was seen last stays, with a word.
+            match cluster.some(self.pipeline.as_deref()).await {
+                Ok(seen) => (pipelines, trouble) = (seen, String::new()),
+                Err(error) => trouble = format!("as it was seen last, for now: {error}\n\n"),
             }
         }
     }

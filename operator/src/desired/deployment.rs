@@ -6,9 +6,9 @@ use herd_spec::pipeline::{ResourcesSpec, SecretRef};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodSecurityContext, PodSpec,
-    PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodSecurityContext,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+    SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -68,6 +68,7 @@ fn pod(around: &Surroundings, sized: &Sized, selector: LabelSelector) -> PodSpec
     let role = &sized.stage.role;
     PodSpec {
         service_account_name: Some(around.name_of(role)),
+        image_pull_secrets: (!around.pull_secrets.is_empty()).then(|| pull_secrets(around)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -97,6 +98,10 @@ fn pod(around: &Surroundings, sized: &Sized, selector: LabelSelector) -> PodSpec
         volumes: Some(volumes(around, sized)),
         ..PodSpec::default()
     }
+}
+
+fn pull_secrets(around: &Surroundings) -> Vec<LocalObjectReference> {
+    around.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
 }
 
 fn container(around: &Surroundings, sized: &Sized) -> Container {

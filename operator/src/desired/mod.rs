@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub owner: OwnerReference,
     /// The image of the workers.
     pub image: String,
+    /// Names of the Secrets for pulling it.
+    pub pull_secrets: Vec<String>,
     /// Doors from outside.
     pub doors: Doors,
     /// Whether the cluster knows PodMonitors.

@@ -9,7 +9,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -37,6 +37,8 @@ pub struct Candidate {
 pub struct Held {
     candidate: Candidate,
     lease: Lease,
+    /// When the newest write of it was sent.
+    renewed: Instant,
 }
 
 impl Candidate {
@@ -50,13 +52,14 @@ impl Candidate {
     /// Waits until the lease is ours; none if `stop` comes first. Calls `reached` whenever the API server has answered.
     pub async fn win(mut self, stop: &CancellationToken, reached: impl Fn(bool)) -> Option<Held> {
         loop {
+            let sent = Instant::now();
             let attempt = self.attempt();
             let outcome = timeout(ANSWER, attempt).await;
             reached(matches!(outcome, Ok(Ok(_))));
             match outcome {
                 Ok(Ok(Some(lease))) => {
                     info!(identity = self.me, lease = self.name, "leading");
-                    return Some(Held { candidate: self, lease });
+                    return Some(Held { candidate: self, lease, renewed: sent });
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => warn!(%error, lease = self.name, "the lease cannot be read or taken"),
@@ -123,7 +126,6 @@ fn taken(outcome: Result<Lease, kube::Error>) -> Result<Option<Lease>, kube::Err
 impl Held {
     /// Renews the lease until `stop`, or until it is lost. True: it is still ours.
     pub async fn keep(&mut self, stop: &CancellationToken) -> bool {
-        let mut renewed = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return true,
@@ -132,13 +134,17 @@ impl Held {
             let (api, name) = (self.candidate.api.clone(), self.candidate.name.clone());
             let name = &*name;
             let lease = self.candidate.claimed(self.lease.clone());
-            match timeout(ANSWER, api.replace(name, &PostParams::default(), &lease)).await {
+            // Others count from when it is written, which is after it was sent.
+            let (sent, last) = (Instant::now(), self.renewed + GIVE_UP);
+            let params = PostParams::default();
+            let answer = timeout_at(last.min(sent + ANSWER), api.replace(name, &params, &lease));
+            match answer.await {
                 Ok(Ok(lease)) => {
                     self.lease = lease;
-                    renewed = Instant::now();
+                    self.renewed = sent;
                 }
                 Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                    if !self.is_mine().await {
+                    if !self.is_mine(last).await {
                         warn!(lease = name, "the lease is another's now");
                         return false;
                     }
@@ -146,17 +152,17 @@ impl Held {
                 Ok(Err(error)) => warn!(%error, "the lease cannot be renewed"),
                 Err(_) => warn!("the lease cannot be renewed: the API server does not answer"),
             }
-            if renewed.elapsed() > GIVE_UP {
-                warn!("the lease has not been renewed for {} s: stopping", renewed.elapsed().as_secs());
+            if self.renewed.elapsed() >= GIVE_UP {
+                warn!("the lease has not been renewed for {} s: stopping", GIVE_UP.as_secs());
                 return false;
             }
         }
     }
 
     /// After a conflict: an answer to us may have been lost, or somebody has edited the lease.
-    async fn is_mine(&mut self) -> bool {
+    async fn is_mine(&mut self, last: Instant) -> bool {
         let Candidate { api, name, me, .. } = &self.candidate;
-        match timeout(ANSWER, api.get_opt(name)).await {
+        match timeout_at(last, api.get_opt(name)).await {
             Ok(Ok(Some(lease))) => {
                 let mine = Record::of(&lease).holder.as_deref() == Some(me);
                 self.lease = lease;

@@ -1,12 +1,16 @@
 //! One look at a Kafka cluster: all partitions of all pipelines in it together, and of the groups those for whom something is new.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use herd_bus::kafka::{KafkaBus, Places};
 use herd_spec::units::Partition;
 
 use super::watch::{Reads, Sizes};
 use crate::stage::Role;
+
+/// How long groups may be asked about in one look: brokers that are slow or gone must not make all else look old.
+const BUDGET: Duration = Duration::from_secs(4);
 
 /// What is asked of one cluster.
 pub(super) struct Ask {
@@ -41,10 +45,15 @@ pub(super) fn at(ask: Ask, quiet: impl Fn(&str, &Role, &Places) -> Option<Places
     let spans = bus.spans(&topics).map_err(|error| error.to_string());
     let mut groups = BTreeMap::new();
     if let Ok((starts, ends)) = &spans {
+        let begun = Instant::now();
         for pipeline in &pipelines {
             for (role, reads) in &pipeline.groups {
                 let seen = match quiet(&pipeline.uid, role, ends) {
                     Some(committed) => Ok((committed, true)),
+                    None if begun.elapsed() > BUDGET => Err(format!(
+                        "brokers answered about other groups too slowly ({} s)",
+                        begun.elapsed().as_secs()
+                    )),
                     None => group(&bus, reads, &pipeline.sizes, starts, ends),
                 };
                 groups.insert((pipeline.uid.clone(), role.clone()), seen);

@@ -35,12 +35,27 @@ use crate::stage::{Role, Stage};
 
 pub use report::{PipelineReport, ScalingWord, StageReport, word};
 pub use run::{now, run};
-use watch::{Reads, Sizes, Watch};
+pub use watch::Sizes;
+use watch::{Reads, Watch};
 
 /// New numbers are told this often at most, unless replicas change.
 const NEWS: Duration = Duration::from_secs(10);
 /// Triggers that wait for the watch of pipelines; one that is missed comes again with the next look.
 const TRIGGERS: usize = 4096;
+
+/// Which pipelines are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    /// Those of whom one more look decides whether replicas are added.
+    InDoubt,
+}
+
+impl Scope {
+    fn has(self, watched: &Watched) -> bool {
+        self == Self::All || watched.stages.values().any(Watch::is_in_doubt)
+    }
+}
 
 /// What is known of each pipeline's stages, and what was decided: at most one entry a pipeline, removed with it.
 pub struct Scaler {
@@ -59,6 +74,8 @@ struct Watched {
     alerts: (String, Option<u64>),
     stages: BTreeMap<Role, Watch>,
     told: Option<(PipelineReport, Instant)>,
+    /// Nothing can be carried out: bringing it back to mind would only disturb its pauses.
+    blocked: bool,
 }
 
 /// The ends of the events topic, of the last half minute.
@@ -119,21 +136,35 @@ impl Scaler {
         self.triggers.subscribe()
     }
 
-    /// How many replicas a stage of the pipeline `uid` is to have; `live` is how many are asked of its Deployment now, none if
-    /// there is no Deployment yet.
+    /// Brings a pipeline back to mind.
+    pub fn remind(&self, pipeline: ObjectRef<HerdPipeline>) {
+        // Nobody listens only while watches begin or end: then every pipeline is looked at anyway.
+        let _ = self.triggers.send(pipeline);
+    }
+
+    /// How many replicas a stage of the pipeline `uid` is to have. `live` is how many are asked of its Deployment now, none if
+    /// there is no Deployment yet; `sizes` the partitions of its topics by name, as far as they are known.
     #[must_use]
-    pub fn replicas(&self, uid: &str, plan: &Plan, stage: &Stage, live: Option<u32>, now: WallTime) -> u32 {
+    pub fn replicas(
+        &self,
+        uid: &str,
+        plan: &Plan,
+        stage: &Stage,
+        (live, sizes): (Option<u32>, &Sizes),
+        now: WallTime,
+    ) -> u32 {
         let pipelines = self.pipelines.lock();
         let watched = pipelines.get(uid);
         let watch = watched.and_then(|watched| watched.stages.get(&stage.role));
         if let Some(decided) = watch.and_then(|watch| watch.decided(stage, plan)) {
             return decided.0;
         }
-        let none = Sizes::new();
-        let policy = watch::policy(stage, plan, watched.map_or(&none, |watched| &watched.sizes));
+        let policy = watch::policy(stage, plan, sizes);
+        let goes_on = live == Some(0) && watch.is_some_and(Watch::stood_still) && !plan.paused;
         match live {
-            // Going on after a pause, it gets as many as wait for it with the next look.
-            Some(0) if is_scaled(stage) && watch.is_some_and(Watch::stood_still) && !plan.paused => 0,
+            // After a pause it gets as many as wait for it with the next look, if that is carried out.
+            Some(_) if goes_on && is_carried_out(stage) => 0,
+            Some(_) if goes_on => policy.initial(now).0,
             Some(live) if is_scaled(stage) => policy.within(Replicas(live), now).0,
             _ => policy.initial(now).0,
         }
@@ -152,7 +183,9 @@ impl Scaler {
             alerts: (String::new(), None),
             stages: BTreeMap::new(),
             told: None,
+            blocked: false,
         });
+        watched.blocked = false;
         watched.kafka = kafka;
         watched.sizes = sizes;
         watched.events.topic.clone_from(&plan.topics.events.name);
@@ -177,15 +210,31 @@ impl Scaler {
         Some(self.pipelines.lock().get(uid)?.told.as_ref()?.0.clone())
     }
 
+    /// Nothing can be carried out for a pipeline until it is registered again.
+    pub fn block(&self, uid: &str) {
+        if let Some(watched) = self.pipelines.lock().get_mut(uid) {
+            watched.blocked = true;
+        }
+    }
+
     /// Forgets a pipeline.
     pub fn forget(&self, uid: &str) {
         self.pipelines.lock().remove(uid);
     }
 
+    /// The uids of the pipelines of a namespace (none: of all) that are watched.
+    #[must_use]
+    pub fn known_in(&self, namespace: Option<&str>) -> Vec<String> {
+        let pipelines = self.pipelines.lock();
+        let within =
+            pipelines.iter().filter(|(_, watched)| namespace.is_none_or(|name| watched.namespace == name));
+        within.map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// What to ask of which cluster, by the way to it.
-    fn asks(&self) -> Vec<look::Ask> {
+    fn asks(&self, scope: Scope) -> Vec<look::Ask> {
         let mut clusters: BTreeMap<String, look::Ask> = BTreeMap::new();
-        for (uid, watched) in &*self.pipelines.lock() {
+        for (uid, watched) in self.pipelines.lock().iter().filter(|(_, watched)| scope.has(watched)) {
             let Some((way, bus)) = &watched.kafka else { continue };
             if watched.sizes.is_empty() {
                 continue;
@@ -240,10 +289,15 @@ impl Scaler {
         }
     }
 
-    /// Decides about all stages; names the pipelines that have something to carry out or to tell, and why replicas change.
-    fn decide(&self, now: WallTime) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+    /// Whether one more look decides about any of them.
+    fn is_in_doubt(&self) -> bool {
+        self.pipelines.lock().values().any(|watched| Scope::InDoubt.has(watched))
+    }
+
+    /// Decides about all their stages; names the pipelines that have something to carry out or to tell, and why replicas change.
+    fn decide(&self, scope: Scope, now: WallTime) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
         let mut news = Vec::new();
-        for watched in self.pipelines.lock().values_mut() {
+        for watched in self.pipelines.lock().values_mut().filter(|watched| scope.has(watched)) {
             let mut reasons = Vec::new();
             let mut change = false;
             for watch in watched.stages.values_mut() {
@@ -269,7 +323,7 @@ impl Scaler {
             if tell {
                 watched.told = Some((report, Instant::now()));
             }
-            if tell || change {
+            if !watched.blocked && (tell || change) {
                 news.push((ObjectRef::new(&watched.name).within(&watched.namespace), reasons));
             }
         }
@@ -277,9 +331,9 @@ impl Scaler {
     }
 
     /// Pipelines with pods of stages that are scaled: uid, namespace and name, and what to ask of which.
-    fn pods(&self) -> Vec<(String, (String, String), pods::Asked)> {
+    fn pods(&self, scope: Scope) -> Vec<(String, (String, String), pods::Asked)> {
         let mut asks = Vec::new();
-        for (uid, watched) in &*self.pipelines.lock() {
+        for (uid, watched) in self.pipelines.lock().iter().filter(|(_, watched)| scope.has(watched)) {
             let scaled =
                 watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
             let asked: pods::Asked = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
@@ -298,6 +352,11 @@ impl Scaler {
             watch.pods_said(at, seen);
         }
     }
+}
+
+/// Whether what is decided about a stage is carried out.
+fn is_carried_out(stage: &Stage) -> bool {
+    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Auto)
 }
 
 /// Whether somebody asks for a stage to be scaled.

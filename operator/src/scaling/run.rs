@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
-use herd_spec::scale::POLL;
+use herd_spec::scale::{POLL, SECOND_LOOK};
 use herd_spec::units::{WallTime, millis};
 use kube::Client;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::pods::{self, Served};
-use super::{Scaler, look};
+use super::{Scaler, Scope, look};
 use crate::metrics::Metrics;
 
 /// Pipelines whose pods are asked at the same time.
@@ -26,25 +26,37 @@ pub async fn run(scaler: Arc<Scaler>, client: Client, metrics: Metrics, stop: Ca
     let mut served = HashMap::new();
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut second_look = None;
     loop {
-        tokio::select! {
+        let scope = tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        tokio::join!(look_at_clusters(&scaler), ask_pods(&scaler, &client, &http, &mut served));
-        for (pipeline, reasons) in scaler.decide(now()) {
+            _ = ticks.tick() => Scope::All,
+            () = until(second_look) => Scope::InDoubt,
+        };
+        let begun = Instant::now();
+        tokio::join!(look_at_clusters(&scaler, scope), ask_pods(&scaler, &client, &http, scope, &mut served));
+        let decided = scaler.decide(scope, now());
+        second_look = (scope == Scope::All && scaler.is_in_doubt()).then(|| begun + SECOND_LOOK);
+        for (pipeline, reasons) in decided {
             for reason in reasons {
                 metrics.decided(reason);
                 info!(%pipeline, reason, "replicas are to change");
             }
-            // Nobody listens only while watches begin or end: then every pipeline is looked at anyway.
-            let _ = scaler.triggers.send(pipeline);
+            scaler.remind(pipeline);
         }
     }
 }
 
-async fn look_at_clusters(scaler: &Arc<Scaler>) {
-    let looks = scaler.asks().into_iter().map(|ask| {
+/// Until a moment; for ever if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn look_at_clusters(scaler: &Arc<Scaler>, scope: Scope) {
+    let looks = scaler.asks(scope).into_iter().map(|ask| {
         let quiet = Arc::clone(scaler);
         tokio::task::spawn_blocking(move || look::at(ask, |uid, role, ends| quiet.quiet(uid, role, ends)))
     });
@@ -59,11 +71,19 @@ async fn look_at_clusters(scaler: &Arc<Scaler>) {
 /// What was seen last of the pods of a pipeline's stage.
 type Remembered = HashMap<(String, String), Served>;
 
-async fn ask_pods(scaler: &Scaler, client: &Client, http: &reqwest::Client, remembered: &mut Remembered) {
-    let asks = scaler.pods();
-    remembered.retain(|(uid, role), _| {
-        asks.iter().any(|(other, _, asked)| other == uid && asked.contains_key(role))
-    });
+async fn ask_pods(
+    scaler: &Scaler,
+    client: &Client,
+    http: &reqwest::Client,
+    scope: Scope,
+    remembered: &mut Remembered,
+) {
+    let asks = scaler.pods(scope);
+    if scope == Scope::All {
+        remembered.retain(|(uid, role), _| {
+            asks.iter().any(|(other, _, asked)| other == uid && asked.contains_key(role))
+        });
+    }
     let mut answers = futures_util::stream::iter(asks)
         .map(|(uid, place, asked)| async move {
             let said = pods::ask(client, http, (&place.0, &place.1), &asked).await;

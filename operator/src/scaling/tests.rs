@@ -53,7 +53,7 @@ impl Scene {
 
     /// What reconcile would ask of the Deployment.
     fn asked(&self, live: Option<u32>) -> u32 {
-        self.scaler.replicas(UID, &self.plan(), &self.detector(), live, self.now)
+        self.scaler.replicas(UID, &self.plan(), &self.detector(), (live, &Sizes::new()), self.now)
     }
 
     /// Reconcile: the Deployment gets what is asked, and all its pods are ready.
@@ -90,7 +90,7 @@ impl Scene {
         groups: Result<(Places, bool), String>,
     ) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
         self.now = self.now.plus(POLL);
-        let mut asks = self.scaler.asks();
+        let mut asks = self.scaler.asks(Scope::All);
         let look::Ask { pipelines, .. } = asks.pop().unwrap();
         let looked = look::Looked {
             pipelines,
@@ -98,7 +98,7 @@ impl Scene {
             groups: BTreeMap::from([((UID.to_owned(), Role::Detector), groups)]),
         };
         self.scaler.saw(self.now, &looked);
-        self.scaler.decide(self.now)
+        self.scaler.decide(Scope::All, self.now)
     }
 
     /// The same with so many records in and done on each partition.
@@ -151,6 +151,28 @@ fn what_waits_brings_more_replicas_and_the_pipeline_is_brought_back_to_mind() {
 }
 
 #[test]
+fn only_a_pipeline_in_doubt_gets_a_second_look() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    scene.work(10, 10);
+    assert!(!scene.scaler.is_in_doubt());
+    assert!(scene.scaler.asks(Scope::InDoubt).is_empty() && scene.scaler.pods(Scope::InDoubt).is_empty());
+    assert!(scene.scaler.decide(Scope::InDoubt, scene.now).is_empty());
+    for _ in 0..12 {
+        scene.work(5000, 1000);
+        if scene.scaler.is_in_doubt() {
+            break;
+        }
+    }
+    assert_eq!(scene.asked(Some(1)), 1, "one look alone adds none");
+    let asks = scene.scaler.asks(Scope::InDoubt);
+    assert_eq!(asks[0].pipelines.iter().map(|asked| asked.uid.as_str()).collect::<Vec<_>>(), [UID]);
+    scene.work(2000, 400);
+    assert!(scene.asked(Some(1)) > 1, "{:?}", scene.scaler.report(UID));
+    assert!(!scene.scaler.is_in_doubt());
+}
+
+#[test]
 fn while_a_decision_waits_to_be_carried_out_no_other_is_made() {
     let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
     scene.reconcile(None);
@@ -200,6 +222,46 @@ fn after_a_pause_as_many_come_back_as_wait_for() {
     assert_eq!(scene.wanted, 0, "the next look decides");
     scene.work(10_000, 0);
     assert!(scene.asked(Some(0)) >= 1);
+}
+
+#[test]
+fn after_a_pause_a_stage_that_is_only_advised_runs_as_before() {
+    let mut scene = Scene::new("{replicas: 3, scaling: {mode: Recommend, min: 1, max: 4}}");
+    scene.wanted = 3;
+    scene.reconcile(None);
+    scene.work(100, 100);
+    scene.paused = true;
+    scene.reconcile(None);
+    scene.work(100, 0);
+    assert_eq!(scene.wanted, 0);
+    scene.paused = false;
+    for _ in 0..5 {
+        scene.reconcile(None);
+        scene.work(100, 100);
+        assert_eq!(scene.wanted, 3);
+    }
+}
+
+#[test]
+fn replicas_are_kept_where_more_partitions_were_seen_than_are_asked_for() {
+    let scene = Scene::new("{scaling: {min: 1, max: 50}}");
+    let sizes = Sizes::from([("shop.events".to_owned(), 24)]);
+    let asked =
+        |sizes| scene.scaler.replicas(UID, &scene.plan(), &scene.detector(), (Some(20), sizes), scene.now);
+    assert_eq!((asked(&sizes), asked(&Sizes::new())), (20, 4));
+}
+
+#[test]
+fn a_pipeline_for_which_nothing_can_be_carried_out_is_not_brought_back_to_mind() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    while scene.asked(Some(1)) == 1 {
+        scene.work(5000, 1000);
+    }
+    scene.scaler.block(UID);
+    assert!(scene.work(5000, 1000).is_empty());
+    scene.reconcile(None);
+    assert!(!scene.work(5000, 1000).is_empty() || scene.wanted > 1);
 }
 
 #[test]

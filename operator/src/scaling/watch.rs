@@ -16,8 +16,8 @@ use super::pods::Seen;
 use crate::observe::StageSeen;
 use crate::stage::{Role, Stage};
 
-/// A topic's full name and the number of its partitions.
-pub(super) type Sizes = BTreeMap<String, u32>;
+/// The number of partitions of topics, by full name.
+pub type Sizes = BTreeMap<String, u32>;
 
 /// What a stage reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) struct Watch {
     history: History,
     pub(super) memory: Memory,
     pub(super) pods: Pods,
-    /// CPUs of a pod, where they are limited.
+    /// See [`cores`].
     pub(super) cores: Option<f64>,
     /// What its pods said last, and when.
     busy: Option<(WallTime, f64)>,
@@ -105,6 +105,16 @@ pub(super) fn policy(stage: &Stage, plan: &Plan, sizes: &Sizes) -> Policy {
     Policy::of(&size, source, paused)
 }
 
+/// The CPUs that a pod of the stage can use, by which it is told how busy it is. A collector has nothing else that says so: without
+/// a limit, one CPU counts as all, or what it requests, if that is more.
+fn cores(stage: &Stage) -> Option<f64> {
+    let resources = &stage.size.resources;
+    let cpu = |of: &BTreeMap<String, String>| of.get("cpu").and_then(|cores| crate::apply::quantity(cores));
+    let without_limit =
+        || (stage.role == Role::Collector).then(|| cpu(&resources.requests).unwrap_or(0.0).max(1.0));
+    cpu(&resources.limits).or_else(without_limit)
+}
+
 impl Watch {
     /// Watches a stage from now on.
     pub(super) fn of(stage: &Stage, plan: &Plan, sizes: &Sizes, before: Option<&StageStatus>) -> Self {
@@ -135,7 +145,7 @@ impl Watch {
             (self.reads, self.history, self.quiet) = (reads, History::new(Reset::Earliest), None);
         }
         self.policy = policy(stage, plan, sizes);
-        self.cores = stage.size.resources.limits.get("cpu").and_then(|cores| crate::apply::quantity(cores));
+        self.cores = cores(stage);
         self.pods = Pods { wanted: Replicas(seen.status.desired), ready: Replicas(seen.status.ready) };
     }
 
@@ -220,6 +230,11 @@ impl Watch {
     /// Whether a decision waits to be carried out.
     pub(super) fn waits(&self) -> bool {
         self.target.is_some_and(|target| target != self.pods.wanted)
+    }
+
+    /// Whether it depends on the next look if replicas are added.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.decision.as_ref().is_some_and(Decision::wants_another_look)
     }
 
     /// Whether it is scaled at all, and not standing still.

@@ -45,23 +45,20 @@ pub enum Seen {
     },
 }
 
-impl Seen {
-    /// Partitions of the topics, by name; none while they cannot be used.
-    #[must_use]
-    pub fn sizes(&self) -> BTreeMap<String, u32> {
-        match self {
-            Self::Ready { topics, .. } => {
-                topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect()
-            }
-            Self::NotReady { .. } => BTreeMap::new(),
-        }
-    }
-}
-
 /// What is remembered of each pipeline: at most one entry a pipeline, removed with it.
 #[derive(Default)]
 pub struct Keeper {
-    remembered: Mutex<HashMap<String, (String, Instant, Seen)>>,
+    remembered: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of one pipeline's topics.
+struct Memory {
+    /// What they were asked to be.
+    asked: String,
+    at: Instant,
+    seen: Seen,
+    /// Those that we made: the status hears of them only once all are in order.
+    made: BTreeSet<String>,
 }
 
 impl Keeper {
@@ -73,23 +70,33 @@ impl Keeper {
         asked: &str,
         bus: KafkaBus,
         topics: &Topics,
-        created: BTreeSet<String>,
+        mut created: BTreeSet<String>,
     ) -> Seen {
-        if let Some((before, at, seen)) = self.remembered.lock().get(uid)
-            && before == asked
-            && at.elapsed() < if matches!(seen, Seen::Ready { .. }) { CONFIDENCE } else { RESPITE }
-        {
-            return seen.clone();
+        if let Some(Memory { asked: before, at, seen, made }) = self.remembered.lock().get(uid) {
+            if before == asked
+                && at.elapsed() < if matches!(seen, Seen::Ready { .. }) { CONFIDENCE } else { RESPITE }
+            {
+                return seen.clone();
+            }
+            created.extend(made.iter().cloned());
         }
         let topics = topics.clone();
         let span = tracing::Span::current();
-        let settled = tokio::task::spawn_blocking(move || span.in_scope(|| settle(&bus, &topics, created)));
-        let seen = match settled.await {
-            Ok(Ok(seen)) => seen,
-            Ok(Err(error)) => unavailable(&error),
-            Err(error) => Seen::NotReady { reason: "Defect", message: error.to_string(), retry: true },
+        let settled = tokio::task::spawn_blocking(move || {
+            let mut made = created;
+            let seen = span.in_scope(|| settle(&bus, &topics, &mut made));
+            (seen, made)
+        });
+        let (seen, made) = match settled.await {
+            Ok((Ok(seen), made)) => (seen, made),
+            Ok((Err(error), made)) => (unavailable(&error), made),
+            Err(error) => {
+                let message = error.to_string();
+                (Seen::NotReady { reason: "Defect", message, retry: true }, BTreeSet::new())
+            }
         };
-        self.remembered.lock().insert(uid.into(), (asked.into(), Instant::now(), seen.clone()));
+        let memory = Memory { asked: asked.into(), at: Instant::now(), seen: seen.clone(), made };
+        self.remembered.lock().insert(uid.into(), memory);
         seen
     }
 
@@ -105,7 +112,7 @@ fn unavailable(error: &BusError) -> Seen {
     Seen::NotReady { reason, message: error.to_string(), retry: true }
 }
 
-fn settle(bus: &KafkaBus, topics: &Topics, mut created: BTreeSet<String>) -> Result<Seen, BusError> {
+fn settle(bus: &KafkaBus, topics: &Topics, created: &mut BTreeSet<String>) -> Result<Seen, BusError> {
     bus.ping(PING)?;
     let names = topics.all().map(|topic| &*topic.name);
     let before = bus.topic_facts(&names)?;
@@ -115,9 +122,9 @@ fn settle(bus: &KafkaBus, topics: &Topics, mut created: BTreeSet<String>) -> Res
     }
     created.retain(|name| before.contains_key(name));
     let settled = steps.is_empty();
-    carry_out(bus, steps, &mut created)?;
+    carry_out(bus, steps, created)?;
     let after = if settled { before } else { bus.topic_facts(&names)? };
-    Ok(Seen::Ready { topics: statuses(topics, &after, &created), notes })
+    Ok(Seen::Ready { topics: statuses(topics, &after, created), notes })
 }
 
 fn carry_out(bus: &KafkaBus, steps: Vec<Step>, created: &mut BTreeSet<String>) -> Result<(), BusError> {
@@ -135,12 +142,13 @@ fn carry_out(bus: &KafkaBus, steps: Vec<Step>, created: &mut BTreeSet<String>) -
             }
         }
     }
-    let made = bus.make_topics(&missing)?;
+    let mut made = BTreeSet::new();
+    let outcome = bus.make_topics(&missing, &mut made);
     if !made.is_empty() {
         info!(topics = ?made, "created");
     }
     created.extend(made);
-    Ok(())
+    outcome
 }
 
 fn statuses(

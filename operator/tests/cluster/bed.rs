@@ -88,6 +88,7 @@ impl Bed {
         let settings = Settings {
             namespaces: vec![self.namespace.clone()],
             worker_image: IMAGE.into(),
+            worker_image_pull_secrets: Vec::new(),
             lease_name: "herd-operator".into(),
             lease_namespace: self.namespace.clone(),
             identity: identity.into(),

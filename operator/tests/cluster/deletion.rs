@@ -1,5 +1,7 @@
 //! The end of a pipeline.
 
+use std::collections::BTreeSet;
+
 use herd_bus::Bus as _;
 use herd_spec::pipeline::HerdPipeline;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -37,7 +39,7 @@ async fn topics_go_or_stay_as_the_policy_says_and_those_of_others_stay() {
         let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
         let topics = herd_spec::plan::Plan::of(&parsed).unwrap().topics;
         // One that we did not make.
-        kafka().make_topics(std::slice::from_ref(&topics.alerts)).unwrap();
+        kafka().make_topics(std::slice::from_ref(&topics.alerts), &mut BTreeSet::new()).unwrap();
         bed.apply(&pipeline).await.unwrap();
         bed.await_reason("shop", "TopicsReady", "AsAsked").await;
         delete(&bed).await;

@@ -77,6 +77,7 @@ pub(crate) async fn unmet(bed: &Bed) -> Vec<Change> {
         namespace: bed.namespace.clone(),
         owner: pipeline.controller_owner_ref(&()).unwrap(),
         image: IMAGE.into(),
+        pull_secrets: Vec::new(),
         doors: plan.doors.clone(),
         pod_monitors: false,
     };

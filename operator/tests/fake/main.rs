@@ -13,6 +13,8 @@ use herd_operator::error::{Error, Hope};
 use herd_operator::reconcile::reconcile;
 use herd_operator::watch;
 use herd_spec::pipeline::HerdPipeline;
+use kube::Api;
+use kube::api::DeleteParams;
 use rstest::rstest;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -195,6 +197,27 @@ async fn a_pipeline_whose_objects_are_as_they_were_left_is_not_read_again() {
     meddle(&server);
     until("the Service to be put right", || put_right(&server)).await;
     assert!(count(lists) > listed);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[rstest]
+#[case::seen(None)]
+#[case::missed(Some(WatchFault::Gone))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_that_goes_without_a_finalizer_is_forgotten(#[case] fault: Option<WatchFault>) {
+    let server = server();
+    let mut shop = server.get(SHOP).unwrap();
+    shop["spec"]["kafka"]["deletionPolicy"] = "Retain".into();
+    server.put(SHOP, shop);
+    let (operator, stop) = (server.operator(), CancellationToken::new());
+    let running = tokio::spawn(watch::run(Some("demo".into()), Arc::clone(&operator), stop.clone()));
+    until("the pipeline to be watched", || !operator.scaler.known_in(None).is_empty()).await;
+    server.watches(fault);
+    let pipelines: Api<HerdPipeline> = Api::namespaced(server.client(), "demo");
+    pipelines.delete("shop", &DeleteParams::default()).await.unwrap();
+    server.watches(None);
+    until("the pipeline to be forgotten", || operator.scaler.known_in(None).is_empty()).await;
     stop.cancel();
     running.await.unwrap();
 }

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
 pub(crate) struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
+    /// What is gone, with its path, as of the version in which it went.
+    gone: Vec<(String, Value)>,
     /// Method and path of each request.
     pub(crate) calls: Vec<String>,
     /// Which write (from 0) fails, and how.
@@ -233,9 +235,13 @@ impl State {
         let version = |object: &Value| -> u64 {
             object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
         };
-        let newer = self.collection(path, query).filter(|object| version(object) > from);
-        newer.fold((String::new(), from), |(lines, newest), object| {
-            let line = json!({"type": "MODIFIED", "object": object});
+        let within = |other: &str| other.rsplit_once('/').is_some_and(|(folder, _)| folder == path);
+        let gone = self.gone.iter().filter(|(other, object)| within(other) && selected(object, query));
+        let gone = gone.map(|(_, object)| ("DELETED", object));
+        let there = self.collection(path, query).map(|object| ("MODIFIED", object));
+        let newer = there.chain(gone).filter(|(_, object)| version(object) > from);
+        newer.fold((String::new(), from), |(lines, newest), (change, object)| {
+            let line = json!({"type": change, "object": object});
             (format!("{lines}{line}\n"), newest.max(version(object)))
         })
     }
@@ -246,10 +252,11 @@ impl State {
             None => (path, None),
         };
         if method == Method::DELETE {
-            return match self.objects.remove(at) {
-                Some(object) => (200, object),
-                None => status(404, "not found", 0),
-            };
+            let Some(mut object) = self.objects.remove(at) else { return status(404, "not found", 0) };
+            self.version += 1;
+            object["metadata"]["resourceVersion"] = self.version.to_string().into();
+            self.gone.push((at.into(), object.clone()));
+            return (200, object);
         }
         let mut object = self.objects.get(at).cloned().unwrap_or_else(|| json!({}));
         match part {

@@ -106,14 +106,14 @@ const RULES: Rules = &[
         "`retention.ms` is set by `retention`: write it there, e.g. `retention: 7d`",
     ),
     (
-        "spec.kafka.partitions",
-        "self >= oldSelf",
-        "partitions may grow, never shrink: write at least as many as before",
+        "spec.kafka",
+        "self.partitions >= oldSelf.partitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
+        "`partitions` may grow, never shrink: write at least as many as before; a new `topicPrefix` starts anew",
     ),
     (
-        "spec.kafka.detectorPartitions",
-        "self == oldSelf",
-        "is fixed when the topics are created: write the number from before; a new `topicPrefix` starts anew",
+        "spec.kafka",
+        "!has(self.detectorPartitions) || !has(oldSelf.detectorPartitions) || self.detectorPartitions == oldSelf.detectorPartitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
+        "`detectorPartitions` is fixed when the topics are created: write the number from before; a new `topicPrefix` starts anew",
     ),
     // Events
     (
@@ -154,6 +154,11 @@ const RULES: Rules = &[
         "spec.collector.limits",
         "self.inflatedBytes >= self.bodyBytes",
         "`inflatedBytes` must be at least `bodyBytes`: raise it",
+    ),
+    (
+        "spec.collector.stage.scaling",
+        "self.min >= 1",
+        "`min` must be at least 1: events that come while no collector runs are refused",
     ),
     ("spec.collector.limits.headerTimeout", TIMEOUT, TIMEOUT_SAYS),
     ("spec.collector.limits.bodyTimeout", TIMEOUT, TIMEOUT_SAYS),
@@ -279,6 +284,12 @@ const RULES: Rules = &[
         "spec.sinks[].webhook.timeout",
         "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('2m')",
         "must be from 100ms to 2m",
+    ),
+    // Api
+    (
+        "spec.api.stage",
+        "!has(self.scaling)",
+        "the api has nothing that waits, by which it could be scaled: remove `scaling`, write `replicas`",
     ),
 ];
 

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::capacity;
 use super::history::History;
 use super::memory::{Crowded, Mark, Memory, Trial};
-use super::policy::{CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, NO_BACKLOG, Policy, RESIDUE, Source};
+use super::policy::{
+    CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, LONGEST_RESCALE, NO_BACKLOG, Policy, RESIDUE, Source,
+};
 use super::reason::{Finding, Reason};
 use super::signals::{Signals, rates};
 use super::target::{Demand, align, effective, fit};
@@ -42,6 +44,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Whether replicas are added if the next look agrees: it need not wait for the next poll.
+    #[must_use]
+    pub fn wants_another_look(&self) -> bool {
+        matches!(self.reason, Reason::Confirming { .. }) && self.memory.behind < CONFIRM
+    }
+
     /// The decision in one sentence: `3 → 6: 12,000 records wait, …`.
     #[must_use]
     pub fn sentence(&self, pods: Pods) -> String {
@@ -192,7 +200,7 @@ impl Stage<'_> {
         let wanted = fit(wanted, self.policy.source, self.scaling, bounds).max(Replicas(1));
         match floor {
             Some(floor) if floor.0 >= wanted => floor,
-            _ if self.scaling.pause_up => (Replicas(0), Reason::PausedUp { wanted }),
+            _ if self.scaling.pause_up => floor.unwrap_or((Replicas(0), Reason::PausedUp { wanted })),
             _ => (wanted, Reason::Wake { lag }),
         }
     }
@@ -348,6 +356,13 @@ impl Stage<'_> {
         }
     }
 
+    /// Whether replicas that do not get ready keep others from going: not if those that are ready are as many as shall stay, and
+    /// not for ever, or they would run on where there is no room for all.
+    fn bears(&self, rest: &Reason, wanted: Replicas) -> bool {
+        let given_up = self.memory.last.as_ref().is_none_or(|last| self.now.since(last.at) > LONGEST_RESCALE);
+        matches!(rest, Reason::NotReady { .. }) && (self.pods.ready >= wanted || given_up)
+    }
+
     /// Whether fewer have been enough for long.
     fn down(&mut self, signals: &Signals, bounds: (Replicas, Replicas), stable: bool) -> Verdict {
         let now = self.pods.wanted;
@@ -361,7 +376,7 @@ impl Stage<'_> {
         if self.scaling.pause_down {
             return (now, Reason::PausedDown { wanted });
         }
-        if let Some(rest) = self.unrest(stable) {
+        if let Some(rest) = self.unrest(stable).filter(|rest| !self.bears(rest, wanted)) {
             return (now, rest);
         }
         let since = self.memory.lowered.map_or(Duration::MAX, |at| self.now.since(at));

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! [`decide`] is pure: no clock, no I/O, the same answer for the same arguments. The shell looks at the stage every
-//! [`POLL`], pushes what it saw into a [`History`], calls [`decide`], carries [`Decision::replicas`] out and keeps
-//! [`Decision::memory`] for the next call. `docs/scaling.md` explains the rule.
+//! [`POLL`], and once more [`SECOND_LOOK`] later where [`Decision::wants_another_look`], pushes what it saw into a
+//! [`History`], calls [`decide`], carries [`Decision::replicas`] out and keeps [`Decision::memory`] for the next call. `docs/scaling.md` explains the rule.
 //!
 //! - `decide`: the order of the questions. `target`: from demand to a count. `signals`: rates and delays.
 //! - `capacity`: what one replica can do. `trial`: whether added replicas helped.
@@ -32,6 +32,6 @@ mod trial;
 pub use decide::{Decision, Pods, decide};
 pub use history::{History, Observation, PartitionName, PartitionProgress, Reset, Work};
 pub use memory::{Block, Capacity, Memory, Scaling};
-pub use policy::{POLL, Policy, Source};
+pub use policy::{POLL, Policy, SECOND_LOOK, Source};
 pub use reason::{Finding, Reason};
 pub use signals::{PartitionSignals, Signals};

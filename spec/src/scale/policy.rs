@@ -9,6 +9,8 @@ use crate::units::{Replicas, WallTime};
 
 /// How often a stage is observed and decided on.
 pub const POLL: Duration = Duration::from_secs(5);
+/// How soon it is looked at again where one more look decides whether replicas are added.
+pub const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// Age from which the newest observation no longer counts: two polls and the time one takes.
 pub(super) const STALE: Duration = Duration::from_millis(12_500);
 /// Window of the rates that follow a change.
@@ -31,7 +33,7 @@ pub(super) const LONGEST_RESCALE: Duration = Duration::from_secs(300);
 pub(super) const SMOOTHING: f64 = 0.3;
 /// Records of a partition that stay uncommitted for good: transaction markers.
 pub(super) const RESIDUE: u64 = 2;
-/// Polls running that must agree before replicas are added.
+/// Looks running that must agree before replicas are added.
 pub(super) const CONFIRM: u8 = 2;
 /// First time for which no replicas are added after adding some raised nothing.
 pub(super) const FIRST_BLOCK: Duration = Duration::from_secs(600);
@@ -109,7 +111,9 @@ impl Policy {
         };
         let most = scaling.max.max(1).min(useful);
         let floor = self.floor(now).map_or(0, |floor| floor.min.0);
-        (Replicas(scaling.min.max(floor).min(most)), Replicas(most))
+        // Nothing would be seen of requests that nobody takes, so none would ever wake.
+        let least = if self.source == Source::Requests { 1 } else { 0 };
+        (Replicas(scaling.min.max(floor).max(least).min(most)), Replicas(most))
     }
 
     /// The highest floor that holds at `now`.

@@ -117,6 +117,16 @@ fn a_paused_pipeline_stops_and_goes_on_with_as_many_as_wait_for() {
 }
 
 #[test]
+fn more_replicas_want_one_more_look_and_only_one() {
+    let mut scene = Scene::new(1, ScalingSpec::default());
+    scene.polls(60, 500.0, 1000.0);
+    let wanted: Vec<bool> = (0..6).map(|_| scene.poll(5000.0, 1000.0).wants_another_look()).collect();
+    let first = wanted.iter().position(|wanted| *wanted).expect("never in doubt");
+    assert!(scene.pods.wanted > Replicas(1));
+    assert_eq!(wanted[first + 1..].iter().filter(|wanted| **wanted).count(), 0, "{wanted:?}");
+}
+
+#[test]
 fn what_was_only_seen_to_be_done_is_no_limit() {
     let mut scene = Scene::new(1, ScalingSpec::default());
     for _ in 0..12 {
@@ -328,6 +338,43 @@ fn pauses_hold_one_direction_each() {
     let all = scene.polls(900, 500.0, 1000.0);
     assert!(matches!(last(&all).reason, Reason::PausedDown { .. }), "{}", last(&all).reason);
     assert_eq!(scene.pods.wanted, Replicas(8));
+}
+
+#[test]
+fn what_has_no_room_goes_once_it_is_not_needed() {
+    for (ready, given_up) in [(8, false), (3, true)] {
+        let mut scene = Scene::new(12, ScalingSpec { max: 12, ..ScalingSpec::default() });
+        scene.polls(60, 1000.0, 1000.0);
+        let pending = Pods { wanted: Replicas(12), ready: Replicas(ready) };
+        let polls_until_fewer = (0..200).position(|_| {
+            scene.pods = pending;
+            scene.poll(500.0, 1000.0).replicas < Replicas(12)
+        });
+        // The five minutes of looking back, and where fewer are ready than shall stay, those of giving them up; here they coincide.
+        let polls = polls_until_fewer.expect("twelve are asked for, for ever");
+        assert!(polls >= 45, "{polls} {given_up}");
+    }
+}
+
+#[test]
+fn who_wakes_gets_its_least_although_no_more_may_be_added() {
+    let mut scene = Scene::new(4, ScalingSpec { pause_up: true, ..ScalingSpec::default() });
+    scene.polls(120, 2000.0, 1000.0);
+    scene.policy.paused = true;
+    scene.polls(120, 2000.0, 1000.0);
+    assert_eq!(scene.pods.wanted, Replicas(0));
+    scene.policy.paused = false;
+    let decision = scene.poll(2000.0, 1000.0);
+    assert_eq!(decision.replicas, Replicas(1), "{}", decision.reason);
+}
+
+#[test]
+fn who_serves_requests_never_sleeps() {
+    let scaling = ScalingSpec { min: 0, ..ScalingSpec::default() };
+    let stage = StagePlan { replicas: 0, scaling: Some(scaling.clone()), resources: Default::default() };
+    let policy = Policy::of(&stage, Source::Requests, false);
+    assert_eq!(policy.bounds(&scaling, WallTime(0)).0, Replicas(1));
+    assert_eq!(policy.initial(WallTime(0)), Replicas(1));
 }
 
 #[test]

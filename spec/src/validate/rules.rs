@@ -56,6 +56,12 @@ pub(super) fn problems(pipeline: &HerdPipeline) -> Vec<Problem> {
     }
     found.stage("spec.detection", &spec.detection);
     found.stage("spec.api.stage", &spec.api.stage);
+    if spec.api.stage.scaling.is_some() {
+        found.add(
+            "spec.api.stage.scaling",
+            "the api has nothing that waits, by which it could be scaled: remove it, write `replicas`",
+        );
+    }
     found.ingress("spec.api.ingress", spec.api.ingress.as_ref());
     if let Some(store) = &spec.api.store {
         let stores = spec.sinks.iter().filter(|sink| sink.postgres.is_some() || sink.sqlite.is_some());
@@ -270,6 +276,12 @@ impl Found {
         self.between("spec.collector.limits.bodyTimeout", limits.body_timeout.0, short, long);
         self.between("spec.collector.limits.ackTimeout", limits.ack_timeout.0, short, long);
         self.stage("spec.collector.stage", &collector.stage);
+        if collector.stage.scaling.as_ref().is_some_and(|scaling| scaling.min == 0) {
+            self.add(
+                "spec.collector.stage.scaling.min",
+                "must be at least 1: events that come while no collector runs are refused",
+            );
+        }
     }
 
     fn metric(&mut self, path: &str, metric: &MetricSpec) {

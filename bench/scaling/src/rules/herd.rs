@@ -6,7 +6,7 @@ use herd_spec::pipeline::{ScalingSpec, Span};
 use herd_spec::plan::StagePlan;
 use herd_spec::scale::{
     Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
-    Source, Work, decide,
+    SECOND_LOOK, Source, Work, decide,
 };
 use herd_spec::units::{Offset, Partition, Replicas, WallTime};
 
@@ -59,7 +59,9 @@ impl Herd {
 
 impl Rule for Herd {
     fn replicas(&mut self, look: &Look) -> Option<u32> {
-        if !look.now.is_multiple_of(POLL.as_secs()) {
+        let since_poll = look.now % POLL.as_secs();
+        let doubtful = self.last.as_ref().is_some_and(Decision::wants_another_look);
+        if since_poll != 0 && !(doubtful && since_poll == SECOND_LOOK.as_secs()) {
             return None;
         }
         let now = WallTime(0).plus(Duration::from_secs(look.now));

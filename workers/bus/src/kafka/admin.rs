@@ -1,5 +1,6 @@
 //! Creating topics. librdkafka answers through futures that it completes on a thread of its own.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl KafkaBus {
             let had = match self.partitions(&plan.name) {
                 Ok(had) => had,
                 Err(BusError::Missing { .. }) => {
-                    self.make_topics(&[(*plan).clone()])?;
+                    self.make_topics(&[(*plan).clone()], &mut BTreeSet::new())?;
                     self.partitions(&plan.name)?
                 }
                 Err(error) => return Err(error),

@@ -81,25 +81,25 @@ impl KafkaBus {
         Ok(settings)
     }
 
-    /// Creates topics, all in one request. The names of those that were not there already.
+    /// Creates topics, all in one request. `made` gets the names of those that were not there already, whatever becomes of others.
     ///
     /// # Errors
     /// If the cluster does not answer or refuses.
-    pub fn make_topics(&self, plans: &[TopicPlan]) -> Result<BTreeSet<String>, BusError> {
+    pub fn make_topics(&self, plans: &[TopicPlan], made: &mut BTreeSet<String>) -> Result<(), BusError> {
         if plans.is_empty() {
-            return Ok(BTreeSet::new());
+            return Ok(());
         }
         let topics: Vec<NewTopic<'_>> = plans.iter().map(new_topic).collect();
         let names: Vec<&str> = plans.iter().map(|plan| &*plan.name).collect();
         let doing = format!("creating {}", names.join(", "));
         let results =
             wait(self.admin()?.create_topics(&topics, &options())).map_err(|e| bus_error(&*doing, &e))?;
-        let created = results.iter().filter_map(|result| result.as_ref().ok().cloned()).collect();
+        made.extend(results.iter().filter_map(|result| result.as_ref().ok().cloned()));
         accept(results, &doing, RDKafkaErrorCode::TopicAlreadyExists)?;
         for name in names {
             self.await_partitions(name, 1)?;
         }
-        Ok(created)
+        Ok(())
     }
 
     /// Gives a topic more partitions; nothing happens if it has as many already.
