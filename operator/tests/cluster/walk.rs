@@ -53,7 +53,7 @@ const NOT_IN_OBJECTS: &[&str] = &[
 ];
 /// Fields from whose change there is no way back; or, after a pause, only with the next look at what waits.
 const ONE_WAY: &[&str] = &["/kafka/partitions", "/kafka/detectorPartitions", "/paused"];
-/// Fields that no value makes right: reserved, of `herd up` alone, or (a schema) not to be made up.
+/// Fields that no value makes right: reserved, of `herd up` alone, of other stages, or (a schema) not to be made up.
 const NEVER: &[&str] = &["/api/stage/scaling", "/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
 
 /// From which all steps go: something of everything.

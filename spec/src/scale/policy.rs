@@ -10,7 +10,7 @@ use crate::units::{Replicas, WallTime};
 /// How often a stage is observed and decided on.
 pub const POLL: Duration = Duration::from_secs(5);
 /// How soon it is looked at again where one more look decides whether replicas are added.
-pub const SECOND_LOOK: Duration = Duration::from_secs(2);
+pub const SECOND_LOOK: Duration = Duration::from_secs(3);
 /// Age from which the newest observation no longer counts: two polls and the time one takes.
 pub(super) const STALE: Duration = Duration::from_millis(12_500);
 /// Window of the rates that follow a change.
