@@ -17,7 +17,7 @@ pub(super) const STALE: Duration = Duration::from_millis(12_500);
 pub(super) const SHORT: Duration = Duration::from_secs(30);
 /// Window of the rates that outlast a wave.
 pub(super) const LONG: Duration = Duration::from_secs(120);
-/// Least time a rate is taken over.
+/// Least time a rate is taken over: two polls, but for what timers are late.
 pub(super) const LEAST: Duration = Duration::from_secs(9);
 /// A delay up to this is no backlog.
 pub(super) const NO_BACKLOG: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use super::policy::{LEAST, LONG, NO_BACKLOG, RESIDUE, SHORT, STUCK};
 /// The numbers behind a decision.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
-    /// Records that come in, a second: the larger of the rates over 30 s and over 120 s.
+    /// Records that come in, a second: the largest of the rates over 10 s, 30 s and 120 s.
     pub input: f64,
     /// Records that come in, a second, over 30 s.
     pub recent: f64,
@@ -32,7 +32,7 @@ pub struct PartitionSignals {
     pub name: Option<PartitionName>,
     /// Records waiting.
     pub lag: u64,
-    /// Records that come in, a second, the larger rate.
+    /// Records that come in, a second, the largest rate.
     pub input: f64,
     /// Records that come in, a second, over 30 s.
     pub recent: f64,
@@ -58,18 +58,20 @@ impl Signals {
     /// The signals of a history of at least two polls.
     pub(super) fn of(history: &History) -> Option<Self> {
         let newest = history.newest()?;
-        let (short, long) = (history.before(SHORT)?, history.before(LONG)?);
+        let (now, short, long) = (history.before(LEAST)?, history.before(SHORT)?, history.before(LONG)?);
         if newest.at.since(short.at) < LEAST {
             return None;
         }
         let still = history.before(STUCK).filter(|sample| newest.at.since(sample.at) >= STUCK);
         let moved = still.is_some_and(|then| moved(then, newest));
+        let ends = |point: &Point| point.end;
         let partitions = newest.points.iter().enumerate().map(|(index, point)| {
-            let recent = rate(short, newest, index, |point| point.end);
+            let recent = rate(short, newest, index, ends);
             PartitionSignals {
                 name: history.names().get(index).cloned(),
                 lag: point.lag(),
-                input: recent.max(rate(long, newest, index, |point| point.end)),
+                // The first shows a step at once, the last outlasts a wave.
+                input: recent.max(rate(now, newest, index, ends)).max(rate(long, newest, index, ends)),
                 recent,
                 output: rate(short, newest, index, |point| point.position),
                 stuck: moved
