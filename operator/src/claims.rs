@@ -58,6 +58,14 @@ impl Claims {
         gone.map(|gone| of(&claims, &gone.place)).unwrap_or_default()
     }
 
+    /// The uids of the pipelines of a namespace (none: of all).
+    #[must_use]
+    pub fn known_in(&self, namespace: Option<&str>) -> Vec<String> {
+        let claims = self.claims.lock();
+        let within = |claim: &Claim| namespace.is_none() || claim.pipeline.namespace.as_deref() == namespace;
+        claims.iter().filter(|(_, claim)| within(claim)).map(|(uid, _)| uid.clone()).collect()
+    }
+
     /// Whether the pipeline may use its topics.
     ///
     /// # Errors

@@ -132,7 +132,9 @@ impl Context {
 
     /// Forgets pipelines of this namespace (none: of all) that are not among these any more.
     pub fn forget_all_but(&self, namespace: Option<&str>, there: &BTreeSet<String>) {
-        for gone in self.scaler.known_in(namespace).iter().filter(|uid| !there.contains(*uid)) {
+        let known = self.scaler.known_in(namespace).into_iter().chain(self.claims.known_in(namespace));
+        let known: BTreeSet<String> = known.collect();
+        for gone in known.difference(there) {
             self.gone(gone);
         }
     }

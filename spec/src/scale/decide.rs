@@ -6,7 +6,7 @@ use super::capacity;
 use super::history::History;
 use super::memory::{Crowded, Mark, Memory, Trial};
 use super::policy::{
-    CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, LONGEST_RESCALE, NO_BACKLOG, Policy, RESIDUE, Source,
+    CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, LONGEST_RESCALE, NO_BACKLOG, Policy, RESIDUE, SHORT, Source,
 };
 use super::reason::{Finding, Reason};
 use super::signals::{Signals, rates};
@@ -379,9 +379,12 @@ impl Stage<'_> {
         if let Some(rest) = self.unrest(stable).filter(|rest| !self.bears(rest, wanted)) {
             return (now, rest);
         }
-        let since = self.memory.lowered.map_or(Duration::MAX, |at| self.now.since(at));
+        let since = |at: Option<WallTime>| at.map_or(Duration::MAX, |at| self.now.since(at));
+        let lowered = keep.saturating_sub(since(self.memory.lowered));
+        // The rates looked back on follow a step with delay: what has just been added is not yet in them.
+        let changed = SHORT.saturating_sub(since(self.memory.last.as_ref().map(|last| last.at)));
         let missing = self.memory.watched(self.now, keep).err().unwrap_or_default();
-        let left = missing.max(keep.saturating_sub(since));
+        let left = missing.max(lowered).max(changed);
         if left.is_zero() { (wanted, reason) } else { (now, Reason::Stabilising { wanted, left }) }
     }
 

@@ -341,6 +341,19 @@ fn pauses_hold_one_direction_each() {
 }
 
 #[test]
+fn what_a_step_brought_is_not_taken_away_by_rates_from_before_it() {
+    let stabilisation = Span::secs(30);
+    let mut scene = Scene::new(1, ScalingSpec { stabilisation, max: 12, ..ScalingSpec::default() });
+    scene.polls(120, 400.0, 1000.0);
+    let mut running = scene.pods.wanted;
+    for decision in scene.polls(300, 3000.0, 1000.0) {
+        assert!(decision.replicas >= running, "{running} → {}: {}", decision.replicas, decision.reason);
+        running = decision.replicas;
+    }
+    assert_eq!(running, Replicas(6));
+}
+
+#[test]
 fn what_has_no_room_goes_once_it_is_not_needed() {
     for (ready, given_up) in [(8, false), (3, true)] {
         let mut scene = Scene::new(12, ScalingSpec { max: 12, ..ScalingSpec::default() });
