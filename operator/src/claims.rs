@@ -34,8 +34,8 @@ struct Place {
 impl Place {
     fn of(pipeline: &HerdPipeline) -> Option<Self> {
         let kafka = pipeline.spec.kafka.as_ref()?;
-        let prefix = kafka.topic_prefix.clone().unwrap_or_else(|| pipeline.name_any());
-        Some(Self { servers: kafka.bootstrap_servers.iter().cloned().collect(), prefix })
+        let servers = kafka.bootstrap_servers.iter().cloned().collect();
+        Some(Self { servers, prefix: pipeline.topic_prefix().to_owned() })
     }
 }
 

@@ -52,22 +52,18 @@ pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Re
             return Err(Error::api("reading the pipeline")(error));
         }
     };
-    let outcome = match pipeline.meta().deletion_timestamp.as_ref() {
+    let (outcome, trouble) = match pipeline.meta().deletion_timestamp.as_ref() {
         Some(since) => {
             let age = Timestamp::now().duration_since(since.0);
             context.forget(&uid);
-            deletion::finish(&pipeline, &context, age.try_into().unwrap_or_default()).await
+            (deletion::finish(&pipeline, &context, age.try_into().unwrap_or_default()).await, None)
         }
-        None => {
-            let outcome = put_right(&pipeline, &context).await;
-            if let Ok((_, Some(reason))) = &outcome {
-                running.end(Some(reason));
-                return outcome.map(|(action, _)| action);
-            }
-            outcome.map(|(action, _)| action)
-        }
+        None => match put_right(&pipeline, &context).await {
+            Ok((action, trouble)) => (Ok(action), trouble),
+            Err(error) => (Err(error), None),
+        },
     };
-    running.end(outcome.as_ref().err().map(Error::reason));
+    running.end(outcome.as_ref().err().map(Error::reason).or(trouble));
     outcome
 }
 

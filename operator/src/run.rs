@@ -69,8 +69,7 @@ async fn lead(
         Teller::new(client, settings.identity.clone()),
         metrics.clone(),
     );
-    let pull_secrets = settings.worker_image_pull_secrets.iter().map(|name| name.trim());
-    context.pull_secrets = pull_secrets.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    context.pull_secrets = settings.pull_secrets();
     let context = Arc::new(context);
     // The lease is kept while what is under way is finished, and lost only with it.
     let (stop, finished) = (shutdown.child_token(), CancellationToken::new());

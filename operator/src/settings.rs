@@ -1,5 +1,6 @@
 //! What the operator is told when it is started.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
@@ -37,10 +38,20 @@ impl Settings {
     /// The namespaces to look after, none for all: each once.
     #[must_use]
     pub fn scopes(&self) -> Vec<Option<String>> {
-        let names = self.namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
-        let names: std::collections::BTreeSet<&str> = names.collect();
-        if names.is_empty() { vec![None] } else { names.into_iter().map(|name| Some(name.into())).collect() }
+        let names = names(&self.namespaces);
+        if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() }
     }
+
+    /// The Secrets for pulling the workers' image: each once.
+    #[must_use]
+    pub fn pull_secrets(&self) -> Vec<String> {
+        names(&self.worker_image_pull_secrets).into_iter().collect()
+    }
+}
+
+/// The names of a list as it was written, with spaces and empty places.
+fn names(list: &[String]) -> BTreeSet<String> {
+    list.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// How logs look.

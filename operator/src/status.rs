@@ -66,22 +66,21 @@ pub fn of_seen(
     words.push(about("DetectorReady", &detectors, seen.paused));
     words.push(about("SinksReady", &sinks, seen.paused));
     words.push(about("ApiReady", &of(|role| *role == Role::Api), seen.paused));
+    // Of a new leader, what the one before saw, until it has looked itself.
+    let (events_per_second, lag, alerts) = match (&seen.report, before) {
+        (Some(report), _) => (report.events_per_second, report.lag(), report.alerts),
+        (None, Some(before)) => (before.events_per_second, before.lag, before.alerts),
+        (None, None) => (None, None, None),
+    };
     let ScalingWord { active, reason, message } = &seen.scaling;
     words.push(word("ScalingActive", *active, *reason, message));
     HerdPipelineStatus {
         observed_generation: generation,
         conditions: conditions(before, generation, words, now),
         stages: seen.stages.iter().map(|stage| reported(stage, seen.report.as_ref(), before)).collect(),
-        // Of a new leader, what the one before saw, until it has looked itself.
-        events_per_second: match &seen.report {
-            Some(report) => report.events_per_second,
-            None => before.and_then(|before| before.events_per_second),
-        },
-        lag: seen.report.as_ref().map_or_else(|| before.and_then(|before| before.lag), PipelineReport::lag),
-        alerts: match &seen.report {
-            Some(report) => report.alerts,
-            None => before.and_then(|before| before.alerts),
-        },
+        events_per_second,
+        lag,
+        alerts,
         topics: match &seen.topics {
             topics::Seen::Ready { topics, .. } => topics.clone(),
             topics::Seen::NotReady { .. } => before.map(|before| before.topics.clone()).unwrap_or_default(),

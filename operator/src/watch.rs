@@ -36,8 +36,8 @@ pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: Cancell
     let all = watcher::Config::default();
     let namespace = namespace.as_deref();
     let (pipelines, writer) = reflector::store();
-    // Who set which field takes more room than the pipeline, and is never looked at.
     let note = noting(&context, namespace, pipelines.clone());
+    // Who set which field takes more room than the pipeline, and is never looked at.
     let pipelines_as_they_change = watcher(api::<HerdPipeline>(&client, namespace), all.clone())
         .modify(|pipeline| pipeline.managed_fields_mut().clear())
         .reflect(writer)

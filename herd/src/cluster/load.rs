@@ -38,7 +38,6 @@ impl Load {
     pub async fn run(self) -> Outcome {
         let cluster = self.place.connect().await?;
         let pipeline = cluster.pipeline(&self.pipeline).await?;
-        let key = pipeline.spec.collector.auth.as_ref().and_then(|auth| auth.keys.first());
         let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let name = format!("{}-collector", self.pipeline);
         let collector = deployments.get(&name).await;
@@ -49,6 +48,7 @@ impl Load {
         })?;
         let profile = clap::ValueEnum::to_possible_value(&self.profile)
             .map_or_else(|| "steady".to_owned(), |value| value.get_name().to_owned());
+        let key = pipeline.spec.collector.auth.as_ref().and_then(|auth| auth.keys.first());
         let key = key.map(|key| &key.secret_ref);
         let job = job(&self.pipeline, &image, key, self.rate, &self.lasts.to_string(), &profile);
         let jobs: Api<Job> = Api::namespaced(cluster.client, &cluster.namespace);

@@ -194,6 +194,15 @@ pub struct SecretRef {
     pub key: String,
 }
 
+impl HerdPipeline {
+    /// What the names of its topics and groups begin with: `topicPrefix`, or else its name.
+    #[must_use]
+    pub fn topic_prefix(&self) -> &str {
+        let asked = self.spec.kafka.as_ref().and_then(|kafka| kafka.topic_prefix.as_deref());
+        asked.or(self.metadata.name.as_deref()).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -31,8 +31,7 @@ impl Plan {
             let message = "missing: give the pipeline a name".to_owned();
             return Err(vec![Problem { path: "metadata.name".into(), message }]);
         };
-        let prefix =
-            spec.kafka.as_ref().and_then(|kafka| kafka.topic_prefix.clone()).unwrap_or_else(|| name.clone());
+        let prefix = pipeline.topic_prefix();
         Ok(Self {
             kafka: spec.kafka.as_ref().map(|kafka| KafkaPlan {
                 bootstrap_servers: kafka.bootstrap_servers.clone(),
@@ -40,7 +39,7 @@ impl Plan {
                 sasl: kafka.sasl.clone(),
                 deletion_policy: kafka.deletion_policy,
             }),
-            topics: topics(spec, &prefix),
+            topics: topics(spec, prefix),
             groups: Groups { fold: format!("{prefix}.fold"), judge: format!("{prefix}.judge") },
             events: events(spec),
             collector: collector(spec),
@@ -59,7 +58,7 @@ impl Plan {
                 })
                 .collect(),
             detection: stage(&spec.detection),
-            sinks: spec.sinks.iter().filter_map(|spec| sink(spec, &name, &prefix)).collect(),
+            sinks: spec.sinks.iter().filter_map(|spec| sink(spec, &name, prefix)).collect(),
             api: ApiPlan {
                 token: spec.api.token.clone(),
                 store: spec.api.store.clone().or_else(|| {

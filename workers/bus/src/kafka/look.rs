@@ -23,7 +23,7 @@ const STARTS_KNOWN: Duration = Duration::from_secs(60);
 
 /// Where the partitions of some topics began.
 pub(super) struct Starts {
-    asked: Vec<(String, u32)>,
+    asked: BTreeMap<String, u32>,
     at: Instant,
     places: Places,
 }
@@ -46,14 +46,16 @@ impl KafkaBus {
         Ok((starts, places_at(&self.inner.reader, topics, KafkaOffset::End)?))
     }
 
-    /// Asked for again when other topics are asked about, and each minute: it changes only when old records are deleted.
+    /// Asked for again when further topics are asked about, and each minute: it changes only when old records are deleted.
     fn starts(&self, topics: &[TopicSize<'_>]) -> Result<Places, BusError> {
-        let same = |known: &&Starts| {
-            let asked = known.asked.iter().map(|(name, size)| (name.as_str(), *size));
-            known.at.elapsed() < STARTS_KNOWN && asked.eq(topics.iter().copied())
+        let covers = |known: &&Starts| {
+            known.at.elapsed() < STARTS_KNOWN
+                && topics.iter().all(|(name, size)| known.asked.get(*name) == Some(size))
         };
-        if let Some(known) = self.inner.starts.lock().as_ref().filter(same) {
-            return Ok(known.places.clone());
+        if let Some(known) = self.inner.starts.lock().as_ref().filter(covers) {
+            let places = partitions(topics)
+                .filter_map(|(name, partition)| known.places.get_key_value(&(name.to_owned(), partition)));
+            return Ok(places.map(|(place, offset)| (place.clone(), *offset)).collect());
         }
         let places = places_at(&self.inner.reader, topics, KafkaOffset::Beginning)?;
         let asked = topics.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();

@@ -18,6 +18,9 @@ fn a_look_takes_in_more_partitions_than_one_request_does() {
     assert_eq!((starts.len(), ends.len()), (503, 503));
     let at = |topic: &str, partition| ends[&(topic.to_owned(), Partition(partition))];
     assert_eq!([at(&wide, 500), at(&narrow, 0), at(&narrow, 1)], [Offset(0), Offset(10), Offset(10)]);
+    // What is asked about then is part of what is known.
+    let (starts, ends) = bus.spans(&[(&narrow, 2)]).unwrap();
+    assert_eq!((starts.len(), ends.len()), (2, 2));
     let committed = bus.committed("g", &[(&narrow, 2)]).unwrap();
     assert_eq!(committed.into_iter().collect::<Vec<_>>(), [((narrow, Partition(1)), Offset(10))]);
     assert!(bus.is_at_rest("g").unwrap());
