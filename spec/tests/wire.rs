@@ -4,10 +4,11 @@
 
 use std::borrow::Cow;
 
+use herd_spec::pipeline::AggregateFunction;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{
-    Aggregate, Alert, AlertId, AlertState, Band, Event, EventRef, Part, PartRecord, Severity, SourceState,
-    VERSION, Watermark, Window,
+    Aggregate, Alert, AlertId, AlertState, Band, Definition, Event, EventRef, Part, PartRecord, Severity,
+    Shape, SourceState, VERSION, Watermark, Window,
 };
 use proptest::prelude::*;
 
@@ -40,9 +41,13 @@ proptest! {
         metric in ".{0,20}", key in ".{0,20}", start in any::<i64>(), source in any::<u32>(),
         version in any::<i64>(), count in any::<u64>(), sum in any::<i128>(),
         sketch in proptest::option::of("[a-zA-Z0-9+/]{0,20}"),
+        shape in proptest::option::of((any::<u64>(), 1..u64::MAX)), since in 0..i64::MAX,
     ) {
+        let shape = shape.map(|(hash, size_ms)| Shape {
+            definition: Definition::of_hash(hash), size_ms, function: AggregateFunction::Unique,
+        });
         let part = PartRecord::Part(Part {
-            metric: Cow::Owned(metric), key: Cow::Owned(key), start: EventTime(start), source: Partition(source),
+            metric: Cow::Owned(metric), shape, since: Offset(since), key: Cow::Owned(key), start: EventTime(start), source: Partition(source),
             version: Offset(version), value: Aggregate { count, sum, sketch },
         });
         let mut bytes = Vec::new();
@@ -71,7 +76,8 @@ proptest! {
     ) {
         let band = Band { detector: "crowd".into(), expected, lower: -expected, upper: expected, score };
         let window = Window {
-            v: VERSION, metric: metric.into(), key: key.into(), start: EventTime(start), size_ms, count, value,
+            v: VERSION, metric: metric.into(), definition: Definition::of_hash(count), key: key.into(),
+            start: EventTime(start), size_ms, count, value,
             is_final, bands: vec![band],
         };
         let mut bytes = Vec::new();
@@ -79,6 +85,7 @@ proptest! {
         let read = Window::parse(&bytes).unwrap();
         // serde_json reads floats to within one unit in the last place.
         prop_assert!((read.value - window.value).abs() <= window.value.abs() * f64::EPSILON);
+        prop_assert_eq!(read.definition, window.definition);
         prop_assert_eq!((&read.metric, &read.key, read.start, read.size_ms, read.count, read.is_final),
                         (&window.metric, &window.key, window.start, window.size_ms, window.count, window.is_final));
     }
@@ -90,7 +97,7 @@ proptest! {
     ) {
         let alert = Alert {
             v: VERSION, id: AlertId::of("shop", "crowd", &key, EventTime(start)), pipeline: "shop".into(),
-            detector: "crowd".into(), metric: "views".into(), key, severity: Severity::Critical,
+            detector: "crowd".into(), metric: "views".into(), rule: Definition::of_hash(count), key, severity: Severity::Critical,
             state: AlertState::Firing, start: EventTime(start), size_ms: 10_000, count, value: value.into(),
             expected: 1.5, spread: 0.25, score: 9.0, summary, resolved: resolved.map(EventTime),
         };

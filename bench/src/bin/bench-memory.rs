@@ -53,7 +53,7 @@ fn offset(number: u64) -> Offset {
 fn fold(plan: &Plan) -> anyhow::Result<()> {
     let metrics = Metrics::of(plan);
     let before = resident()?;
-    let mut source = Source::resume(Partition(0), Position::START, &metrics, WallTime(0));
+    let mut source = Source::resume(Partition(0), &Position::START, &metrics, WallTime(0));
     let (mut number, mut line) = (0, String::new());
     for window in 0..HOUR {
         let time = start(window);
@@ -86,7 +86,7 @@ fn fold(plan: &Plan) -> anyhow::Result<()> {
 fn judge(plan: &Plan) -> anyhow::Result<()> {
     let watched = Watched::all(plan);
     let before = resident()?;
-    let mut docket = Docket::resume("memory", Position::START, &watched);
+    let mut docket = Docket::resume("memory", &Position::START, &watched);
     let mut number = 0;
     let mut key = String::new();
     for window in 0..HOUR {
@@ -96,6 +96,8 @@ fn judge(plan: &Plan) -> anyhow::Result<()> {
             std::fmt::Write::write_fmt(&mut key, format_args!("product-{id}"))?;
             let part = PartRecord::Part(Part {
                 metric: Cow::Borrowed("views"),
+                shape: None,
+                since: offset(0),
                 key: Cow::Borrowed(&key),
                 start: begun,
                 source: Partition(0),
@@ -115,7 +117,7 @@ fn judge(plan: &Plan) -> anyhow::Result<()> {
         docket.read(offset(number), &PartRecord::Watermark(word), &watched, WallTime(begun.0), &mut |_| {});
         number += 1;
         docket.close(&watched, &mut |_| {});
-        docket.save(&watched, |_, _, _| Ok::<(), anyhow::Error>(()))?;
+        docket.save(&watched, |_, _| Ok::<(), anyhow::Error>(()))?;
         if window % (HOUR / 6) == HOUR / 6 - 1 {
             let held = resident()? - before;
             let (open, baselines) = docket.holds();

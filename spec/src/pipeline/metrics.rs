@@ -12,7 +12,8 @@ pub struct MetricSpec {
     /// Which events count. Left out: all.
     #[serde(default)]
     pub events: FilterSpec,
-    /// The field, or fields, whose value is the key.
+    /// The field, or fields, whose value is the key. The values of several fields are joined by `|`; a `|` or `\` inside one of
+    /// them is written `\|` or `\\`, so that different values never make the same key.
     #[serde(default = "default_key")]
     pub key: Vec<String>,
     /// What is computed.
@@ -25,7 +26,7 @@ pub struct MetricSpec {
     #[serde(default = "default_emit")]
     pub emit: Span,
     /// Keys counted one by one in each open window and source partition; what comes after them is counted together
-    /// under the key `(other)`.
+    /// under the key `(other)`, which no detector watches.
     #[serde(default = "default_max_keys")]
     #[schemars(range(min = 1))]
     pub max_keys: u32,
@@ -87,7 +88,8 @@ pub struct AggregateSpec {
     #[serde(default)]
     pub function: AggregateFunction,
     /// The field it is computed of; not for `count`. Events without a number (or, for `unique`, a value) there do not
-    /// count.
+    /// count. Numbers larger than 1e21, without their sign, cannot be added up exactly: they are left out, and the
+    /// detector's metric `herd_fold_too_large_values_total` counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
 }

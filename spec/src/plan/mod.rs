@@ -2,6 +2,7 @@
 //! executing it cannot fail for a reason the spec could have told. The operator writes it into a ConfigMap for the worker
 //! images; `herd up` executes the same one in a single process.
 
+mod definition;
 mod make;
 mod secrets;
 
@@ -181,8 +182,8 @@ pub struct MetricPlan {
     pub types: Vec<String>,
     /// Conditions, all of which must hold.
     pub conditions: Vec<Condition>,
-    /// Fields whose values make the key, joined by `|` where there are several. An event without one of them is not
-    /// counted.
+    /// Fields whose values make the key, joined by `|` where there are several (and `|` and `\\` inside them escaped by `\\`).
+    /// An event without one of them is not counted.
     pub key: Vec<FieldPath>,
     /// What is computed.
     pub aggregate: AggregatePlan,
@@ -199,6 +200,10 @@ pub const OTHER_KEY: &str = "(other)";
 
 /// Joins the values of a metric's key fields.
 pub const KEY_SEPARATOR: char = '|';
+
+/// Written before a [`KEY_SEPARATOR`] or another escape inside one of several values, and before a value that reads like
+/// [`OTHER_KEY`]: different values always make different keys.
+pub const KEY_ESCAPE: char = '\\';
 
 /// What is computed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

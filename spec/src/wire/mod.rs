@@ -11,13 +11,15 @@
 
 mod alert;
 pub mod dead_letter;
+mod definition;
 mod event;
 mod part;
 mod window;
 
 pub use alert::{Alert, AlertId, AlertState, Severity};
+pub use definition::Definition;
 pub use event::{Event, EventRef, FieldPath, NewEvent};
-pub use part::{Aggregate, Part, PartRecord, SourceState, Watermark};
+pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, Watermark};
 pub use window::{Band, Window};
 
 /// The version that this build writes. Readers accept it and refuse any other.

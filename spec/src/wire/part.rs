@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{VERSION, WireError, check_version};
+use super::{Definition, VERSION, WireError, check_version};
+use crate::pipeline::AggregateFunction;
 use crate::units::{EventTime, Offset, Partition, WallTime};
 
 /// What was counted. One shape for every kind of metric; a metric reads its value from it.
@@ -33,16 +34,33 @@ fn is_zero(n: &i128) -> bool {
 pub struct Part<'a> {
     /// The metric's name.
     pub metric: Cow<'a, str>,
+    /// What the metric was when this was counted; none in parts that were sent before parts said so.
+    pub shape: Option<Shape>,
     /// The key, e.g. an item id.
     pub key: Cow<'a, str>,
     /// Start of the window.
     pub start: EventTime,
     /// The partition of `events` it was counted from.
     pub source: Partition,
+    /// The offset from which this source counted events by this definition: 0, or where the definition came into force.
+    /// Values of one source with different `since` are of different events, and add up.
+    pub since: Offset,
     /// The offset of the last event in it.
     pub version: Offset,
     /// The value.
     pub value: Aggregate,
+}
+
+/// What a metric was when a part was counted: enough to close the window of a definition that the reader does not have, or has
+/// no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The metric's definition.
+    pub definition: Definition,
+    /// Length of its windows in milliseconds.
+    pub size_ms: u64,
+    /// What is computed.
+    pub function: AggregateFunction,
 }
 
 /// How a source partition is doing.
@@ -90,11 +108,19 @@ struct Flat<'a> {
     v: u8,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     metric: Option<Cow<'a, str>>,
+    #[serde(default, rename = "def", skip_serializing_if = "Option::is_none")]
+    definition: Option<Definition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size_ms: Option<u64>,
+    #[serde(default, rename = "fn", skip_serializing_if = "Option::is_none")]
+    function: Option<AggregateFunction>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     key: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     start: Option<EventTime>,
     source: Partition,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<Offset>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<Offset>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,8 +158,18 @@ impl<'a> PartRecord<'a> {
                 at: flat.at.ok_or(missing("at"))?,
             }));
         }
+        let shape = match flat.definition {
+            Some(definition) => Some(Shape {
+                definition,
+                size_ms: flat.size_ms.filter(|size| *size > 0).ok_or(missing("size_ms"))?,
+                function: flat.function.ok_or(missing("fn"))?,
+            }),
+            None => None,
+        };
         Ok(Self::Part(Part {
             metric: flat.metric.ok_or(missing("metric"))?,
+            shape,
+            since: flat.since.unwrap_or_default(),
             key: flat.key.ok_or(missing("key"))?,
             start: flat.start.ok_or(missing("start"))?,
             source: flat.source,
@@ -148,6 +184,10 @@ impl<'a> PartRecord<'a> {
             Self::Part(p) => Flat {
                 v: VERSION,
                 metric: Some(Cow::Borrowed(&p.metric)),
+                definition: p.shape.map(|shape| shape.definition),
+                size_ms: p.shape.map(|shape| shape.size_ms),
+                function: p.shape.map(|shape| shape.function),
+                since: Some(p.since).filter(|since| since.0 > 0),
                 key: Some(Cow::Borrowed(&p.key)),
                 start: Some(p.start),
                 source: p.source,
@@ -161,6 +201,10 @@ impl<'a> PartRecord<'a> {
             Self::Watermark(w) => Flat {
                 v: VERSION,
                 metric: None,
+                definition: None,
+                size_ms: None,
+                function: None,
+                since: None,
                 key: None,
                 start: None,
                 source: w.source,

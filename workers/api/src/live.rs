@@ -9,7 +9,7 @@ use std::time::Duration;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::Plan;
 use herd_spec::units::{WallTime, millis};
-use herd_spec::wire::{Alert, Window, WireError};
+use herd_spec::wire::{Alert, Definition, Window, WireError};
 use herd_store::AlertFilter;
 use serde_json::json;
 
@@ -47,6 +47,7 @@ pub(crate) struct Live {
 
 #[derive(Debug)]
 struct LiveMetric {
+    definition: Definition,
     windows: RecentWindows,
     trending: Trending,
 }
@@ -70,6 +71,7 @@ impl Live {
             .metrics
             .iter()
             .map(|metric| LiveMetric {
+                definition: metric.definition(),
                 windows: RecentWindows::new(capacity),
                 trending: Trending::new(
                     metric.window,
@@ -107,6 +109,10 @@ impl Live {
     pub(crate) fn take_window(&mut self, record: &[u8]) -> Result<(), WireError> {
         let window = Window::parse(record)?;
         let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
+        // Values of another definition do not compare: they are another metric's, though it has the same name.
+        if window.definition != self.metrics[metric].definition {
+            return Ok(());
+        }
         let size_ms = self.size_ms(metric);
         if i64::try_from(window.size_ms) != Ok(size_ms) {
             return Ok(());

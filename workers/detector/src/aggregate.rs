@@ -32,12 +32,15 @@ pub enum Contribution<'a> {
     Value(&'a str),
 }
 
+/// The largest number that is added up, without its sign. A hundred billion of them in one window are still added exactly.
+pub const LARGEST: f64 = 1e21;
+
 /// A number as millionths, so that sums do not depend on the order of addition; rounded half away from zero. None for what
-/// is not finite or too large to count (10^30).
+/// is not finite or larger than [`LARGEST`].
 #[must_use]
 #[allow(clippy::cast_possible_truncation)] // bounded by the check
 pub fn millionths(number: f64) -> Option<i128> {
-    (number.is_finite() && number.abs() <= 1e30).then(|| (number * 1e6).round() as i128)
+    (number.is_finite() && number.abs() <= LARGEST).then(|| (number * 1e6).round() as i128)
 }
 
 impl Running {
@@ -46,17 +49,20 @@ impl Running {
         self.count += 1;
         match contribution {
             Contribution::One => {}
-            Contribution::Number(millionths) => self.detail().sum += millionths,
+            Contribution::Number(millionths) => {
+                let detail = self.detail();
+                detail.sum = detail.sum.saturating_add(millionths);
+            }
             Contribution::Value(value) => self.detail().sketch.get_or_insert_default().insert(value),
         }
     }
 
     /// Adds the value of another source.
     pub fn merge(&mut self, other: &Self) {
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         let Some(theirs) = &other.detail else { return };
         let ours = self.detail();
-        ours.sum += theirs.sum;
+        ours.sum = ours.sum.saturating_add(theirs.sum);
         if let Some(sketch) = &theirs.sketch {
             ours.sketch.get_or_insert_default().merge(sketch);
         }
@@ -143,7 +149,7 @@ mod tests {
     #[rstest]
     #[case(f64::NAN)]
     #[case(f64::INFINITY)]
-    #[case(1e31)]
+    #[case(1.1e21)]
     fn what_cannot_be_summed_is_no_number(#[case] number: f64) {
         assert_eq!(millionths(number), None);
     }

@@ -23,7 +23,9 @@ mod keyed;
 pub mod metric;
 pub mod metrics;
 pub mod outbox;
+mod partition;
 mod run;
 pub mod sketch;
+mod throttle;
 
 pub use run::{DetectorError, run};

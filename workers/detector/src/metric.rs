@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use compact_str::CompactString;
-use herd_spec::plan::{AggregatePlan, Condition, KEY_SEPARATOR, MetricPlan, Plan, Test};
-use herd_spec::wire::FieldPath;
+use herd_spec::plan::{
+    AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Plan, Test,
+};
+use herd_spec::units::{EventTime, millis};
+use herd_spec::wire::{Definition, FieldPath, Shape};
 
 use crate::aggregate::{Contribution, millionths};
+use crate::commit::name_hash;
 use crate::extract::{Fields, Scalar};
 
 /// The metrics of a pipeline, with what they share.
@@ -14,8 +18,13 @@ use crate::extract::{Fields, Scalar};
 pub struct Metrics {
     /// In the order of the plan.
     pub all: Vec<MetricPlan>,
+    /// Of each, the hash of its name, and its shape.
+    pub(crate) shapes: Vec<(Definition, Shape)>,
     /// The longest window, in which duplicates are known.
     pub longest: Duration,
+    /// For how long after the end of such a window other windows may be open that overlap it: zero where all windows divide
+    /// the longest one.
+    overhang: Duration,
     /// See [`herd_spec::plan::EventsPlan::max_lateness`].
     pub lateness: Duration,
 }
@@ -26,7 +35,32 @@ impl Metrics {
     pub fn of(plan: &Plan) -> Self {
         let longest =
             plan.metrics.iter().map(|metric| metric.window).max().unwrap_or(Duration::from_secs(60));
-        Self { all: plan.metrics.clone(), longest, lateness: plan.events.max_lateness }
+        let divides =
+            |metric: &MetricPlan| longest.as_millis().is_multiple_of(metric.window.as_millis().max(1));
+        let overhang = if plan.metrics.iter().all(divides) { Duration::ZERO } else { longest };
+        let shape = |metric: &MetricPlan| Shape {
+            definition: metric.definition(),
+            size_ms: millis(metric.window).unsigned_abs(),
+            function: metric.aggregate.function(),
+        };
+        Self {
+            all: plan.metrics.clone(),
+            shapes: plan.metrics.iter().map(|metric| (name_hash(&metric.name), shape(metric))).collect(),
+            longest,
+            overhang,
+            lateness: plan.events.max_lateness,
+        }
+    }
+
+    /// Whether ids of events from the longest window that starts at `start` need no longer be known: every window such an
+    /// event may fall in has ended by `watermark`.
+    pub(crate) fn forgets(&self, start: EventTime, watermark: EventTime) -> bool {
+        start.plus(self.longest).plus(self.overhang) <= watermark
+    }
+
+    /// The earliest time of which ids are known at `watermark`.
+    pub(crate) fn known_from(&self, watermark: EventTime) -> EventTime {
+        watermark.minus(self.overhang).window_start(self.longest)
     }
 
     /// Place of the metric of that name.
@@ -36,31 +70,42 @@ impl Metrics {
     }
 }
 
-/// What an event means to a metric: its key goes to `key`, its contribution to `then`; false if it does not count.
+/// Whether an event counts in a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It does.
+    Yes,
+    /// It does not: another type, a condition that does not hold, a field that is absent or no number.
+    No,
+    /// It would, but its number is too large to be added up exactly: see [`crate::aggregate::LARGEST`].
+    TooLarge,
+}
+
+/// What an event means to a metric: its key goes to `key`, its contribution to `then`, if it counts.
 pub fn contribution(
     metric: &MetricPlan,
     fields: &mut Fields<'_>,
     key: &mut CompactString,
     then: impl FnOnce(&str, Contribution<'_>),
-) -> bool {
+) -> Counted {
     if !counts(metric, fields) || !key_of(&metric.key, fields, key) {
-        return false;
+        return Counted::No;
     }
     match &metric.aggregate {
         AggregatePlan::Count => then(key, Contribution::One),
         AggregatePlan::Sum(field) | AggregatePlan::Mean(field) => {
-            let Some(number) = fields.get(field).and_then(|scalar| scalar.number()).and_then(millionths)
-            else {
-                return false;
+            let Some(number) = fields.get(field).and_then(|scalar| scalar.number()) else {
+                return Counted::No;
             };
+            let Some(number) = millionths(number) else { return Counted::TooLarge };
             then(key, Contribution::Number(number));
         }
         AggregatePlan::Unique(field) => {
-            let Some(scalar) = fields.get(field) else { return false };
+            let Some(scalar) = fields.get(field) else { return Counted::No };
             then(key, Contribution::Value(scalar.text()));
         }
     }
-    true
+    Counted::Yes
 }
 
 fn counts(metric: &MetricPlan, fields: &mut Fields<'_>) -> bool {
@@ -95,9 +140,30 @@ fn key_of(paths: &[FieldPath], fields: &mut Fields<'_>, key: &mut CompactString)
         if place > 0 {
             key.push(KEY_SEPARATOR);
         }
-        key.push_str(scalar.text());
+        if paths.len() > 1 {
+            push_escaped(key, scalar.text());
+        } else {
+            key.push_str(scalar.text());
+        }
+    }
+    // A value that reads like the key of the overflow is not the overflow.
+    if key.strip_suffix(OTHER_KEY).is_some_and(|before| before.chars().all(|c| c == KEY_ESCAPE)) {
+        key.insert(0, KEY_ESCAPE);
     }
     true
+}
+
+/// Appends one of several values so that no other values give the same key: separators and escapes are escaped.
+fn push_escaped(key: &mut CompactString, value: &str) {
+    if !value.contains([KEY_SEPARATOR, KEY_ESCAPE]) {
+        return key.push_str(value);
+    }
+    for c in value.chars() {
+        if matches!(c, KEY_SEPARATOR | KEY_ESCAPE) {
+            key.push(KEY_ESCAPE);
+        }
+        key.push(c);
+    }
 }
 
 #[cfg(test)]
@@ -157,6 +223,50 @@ mod tests {
                 seen = Some(format!("{key} {what:?}"));
             });
         assert_eq!(seen.as_deref(), expected);
-        assert_eq!(counted, expected.is_some());
+        assert_eq!(counted == Counted::Yes, expected.is_some());
+    }
+
+    fn key(fields: &[&str], properties: &serde_json::Value) -> String {
+        let event =
+            format!(r#"{{"v":1,"event_id":"e","type":"t","time":1,"received":2,"properties":{properties}}}"#);
+        let event = EventRef::parse(event.as_bytes()).unwrap();
+        let paths: Vec<_> = fields.iter().map(|field| path(field)).collect();
+        let mut key = CompactString::default();
+        assert!(key_of(&paths, &mut Fields::of(&event), &mut key));
+        key.into()
+    }
+
+    #[rstest]
+    #[case(["x", "y"], "x|y")]
+    #[case(["x|y", "z"], r"x\|y|z")]
+    #[case(["x", "y|z"], r"x|y\|z")]
+    #[case([r"x\", "y"], r"x\\|y")]
+    #[case(["x", r"\|y"], r"x|\\\|y")]
+    fn composite_keys_of_different_values_differ(#[case] values: [&str; 2], #[case] expected: &str) {
+        assert_eq!(key(&["a", "b"], &serde_json::json!({"a": values[0], "b": values[1]})), expected);
+    }
+
+    #[rstest]
+    #[case("(other)", r"\(other)")]
+    #[case(r"\(other)", r"\\(other)")]
+    #[case("an (other)", "an (other)")]
+    #[case("x|y", "x|y")]
+    fn a_value_like_the_overflow_has_a_key_of_its_own(#[case] value: &str, #[case] expected: &str) {
+        assert_eq!(key(&["a"], &serde_json::json!({"a": value})), expected);
+    }
+
+    #[test]
+    fn a_number_too_large_to_add_up_is_told_from_an_absent_one() {
+        let counted = |price: &str| {
+            let event = format!(
+                r#"{{"v":1,"event_id":"e","type":"t","item_id":"i","time":1,"received":2,"properties":{{"price":{price}}}}}"#
+            );
+            let event = EventRef::parse(event.as_bytes()).unwrap();
+            let metric = metric(&[], vec![], &["item_id"], AggregatePlan::Sum(path("price")));
+            contribution(&metric, &mut Fields::of(&event), &mut CompactString::default(), |_, _| {})
+        };
+        assert_eq!(counted("9.5"), Counted::Yes);
+        assert_eq!(counted("1.7e308"), Counted::TooLarge);
+        assert_eq!(counted("\"much\""), Counted::No);
     }
 }

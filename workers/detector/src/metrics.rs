@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::fold::Seen;
+use crate::throttle::Throttle;
 
 /// Of fold.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,9 @@ pub struct FoldMetrics {
     late: Counter,
     duplicate: Counter,
     malformed: Counter,
+    malformed_told: Throttle,
+    too_large: Counter,
+    too_large_told: Throttle,
     open_keys: Gauge,
     pub(crate) waiting: Waiting,
 }
@@ -37,6 +41,11 @@ impl FoldMetrics {
                 "Records in the events topic that are no events",
                 m.malformed,
             );
+            registry.register(
+                "fold_too_large_values",
+                "Events with a number larger than 1e21 in a field that a metric adds up; that metric leaves them out",
+                m.too_large,
+            );
             registry.register("fold_open_keys", "Keys of open windows held by this member", m.open_keys);
             metrics
         })
@@ -55,11 +64,23 @@ impl FoldMetrics {
         } else if seen.duplicate {
             self.duplicate.inc();
         }
+        if seen.too_large {
+            self.too_large.inc();
+            if let Some(count) = self.too_large_told.tell() {
+                tracing::warn!(
+                    count,
+                    "left out of a sum or mean: events with a number larger than 1e21, which cannot be added up exactly; \
+                     correct the field where the events are made"
+                );
+            }
+        }
     }
 
     pub(crate) fn malformed(&self, partition: Partition, offset: Offset, error: &WireError) {
         self.malformed.inc();
-        tracing::warn!(%partition, %offset, %error, "not counted: this record of the events topic is no event");
+        if let Some(count) = self.malformed_told.tell() {
+            tracing::warn!(count, %partition, %offset, %error, "records of the events topic that are no events are not counted; the last one is named here");
+        }
     }
 
     pub(crate) fn open_keys(&self, keys: usize) {
@@ -73,6 +94,7 @@ pub struct JudgeMetrics {
     parts: Counter,
     late_parts: Counter,
     malformed: Counter,
+    malformed_told: Throttle,
     windows_closed: Counter,
     alerts: Family<AlertLabels, Counter>,
     open_keys: Gauge,
@@ -119,7 +141,9 @@ impl JudgeMetrics {
 
     pub(crate) fn malformed(&self, partition: Partition, offset: Offset, why: &str) {
         self.malformed.inc();
-        tracing::warn!(%partition, %offset, why, "skipped: a record of the parts topic that is neither part nor watermark");
+        if let Some(count) = self.malformed_told.tell() {
+            tracing::warn!(count, %partition, %offset, why, "skipped records of the parts topic; the last one is named here");
+        }
     }
 
     pub(crate) fn closed(&self, windows: u64) {

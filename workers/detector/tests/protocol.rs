@@ -173,19 +173,21 @@ struct World {
 
 impl World {
     fn fold_member(&self, source: usize) -> FoldMember {
-        let position = self.fold_commits[source].unwrap_or(Position::START);
-        let state = Source::resume(Partition(source as u32), position, &self.metrics, WallTime(self.now));
+        let position = self.fold_commits[source].clone().unwrap_or(Position::START);
+        let state = Source::resume(Partition(source as u32), &position, &self.metrics, WallTime(self.now));
         let position = position.replay_from.0 as usize;
         FoldMember { source: state, pending: VecDeque::new(), position, next_emit: self.now, zombie: false }
     }
 
     fn judge_member(&self, docket: usize) -> JudgeMember {
-        let position = self.judge_commits[docket].unwrap_or(Position::START);
-        let mut state = Docket::resume("proof", position, &self.watched);
+        let position = self.judge_commits[docket].clone().unwrap_or(Position::START);
+        let mut state = Docket::resume("proof", &position, &self.watched);
         for (key, record) in &self.baselines[docket] {
-            let (metric, key) = std::str::from_utf8(key).unwrap().split_once('\u{1F}').unwrap();
-            let place = self.watched.iter().position(|watched| watched.metric.name == metric).unwrap();
-            state.remember(place, &self.watched[place], key, record.clone());
+            let (value, forgotten_at) = match record {
+                Saved::Kept(value) => (Some(value.as_ref()), 0),
+                Saved::Forgotten(at) => (None, *at),
+            };
+            state.recall(key, value, forgotten_at, &self.watched);
         }
         let position = position.replay_from.0 as usize;
         JudgeMember { docket: state, pending: VecDeque::new(), position, next_tick: self.now, zombie: false }
@@ -241,7 +243,7 @@ impl World {
                 member.pending.push_back(Pending::Part(judge, bytes));
             }
         }
-        member.pending.push_back(Pending::Commit(member.source.position()));
+        member.pending.push_back(Pending::Commit(member.source.position(&self.metrics)));
     }
 
     fn judge_step(&mut self, place: usize, member: &mut JudgeMember) {
@@ -253,9 +255,8 @@ impl World {
             }
             Some(Pending::Save) => {
                 let mut saved = Vec::new();
-                let save = |watched: &Watched, key: &str, record| {
-                    let key = herd_spec::wire::metric_key(&watched.metric.name, key);
-                    saved.push(Pending::Baseline(place, key, record));
+                let save = |key: &[u8], record| {
+                    saved.push(Pending::Baseline(place, key.to_vec(), record));
                     Ok::<_, ()>(())
                 };
                 member.docket.save(&self.watched, save).unwrap();

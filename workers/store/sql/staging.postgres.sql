@@ -19,5 +19,6 @@ CREATE TEMPORARY TABLE staging_windows (
     size_ms bigint,
     count   bigint,
     value   double precision,
-    bands   jsonb
+    bands   jsonb,
+    definition text COLLATE "C"
 ) ON COMMIT DELETE ROWS;

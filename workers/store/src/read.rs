@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Alert, AlertId, AlertState, Event, Severity, VERSION, Window};
+use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Event, Severity, VERSION, Window};
 use serde::Serialize;
 
 use crate::error::sort;
@@ -253,6 +253,7 @@ impl AlertRow {
                 pipeline: self.pipeline,
                 detector: self.detector,
                 metric: self.metric,
+                rule: Definition::default(),
                 key: self.key,
                 severity: serde_json::from_value(word(self.severity)).ok()?,
                 state: serde_json::from_value(word(self.state)).ok()?,
@@ -282,29 +283,33 @@ fn capped(limit: u32) -> i64 {
 }
 
 impl Store {
-    /// Closed windows of a key that start in `[from, to)`, oldest first; of more than `limit`, the newest.
+    /// Closed windows of a key that start in `[from, to)`, oldest first; of more than `limit`, the newest. Only those of this
+    /// definition of the metric, and those stored before windows said their definition.
     ///
     /// # Errors
     /// If the database does not answer.
     pub async fn windows(
         &self,
         metric: &str,
+        definition: Definition,
         key: &str,
         from: Option<EventTime>,
         to: Option<EventTime>,
         limit: u32,
     ) -> Result<Vec<Window<'static>>, StoreError> {
+        let written = definition.to_string();
         let rows: Vec<WindowRow> = fetch!(
             self,
             "reading windows",
             WindowRow,
             fetch_all,
             "windows_read",
-            [metric, key, from.map(|time| time.0), to.map(|time| time.0), capped(limit)]
+            [metric, key, from.map(|time| time.0), to.map(|time| time.0), capped(limit), &written]
         )?;
         let window = |row: WindowRow| Window {
             v: VERSION,
             metric: Cow::Owned(metric.to_owned()),
+            definition,
             key: Cow::Owned(key.to_owned()),
             start: EventTime(row.start),
             size_ms: row.size_ms.unsigned_abs(),

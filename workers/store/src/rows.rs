@@ -239,14 +239,15 @@ impl Rows {
             Format::Copy => {
                 // A handful of numbers: their JSON is the one small allocation of a window.
                 let bands = serde_json::to_string(&window.bands).unwrap_or_else(|_| "[]".into());
-                CopyRow::begin(&mut self.bytes, 7)
+                CopyRow::begin(&mut self.bytes, 8)
                     .text(&window.metric)
                     .text(&window.key)
                     .time(window.start)
                     .int8(size)
                     .int8(count)
                     .float8(window.value)
-                    .jsonb(&bands);
+                    .jsonb(&bands)
+                    .text(&window.definition.to_string());
             }
             Format::Json => self.push_json(&(
                 &window.metric,
@@ -256,6 +257,7 @@ impl Rows {
                 count,
                 window.value,
                 &window.bands,
+                window.definition,
             )),
         }
         self.end_row();

@@ -45,6 +45,12 @@ pub(crate) struct Finding {
     history: Vec<String>,
 }
 
+impl Finding {
+    pub(crate) fn new(kind: Kind, what: String, history: Vec<String>) -> Self {
+        Self { kind, what, history }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.what)?;
@@ -85,7 +91,7 @@ fn value(metric: &str, events: &[Event]) -> Value2 {
 
 /// Checks a run.
 pub(crate) fn check(scenario: &Scenario, outcome: &Outcome) -> Vec<Finding> {
-    let mut checker = Checker { scenario, outcome, findings: Vec::new() };
+    let mut checker = Checker::new(scenario, outcome);
     let truth = checker.truth();
     checker.events();
     checker.users();
@@ -97,13 +103,13 @@ pub(crate) fn check(scenario: &Scenario, outcome: &Outcome) -> Vec<Finding> {
     checker.findings
 }
 
-struct Checker<'a> {
+pub(crate) struct Checker<'a> {
     scenario: &'a Scenario,
-    outcome: &'a Outcome,
+    pub(crate) outcome: &'a Outcome,
     findings: Vec<Finding>,
 }
 
-fn json(record: &Kept) -> Option<Value> {
+pub(crate) fn json(record: &Kept) -> Option<Value> {
     serde_json::from_slice(record.value.as_deref()?).ok()
 }
 
@@ -111,7 +117,69 @@ fn seconds(written: &Kept) -> f64 {
     (written.written.0 - BEGIN) as f64 / 1e3
 }
 
-impl Checker<'_> {
+/// An event that a client was told is taken.
+pub(crate) struct Accepted<'a> {
+    pub(crate) event: &'a Event,
+    /// Whether it was written in time, into one partition: then it counts for certain.
+    pub(crate) is_certain: bool,
+    /// To how many partitions it was written.
+    pub(crate) copies: usize,
+    pub(crate) partition: u32,
+    /// Of its first record.
+    pub(crate) offset: i64,
+}
+
+/// Where an event was written: partitions, when first, and where then.
+struct Written {
+    partitions: BTreeSet<u32>,
+    at: i64,
+    offset: i64,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, outcome: &'a Outcome) -> Self {
+        Self { scenario, outcome, findings: Vec::new() }
+    }
+
+    /// Every accepted event, once.
+    pub(crate) fn accepted(&self) -> Vec<Accepted<'a>> {
+        let mut places: BTreeMap<String, Written> = BTreeMap::new();
+        for record in self.topic(EVENTS) {
+            let Some(id) = json(record).and_then(|event| Some(event["event_id"].as_str()?.to_owned())) else {
+                continue;
+            };
+            let (at, offset) = (record.written.0 - BEGIN, record.offset.0);
+            let place = places.entry(id).or_insert(Written { partitions: BTreeSet::new(), at, offset });
+            place.partitions.insert(record.partition.0);
+            (place.at, place.offset) = (place.at, place.offset).min((at, offset));
+        }
+        let mut sent: BTreeMap<&str, i64> = BTreeMap::new();
+        for send in self.scenario.sends.iter().rev() {
+            if let What::Event(event) = &send.what {
+                sent.insert(&event.id, send.at);
+            }
+        }
+        let paused = self.scenario.scale == 0 && self.has_pauses();
+        let distinct: BTreeSet<&Event> = self.outcome.accepted.iter().collect();
+        let accepted = distinct.into_iter().map(|event| {
+            let written = places.get(&event.id);
+            let in_time = |written: &Written| {
+                written.partitions.len() == 1
+                    && written.at - sent[event.id.as_str()] <= self.scenario.patience()
+            };
+            Accepted {
+                event,
+                is_certain: event.item != STRAY && !paused && written.is_some_and(in_time),
+                copies: written.map_or(1, |written| written.partitions.len()),
+                partition: written
+                    .and_then(|written| written.partitions.first().copied())
+                    .unwrap_or_default(),
+                offset: written.map_or(0, |written| written.offset),
+            }
+        });
+        accepted.collect()
+    }
+
     fn topic(&self, name: &str) -> &[std::sync::Arc<Kept>] {
         &self.outcome.topics[name]
     }
@@ -122,35 +190,12 @@ impl Checker<'_> {
 
     /// Every window that accepted events fall into.
     fn truth(&self) -> BTreeMap<Name, Truth> {
-        let mut places: BTreeMap<String, (BTreeSet<u32>, i64)> = BTreeMap::new();
-        for record in self.topic(EVENTS) {
-            let Some(id) = json(record).and_then(|event| Some(event["event_id"].as_str()?.to_owned())) else {
-                continue;
-            };
-            let place = places.entry(id).or_insert((BTreeSet::new(), record.written.0 - BEGIN));
-            place.0.insert(record.partition.0);
-            place.1 = place.1.min(record.written.0 - BEGIN);
-        }
-        let mut sent: BTreeMap<&str, i64> = BTreeMap::new();
-        for send in self.scenario.sends.iter().rev() {
-            if let What::Event(event) = &send.what {
-                sent.insert(&event.id, send.at);
-            }
-        }
-        let paused = self.scenario.scale == 0 && self.has_pauses();
-        let accepted: BTreeSet<&Event> = self.outcome.accepted.iter().collect();
         let mut truth: BTreeMap<Name, Truth> = BTreeMap::new();
-        for event in accepted {
-            let certain = event.item != STRAY
-                && !paused
-                && places.get(&event.id).is_some_and(|(partitions, written)| {
-                    partitions.len() == 1 && written - sent[event.id.as_str()] <= self.scenario.patience()
-                });
-            let copies = places.get(&event.id).map_or(1, |(partitions, _)| partitions.len());
+        for Accepted { event, is_certain, copies, .. } in self.accepted() {
             let mut note = |metric: &str, size: i64| {
                 let name = (metric.to_owned(), event.item.to_owned(), event.time.div_euclid(size) * size);
                 let window = truth.entry(name).or_default();
-                if certain {
+                if is_certain {
                     window.events.push(event.clone());
                 } else {
                     window.perhaps.push(event.clone());

@@ -8,6 +8,7 @@
 //! | `scenario` | what a seed stands for |
 //! | `run` | the members, stepped; `clock` is theirs, `tables` the store, `plan` the pipeline |
 //! | `checker` | what must have come of it; `../oracle/alerts` works the alerts out |
+//! | `change` | the spec changed while all that happens, and what must come of that |
 //! | `mutant` | the rules of the protocol, each broken once: the seeds must notice |
 //! | `shrink` | a failing scenario made smaller |
 //!
@@ -23,6 +24,7 @@
 
 #[path = "../oracle/alerts.rs"]
 mod alerts;
+mod change;
 mod checker;
 mod clock;
 mod growth;
@@ -40,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use checker::Finding;
 use mutant::Mutant;
-use scenario::Scenario;
+use scenario::{Blow, Scenario};
 use tokio::runtime::{Handle, Runtime};
 
 /// What the seeds amount to.
@@ -79,6 +81,8 @@ fn findings(
     runtime: &Handle,
     tally: &mut Tally,
 ) -> Vec<Finding> {
+    let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Blow::Change(..)));
+    let check = if is_changed { change::check } else { checker::check };
     let outcome = run::run(scenario, mutant, runtime);
     tally.add(&Tally {
         events: outcome.accepted.len(),
@@ -87,11 +91,12 @@ fn findings(
         users: outcome.database.users.as_ref().map_or(0, BTreeMap::len),
         troubles: outcome.log.len(),
     });
-    checker::check(scenario, &outcome)
+    check(scenario, &outcome)
 }
 
 /// Checks seeds on all cores until `deadline`: how many, and those that fail, with what is wrong, lowest first.
 fn seeds(
+    of: fn(u64) -> Scenario,
     seeds: std::ops::Range<u64>,
     mutant: Option<Mutant>,
     enough: usize,
@@ -111,7 +116,7 @@ fn seeds(
                     if seed >= seeds.end || total.lock().unwrap().1.len() >= enough {
                         break;
                     }
-                    let found = findings(&Scenario::of(seed), mutant, runtime.handle(), &mut tally);
+                    let found = findings(&of(seed), mutant, runtime.handle(), &mut tally);
                     if !found.is_empty() {
                         total.lock().unwrap().1.push((seed, found));
                     }
@@ -126,9 +131,9 @@ fn seeds(
 }
 
 /// What a failing seed comes down to.
-fn report(seed: u64, found: &[Finding], mutant: Option<Mutant>) -> String {
+fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<Mutant>) -> String {
     let runtime = Runtime::new().unwrap();
-    let scenario = Scenario::of(seed);
+    let scenario = of(seed);
     let kind = found[0].kind;
     let again = |scenario: &Scenario| findings(scenario, mutant, runtime.handle(), &mut Tally::default());
     let small =
@@ -169,17 +174,40 @@ fn whatever_happens_every_event_counts_once() {
     });
     let begun = Instant::now();
     let deadline = begun.checked_add(Duration::from_secs(60 * number("MINUTES", 24 * 60)));
-    let (count, tally, failed) = seeds(range, mutant, 20, deadline);
+    let (count, tally, failed) = seeds(Scenario::of, range, mutant, 20, deadline);
     eprintln!("{count} seeds in {:.1?}: {tally:?}, {} failed", begun.elapsed(), failed.len());
     if let Some((seed, found)) = failed.first() {
         let rest: Vec<_> = failed.iter().map(|(seed, found)| (*seed, found[0].kind)).collect();
-        panic!("{} of {count} seeds fail: {rest:?}\n{}", failed.len(), report(*seed, found, mutant));
+        panic!(
+            "{} of {count} seeds fail: {rest:?}\n{}",
+            failed.len(),
+            report(Scenario::of, *seed, found, mutant)
+        );
     }
     assert!(
         count < 500
             || (tally.windows > 20_000 && tally.alerts > 1_000 && tally.users > 20 && tally.troubles > 500),
         "the seeds prove little: {tally:?}"
     );
+}
+
+/// As many seeds with changes of the spec. `CHANGES=7` is one of them alone.
+#[test]
+fn whatever_the_spec_becomes_no_event_is_lost() {
+    let range = match number("CHANGES", u64::MAX) {
+        u64::MAX => 0..number("SEEDS", 1_500),
+        seed => seed..seed + 1,
+    };
+    let (count, tally, failed) = seeds(Scenario::changing, range, None, 20, None);
+    eprintln!("{count} seeds with changes of the spec: {tally:?}, {} failed", failed.len());
+    if let Some((seed, found)) = failed.first() {
+        let rest: Vec<_> = failed.iter().map(|(seed, found)| (*seed, found[0].kind)).collect();
+        panic!(
+            "{} of {count} seeds fail: {rest:?}\n{}",
+            failed.len(),
+            report(Scenario::changing, *seed, found, None)
+        );
+    }
 }
 
 /// Seeds that found something, once: kept, however many seeds a run has.
@@ -192,8 +220,8 @@ const FOUND: [u64; 4] = [0, 117, 804, 1_002_437];
 #[test]
 fn what_was_found_stays_mended() {
     for seed in FOUND {
-        let (_, _, failed) = seeds(seed..seed + 1, None, 1, None);
-        assert!(failed.is_empty(), "{}", report(seed, &failed[0].1, None));
+        let (_, _, failed) = seeds(Scenario::of, seed..seed + 1, None, 1, None);
+        assert!(failed.is_empty(), "{}", report(Scenario::of, seed, &failed[0].1, None));
     }
 }
 
@@ -218,7 +246,8 @@ const NOTICED: u64 = 300;
 fn every_broken_rule_is_noticed() {
     let mut unnoticed = Vec::new();
     for mutant in Mutant::ALL {
-        let (_, _, failed) = seeds(0..NOTICED, Some(mutant), 1, None);
+        let of = if mutant.is_of_changes() { Scenario::changing } else { Scenario::of };
+        let (_, _, failed) = seeds(of, 0..NOTICED, Some(mutant), 1, None);
         match failed.first() {
             Some((seed, found)) => eprintln!("{mutant:?}: seed {seed}, {:?}", found[0].kind),
             None => unnoticed.push(mutant),

@@ -9,9 +9,9 @@ use herd_bus::{
     Ack, Acks, Bus, BusError, Commit, Consumer, Fetched, Membership, Outgoing, Producer, Progress, Record,
     SendError,
 };
-use herd_spec::plan::TopicPlan;
+use herd_spec::plan::{MetricPlan, TopicPlan};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{EventRef, PartRecord, SourceState};
+use herd_spec::wire::{EventRef, PartRecord, SourceState, metric_key};
 use parking_lot::Mutex;
 
 use crate::plan::{ALERTS, EVENTS, PARTS, WINDOWS};
@@ -40,10 +40,20 @@ pub(crate) enum Mutant {
     NoFence,
     /// Nobody looks whether an event came before.
     NoDedupe,
+    /// Who takes a source over is not told by which definitions events were counted.
+    DefinitionsForgotten,
+    /// Parts of definitions that a judge does not have are passed over.
+    OtherDefinitionsDropped,
+    /// Values that a source counted before and after another definition count as one.
+    SinceIgnored,
+    /// Baselines are kept whatever they were learnt from.
+    BaselinesKept,
+    /// Baselines of other definitions are passed over, and the alerts that fire in them.
+    OtherBaselinesIgnored,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::FoldCommitsFirst,
         Self::JudgeCommitsFirst,
         Self::FoldReplaysNothing,
@@ -55,7 +65,24 @@ impl Mutant {
         Self::BaselineFirst,
         Self::NoFence,
         Self::NoDedupe,
+        Self::DefinitionsForgotten,
+        Self::OtherDefinitionsDropped,
+        Self::SinceIgnored,
+        Self::BaselinesKept,
+        Self::OtherBaselinesIgnored,
     ];
+
+    /// Whether only changes of the spec can show it.
+    pub(crate) fn is_of_changes(self) -> bool {
+        matches!(
+            self,
+            Self::DefinitionsForgotten
+                | Self::OtherDefinitionsDropped
+                | Self::SinceIgnored
+                | Self::BaselinesKept
+                | Self::OtherBaselinesIgnored
+        )
+    }
 }
 
 #[derive(Clone)]
@@ -86,10 +113,15 @@ impl Bus for MutantBus {
     fn consumer(&self, topic: &str, membership: Membership<'_>) -> Result<MutantConsumer, BusError> {
         let folds = matches!(membership, Membership::Group { group, .. } if group.ends_with(".fold"));
         let applies = |mutant: &Mutant| match mutant {
-            Mutant::FoldReplaysNothing | Mutant::ReplaysIntoClosedWindows | Mutant::NoDedupe => {
-                topic == EVENTS && folds
-            }
-            Mutant::JudgeReplaysNothing | Mutant::LastPartWins | Mutant::IdleIsLeftOut => topic == PARTS,
+            Mutant::FoldReplaysNothing
+            | Mutant::ReplaysIntoClosedWindows
+            | Mutant::NoDedupe
+            | Mutant::DefinitionsForgotten => topic == EVENTS && folds,
+            Mutant::JudgeReplaysNothing
+            | Mutant::LastPartWins
+            | Mutant::IdleIsLeftOut
+            | Mutant::OtherDefinitionsDropped
+            | Mutant::SinceIgnored => topic == PARTS,
             _ => false,
         };
         let consumer = self.bus.consumer(topic, membership)?;
@@ -111,7 +143,36 @@ impl Bus for MutantBus {
         patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
-        self.bus.scan(topic, partition, patience, each)
+        match self.mutant {
+            Some(Mutant::OtherBaselinesIgnored) => self.bus.scan(topic, partition, patience, &mut |record| {
+                let plan = crate::plan::of(1, 1);
+                let of = record.key.and_then(|key| std::str::from_utf8(key).ok()?.split('\u{1F}').next());
+                let is_original = |metric: &MetricPlan| {
+                    of == Some(&*format!("{}@{}", metric.name, metric.baseline_definition()))
+                };
+                if plan.metrics.iter().any(is_original) {
+                    each(record);
+                }
+            }),
+            // To whom it is told that every record is of every definition, one of them is the right one.
+            Some(Mutant::BaselinesKept) => self.bus.scan(topic, partition, patience, &mut |record| {
+                let Some((of, key)) =
+                    record.key.and_then(|key| std::str::from_utf8(key).ok()?.split_once('\u{1F}'))
+                else {
+                    return each(record);
+                };
+                let name = of.split('@').next().unwrap_or_default();
+                let known = crate::change::known(name);
+                if known.is_empty() {
+                    return each(record);
+                }
+                for metric in known {
+                    let of = format!("{}@{}", metric.name, metric.baseline_definition());
+                    each(&Record { key: Some(&metric_key(&of, key)), ..*record });
+                }
+            }),
+            _ => self.bus.scan(topic, partition, patience, each),
+        }
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
@@ -237,6 +298,19 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
             part.version = record.offset;
             PartRecord::Part(part).write(&mut out);
         }
+        (Mutant::OtherDefinitionsDropped, PartRecord::Part(mut part)) if part.shape.is_some() => {
+            let original = crate::plan::of(1, 1);
+            let of = original.metric(&part.metric)?;
+            if part.shape.is_some_and(|shape| shape.definition != of.definition()) {
+                part.metric = "nobody's".into();
+                part.shape = None;
+            }
+            PartRecord::Part(part).write(&mut out);
+        }
+        (Mutant::SinceIgnored, PartRecord::Part(mut part)) => {
+            part.since = Offset(0);
+            PartRecord::Part(part).write(&mut out);
+        }
         (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut word)) if word.state != SourceState::Active => {
             word.watermark = Some(EventTime(4_000_000_000_000));
             word.state = SourceState::Active;
@@ -282,6 +356,7 @@ impl Consumer for MutantConsumer {
                     format!("1 {} {}", commit.next, words[2])
                 }
                 Some(Mutant::ReplaysIntoClosedWindows) => format!("1 {} -", words[1]),
+                Some(Mutant::DefinitionsForgotten) => words[..3].join(" "),
                 _ => continue,
             };
         }

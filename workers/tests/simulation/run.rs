@@ -18,6 +18,7 @@ use herd_stage::Secrets;
 use herd_store::Table;
 use tokio_util::sync::CancellationToken;
 
+use crate::change::Change;
 use crate::clock::MemberClock;
 use crate::mutant::{Mutant, MutantBus, MutantProducer};
 use crate::plan::{self, ALERTS, DEAD, EVENTS, SINK, WINDOWS};
@@ -41,6 +42,8 @@ pub(crate) struct Outcome {
     pub(crate) log: Vec<String>,
     /// What stopped members though nothing went wrong.
     pub(crate) failures: Vec<String>,
+    /// The plan from each moment on, in milliseconds after the beginning.
+    pub(crate) plans: Vec<(i64, Plan)>,
 }
 
 pub(crate) fn run(scenario: &Scenario, mutant: Option<Mutant>, runtime: &tokio::runtime::Handle) -> Outcome {
@@ -55,6 +58,7 @@ pub(crate) fn run(scenario: &Scenario, mutant: Option<Mutant>, runtime: &tokio::
         refused: world.clients.refused,
         topics: topics.into_iter().map(|topic| (topic, world.bus.bus.records(topic))).collect(),
         database: runtime.block_on(world.database.contents()),
+        plans: world.plans,
         log: world.log,
         failures: world.failures,
     }
@@ -135,6 +139,7 @@ struct World<'a> {
     scenario: &'a Scenario,
     runtime: &'a tokio::runtime::Handle,
     plan: Plan,
+    plans: Vec<(i64, Plan)>,
     bus: MutantBus,
     database: Database,
     clients: Clients,
@@ -156,6 +161,7 @@ impl<'a> World<'a> {
             scenario,
             runtime,
             clients: Clients::new(scenario, &plan, &bus),
+            plans: vec![(0, plan.clone())],
             plan,
             bus,
             database: runtime.block_on(Database::new(scenario.sqlite)),
@@ -358,6 +364,7 @@ impl<'a> World<'a> {
                     &format!("was taken for dead, hears of it in {deaf} ms, stood still for {still}"),
                 );
             }
+            Blow::Change(change, killed) => self.change(change, killed),
             Blow::Grow => {
                 let mut topic = self.plan.topics.events.clone();
                 topic.partitions = self.bus.partitions(EVENTS).unwrap() + 1;
@@ -370,6 +377,26 @@ impl<'a> World<'a> {
             }
         }
         self.bus.bus.settle();
+    }
+}
+
+impl World<'_> {
+    /// The spec is changed: folds and judges start again with it, one a second.
+    fn change(&mut self, change: Change, killed: bool) {
+        let now = self.now();
+        change.apply(&mut self.plan);
+        self.plans.push((now, self.plan.clone()));
+        self.log.push(format!("{:>7.3} s  the spec is changed: {change:?}", now as f64 / 1e3));
+        let mut at = now;
+        for stage in [Stage::Fold, Stage::Judge] {
+            let count = self.members.iter().filter(|member| member.role.stage() == stage).count();
+            for place in 0..count {
+                at += 1_000;
+                let what = if killed { Blow::Kill(100) } else { Blow::Stop(100) };
+                self.faults.push_back(Fault { at, after: 0, stage, place, what });
+            }
+        }
+        self.faults.make_contiguous().sort_by_key(|fault| fault.at);
     }
 }
 

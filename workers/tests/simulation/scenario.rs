@@ -7,6 +7,7 @@ use herd_bus::partitioner::partition_of;
 use herd_bus::simulated::{Dice, Sending, Weather};
 use herd_spec::units::WallTime;
 
+use crate::change::Change;
 use crate::plan::{DEAD, EVENTS, LATENESS};
 
 /// When everything begins, by the clock of the machines.
@@ -116,6 +117,8 @@ pub(crate) enum Blow {
     Still(i64),
     /// The events topic gets one more partition.
     Grow,
+    /// The spec is changed, and all detectors are started again one after the other: in good order, or killed.
+    Change(Change, bool),
 }
 
 /// A very late event: nobody promises in which window it counts, if in any.
@@ -124,10 +127,34 @@ const ITEMS: [&str; 4] = ["a", "bb", "ccc", "dddd"];
 
 impl Scenario {
     pub(crate) fn of(seed: u64) -> Self {
+        Self::with_scale(seed, None)
+    }
+
+    /// The seed at another scale.
+    pub(crate) fn of_scale(seed: u64, scale: i64) -> Self {
+        Self::with_scale(seed, Some(scale))
+    }
+
+    /// Without faults, and with a bus and a store that do what they are told.
+    pub(crate) fn calm(mut self) -> Self {
+        self.faults.clear();
+        self.weather = Weather { seed: self.seed, ..Weather::default() };
+        self.store = 0.0;
+        self
+    }
+
+    /// Whether nothing goes wrong.
+    pub(crate) fn is_calm(&self) -> bool {
+        let good = |fault: &Fault| matches!(fault.what, Blow::Change(_, false) | Blow::Stop(_) | Blow::Join);
+        self.weather.until == WallTime(0) && self.store == 0.0 && self.faults.iter().all(good)
+    }
+
+    fn with_scale(seed: u64, scale: Option<i64>) -> Self {
         let mut dice = Dice::new(seed, &[100]);
         let (sources, judges) =
             (dice.between(1, 4).unsigned_abs() as u32, dice.between(1, 3).unsigned_abs() as u32);
-        let scale = *dice.pick(&[1, 1, 1, 1, 50, 50, 0]);
+        let drawn = *dice.pick(&[1, 1, 1, 1, 50, 50, 0]);
+        let scale = scale.unwrap_or(drawn);
         let until = dice.between(20, 90) * 1_000;
         let members = [1, 2, 3].map(|most| usize::try_from(dice.between(1, most.max(2))).unwrap());
         let mut scenario = Self {

@@ -78,6 +78,8 @@ pub(crate) async fn stored_windows(
 ) -> Result<Vec<Point>, Problem> {
     let Some(store) = &app.store else { return Ok(Vec::new()) };
     let plan = &app.plan.metrics[metric];
-    let found = store.windows(&plan.name, key, from.map(EventTime), to.map(EventTime), limit).await?;
+    let found = store
+        .windows(&plan.name, plan.definition(), key, from.map(EventTime), to.map(EventTime), limit)
+        .await?;
     Ok(found.into_iter().map(Point::of).collect())
 }

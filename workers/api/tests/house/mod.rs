@@ -143,6 +143,7 @@ impl House {
         let window = Window {
             v: VERSION,
             metric: Cow::Borrowed("views"),
+            definition: self.plan.metrics[0].definition(),
             key: Cow::Borrowed(key),
             start: EventTime(start),
             size_ms: 10_000,
@@ -176,6 +177,7 @@ pub fn alert_of(key: &str, start: i64, state: AlertState) -> Alert {
         pipeline: "shop".into(),
         detector: "crowd".into(),
         metric: "views".into(),
+        rule: herd_spec::wire::Definition::default(),
         key: key.into(),
         severity: Severity::Warning,
         state,

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Weighted sums below this are 0: numbers are kept in millionths, and this is far below one.
+const NOTHING: f64 = 1e-12;
+
 /// The past of a key, as one algorithm needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum History {
@@ -14,6 +17,26 @@ pub enum History {
     /// Weighted sums.
     #[serde(rename = "w")]
     Weighted(Weighted),
+}
+
+impl History {
+    /// Whether one more window without an event would change nothing but the number of windows seen.
+    pub(super) fn is_silent(&self, length: usize) -> bool {
+        match self {
+            Self::None => true,
+            Self::Ring(ring) => ring.values.len() >= length && ring.is_zero(),
+            Self::Weighted(_) => false,
+        }
+    }
+
+    /// Counts windows without an event that change nothing else.
+    pub(super) fn count_silence(&mut self, windows: u32) {
+        match self {
+            Self::None => {}
+            Self::Ring(ring) => ring.seen = ring.seen.saturating_add(windows),
+            Self::Weighted(weighted) => weighted.seen = weighted.seen.saturating_add(windows),
+        }
+    }
 }
 
 /// The last values, oldest overwritten first. Single precision: what is usual needs no more, and a million keys are kept.
@@ -41,6 +64,16 @@ impl Ring {
             self.values[at] = value as f32;
         }
         self.seen = self.seen.saturating_add(1);
+    }
+
+    /// Whether every value is 0.
+    pub(super) fn is_zero(&self) -> bool {
+        self.values.iter().all(|value| *value == 0.0)
+    }
+
+    /// The largest value, and so more than any mean or median of them; at least 0.
+    pub(super) fn largest(&self) -> f64 {
+        f64::from(self.values.iter().copied().fold(0.0, f32::max))
     }
 
     /// Mean and sample standard deviation.
@@ -91,6 +124,18 @@ pub struct Weighted {
 }
 
 impl Weighted {
+    /// Whether only the number of windows seen differs.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        (self.first, self.second, self.exposure) == (other.first, other.second, other.exposure)
+    }
+
+    /// In silence the sums would halve for ever; what is below a thousandth of the finest number is nothing.
+    fn vanish(&mut self, value: f64) {
+        if value == 0.0 && self.first.abs() < NOTHING && self.second < NOTHING {
+            (self.first, self.second) = (0.0, 0.0);
+        }
+    }
+
     /// Incremental exponentially weighted mean and variance (West, "Updating mean and variance estimates", 1979); plain
     /// averages until the weights of an average are smaller than those asked for.
     pub(super) fn push_ewma(&mut self, value: f64, half_life: f64) {
@@ -99,6 +144,7 @@ impl Weighted {
         let step = weight * difference;
         self.first += step;
         self.second = (1.0 - weight) * (self.second + difference * step);
+        self.vanish(value);
         self.seen = self.seen.saturating_add(1);
     }
 
@@ -112,6 +158,7 @@ impl Weighted {
         self.first = self.first * decay + value;
         self.second = self.second * decay + value * value;
         self.exposure = self.exposure * decay + 1.0;
+        self.vanish(value);
         self.seen = self.seen.saturating_add(1);
     }
 }

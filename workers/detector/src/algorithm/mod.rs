@@ -93,10 +93,17 @@ impl Rule {
         }
     }
 
-    /// Whether a history read back from a store is of this rule's kind.
+    /// How a history of this rule is learnt: a history read back from a store is of use only if it was learnt like this.
+    /// Bounds are no part of it: what was learnt can be held against new ones.
     #[must_use]
-    pub fn accepts(&self, history: &History) -> bool {
-        std::mem::discriminant(history) == std::mem::discriminant(&self.fresh())
+    pub fn learning(&self) -> String {
+        match self.kind {
+            Kind::Threshold { .. } => "threshold".into(),
+            Kind::Zscore { history, .. } => format!("zscore {history}"),
+            Kind::Mad { history, .. } => format!("mad {history}"),
+            Kind::Ewma { half_life, .. } => format!("ewma {half_life}"),
+            Kind::Poisson { half_life, .. } => format!("poisson {half_life}"),
+        }
     }
 
     /// Windows of silence after which a key counts as never seen.
@@ -140,6 +147,57 @@ impl Rule {
             }
             _ => {}
         }
+    }
+
+    /// Adds `windows` windows without an event, each worth 0: the same as adding them one by one, without doing what changes
+    /// nothing any more.
+    pub fn fold_silence(&self, history: &mut History, windows: u32) {
+        let length = match self.kind {
+            Kind::Zscore { history, .. } | Kind::Mad { history, .. } => history,
+            _ => 0,
+        };
+        let mut left = windows;
+        while left > 0 && !history.is_silent(length) {
+            let before =
+                if let History::Weighted(weighted) = history { Some(weighted.clone()) } else { None };
+            self.fold(history, 0.0);
+            left -= 1;
+            if let (Some(before), History::Weighted(now)) = (before, &*history)
+                && now.is_like(&before)
+            {
+                break;
+            }
+        }
+        history.count_silence(left);
+    }
+
+    /// Whether windows without an event, however many follow, can never be below the usual range. True also where that is not
+    /// known only if it is certain.
+    #[must_use]
+    pub fn takes_silence_for_usual(&self, history: &History) -> bool {
+        match (&self.kind, history) {
+            (Kind::Threshold { below, .. }, _) => below.is_none_or(|below| below <= 0.0),
+            _ if !self.watches_drops() => true,
+            // The expected value only falls in silence. A spread is at least 1 where things are counted, and at least a
+            // twentieth of the expected value where numbers are added.
+            (
+                Kind::Zscore { sigmas: width, .. } | Kind::Mad { deviations: width, .. },
+                History::Ring(ring),
+            ) => ring.is_zero() || self.silence_is_within(ring.largest(), *width),
+            (Kind::Ewma { sigmas: width, .. }, History::Weighted(weighted)) => {
+                self.silence_is_within(weighted.first, *width)
+            }
+            // A count of 0 is never rarer than e^−mean.
+            (Kind::Poisson { probability, .. }, History::Weighted(weighted)) => {
+                weighted.first == 0.0
+                    || (weighted.first + 0.5) / weighted.exposure.max(1.0) <= -probability.ln()
+            }
+            _ => false,
+        }
+    }
+
+    fn silence_is_within(&self, expected: f64, width: f64) -> bool {
+        expected == 0.0 || (self.counting && expected.abs() <= width) || 0.05 * width >= 1.0
     }
 
     /// What is usual after `history`; none while the key is still warming up.

@@ -4,6 +4,9 @@
 //! ([`Source::speak`]) and what is committed ([`Source::position`]) let a successor rebuild exactly this state from the log:
 //! it folds the events from `replay_from` to the committed offset into the windows that are open under the committed
 //! watermark (each of these is complete, none of its events was late), then goes on normally.
+//!
+//! A metric whose definition is not the one of the commit begins at the commit: what was sent by then is counted in windows
+//! of the old definition, which judge closes with what they hold; everything after it in windows of the new one.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,14 +14,14 @@ use std::time::Duration;
 use compact_str::CompactString;
 use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{EventRef, Part, SourceState, Watermark};
+use herd_spec::wire::{Definition, EventRef, Part, Shape, SourceState, Watermark};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::aggregate::Running;
-use crate::commit::Position;
+use crate::commit::{CountedMetric, Counting, Position};
 use crate::extract::Fields;
 use crate::keyed::{self, Keyed};
-use crate::metric::{Metrics, contribution};
+use crate::metric::{Counted, Metrics, contribution};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Seen {
     pub duplicate: bool,
     /// A window it belongs to was closed.
     pub late: bool,
+    /// A metric adds up one of its fields, and the number is too large to be added exactly.
+    pub too_large: bool,
 }
 
 /// The state of one source partition.
@@ -39,16 +44,29 @@ pub struct Source {
     /// Windows that end at or before this are closed.
     watermark: Option<EventTime>,
     highest_time: Option<EventTime>,
-    /// Of each metric, its open windows, oldest first.
-    windows: Vec<Vec<Window>>,
-    /// Of each metric: changes from this offset on have not been sent.
-    unsent: Vec<Offset>,
+    /// Events before this time are late, whatever windows are open: whether their ids were seen is not known.
+    floor: Option<EventTime>,
+    /// What is counted, in the order of the plan.
+    metrics: Vec<MetricState>,
     /// Ids of events by the longest window they fall in, oldest first.
     seen: Vec<Ids>,
     last_record: WallTime,
     /// When the source became idle, and its watermark then.
     idle_since: Option<(WallTime, EventTime)>,
     key: CompactString,
+}
+
+/// What a source keeps of one metric.
+#[derive(Debug, Default)]
+struct MetricState {
+    /// Only events from this offset on are counted: those before it were counted by another definition.
+    since: Offset,
+    /// Parts of all events before this offset were acknowledged.
+    sent: Offset,
+    /// Changes from this offset on have not been sent by this member.
+    unsent: Offset,
+    /// Its open windows, oldest first.
+    windows: Vec<Window>,
 }
 
 #[derive(Debug)]
@@ -77,20 +95,48 @@ struct Ids {
 impl Source {
     /// A partition taken over at `position`; reading is to begin at [`Position::replay_from`].
     #[must_use]
-    pub fn resume(partition: Partition, position: Position, metrics: &Metrics, now: WallTime) -> Self {
+    pub fn resume(partition: Partition, position: &Position, metrics: &Metrics, now: WallTime) -> Self {
+        let counting = position.counting.as_ref();
+        let state = |(name, shape): &(Definition, Shape)| {
+            // Before commits said so, nothing is known of other definitions than today's.
+            let Some(counting) = counting else {
+                return MetricState { sent: position.next, ..MetricState::default() };
+            };
+            let known = counting.metrics.iter().find(|metric| metric.name == *name);
+            match known {
+                Some(known) if known.definition == shape.definition => {
+                    MetricState { since: known.since, sent: known.sent, ..MetricState::default() }
+                }
+                // What the old definition had not sent yet is the new one's.
+                Some(known) => MetricState { since: known.sent, sent: known.sent, ..MetricState::default() },
+                None => MetricState { since: position.next, sent: position.next, ..MetricState::default() },
+            }
+        };
         Self {
             partition,
             next: position.replay_from.min(position.next),
             replay_until: position.next,
             watermark: position.closed,
             highest_time: None,
-            windows: metrics.all.iter().map(|_| Vec::new()).collect(),
-            unsent: vec![Offset(0); metrics.all.len()],
+            floor: counting.and_then(|counting| counting.floor),
+            metrics: metrics.shapes.iter().map(state).collect(),
             seen: Vec::new(),
             last_record: now,
             idle_since: None,
             key: CompactString::default(),
         }
+    }
+
+    /// The metrics that begin with this member, because the commit it went on from knows them by another definition or not at
+    /// all: their places in the plan, and the offset from which on they count.
+    pub fn began(&self, position: &Position, metrics: &Metrics) -> Vec<(usize, Offset)> {
+        let Some(counting) = &position.counting else { return Vec::new() };
+        let is_known = |(name, shape): &(Definition, Shape)| {
+            counting.metrics.iter().any(|known| (known.name, known.definition) == (*name, shape.definition))
+        };
+        let states = self.metrics.iter().zip(&metrics.shapes).enumerate();
+        let new = states.filter(|(_, (_, shape))| !is_known(shape));
+        new.map(|(place, (state, _))| (place, state.since)).collect()
     }
 
     /// The offset of the next event to apply.
@@ -114,7 +160,7 @@ impl Source {
         self.skip(offset, now);
         let replay = offset < self.replay_until;
         let duplicate = !self.first_sight(event, offset, metrics);
-        let late = self.count(event, offset, duplicate, metrics);
+        let seen = self.count(event, offset, duplicate, metrics);
         if replay {
             return Seen::default();
         }
@@ -122,17 +168,22 @@ impl Source {
         self.highest_time = Some(highest);
         let reached = highest.minus(metrics.lateness);
         self.watermark = Some(self.watermark.map_or(reached, |time| time.max(reached)));
-        Seen { duplicate, late }
+        seen
     }
 
     fn is_closed(&self, start: EventTime, size: Duration) -> bool {
         self.watermark.is_some_and(|watermark| start.plus(size) <= watermark)
     }
 
-    /// Remembers the event's id while its longest window is open; false if it was there.
+    fn is_below_floor(&self, time: EventTime) -> bool {
+        self.floor.is_some_and(|floor| time < floor)
+    }
+
+    /// Remembers the event's id while any window of it may be open; false if it was there.
     fn first_sight(&mut self, event: &EventRef<'_>, offset: Offset, metrics: &Metrics) -> bool {
         let start = event.time.window_start(metrics.longest);
-        if self.is_closed(start, metrics.longest) {
+        let forgotten = self.watermark.is_some_and(|watermark| metrics.forgets(start, watermark));
+        if forgotten || self.is_below_floor(event.time) {
             return true; // every window of it is closed: late, whether new or not
         }
         let place = match self.seen.binary_search_by_key(&start, |ids| ids.start) {
@@ -145,17 +196,21 @@ impl Source {
         self.seen[place].ids.insert(xxh3_128(event.event_id.as_bytes()))
     }
 
-    fn count(&mut self, event: &EventRef<'_>, offset: Offset, duplicate: bool, metrics: &Metrics) -> bool {
+    fn count(&mut self, event: &EventRef<'_>, offset: Offset, duplicate: bool, metrics: &Metrics) -> Seen {
         let mut fields = Fields::of(event);
-        let mut late = false;
+        let mut seen = Seen { duplicate, ..Seen::default() };
         let mut key = std::mem::take(&mut self.key);
+        let below_floor = self.is_below_floor(event.time);
         for (index, metric) in metrics.all.iter().enumerate() {
+            if offset < self.metrics[index].since {
+                continue;
+            }
             let start = event.time.window_start(metric.window);
-            let closed = self.is_closed(start, metric.window);
+            let closed = below_floor || self.is_closed(start, metric.window);
             if duplicate && !closed {
                 continue;
             }
-            let windows = &mut self.windows[index];
+            let windows = &mut self.metrics[index].windows;
             let counted = contribution(metric, &mut fields, &mut key, |key, contribution| {
                 if closed {
                     return;
@@ -166,10 +221,11 @@ impl Source {
                 cell.value.add(contribution);
                 cell.version = offset;
             });
-            late |= counted && closed;
+            seen.late |= counted == Counted::Yes && closed;
+            seen.too_large |= counted == Counted::TooLarge;
         }
         self.key = key;
-        late
+        seen
     }
 
     /// How the source is doing at `at`, and its watermark brought up to that: `at_end` says that at a moment not before
@@ -199,22 +255,23 @@ impl Source {
     /// Hands out what changed: the parts of metrics that are `due`, and of every window that is closed now, which is then
     /// forgotten. Whoever calls this sends them all before the watermark, or stops.
     pub fn emit(&mut self, metrics: &Metrics, due: &[bool], mut send: impl FnMut(Part<'_>)) {
-        let partition = self.partition;
+        let (partition, watermark, next) = (self.partition, self.watermark, self.next);
         for (index, metric) in metrics.all.iter().enumerate() {
-            let unsent = self.unsent[index];
-            let closes = |start: EventTime| {
-                self.watermark.is_some_and(|watermark| start.plus(metric.window) <= watermark)
-            };
-            for window in &self.windows[index] {
-                if window.last < unsent || !(due[index] || closes(window.start)) {
+            let state = &mut self.metrics[index];
+            let closes =
+                |start: EventTime| watermark.is_some_and(|watermark| start.plus(metric.window) <= watermark);
+            for window in &state.windows {
+                if window.last < state.unsent || !(due[index] || closes(window.start)) {
                     continue;
                 }
-                for (key, cell) in window.keys.iter().filter(|(_, cell)| cell.version >= unsent) {
+                for (key, cell) in window.keys.iter().filter(|(_, cell)| cell.version >= state.unsent) {
                     let part = Part {
                         metric: metric.name.as_str().into(),
+                        shape: Some(metrics.shapes[index].1),
                         key: key.as_str().into(),
                         start: window.start,
                         source: partition,
+                        since: state.since,
                         version: cell.version,
                         value: cell.value.to_wire(),
                     };
@@ -222,13 +279,14 @@ impl Source {
                 }
             }
             if due[index] {
-                self.unsent[index] = self.next;
+                state.unsent = next;
+                state.sent = state.sent.max(next);
             }
-            let closed = self.windows[index].iter().take_while(|window| closes(window.start)).count();
-            self.windows[index].drain(..closed);
+            let closed = state.windows.iter().take_while(|window| closes(window.start)).count();
+            state.windows.drain(..closed);
         }
-        let longest = metrics.longest;
-        let closed = self.seen.iter().take_while(|ids| self.is_closed(ids.start, longest)).count();
+        let forgets = |ids: &&Ids| watermark.is_some_and(|watermark| metrics.forgets(ids.start, watermark));
+        let closed = self.seen.iter().take_while(forgets).count();
         self.seen.drain(..closed);
     }
 
@@ -240,18 +298,31 @@ impl Source {
 
     /// What to commit. While a predecessor's events are still being replayed, what it had committed.
     #[must_use]
-    pub fn position(&self) -> Position {
-        let windows = self.windows.iter().flatten().map(|window| window.first);
+    pub fn position(&self, metrics: &Metrics) -> Position {
+        let windows = self.metrics.iter().flat_map(|metric| &metric.windows).map(|window| window.first);
         let first = windows.chain(self.seen.iter().map(|ids| ids.first)).min();
         let next = self.next.max(self.replay_until);
         let replay_from = first.unwrap_or(next).min(self.next);
-        Position { next, replay_from, closed: self.watermark }
+        let counted = |(state, (name, shape)): (&MetricState, &(Definition, Shape))| {
+            let waits = next > self.next || state.windows.iter().any(|window| window.last >= state.unsent);
+            CountedMetric {
+                name: *name,
+                definition: shape.definition,
+                since: state.since,
+                sent: if waits { state.sent.min(next) } else { next },
+            }
+        };
+        let counting = Counting {
+            floor: self.floor.max(self.watermark.map(|watermark| metrics.known_from(watermark))),
+            metrics: self.metrics.iter().zip(&metrics.shapes).map(counted).collect(),
+        };
+        Position { next, replay_from, closed: self.watermark, counting: Some(counting), rules: None }
     }
 
     /// Keys in all open windows, of all metrics.
     #[must_use]
     pub fn open_keys(&self) -> usize {
-        self.windows.iter().flatten().map(|window| window.keys.len()).sum()
+        self.metrics.iter().flat_map(|metric| &metric.windows).map(|window| window.keys.len()).sum()
     }
 }
 

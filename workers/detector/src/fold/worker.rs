@@ -9,7 +9,6 @@ use herd_spec::plan::Plan;
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{EventRef, PartRecord, SourceState, metric_key};
 use herd_stage::Clock;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::source::Source;
 use crate::DetectorError;
@@ -17,6 +16,7 @@ use crate::commit::Position;
 use crate::metric::Metrics;
 use crate::metrics::FoldMetrics;
 use crate::outbox::Outbox;
+use crate::partition::judge_of;
 
 /// Records of one fetch, at most: bounds how late an emit can be.
 const FETCH_LIMIT: usize = 8_192;
@@ -223,7 +223,10 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             }
             tracing::info!(%partition, from = %position.replay_from, next = %position.next, "taking over a source");
             from.push((partition, position.replay_from));
-            let source = Source::resume(partition, position, &self.metrics, now);
+            let source = Source::resume(partition, &position, &self.metrics, now);
+            for (place, since) in source.began(&position, &self.metrics) {
+                tracing::info!(%partition, metric = self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
+            }
             self.sources.insert(partition, Owned { source, committed: commit.map(|_| position) });
         }
         Ok(self.consumer.start(&from)?)
@@ -270,8 +273,8 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             if let Some(error) = failed {
                 return Err(error);
             }
-            let position = owned.source.position();
-            if owned.committed != Some(position) {
+            let position = owned.source.position(&self.metrics);
+            if owned.committed.as_ref() != Some(&position) {
                 cycle.positions.push((*partition, position));
             }
         }
@@ -342,7 +345,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         self.consumer.commit(&commits)?;
         for (partition, position) in &cycle.positions {
             if let Some(owned) = self.sources.get_mut(partition) {
-                owned.committed = Some(*position);
+                owned.committed = Some(position.clone());
             }
         }
         Ok(())
@@ -365,13 +368,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
 fn within(position: Position, start: Offset, end: Offset) -> Position {
     if position.next > end {
         tracing::warn!(next = %position.next, %end, "the log ends before what was committed: it was made anew; starting over");
-        return Position { next: start, replay_from: start, closed: None };
+        return Position { next: start, replay_from: start, ..Position::START };
     }
     Position { next: position.next.max(start), replay_from: position.replay_from.max(start), ..position }
-}
-
-/// The partition of `parts` that judges a key.
-fn judge_of(key: &[u8], judges: u32) -> Partition {
-    let hash = xxh3_64(key);
-    Partition(u32::try_from(hash % u64::from(judges.max(1))).unwrap_or(0))
 }

@@ -5,7 +5,7 @@ use herd_spec::wire::{Alert, VERSION};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::watch::{Index, Watched};
+use super::watch::{Index, Watch, Watched};
 use crate::algorithm::{History, Usual};
 
 /// A key's memory.
@@ -60,25 +60,69 @@ impl Baseline {
 
     /// Folds all windows up to `through`, those without an event for what silence is worth.
     pub fn advance(&mut self, watched: &Watched, through: Index) {
-        let (mut next, mut used) = (self.recent.iter().copied().peekable(), 0);
+        let mut used = 0;
         while self.reach < through {
-            self.reach += 1;
-            let value = match next.peek() {
-                Some(&(index, value)) if index == self.reach => {
-                    next.next();
+            let next = self.recent.get(used).copied();
+            match next {
+                Some((index, value)) if index <= self.reach + 1 => {
                     used += 1;
-                    Some(f64::from(value))
+                    if index > self.reach {
+                        self.reach = index;
+                        for (watching, watch) in self.watches.iter_mut().zip(&watched.watches) {
+                            watch.rule.fold(&mut watching.history, f64::from(value));
+                        }
+                    }
                 }
-                _ => watched.silence(),
-            };
-            let Some(value) = value else { continue };
-            for (watching, watch) in self.watches.iter_mut().zip(&watched.watches) {
-                watch.rule.fold(&mut watching.history, value);
+                next => {
+                    let until = next.map_or(through, |(index, _)| through.min(index - 1));
+                    let windows = until - self.reach;
+                    self.reach = until;
+                    if watched.silence().is_none() {
+                        continue;
+                    }
+                    for (watching, watch) in self.watches.iter_mut().zip(&watched.watches) {
+                        watch.rule.fold_silence(&mut watching.history, windows);
+                    }
+                }
             }
         }
         if used > 0 {
             self.recent.drain(..used);
         }
+    }
+
+    /// The next window without an event of which anything can come, when `judged` was one, none has an event from then on, and
+    /// `usual` was usual for it; none if there is no such window: what is firing goes on, what is not stays so.
+    #[must_use]
+    pub fn next_change_in_silence(
+        &self,
+        watched: &Watched,
+        judged: Index,
+        usual: &[Option<Usual>],
+    ) -> Option<Index> {
+        // Until the last values are folded, what is usual may still rise.
+        if !self.recent.is_empty() {
+            return Some(judged + 1);
+        }
+        let watches = self.watches.iter().zip(&watched.watches).zip(usual);
+        let next = |((watching, watch), usual): ((&Watching, &Watch), &Option<Usual>)| {
+            let crosses = usual.is_some_and(|usual| watch.rule.crossing(&usual, 0.0, 0).is_some());
+            match (watch.rule.is_threshold() && crosses, watching.firing.is_some()) {
+                // The youngest windows may have fired early, and take that back.
+                (true, true) if watching.alerted.is_some_and(|at| judged - at < watched.lag) => {
+                    Some(judged + 1)
+                }
+                (true, true) => None,
+                (true, false) => {
+                    let cooled = watching.alerted.map_or(0, |alerted| alerted.saturating_add(watch.cooldown));
+                    Some(cooled.max(judged + 1))
+                }
+                (false, false) if watch.rule.takes_silence_for_usual(&watching.history) => None,
+                (false, false) if watched.silence().is_none() => None,
+                _ => Some(judged + 1),
+            }
+        };
+        watches.filter_map(next).min()
     }
 
     /// What each detector takes for usual by now.
@@ -124,6 +168,7 @@ impl Baseline {
             watches: watches
                 .map(|(watching, watch)| Remembered {
                     detector: watch.name.clone(),
+                    learning: watch.rule.learning(),
                     history: watching.history.clone(),
                     alerted: watching.alerted,
                     firing: watching.firing.clone(),
@@ -134,33 +179,40 @@ impl Baseline {
         serde_json::to_vec(&record).unwrap_or_default()
     }
 
-    /// From the `baselines` topic. Detectors that are new or have another kind of history start afresh; none if the record
-    /// cannot be read at all.
+    /// From the `baselines` topic, with the alerts that fire in it and that no detector owns any more. Detectors that are new or
+    /// learn in another way start afresh; none if the record cannot be read at all.
     #[must_use]
-    pub fn of_record(bytes: &[u8], watched: &Watched) -> Option<Self> {
-        let record: Record = serde_json::from_slice(bytes).ok()?;
-        if record.v != VERSION {
-            return None;
-        }
+    pub fn of_record(bytes: &[u8], watched: &Watched) -> Option<(Self, Vec<Alert>)> {
+        let record = Record::parse(bytes)?;
         let mut remembered = record.watches;
         let watches = watched.watches.iter().map(|watch| {
-            let place = remembered.iter().position(|known| known.detector == watch.name);
-            let known = place.map(|place| remembered.swap_remove(place));
-            match known {
-                Some(known) if watch.rule.accepts(&known.history) => {
+            let learning = watch.rule.learning();
+            let place = remembered
+                .iter()
+                .position(|known| known.detector == watch.name && known.learning == learning);
+            match place.map(|place| remembered.swap_remove(place)) {
+                Some(known) => {
                     Watching { history: known.history, alerted: known.alerted, firing: known.firing }
                 }
-                _ => Watching { history: watch.rule.fresh(), alerted: None, firing: None },
+                None => Watching { history: watch.rule.fresh(), alerted: None, firing: None },
             }
         });
-        Some(Self {
+        let baseline = Self {
             reach: record.reach,
             newest: record.newest,
             last: record.last,
             watches: watches.collect(),
             recent: record.recent.into(),
-        })
+        };
+        let disowned = remembered.into_iter().filter_map(|known| known.firing).map(|alert| *alert);
+        Some((baseline, disowned.collect()))
     }
+}
+
+/// The alerts that fire in a record of the `baselines` topic, whatever it was learnt from.
+pub(super) fn unresolved(bytes: &[u8]) -> Vec<Alert> {
+    let watches = Record::parse(bytes).map(|record| record.watches).unwrap_or_default();
+    watches.into_iter().filter_map(|known| known.firing).map(|alert| *alert).collect()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,10 +226,19 @@ struct Record {
     watches: Vec<Remembered>,
 }
 
+impl Record {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().filter(|record: &Self| record.v == VERSION)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     #[serde(rename = "d")]
     detector: String,
+    /// How the history was learnt: [`crate::algorithm::Rule::learning`].
+    #[serde(rename = "l", default)]
+    learning: String,
     #[serde(rename = "h")]
     history: History,
     #[serde(rename = "a", default, skip_serializing_if = "Option::is_none")]

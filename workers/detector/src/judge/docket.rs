@@ -5,12 +5,17 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use compact_str::CompactString;
-use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Alert, Band, Part, PartRecord, VERSION, Window};
+use herd_spec::plan::OTHER_KEY;
+use herd_spec::units::{EventTime, Offset, WallTime};
+use herd_spec::wire::{Alert, Band, Part, PartRecord, VERSION, Window, metric_key};
 
 use super::baseline::Baseline;
+use super::disowned::Disowned;
+use super::open::{self, OpenWindows, Tally};
+use super::retired::Retired;
 use super::verdict::{self, Case};
 use super::watch::{Index, Watched};
 use crate::aggregate::Running;
@@ -56,11 +61,13 @@ pub struct Docket {
     closed: Option<EventTime>,
     words: super::words::Words,
     metrics: Vec<Metric>,
+    retired: Retired,
+    disowned: Disowned,
 }
 
 #[derive(Debug)]
 struct Metric {
-    windows: BTreeMap<EventTime, Open>,
+    windows: OpenWindows,
     /// Boxed: most of a table's places are empty or about to be, and a place costs what its value does.
     baselines: Keyed<Box<Baseline>>,
     /// Keys with an alert that is not resolved.
@@ -75,33 +82,10 @@ struct Metric {
     swept: Index,
 }
 
-#[derive(Debug)]
-struct Open {
-    first: Offset,
-    keys: Keyed<Tally>,
-}
-
-/// What the sources say of one key in one window.
-#[derive(Debug, Default)]
-struct Tally {
-    sources: Vec<(Partition, Offset, Running)>,
-    changed: bool,
-    /// What is usual for it, by detector, once that is known; it does not change while the window is open.
-    usual: Option<Box<[Option<Usual>]>>,
-}
-
-impl Tally {
-    fn total(&self) -> Running {
-        let mut total = Running::default();
-        self.sources.iter().for_each(|(_, _, value)| total.merge(value));
-        total
-    }
-}
-
 impl Docket {
     /// A partition taken over at `position`; reading is to begin at [`Position::replay_from`], after the baselines.
     #[must_use]
-    pub fn resume(pipeline: &str, position: Position, watched: &[Watched]) -> Self {
+    pub fn resume(pipeline: &str, position: &Position, watched: &[Watched]) -> Self {
         let metric = |_: &Watched| Metric {
             windows: BTreeMap::new(),
             baselines: Keyed::default(),
@@ -118,19 +102,48 @@ impl Docket {
             closed: position.closed,
             words: super::words::Words::default(),
             metrics: watched.iter().map(metric).collect(),
+            retired: Retired::default(),
+            disowned: Disowned::default(),
         }
+    }
+
+    /// Takes a record of the `baselines` topic back in, by its key there; without a value it is a tombstone.
+    pub fn recall(&mut self, key: &[u8], value: Option<&[u8]>, forgotten_at: Index, watched: &[Watched]) {
+        let Some((of, of_key)) = std::str::from_utf8(key).ok().and_then(|key| key.split_once('\u{1F}'))
+        else {
+            return self.disowned.record(key, value, watched);
+        };
+        let place = watched.iter().position(|watched| watched.baselines == of && !watched.watches.is_empty());
+        let Some(place) = place else { return self.disowned.record(key, value, watched) };
+        let saved = match value {
+            Some(value) => Saved::Kept(value.into()),
+            None => Saved::Forgotten(forgotten_at),
+        };
+        self.remember(place, &watched[place], of_key, saved);
+    }
+
+    /// Takes in an open alert of a key of this partition, as the `alerts` topic has it: it is resolved if no detector owns it.
+    pub fn review(&mut self, alert: Alert, watched: &[Watched]) {
+        self.disowned.alert(alert, watched);
+    }
+
+    /// Baselines that will be deleted because they were not learnt from what this pipeline's metrics are: how many, by metric.
+    #[must_use]
+    pub fn disowned(&self) -> BTreeMap<String, usize> {
+        self.disowned.counts()
     }
 
     /// Takes a key's memory back in, as it was saved. The newest wins, not the last: a predecessor that was taken for dead
     /// may have written after its successor.
-    pub fn remember(&mut self, metric: usize, watched: &Watched, key: &str, saved: Saved<'_>) {
-        let metric = &mut self.metrics[metric];
+    pub fn remember(&mut self, place: usize, watched: &Watched, key: &str, saved: Saved<'_>) {
+        let metric = &mut self.metrics[place];
         let known = metric.baselines.get(key).map(|baseline| baseline.newest);
         let known = known.max(metric.forgotten.get(key).copied());
         match saved {
             Saved::Forgotten(at) if known.is_none_or(|known| known <= at) => {
                 metric.baselines.remove(key);
                 metric.firing.remove(key);
+                self.disowned.of_key(place, watched, key, Vec::new());
                 // By hand, without a word of when: it begins anew, and nothing is past.
                 if at < Index::MAX {
                     metric.forgotten.insert(key.into(), at);
@@ -138,8 +151,9 @@ impl Docket {
             }
             Saved::Forgotten(_) => {}
             Saved::Kept(record) => {
-                let baseline = Baseline::of_record(&record, watched);
-                let Some(baseline) = baseline.filter(|new| known.is_none_or(|known| known <= new.newest))
+                let read = Baseline::of_record(&record, watched);
+                let Some((baseline, disowned)) =
+                    read.filter(|(new, _)| known.is_none_or(|known| known <= new.newest))
                 else {
                     return;
                 };
@@ -150,6 +164,7 @@ impl Docket {
                 }
                 metric.forgotten.remove(key);
                 metric.baselines.insert(key.into(), Box::new(baseline));
+                self.disowned.of_key(place, watched, key, disowned);
             }
         }
     }
@@ -188,34 +203,33 @@ impl Docket {
         watched: &[Watched],
         out: &mut impl FnMut(Output<'_>),
     ) -> Heard {
-        let Some(place) = watched.iter().position(|watched| watched.metric.name == part.metric) else {
-            return Heard::Unknown;
+        let ours = |watched: &Watched| {
+            watched.metric.name == part.metric
+                && part.shape.is_none_or(|shape| shape.definition == watched.definition)
         };
-        let watched = &watched[place];
-        let size = watched.metric.window;
+        let place = watched.iter().position(ours);
+        let size = match (place, part.shape) {
+            (Some(place), _) => watched[place].metric.window,
+            (None, Some(shape)) => Duration::from_millis(shape.size_ms),
+            (None, None) => return Heard::Unknown,
+        };
         if part.start.window_start(size) != part.start {
-            return Heard::Unknown; // counted before the window's size was changed
+            return Heard::Unknown; // from before parts said their size, which was another then
         }
         if self.closed.is_some_and(|closed| part.start.plus(size) <= closed) {
             return Heard::Late;
         }
         let Some(value) = Running::from_wire(&part.value) else { return Heard::Unknown };
-        let open = self.metrics[place]
-            .windows
-            .entry(part.start)
-            .or_insert_with(|| Open { first: offset, keys: Keyed::default() });
-        let tally = keyed::at(&mut open.keys, &part.key, Tally::default);
-        match tally.sources.iter_mut().find(|(source, _, _)| *source == part.source) {
-            Some((_, version, _)) if *version > part.version => return Heard::Taken,
-            Some(entry) => *entry = (part.source, part.version, value),
-            None => {
-                tally.sources.reserve_exact(1);
-                tally.sources.push((part.source, part.version, value));
+        match (place, part.shape) {
+            (Some(place), _) => {
+                if open::take(&mut self.metrics[place].windows, offset, part, value) {
+                    self.fire_early(place, &watched[place], part.start, &part.key, out);
+                }
+                Heard::Taken
             }
+            (None, Some(shape)) => self.retired.take(offset, part, shape, value),
+            (None, None) => Heard::Unknown,
         }
-        tally.changed = true;
-        self.fire_early(place, watched, part.start, &part.key, out);
-        Heard::Taken
     }
 
     /// Whether an open window can be judged: everything its baseline holds is closed.
@@ -233,7 +247,7 @@ impl Docket {
         out: &mut impl FnMut(Output<'_>),
     ) {
         let index = watched.index(start);
-        if watched.watches.is_empty() || !self.is_scorable(watched, index) {
+        if !is_watched(watched, key) || !self.is_scorable(watched, index) {
             return;
         }
         let metric = &mut self.metrics[place];
@@ -292,7 +306,7 @@ impl Docket {
                 let Some(open) = windows.get_mut(&start) else { continue };
                 let mut newly_scorable = Vec::new();
                 for (key, tally) in &mut open.keys {
-                    if scorable && tally.usual.is_none() {
+                    if scorable && tally.usual.is_none() && is_watched(watched, key) {
                         let baseline = baselines
                             .get(key)
                             .map(Box::as_ref)
@@ -314,6 +328,13 @@ impl Docket {
         }
     }
 
+    /// Resolves the alerts that no detector owns any more.
+    pub fn resolve_disowned(&mut self, out: &mut impl FnMut(Output<'_>)) {
+        for (place, key) in self.disowned.resolve(self.closed, |alert| out(Output::Alert(alert))) {
+            self.metrics[place].unsaved.insert(key);
+        }
+    }
+
     /// Closes the windows that every source has passed; how many, counting each key.
     pub fn close(&mut self, watched: &[Watched], out: &mut impl FnMut(Output<'_>)) -> u64 {
         let Some(closed) = self.words.closed().max(self.closed) else { return 0 };
@@ -321,7 +342,7 @@ impl Docket {
             return 0;
         }
         self.closed = Some(closed);
-        let mut count = 0;
+        let mut count = self.retired.close(closed, out);
         for (metric, watched) in self.metrics.iter_mut().zip(watched) {
             while let Some(entry) = metric.windows.first_entry() {
                 if entry.key().plus(watched.metric.window) > closed {
@@ -341,23 +362,28 @@ impl Docket {
         count
     }
 
-    /// Hands out the memories that changed, to be saved.
+    /// Hands out what changed in the `baselines` topic, by the key there.
     ///
     /// # Errors
     /// The first that `save` returns; the rest is then lost, and the caller must stop.
     pub fn save<E>(
         &mut self,
         watched: &[Watched],
-        mut save: impl FnMut(&Watched, &str, Saved<'static>) -> Result<(), E>,
+        mut save: impl FnMut(&[u8], Saved<'static>) -> Result<(), E>,
     ) -> Result<(), E> {
         let closed = self.closed;
+        for key in self.disowned.delete() {
+            save(&key, Saved::Forgotten(Index::MAX))?;
+        }
         for (metric, watched) in self.metrics.iter_mut().zip(watched) {
+            let newest = closed.map(|closed| watched.newest_closed(closed));
             for key in std::mem::take(&mut metric.unsaved) {
                 if let Some(baseline) = metric.baselines.get(&key) {
-                    save(watched, &key, Saved::Kept(baseline.to_record(watched).into()))?;
+                    let saved = Saved::Kept(baseline.to_record(watched).into());
+                    save(&metric_key(&watched.baselines, &key), saved)?;
                 }
             }
-            let Some(newest) = closed.map(|closed| watched.newest_closed(closed)) else { continue };
+            let Some(newest) = newest else { continue };
             // Looking at every key now and then is enough: forgetting is decided by the windows, not by the sweep.
             if newest.saturating_sub(metric.swept) <= watched.memory / 4 {
                 continue;
@@ -369,7 +395,7 @@ impl Docket {
                 .map(|(key, _)| key)
                 .collect();
             for key in forgotten {
-                save(watched, &key, Saved::Forgotten(newest))?;
+                save(&metric_key(&watched.baselines, &key), Saved::Forgotten(newest))?;
             }
         }
         Ok(())
@@ -378,18 +404,27 @@ impl Docket {
     /// What to commit. While a predecessor's parts are still being replayed, what it had committed.
     #[must_use]
     pub fn position(&self) -> Position {
-        let first =
-            self.metrics.iter().flat_map(|metric| metric.windows.values()).map(|open| open.first).min();
+        let first = self.metrics.iter().flat_map(|metric| metric.windows.values()).map(|open| open.first);
+        let first = first.chain(self.retired.first()).min();
         let next = self.next.max(self.replay_until);
-        Position { next, replay_from: first.unwrap_or(next).min(self.next), closed: self.closed }
+        let replay_from = first.unwrap_or(next).min(self.next);
+        Position { next, replay_from, closed: self.closed, counting: None, rules: None }
     }
 
     /// Keys in open windows, and keys with a memory.
     #[must_use]
     pub fn holds(&self) -> (usize, usize) {
         let open = self.metrics.iter().flat_map(|metric| metric.windows.values()).map(|open| open.keys.len());
-        (open.sum(), self.metrics.iter().map(|metric| metric.baselines.len()).sum())
+        (
+            open.sum::<usize>() + self.retired.open_keys(),
+            self.metrics.iter().map(|metric| metric.baselines.len()).sum(),
+        )
     }
+}
+
+/// Whether detectors look at a key: not at the overflow, which is no item but all that had no room.
+fn is_watched(watched: &Watched, key: &str) -> bool {
+    !watched.watches.is_empty() && key != OTHER_KEY
 }
 
 impl Metric {
@@ -408,7 +443,7 @@ impl Metric {
         out: &mut impl FnMut(Output<'_>),
     ) {
         let total = tally.total();
-        if watched.watches.is_empty() {
+        if !is_watched(watched, key) {
             return out(Output::Window(window(watched, key, start, &total, &[], true)));
         }
         let index = watched.index(start);
@@ -495,7 +530,10 @@ fn bring_up_to(
         };
         case.index = index;
         spoke |= judge(baseline, case, &usual, out);
-        baseline.newest = index;
+        // However long the silence: where it changes nothing any more, it costs nothing any more.
+        let next = baseline.next_change_in_silence(watched, index, &usual).unwrap_or(until).min(until);
+        let known = if baseline.is_firing() { until } else { baseline.last + watched.memory + 1 };
+        baseline.newest = next.min(known).max(index + 1) - 1;
     }
     spoke
 }
@@ -545,6 +583,7 @@ fn window<'a>(
     Window {
         v: VERSION,
         metric: watched.metric.name.as_str().into(),
+        definition: watched.definition,
         key: key.into(),
         start,
         size_ms: u64::try_from(watched.metric.window.as_millis()).unwrap_or(u64::MAX),

@@ -91,6 +91,7 @@ fn alert(case: &Case<'_>, watch: &Watch, usual: &Usual, crossing: Crossing, stat
         pipeline: case.pipeline.to_owned(),
         detector: watch.name.clone(),
         metric: metric.name.clone(),
+        rule: watch.rule_hash,
         key: case.key.to_owned(),
         severity: watch.severity,
         state,

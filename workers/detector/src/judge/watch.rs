@@ -3,7 +3,8 @@
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
-use herd_spec::wire::Severity;
+use herd_spec::wire::{Definition, Severity};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::algorithm::Rule;
 
@@ -12,6 +13,10 @@ use crate::algorithm::Rule;
 pub struct Watched {
     /// The metric.
     pub metric: MetricPlan,
+    /// Its definition.
+    pub definition: Definition,
+    /// What the keys of its records in `baselines` begin with: its name and the definition that baselines are learnt from.
+    pub baselines: String,
     /// Its detectors, in the order of the plan.
     pub watches: Vec<Watch>,
     /// Window `w` is scored against the baseline after `w − lag`: [`Plan::baseline_lag`].
@@ -31,12 +36,24 @@ pub struct Watch {
     pub cooldown: u32,
     /// How much its alerts matter.
     pub severity: Severity,
+    /// What its alerts are raised by: [`herd_spec::wire::Alert::rule`].
+    pub rule_hash: Definition,
 }
 
 /// A window by its place since 1970: `1 + start / size`, so that there is one before the first.
 pub type Index = u32;
 
 impl Watched {
+    /// Identifies all rules of a plan: while it is the same, every open alert has the detector that will resolve it.
+    #[must_use]
+    pub fn rules(all: &[Self]) -> Definition {
+        let rules = all.iter().flat_map(|watched| &watched.watches);
+        let mut rules: Vec<String> =
+            rules.map(|watch| format!("{} {}", watch.name, watch.rule_hash)).collect();
+        rules.sort_unstable();
+        hash(rules.iter().map(String::as_str))
+    }
+
     /// Every metric of the plan.
     #[must_use]
     pub fn all(plan: &Plan) -> Vec<Self> {
@@ -45,13 +62,16 @@ impl Watched {
 
     fn of(plan: &Plan, metric: &MetricPlan) -> Self {
         let size = metric.window.as_millis().max(1);
+        let baselines = format!("{}@{}", metric.name, metric.baseline_definition());
         let watches: Vec<Watch> = plan
             .detectors
             .iter()
             .filter(|detector| detector.metric == metric.name)
-            .map(|detector| Watch {
+            .map(|detector| (detector, Rule::of(detector, metric.aggregate.function())))
+            .map(|(detector, rule)| Watch {
                 name: detector.name.clone(),
-                rule: Rule::of(detector, metric.aggregate.function()),
+                rule_hash: hash([baselines.as_str(), &rule.learning()]),
+                rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
                 severity: detector.severity,
             })
@@ -59,7 +79,14 @@ impl Watched {
         let lag = plan.baseline_lag(metric);
         let remembered =
             watches.iter().map(|watch| watch.rule.memory().max(watch.cooldown.min(10_000))).max();
-        Self { metric: metric.clone(), watches, lag, memory: remembered.unwrap_or(0).saturating_add(lag) }
+        Self {
+            metric: metric.clone(),
+            definition: metric.definition(),
+            baselines,
+            watches,
+            lag,
+            memory: remembered.unwrap_or(0).saturating_add(lag),
+        }
     }
 
     /// The place of the window that starts at `start`; times before 1970 count as 1970.
@@ -91,4 +118,13 @@ impl Watched {
     pub fn watches_drops(&self) -> bool {
         self.watches.iter().any(|watch| watch.rule.watches_drops())
     }
+}
+
+fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> Definition {
+    let mut hash = Xxh3::new();
+    for text in texts {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    }
+    Definition::of_hash(hash.digest())
 }

@@ -7,16 +7,17 @@ use std::time::Duration;
 use herd_bus::{Bus, BusError, Change, Consumer, Membership, Outgoing, Record};
 use herd_spec::plan::Plan;
 use herd_spec::units::{Partition, WallTime};
-use herd_spec::wire::{PartRecord, metric_key};
+use herd_spec::wire::{Alert, Definition, PartRecord, metric_key};
 use herd_stage::Clock;
 
 use super::docket::{Docket, Heard, Output, Saved};
-use super::watch::Index;
-use super::watch::Watched;
+use super::review::{self, Review};
+use super::watch::{Index, Watched};
 use crate::DetectorError;
 use crate::commit::Position;
 use crate::metrics::JudgeMetrics;
 use crate::outbox::Outbox;
+use crate::partition::judge_of;
 
 /// Records of one fetch, at most.
 const FETCH_LIMIT: usize = 8_192;
@@ -34,6 +35,10 @@ pub struct Judge<B: Bus, C> {
     clock: C,
     pipeline: String,
     watched: Vec<Watched>,
+    /// See [`Watched::rules`].
+    rules: Definition,
+    /// How many partitions `parts` has.
+    judge_count: u32,
     topics: Topics,
     counters: JudgeMetrics,
     dockets: BTreeMap<Partition, Owned>,
@@ -52,6 +57,8 @@ struct Topics {
 struct Owned {
     docket: Docket,
     committed: Option<Position>,
+    /// Whether open alerts may be left of other rules.
+    review: Option<Review>,
 }
 
 /// Where a cycle stands: records go out in this order, each kind once the one before it is acknowledged.
@@ -90,13 +97,16 @@ impl<B: Bus, C: Clock> Judge<B, C> {
                 ),
             }));
         }
+        let watched = Watched::all(plan);
         let membership = Membership::Group { group: &plan.groups.judge, instance: Some(member) };
         Ok(Self {
             consumer: bus.consumer(&topics.parts, membership)?,
             outbox: Outbox::new(bus.producer(&format!("{member}-judge"))?),
             bus: bus.clone(),
             pipeline: plan.pipeline.clone(),
-            watched: Watched::all(plan),
+            rules: Watched::rules(&watched),
+            watched,
+            judge_count: parts,
             interval: plan.emit_interval(),
             next_tick: clock.now().plus(plan.emit_interval()),
             dockets: BTreeMap::new(),
@@ -172,7 +182,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
                             counters.malformed(
                                 record.partition,
                                 record.offset,
-                                "of a metric this pipeline does not have",
+                                "it is of a metric that this pipeline does not have, or damaged",
                             );
                         }
                     }
@@ -220,42 +230,42 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         let mut from = Vec::with_capacity(partitions.len());
         for (partition, commit) in self.consumer.committed(partitions)? {
             let position = commit.as_ref().map_or(Position::START, Position::of);
-            let mut docket = Docket::resume(&self.pipeline, position, &self.watched);
-            let mut remembered = 0_u64;
+            let mut docket = Docket::resume(&self.pipeline, &position, &self.watched);
+            let mut records = 0_u64;
             let watched = &self.watched;
             self.bus.scan(&self.topics.baselines, partition, SCAN_PATIENCE, &mut |record| {
-                let key = record.key.and_then(|key| std::str::from_utf8(key).ok());
-                let Some((metric, key)) = key.and_then(|key| key.split_once('\u{1F}')) else { return };
-                let Some(place) = watched.iter().position(|watched| watched.metric.name == metric) else {
-                    return;
-                };
-                let saved = match record.value {
-                    Some(value) => Saved::Kept(value.into()),
-                    None => Saved::Forgotten(forgotten_at(record)),
-                };
-                docket.remember(place, &watched[place], key, saved);
-                remembered += 1;
+                let Some(key) = record.key else { return };
+                docket.recall(key, record.value, forgotten_at(record), watched);
+                records += 1;
             })?;
-            tracing::info!(%partition, from = %position.replay_from, next = %position.next, remembered, "taking over a docket");
+            tracing::info!(%partition, from = %position.replay_from, next = %position.next, records, "taking over a partition of parts and its baselines");
+            for (metric, count) in docket.disowned() {
+                tracing::warn!(%partition, metric, count, "baselines are deleted: they were learnt from another definition of this metric, or the metric or its detectors are gone");
+            }
             from.push((partition, position.replay_from));
-            self.dockets.insert(partition, Owned { docket, committed: commit.map(|_| position) });
+            let review =
+                commit.as_ref().and_then(|_| Review::needed(position.rules, self.rules, self.clock.now()));
+            self.dockets.insert(partition, Owned { docket, committed: commit.map(|_| position), review });
         }
         Ok(self.consumer.start(&from)?)
     }
 
     fn begin_cycle(&mut self) -> Result<(), DetectorError> {
         let now = self.clock.now();
+        self.review(now)?;
         let mut failed = None;
         let mut positions = Vec::new();
         let (mut open_keys, mut baselines) = (0, 0);
         for (partition, owned) in &mut self.dockets {
             let (outbox, topics, counters) = (&mut self.outbox, &self.topics, &self.counters);
             let mut out = |output: Output<'_>| send(outbox, topics, counters, now, output, &mut failed);
+            owned.docket.resolve_disowned(&mut out);
             let closed = owned.docket.close(&self.watched, &mut out);
             owned.docket.say_running(&self.watched, &mut out);
             self.counters.closed(closed);
-            let position = owned.docket.position();
-            if owned.committed != Some(position) {
+            let mut position = owned.docket.position();
+            position.rules = owned.review.map_or(Some(self.rules), |review| review.committed());
+            if owned.committed.as_ref() != Some(&position) {
                 positions.push((*partition, position));
             }
             let (open, remembered) = owned.docket.holds();
@@ -267,16 +277,34 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Has the open alerts looked through where the rules were changed.
+    fn review(&mut self, now: WallTime) -> Result<(), DetectorError> {
+        let is_due = |owned: &Owned| owned.review.is_some_and(|review| review.is_due(now));
+        if !self.dockets.values().any(is_due) {
+            return Ok(());
+        }
+        let open = review::open_alerts(&self.bus, &self.topics.alerts, SCAN_PATIENCE)?;
+        for (partition, owned) in self.dockets.iter_mut().filter(|(_, owned)| is_due(owned)) {
+            let is_ours = |alert: &&Alert| {
+                judge_of(&metric_key(&alert.metric, &alert.key), self.judge_count) == *partition
+            };
+            for alert in open.iter().filter(is_ours) {
+                owned.docket.review(alert.clone(), &self.watched);
+            }
+            owned.review = owned.review.and_then(|review| review.next(now));
+        }
+        Ok(())
+    }
+
     fn save_baselines(&mut self) -> Result<(), DetectorError> {
         let now = self.clock.now();
         for (partition, owned) in &mut self.dockets {
             let (outbox, topic) = (&mut self.outbox, self.topics.baselines.as_str());
-            owned.docket.save(&self.watched, |watched, key, saved| {
-                let key = metric_key(&watched.metric.name, key);
+            owned.docket.save(&self.watched, |key, saved| {
                 let to = Outgoing {
                     topic,
                     partition: Some(*partition),
-                    key: Some(&key),
+                    key: Some(key),
                     value: None,
                     timestamp: now,
                     headers: &[],
@@ -302,7 +330,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         self.consumer.commit(&commits)?;
         for (partition, position) in positions {
             if let Some(owned) = self.dockets.get_mut(partition) {
-                owned.committed = Some(*position);
+                owned.committed = Some(position.clone());
             }
         }
         Ok(())

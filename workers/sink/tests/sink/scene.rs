@@ -126,6 +126,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         pipeline: "shop".into(),
         detector: "rush".into(),
         metric: "views".into(),
+        rule: herd_spec::wire::Definition::default(),
         key: key.into(),
         severity: Severity::Warning,
         state,

@@ -2,7 +2,7 @@
 
 use herd_spec::units::EventTime;
 use herd_spec::units::{Offset, Partition};
-use herd_spec::wire::Event;
+use herd_spec::wire::{Definition, Event};
 use herd_store::{Advance, Table, UserOrder};
 
 use crate::bed::{Bed, Raw, TOPIC, window, write_events, writer_of};
@@ -67,8 +67,11 @@ async fn windows_of_a_key_come_oldest_first_and_the_newest_are_kept(bed: Bed) {
         (Some(10_000), Some(50_000), 1, &[40_000]),
     ];
     for (from, to, limit, expected) in table {
-        let read =
-            bed.store.windows("views", "mug", from.map(EventTime), to.map(EventTime), limit).await.unwrap();
+        let read = bed
+            .store
+            .windows("views", Definition::of_hash(7), "mug", from.map(EventTime), to.map(EventTime), limit)
+            .await
+            .unwrap();
         assert_eq!(read.iter().map(|window| window.start.0).collect::<Vec<_>>(), expected);
     }
 }
@@ -96,6 +99,12 @@ async fn users_are_ranked(bed: Bed) {
 async fn what_is_not_there_is_none(bed: Bed) {
     assert_eq!(bed.store.user_stats("nobody").await.unwrap(), None);
     assert!(bed.store.user_events("nobody", None, 5).await.unwrap().is_empty());
-    assert!(bed.store.windows("no metric", "no key", None, None, 5).await.unwrap().is_empty());
+    assert!(
+        bed.store
+            .windows("no metric", Definition::of_hash(7), "no key", None, None, 5)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(bed.store.counts().await.unwrap(), herd_store::Counts::default());
 }

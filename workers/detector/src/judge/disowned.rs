@@ -1,0 +1,119 @@
+//! What the `baselines` topic holds that no detector of this pipeline owns: baselines learnt from another definition of their
+//! metric, or of a metric, detector or algorithm that is gone. They are deleted, and the alerts that fire in them are resolved
+//! with the reason: nobody else ever would. Alerts raised just before their detector went may stand in no baseline yet; they
+//! are found in the `alerts` topic.
+
+use std::collections::{BTreeMap, HashMap};
+
+use compact_str::CompactString;
+use herd_spec::units::EventTime;
+use herd_spec::wire::{Alert, AlertId, AlertState};
+
+use super::baseline;
+use super::watch::{Watch, Watched};
+
+/// The records to be deleted, and the alerts to be resolved.
+#[derive(Debug, Default)]
+pub(super) struct Disowned {
+    /// By the key in the topic. Deleted once the alerts are out.
+    records: HashMap<Vec<u8>, Vec<(Alert, String)>>,
+    /// Alerts of detectors that are gone, in records whose other detectors remain; by place of the metric, and key.
+    of_keys: BTreeMap<(usize, CompactString), Vec<(Alert, String)>>,
+    /// Other alerts, which stand in no record.
+    alerts: BTreeMap<AlertId, (Alert, String)>,
+}
+
+impl Disowned {
+    /// Takes a record in whose key is not of a metric of this pipeline; a tombstone takes it out.
+    pub(super) fn record(&mut self, key: &[u8], value: Option<&[u8]>, watched: &[Watched]) {
+        let Some(value) = value else {
+            self.records.remove(key);
+            return;
+        };
+        let alerts = baseline::unresolved(value).into_iter().map(|alert| {
+            let reason = reason(&alert, watched);
+            (alert, reason)
+        });
+        self.records.insert(key.to_vec(), alerts.collect());
+    }
+
+    /// Takes in an open alert of a key of this partition, if no detector owns it.
+    pub(super) fn alert(&mut self, alert: Alert, watched: &[Watched]) {
+        if !watched.iter().any(|watched| owns(watched, &alert)) {
+            let reason = reason(&alert, watched);
+            self.alerts.insert(alert.id.clone(), (alert, reason));
+        }
+    }
+
+    /// Takes in what a key's newest record holds of detectors that are gone; nothing, and what older ones held counts no more.
+    pub(super) fn of_key(&mut self, place: usize, watched: &Watched, key: &str, alerts: Vec<Alert>) {
+        let at = (place, CompactString::from(key));
+        if alerts.is_empty() {
+            self.of_keys.remove(&at);
+            return;
+        }
+        let with_reason = |alert: Alert| {
+            let reason = reason(&alert, std::slice::from_ref(watched));
+            (alert, reason)
+        };
+        self.of_keys.insert(at, alerts.into_iter().map(with_reason).collect());
+    }
+
+    /// How many records there are, by the metric's name.
+    pub(super) fn counts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for key in self.records.keys() {
+            let of = key.split(|byte| matches!(byte, 0x1F | b'@')).next().unwrap_or_default();
+            *counts.entry(String::from_utf8_lossy(of).into_owned()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Hands out every alert, resolved, and the keys of this pipeline's records that held some: these must be saved anew.
+    pub(super) fn resolve(
+        &mut self,
+        closed: Option<EventTime>,
+        mut out: impl FnMut(Alert),
+    ) -> Vec<(usize, CompactString)> {
+        let mut resolve = |(mut alert, reason): (Alert, String)| {
+            alert.state = AlertState::Resolved;
+            let end = EventTime(alert.start.0.saturating_add_unsigned(alert.size_ms));
+            alert.resolved = Some(closed.map_or(end, |closed| closed.max(end)));
+            alert.summary = format!("{}; resolved because {reason}", alert.summary);
+            out(alert);
+        };
+        self.records.values_mut().flat_map(std::mem::take).for_each(&mut resolve);
+        std::mem::take(&mut self.alerts).into_values().for_each(&mut resolve);
+        let of_keys = std::mem::take(&mut self.of_keys);
+        of_keys
+            .into_iter()
+            .map(|(at, alerts)| {
+                alerts.into_iter().for_each(&mut resolve);
+                at
+            })
+            .collect()
+    }
+
+    /// Hands out the keys of the records to be deleted. Only after [`Disowned::resolve`], once what it handed out is
+    /// acknowledged.
+    pub(super) fn delete(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        std::mem::take(&mut self.records).into_keys()
+    }
+}
+
+fn owns(watched: &Watched, alert: &Alert) -> bool {
+    let of = |watch: &Watch| watch.name == alert.detector && watch.rule_hash == alert.rule;
+    watched.metric.name == alert.metric && watched.watches.iter().any(of)
+}
+
+/// Why no detector owns an alert.
+fn reason(alert: &Alert, watched: &[Watched]) -> String {
+    let Alert { metric, detector, .. } = alert;
+    let Some(now) = watched.iter().find(|watched| watched.metric.name == *metric) else {
+        return format!("metric `{metric}` was removed from the pipeline");
+    };
+    if !now.watches.iter().any(|watch| watch.name == *detector) {
+        return format!("detector `{detector}` was removed from metric `{metric}`");
+    }
+    format!("metric `{metric}` or the algorithm of detector `{detector}` was changed")
+}

@@ -1,0 +1,331 @@
+//! One partition of judge, driven by hand: long silence, what is no item, and what is left of a spec that was changed.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use herd_detector::commit::Position;
+use herd_detector::judge::docket::{Docket, Heard, Output, Saved};
+use herd_detector::judge::watch::Watched;
+use herd_spec::pipeline::HerdPipeline;
+use herd_spec::plan::{OTHER_KEY, Plan};
+use herd_spec::units::{EventTime, Offset, Partition, WallTime};
+use herd_spec::wire::{
+    Aggregate, Alert, AlertState, Part, PartRecord, Shape, SourceState, Watermark, Window,
+};
+use proptest::prelude::*;
+
+/// A pipeline with the metric `views`, windows of `window`, and these detectors.
+fn watched(window: &str, detectors: &str) -> Vec<Watched> {
+    let spec = format!(
+        "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: shop}}\nspec:\n  events: {{maxLateness: 0s}}\n  \
+         metrics: [{{name: views, window: {window}, emit: 1s}}]\n  detectors: {detectors}\n"
+    );
+    let pipeline: HerdPipeline = serde_yaml::from_str(&spec).unwrap();
+    Watched::all(&Plan::of(&pipeline).unwrap())
+}
+
+struct Judge {
+    docket: Docket,
+    watched: Vec<Watched>,
+    next: i64,
+    windows: Vec<Window<'static>>,
+    alerts: Vec<Alert>,
+}
+
+impl Judge {
+    fn new(watched: Vec<Watched>) -> Self {
+        let docket = Docket::resume("shop", &Position::START, &watched);
+        Self { docket, watched, next: 0, windows: Vec::new(), alerts: Vec::new() }
+    }
+
+    /// Another judge that takes over from what this one saved, with another spec.
+    fn successor(&mut self, watched: Vec<Watched>) -> Self {
+        let position = self.docket.position();
+        let mut successor = Self::new(watched);
+        successor.docket = Docket::resume("shop", &position, &successor.watched);
+        successor.next = self.next;
+        let mut saved = Vec::new();
+        let save = |key: &[u8], record: Saved<'static>| {
+            saved.push((key.to_vec(), record));
+            Ok::<_, ()>(())
+        };
+        self.docket.save(&self.watched, save).unwrap();
+        for (key, record) in saved {
+            let (value, at) = match &record {
+                Saved::Kept(value) => (Some(value.as_ref()), 0),
+                Saved::Forgotten(at) => (None, *at),
+            };
+            successor.docket.recall(&key, value, at, &successor.watched);
+        }
+        successor
+    }
+
+    fn read(&mut self, record: &PartRecord<'_>) -> Heard {
+        let (windows, alerts) = (&mut self.windows, &mut self.alerts);
+        let offset = Offset(self.next);
+        self.next += 1;
+        let mut out = |output: Output<'_>| take(output, windows, alerts);
+        self.docket.read(offset, record, &self.watched, WallTime(0), &mut out)
+    }
+
+    fn count(&mut self, key: &str, start: i64, count: u64) -> Heard {
+        let metric = &self.watched[0];
+        let shape = Shape {
+            definition: metric.definition,
+            size_ms: u64::try_from(metric.metric.window.as_millis()).unwrap(),
+            function: metric.metric.aggregate.function(),
+        };
+        let part = Part {
+            metric: "views".into(),
+            shape: Some(shape),
+            key: key.to_owned().into(),
+            start: EventTime(start),
+            source: Partition(0),
+            since: Offset(0),
+            version: Offset(self.next),
+            value: Aggregate { count, sum: 0, sketch: None },
+        };
+        self.read(&PartRecord::Part(part))
+    }
+
+    /// Everything up to here is in.
+    fn close(&mut self, until: i64) {
+        let word = Watermark {
+            source: Partition(0),
+            sources: 1,
+            watermark: Some(EventTime(until)),
+            state: SourceState::Active,
+            at: WallTime(0),
+        };
+        self.read(&PartRecord::Watermark(word));
+        let (windows, alerts) = (&mut self.windows, &mut self.alerts);
+        let mut out = |output: Output<'_>| take(output, windows, alerts);
+        self.docket.resolve_disowned(&mut out);
+        self.docket.close(&self.watched, &mut out);
+    }
+
+    fn told(&self) -> Vec<(String, AlertState, i64, Option<i64>)> {
+        let of = |alert: &Alert| {
+            (alert.detector.clone(), alert.state, alert.start.0, alert.resolved.map(|time| time.0))
+        };
+        self.alerts.iter().map(of).collect()
+    }
+}
+
+fn take(output: Output<'_>, windows: &mut Vec<Window<'static>>, alerts: &mut Vec<Alert>) {
+    match output {
+        Output::Window(window) => {
+            let mut bytes = Vec::new();
+            window.write(&mut bytes);
+            let window: Window<'_> = serde_json::from_slice(&bytes).unwrap();
+            let (metric, key) = (window.metric.into_owned().into(), window.key.into_owned().into());
+            windows.push(Window { metric, key, ..window });
+        }
+        Output::Alert(alert) => alerts.push(alert),
+    }
+}
+
+/// Seconds from 1970 to 2026.
+const YEARS: i64 = 56 * 365 * 24 * 3600;
+
+/// Judged one by one, 1.7 thousand million windows would take half an hour.
+#[test]
+fn a_silence_of_56_years_is_judged_at_once() {
+    let detectors = "[{name: low, metric: views, algorithm: {threshold: {below: 5}}}, \
+                     {name: both, metric: views, direction: both, algorithm: {poisson: {}}}, \
+                     {name: level, metric: views, direction: down, algorithm: {ewma: {}}}, \
+                     {name: middle, metric: views, direction: both, algorithm: {mad: {}}}]";
+    let mut judge = Judge::new(watched("1s", detectors));
+    judge.count("a", 0, 1);
+    judge.close(YEARS * 1_000);
+    assert_eq!(judge.told(), [("low".into(), AlertState::Firing, 0, None)]);
+    judge.count("a", YEARS * 1_000, 9);
+    judge.close((YEARS + 1) * 1_000);
+    assert_eq!(
+        judge.told()[1..],
+        [("low".into(), AlertState::Resolved, 0, Some(YEARS * 1_000))],
+        "the silence lasted until the key came back"
+    );
+    assert_eq!(judge.windows.iter().filter(|window| window.is_final).count(), 2);
+}
+
+#[test]
+fn a_threshold_fires_again_within_a_silence_once_its_cooldown_is_over() {
+    let detectors =
+        "[{name: low, metric: views, cooldown: 1h, algorithm: {threshold: {below: 5, above: 20}}}]";
+    let mut judge = Judge::new(watched("1s", detectors));
+    judge.count("a", 0, 30);
+    judge.count("a", 1_000, 10);
+    judge.close(2_000);
+    judge.close(YEARS * 1_000);
+    let firing = |start| ("low".to_owned(), AlertState::Firing, start, None);
+    let mut told = judge.told();
+    told.retain(|(_, state, ..)| *state != AlertState::Early);
+    assert_eq!(told, [firing(0), ("low".into(), AlertState::Resolved, 0, Some(1_000)), firing(3_600_000)]);
+}
+
+const DETECTORS: &str = "[{name: low, metric: views, cooldown: 20s, algorithm: {threshold: {below: 2}}}, \
+    {name: both, metric: views, direction: both, minCount: 1, algorithm: {poisson: {probability: 0.05, halfLife: 4, warmup: 2}}}, \
+    {name: level, metric: views, direction: both, minCount: 1, algorithm: {ewma: {sigmas: 1.5, halfLife: 4, warmup: 2}}}, \
+    {name: ring, metric: views, direction: both, minCount: 1, algorithm: {zscore: {sigmas: 1, history: 5, warmup: 2}}}]";
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// It does not matter whether windows close one by one or a silence closes at once.
+    #[test]
+    fn silence_at_once_gives_what_silence_window_by_window_gives(
+        blocks in prop::collection::vec((prop::collection::vec(0_u64..40, 1..12), 1_i64..400), 1..4),
+        without in 0_usize..5,
+    ) {
+        let of = || {
+            let mut watched = watched("1s", DETECTORS);
+            if without < 4 {
+                watched[0].watches.remove(without);
+            }
+            Judge::new(watched)
+        };
+        let (mut slow, mut quick) = (of(), of());
+        let mut at = 0;
+        for (counts, silence) in blocks {
+            for count in counts {
+                for judge in [&mut slow, &mut quick] {
+                    if count > 0 {
+                        judge.count("a", at * 1_000, count);
+                    }
+                    judge.close((at + 1) * 1_000);
+                }
+                at += 1;
+            }
+            (at..at + silence).for_each(|window| slow.close((window + 1) * 1_000));
+            at += silence;
+            quick.close(at * 1_000);
+        }
+        prop_assert_eq!(&slow.windows, &quick.windows);
+        prop_assert_eq!(slow.told(), quick.told());
+    }
+}
+
+#[test]
+fn the_overflow_key_is_counted_and_never_alerts() {
+    let mut judge =
+        Judge::new(watched("1s", "[{name: many, metric: views, algorithm: {threshold: {above: 5}}}]"));
+    judge.count(OTHER_KEY, 0, 1_000);
+    judge.count("a", 0, 1_000);
+    judge.close(1_000);
+    let counted = judge.windows.iter().filter(|window| window.is_final);
+    let mut counted: Vec<_> =
+        counted.map(|window| (window.key.to_string(), window.count, window.bands.len())).collect();
+    counted.sort();
+    assert_eq!(counted, [(OTHER_KEY.to_owned(), 1_000, 0), ("a".into(), 1_000, 1)]);
+    assert!(judge.alerts.iter().all(|alert| alert.key == "a") && !judge.alerts.is_empty());
+}
+
+const MANY: &str = "[{name: many, metric: views, algorithm: {threshold: {above: 5}}}]";
+
+/// A judge with one alert of `many` that fires.
+fn firing() -> Judge {
+    let mut judge = Judge::new(watched("1s", MANY));
+    judge.count("a", 0, 9);
+    judge.close(1_000);
+    assert_eq!(judge.told().last(), Some(&("many".into(), AlertState::Firing, 0, None)));
+    judge
+}
+
+#[rstest::rstest]
+#[case::removed("1s", "[]", "detector `many` was removed from metric `views`")]
+#[case::renamed(
+    "1s",
+    "[{name: lots, metric: views, algorithm: {threshold: {above: 5}}}]",
+    "detector `many` was removed from metric `views`"
+)]
+#[case::another_algorithm(
+    "1s",
+    "[{name: many, metric: views, algorithm: {poisson: {}}}]",
+    "metric `views` or the algorithm of detector `many` was changed"
+)]
+#[case::another_window("5s", MANY, "metric `views` or the algorithm of detector `many` was changed")]
+fn an_alert_that_no_detector_owns_any_more_is_resolved_once_with_the_reason(
+    #[case] window: &str,
+    #[case] detectors: &str,
+    #[case] reason: &str,
+) {
+    let mut judge = firing();
+    let mut successor = judge.successor(watched(window, detectors));
+    successor.close(1_000);
+    let [resolved] = &successor.alerts[..] else { panic!("{:?}", successor.alerts) };
+    assert_eq!(
+        (resolved.state, resolved.start, &resolved.id),
+        (AlertState::Resolved, EventTime(0), &judge.alerts[0].id)
+    );
+    assert!(resolved.summary.ends_with(&format!("; resolved because {reason}")), "{}", resolved.summary);
+    let mut after_restart = successor.successor(watched(window, detectors));
+    after_restart.close(1_000);
+    assert_eq!(after_restart.alerts, []);
+}
+
+#[test]
+fn an_alert_whose_bound_is_changed_goes_on() {
+    let mut judge = firing();
+    let mut successor =
+        judge.successor(watched("1s", "[{name: many, metric: views, algorithm: {threshold: {above: 7}}}]"));
+    successor.close(1_000);
+    assert_eq!(successor.alerts, []);
+    successor.count("a", 1_000, 6);
+    successor.close(2_000);
+    assert_eq!(successor.told(), [("many".into(), AlertState::Resolved, 0, Some(1_000))]);
+}
+
+#[test]
+fn an_open_alert_in_no_baseline_is_resolved_if_no_detector_owns_it() {
+    let judge = firing();
+    let mut other = Judge::new(watched("5s", MANY));
+    other.docket.review(judge.alerts[0].clone(), &other.watched);
+    other.close(5_000);
+    assert_eq!(other.told(), [("many".into(), AlertState::Resolved, 0, Some(1_000))]);
+    let mut owner = Judge::new(watched("1s", MANY));
+    owner.docket.review(judge.alerts[0].clone(), &owner.watched);
+    owner.close(5_000);
+    assert_eq!(owner.told(), []);
+}
+
+/// A window of 2 s became one of 5 s: nothing of either is lost, and what was learnt of 2 s says nothing of 5 s.
+#[test]
+fn a_longer_window_closes_and_is_judged_by_what_it_has_learnt_itself() {
+    let detectors = "[{name: crowd, metric: views, minCount: 1, algorithm: {poisson: {warmup: 2}}}]";
+    let mut judge = Judge::new(watched("2s", detectors));
+    for window in 0..30 {
+        judge.count("a", window * 2_000, 2);
+        judge.close((window + 1) * 2_000);
+    }
+    judge.count("a", 60_000, 1);
+    let two = judge.watched[0].definition;
+    let mut successor = judge.successor(watched("5s", detectors));
+    // What the old definition had counted is read again from the open window on.
+    let left = Part {
+        metric: "views".into(),
+        shape: Some(Shape {
+            definition: two,
+            size_ms: 2_000,
+            function: judge.watched[0].metric.aggregate.function(),
+        }),
+        key: "a".into(),
+        start: EventTime(60_000),
+        source: Partition(0),
+        since: Offset(0),
+        version: Offset(successor.next),
+        value: Aggregate { count: 1, sum: 0, sketch: None },
+    };
+    successor.read(&PartRecord::Part(left));
+    for window in 12..40 {
+        successor.count("a", window * 5_000, if window == 39 { 60 } else { 6 });
+        successor.close((window + 1) * 5_000);
+    }
+    let finals = successor.windows.iter().filter(|window| window.is_final);
+    let counted: Vec<(u64, i64, u64)> =
+        finals.map(|window| (window.size_ms, window.start.0, window.count)).collect();
+    assert_eq!(counted[0], (2_000, 60_000, 1));
+    assert_eq!(counted.len(), 1 + 28);
+    assert_eq!(counted[1..].iter().map(|(.., count)| count).sum::<u64>(), 27 * 6 + 60);
+    let raised: Vec<i64> = successor.alerts.iter().map(|alert| alert.start.0).collect();
+    assert!(raised.iter().all(|start| *start == 195_000) && !raised.is_empty(), "{raised:?}");
+    assert!(successor.alerts[0].expected > 4.0, "learnt of windows of 5 s: {:?}", successor.alerts[0]);
+}
