@@ -206,8 +206,10 @@ proptest! {
 
 #[test]
 fn the_overflow_key_is_counted_and_never_alerts() {
-    let mut judge =
-        Judge::new(watched("1s", "[{name: many, metric: views, algorithm: {threshold: {above: 5}}}]"));
+    let mut judge = Judge::new(watched(
+        "1s",
+        "[{name: many, metric: views, minCount: 1, algorithm: {threshold: {above: 5}}}]",
+    ));
     judge.count(OTHER_KEY, 0, 1_000);
     judge.count("a", 0, 1_000);
     judge.close(1_000);
@@ -219,7 +221,7 @@ fn the_overflow_key_is_counted_and_never_alerts() {
     assert!(judge.alerts.iter().all(|alert| alert.key == "a") && !judge.alerts.is_empty());
 }
 
-const MANY: &str = "[{name: many, metric: views, algorithm: {threshold: {above: 5}}}]";
+const MANY: &str = "[{name: many, metric: views, minCount: 1, algorithm: {threshold: {above: 5}}}]";
 
 /// A judge with one alert of `many` that fires.
 fn firing() -> Judge {
@@ -265,8 +267,10 @@ fn an_alert_that_no_detector_owns_any_more_is_resolved_once_with_the_reason(
 #[test]
 fn an_alert_whose_bound_is_changed_goes_on() {
     let mut judge = firing();
-    let mut successor =
-        judge.successor(watched("1s", "[{name: many, metric: views, algorithm: {threshold: {above: 7}}}]"));
+    let mut successor = judge.successor(watched(
+        "1s",
+        "[{name: many, metric: views, minCount: 1, algorithm: {threshold: {above: 7}}}]",
+    ));
     successor.close(1_000);
     assert_eq!(successor.alerts, []);
     successor.count("a", 1_000, 6);
