@@ -309,6 +309,9 @@ pub enum SendError {
     /// Too much is waiting to be acknowledged. Try again when some of it is.
     #[error("the queue to the broker is full")]
     Full,
+    /// The broker takes nothing now (its disk is full, say); it may again.
+    #[error("the broker takes no records now: {0}")]
+    Unavailable(String),
     /// It will never be taken.
     #[error("the record cannot be sent: {0}")]
     Refused(String),
