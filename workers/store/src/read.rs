@@ -323,9 +323,9 @@ impl Store {
     pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, StoreError> {
         let after = match &filter.cursor {
             None => None,
-            Some(written) => Some(parse_cursor(written).ok_or_else(|| StoreError::Refused {
-                doing: "reading alerts",
-                why: format!("`{written}` is no cursor: give the `next_cursor` of the page before"),
+            Some(written) => Some(parse_cursor(written).ok_or_else(|| {
+                let why = format!("`{written}` is no cursor: give the `next_cursor` of the page before");
+                StoreError::refused("reading alerts", why)
             })?),
         };
         let any = [AlertState::Early, AlertState::Firing, AlertState::Resolved];
