@@ -120,7 +120,7 @@ fn keep<B: Bus>(setup: &FeedSetup, bus: &B, mut store: Store, opener: &Opener) -
         store = loop {
             let pause = outage.pause_after(&error);
             outage.tell(&setup.sink, &setup.topic, &error);
-            setup.stage.health.fail(setup.condition, error.to_string());
+            setup.stage.health.fail(setup.condition, error.trouble(), error.to_string());
             let stopped = tokio::time::timeout(pause, setup.stage.shutdown.cancelled());
             if setup.runtime.block_on(stopped).is_ok() {
                 return Ok(());
@@ -196,12 +196,12 @@ async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Stor
             }
             Err(SinkError::Store { source, .. }) => source,
             Err(error) => {
-                stage.health.fail(condition, error.to_string());
+                stage.health.fail(condition, error.trouble(), error.to_string());
                 return Err(error);
             }
         };
         outage.tell(&sink.name, "store", &error);
-        stage.health.fail(condition, error.to_string());
+        stage.health.fail(condition, error.trouble(), error.to_string());
         tokio::select! {
             () = tokio::time::sleep(outage.pause_after(&error)) => {}
             () = stage.shutdown.cancelled() => return Ok(None),

@@ -1,5 +1,6 @@
 //! What can go wrong with a store, and whether trying again helps.
 
+use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
 
 use crate::fault::{Fault, Place};
@@ -78,6 +79,15 @@ impl StoreError {
     /// Something that is none of the database's own faults.
     pub(crate) fn refused(doing: &'static str, why: impl Into<String>) -> Self {
         Self::Refused { doing, fault: Fault::Other, place: Place::Anywhere, why: why.into() }
+    }
+
+    /// What kind of trouble it is, for a stage's report of its health.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable { .. } => Trouble::DatabaseUnreachable,
+            Self::Fenced { .. } | Self::Poison { .. } | Self::Refused { .. } => Trouble::DatabaseRefused,
+        }
     }
 
     /// Whether a row is to blame: the batch without it would be taken.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::wire::Alert;
 use herd_stage::{Clock, Health, Secret};
@@ -101,7 +102,7 @@ impl<C: Clock> Post<C> {
                 }
             };
             let undelivered = undelivered(format!("{why} (tried {tried} times)"));
-            self.health.fail(self.condition, format!("{} {why}", self.place()));
+            self.health.fail(self.condition, Trouble::WebhookFailing, format!("{} {why}", self.place()));
             self.tell(&why, &undelivered);
             if tried >= self.attempts {
                 self.count(if matches!(undelivered, Undelivered::Refused(_)) {
