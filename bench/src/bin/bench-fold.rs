@@ -1,7 +1,8 @@
 //! Fold beside a bare consumer, over the same topic on a real Kafka.
 //!
 //! `fill N` writes N events of about 200 bytes; `bare` reads them with librdkafka and counts them; `fold` runs Herd's fold over
-//! them, up to its parts, watermarks and commits. Each prints its rate from the first record to the last.
+//! them, up to its parts, watermarks and commits. Each prints its rate from the first record to the last. The events are of
+//! today: the broker's retention deletes what is older than its days, while the rounds still run.
 #![allow(clippy::print_stdout)]
 
 use std::time::{Duration, Instant};
@@ -13,8 +14,7 @@ use herd_bus::{Acks, Bus, Outgoing, Producer, SendError};
 use herd_detector::fold::Fold;
 use herd_detector::metrics::FoldMetrics;
 use herd_spec::plan::Plan;
-use herd_spec::units::WallTime;
-use herd_stage::{Secrets, Stage, SystemClock};
+use herd_stage::{Clock, Secrets, Stage, SystemClock};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A minute of event time for a million events.
 const PER_MS: u64 = 16;
-const START_MS: i64 = 1_700_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> anyhow::Result<()> {
@@ -49,8 +48,11 @@ fn fill(bus: &KafkaBus, plan: &Plan, count: u64) -> anyhow::Result<()> {
     let acks = Acks::new();
     let mut value = String::new();
     let mut bytes = 0;
+    let now = SystemClock.now();
+    // The last event is of now: none is ahead of the clock.
+    let start = now.minus(Duration::from_millis(count / PER_MS));
     for number in 0..count {
-        event(&mut value, number, START_MS, PER_MS);
+        event(&mut value, number, start.0, PER_MS);
         bytes += value.len();
         let key = number.to_le_bytes();
         let record = Outgoing {
@@ -58,7 +60,7 @@ fn fill(bus: &KafkaBus, plan: &Plan, count: u64) -> anyhow::Result<()> {
             partition: None,
             key: Some(&key),
             value: Some(value.as_bytes()),
-            timestamp: WallTime(START_MS),
+            timestamp: now,
             headers: &[],
         };
         while let Err(error) = producer.send(&record, acks.expect(0)) {

@@ -11,7 +11,7 @@ use herd_stage::Stage;
 use herd_workers::store;
 use tokio::task::JoinSet;
 
-use super::supervise::{Watcher, supervise};
+use super::supervise::{StageFailure, Watcher, supervise};
 
 /// How long a stage may take to finish before it is left behind. What it had not committed is done again by the next start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,6 +23,8 @@ pub struct Doors {
     pub collector: TcpListener,
     /// The api's.
     pub api: TcpListener,
+    /// That of probes and metrics, of all stages together.
+    pub ops: TcpListener,
 }
 
 /// Where somebody finds us.
@@ -32,6 +34,8 @@ pub struct Addresses {
     pub collector: SocketAddr,
     /// REST, WebSocket and the dashboard.
     pub api: SocketAddr,
+    /// `/readyz`, `/metrics` and their like.
+    pub ops: SocketAddr,
 }
 
 impl Addresses {
@@ -45,6 +49,12 @@ impl Addresses {
     #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}", reachable(self.api))
+    }
+
+    /// Where probes and metrics are.
+    #[must_use]
+    pub fn ops_url(&self) -> String {
+        format!("http://{}", reachable(self.ops))
     }
 
     /// The WebSocket's.
@@ -71,6 +81,12 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct StartError(String);
+
+impl StageFailure for StartError {
+    fn needs_mending(&self) -> bool {
+        false
+    }
+}
 
 fn door(listener: &TcpListener) -> Result<tokio::net::TcpListener, StartError> {
     listener
@@ -100,6 +116,16 @@ impl Stages {
         let collector_url =
             doors.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
         let (collector_door, api_door) = (Arc::new(doors.collector), Arc::new(doors.api));
+        let ops_door = Arc::new(doors.ops);
+        stages.keep("ops".into(), move |part| {
+            let listener = door(&ops_door);
+            async move {
+                let end = part.shutdown.clone();
+                herd_workers::ops::serve(part, listener?, end)
+                    .await
+                    .map_err(|error| StartError(error.to_string()))
+            }
+        });
 
         let (p, b) = (Arc::clone(plan), bus.clone());
         stages.keep("collector".into(), move |part| {
@@ -140,8 +166,7 @@ impl Stages {
             let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&api_door));
             let (data, collector) = (data.clone(), collector_url.clone());
             async move {
-                let store = store::open(&plan, &part.secrets, &data)
-                    .await
+                let store = store::of_api(&plan, &part.secrets, &data)
                     .map_err(|error| StartError(error.to_string()))?;
                 herd_api::run(plan, bus, store, part, listener?, collector)
                     .await
@@ -155,7 +180,7 @@ impl Stages {
     where
         F: Fn(Stage) -> W + Send + 'static,
         W: Future<Output = Result<(), E>> + Send + 'static,
-        E: std::fmt::Display + Send + 'static,
+        E: StageFailure + Send + 'static,
     {
         self.tasks.spawn(supervise(name, self.stage.clone(), self.watcher.clone(), start));
     }

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 
-use crate::desired::role_of;
+use crate::desired::{OPS_PORT, role_of};
 use crate::observe;
 
 /// How long a pod may take to answer.
@@ -82,7 +82,8 @@ pub(super) type Answers = BTreeMap<String, PodAnswers>;
 pub(super) struct PodAnswers(BTreeMap<String, Counters>);
 
 fn socket(address: &str) -> String {
-    if address.contains(':') { format!("[{address}]:8080") } else { format!("{address}:8080") }
+    let port = OPS_PORT;
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
 fn is_ready(pod: &Pod) -> bool {

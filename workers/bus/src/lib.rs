@@ -18,6 +18,7 @@ pub mod simulated;
 
 use std::time::Duration;
 
+use herd_spec::health::Trouble;
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
 
@@ -309,6 +310,9 @@ pub enum SendError {
     /// Too much is waiting to be acknowledged. Try again when some of it is.
     #[error("the queue to the broker is full")]
     Full,
+    /// The broker takes nothing now (its disk is full, say); it may again.
+    #[error("the broker takes no records now: {0}")]
+    Unavailable(String),
     /// It will never be taken.
     #[error("the record cannot be sent: {0}")]
     Refused(String),
@@ -356,5 +360,15 @@ impl BusError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// What kind of trouble it is, for a stage's report of its health.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable { .. } => Trouble::KafkaUnreachable,
+            Self::Missing { .. } => Trouble::TopicMissing,
+            Self::NotOwner { .. } | Self::Refused { .. } => Trouble::KafkaRefused,
+        }
     }
 }

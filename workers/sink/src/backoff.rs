@@ -20,6 +20,10 @@ impl Pace {
     pub(crate) const ENDPOINT: Self =
         Self { first: Duration::from_millis(500), longest: Duration::from_secs(30) };
 
+    /// For what a person must mend: seldom, so that it goes on by itself once that is done.
+    pub(crate) const MENDING: Self =
+        Self { first: Duration::from_secs(5), longest: Duration::from_secs(300) };
+
     pub(crate) fn pauses(self) -> Pauses {
         Pauses { pace: self, seed: None, inner: self.build(None) }
     }

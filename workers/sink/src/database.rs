@@ -1,6 +1,10 @@
 //! Database sinks: three feeds, each with a consumer, a writer and a thread of its own.
+//!
+//! What time heals (a server that restarts) a feed waits for with short pauses. What a person must mend (a table that was
+//! dropped, a wrong password) is told once, in the words of whoever is to mend it, and tried again with long pauses; the
+//! other feeds go on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use herd_bus::Bus;
@@ -9,7 +13,7 @@ use herd_stage::{Stage, SystemClock};
 use herd_store::{Store, StoreError, Table};
 use tokio::runtime::Handle;
 
-use crate::backoff::Pace;
+use crate::backoff::{Pace, Pauses};
 use crate::conditions::condition;
 use crate::feed::Feed;
 use crate::{SinkError, spawn};
@@ -24,6 +28,7 @@ pub struct Limits {
 }
 
 /// What a feed is about.
+#[derive(Clone)]
 pub struct FeedSetup {
     /// The sink's name.
     pub sink: String,
@@ -86,10 +91,8 @@ pub(crate) async fn run<B: Bus>(
             stage: stage.clone(),
             runtime: Handle::current(),
         };
-        let (bus, store) = (bus.clone(), store.clone());
-        threads.push(spawn(&sink.name, part, condition, stage, move || {
-            Feed::join(setup, &bus, store.writer(), SystemClock)?.run()
-        })?);
+        let (bus, store, opener) = (bus.clone(), store.clone(), Opener::of(sink, stage, data));
+        threads.push(spawn(&sink.name, part, condition, stage, move || keep(&setup, &bus, store, &opener))?);
     }
     let mut outcome = Ok(());
     for thread in threads {
@@ -98,45 +101,171 @@ pub(crate) async fn run<B: Bus>(
     outcome
 }
 
-/// Opens the store, and waits for a database that does not answer yet. None: told to stop before that.
+/// Runs a feed; again and again where the tables need mending.
+fn keep<B: Bus>(setup: &FeedSetup, bus: &B, mut store: Store, opener: &Opener) -> Result<(), SinkError> {
+    let mut outage = Outage::new();
+    loop {
+        let mut feed = Feed::join(setup.clone(), bus, store.writer(), SystemClock)?.mending(outage.goes_on());
+        let ended = feed.run();
+        if feed.has_stored() {
+            outage = Outage::new();
+        }
+        let mut error = match ended {
+            Ok(()) => return feed.finish(),
+            Err(SinkError::Store { source, .. }) if source.needs_mending() => source,
+            Err(error) => return Err(error),
+        };
+        // It leaves the group, and what it had not stored comes again.
+        drop(feed);
+        store = loop {
+            let pause = outage.pause_after(&error);
+            outage.tell(&setup.sink, &setup.topic, &error);
+            setup.stage.health.fail(setup.condition, error.trouble(), error.to_string());
+            let stopped = tokio::time::timeout(pause, setup.stage.shutdown.cancelled());
+            if setup.runtime.block_on(stopped).is_ok() {
+                return Ok(());
+            }
+            // Opened anew: tables that are gone altogether are made again.
+            match setup.runtime.block_on(opener.attempt()) {
+                Ok(store) => break store,
+                Err(SinkError::Store { source, .. }) => error = source,
+                Err(error) => return Err(error),
+            }
+        };
+    }
+}
+
+/// A time in which the database does not do what it is asked.
+#[derive(Debug)]
+struct Outage {
+    passing: Pauses,
+    mending: Pauses,
+    told: Option<String>,
+}
+
+impl Outage {
+    fn new() -> Self {
+        Self { passing: Pace::STORE.pauses(), mending: Pace::MENDING.pauses(), told: None }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.told.is_some()
+    }
+
+    fn pause_after(&mut self, error: &StoreError) -> Duration {
+        if error.needs_mending() { self.mending.next() } else { self.passing.next() }
+    }
+
+    /// Whether nobody was told of this yet; from now on it is known.
+    fn is_news(&mut self, error: &StoreError) -> bool {
+        let words = error.to_string();
+        let news = self.told.as_ref() != Some(&words);
+        self.told = Some(words);
+        news
+    }
+
+    /// Tells a person, unless that is known.
+    fn tell(&mut self, sink: &str, of: &str, error: &StoreError) {
+        if !self.is_news(error) {
+            tracing::debug!(sink, of, %error, "still");
+        } else if error.needs_mending() {
+            let most = Pace::MENDING.longest.as_secs() / 60;
+            tracing::error!(
+                sink,
+                of,
+                %error,
+                "this needs mending; until then it is tried again with growing pauses, at most {most} minutes, and goes \
+                 on from where it is"
+            );
+        } else {
+            tracing::warn!(sink, of, %error, "the database is away");
+        }
+    }
+}
+
+/// Opens the store, and waits for a database that does not let us in yet. None: told to stop before that.
 async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Store>, SinkError> {
     let condition = condition(&sink.name, "store");
-    let mut pauses = Pace::STORE.pauses();
+    let opener = Opener::of(sink, stage, data);
+    let mut outage = Outage::new();
     loop {
-        let error = match attempt(sink, stage, data).await {
+        let error = match opener.attempt().await {
             Ok(store) => {
                 stage.health.ok(condition);
                 return Ok(Some(store));
             }
-            Err(SinkError::Store { source, .. }) if source.is_retryable() => source,
+            Err(SinkError::Store { source, .. }) => source,
             Err(error) => {
-                stage.health.fail(condition, error.to_string());
+                stage.health.fail(condition, error.trouble(), error.to_string());
                 return Err(error);
             }
         };
-        tracing::warn!(sink = sink.name, %error, "the database is away");
-        stage.health.fail(condition, error.to_string());
+        outage.tell(&sink.name, "store", &error);
+        stage.health.fail(condition, error.trouble(), error.to_string());
         tokio::select! {
-            () = tokio::time::sleep(pauses.next()) => {}
+            () = tokio::time::sleep(outage.pause_after(&error)) => {}
             () = stage.shutdown.cancelled() => return Ok(None),
         }
     }
 }
 
-async fn attempt(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Store, SinkError> {
-    let opened = match &sink.kind {
-        SinkKind::Postgres { url, schema, .. } => {
-            let url = stage
-                .secrets
-                .read(url)
-                .map_err(|source| SinkError::Secret { sink: sink.name.clone(), source })?;
-            let connecting = Store::postgres(url.reveal(), schema);
-            tokio::time::timeout(Duration::from_secs(60), connecting).await.unwrap_or_else(|_| {
-                Err(StoreError::Unavailable { doing: "opening PostgreSQL", why: "no answer in 60 s".into() })
-            })
-        }
-        SinkKind::Sqlite { path } => Store::sqlite(&data.join(path)).await,
-        SinkKind::Webhook { .. } => unreachable!("run() gives webhooks to another room"),
-    };
-    opened.map_err(|source| SinkError::Store { sink: sink.name.clone(), source })
+/// Opens the store of a sink, each time by the Secret as it is then.
+struct Opener {
+    sink: SinkPlan,
+    stage: Stage,
+    data: PathBuf,
+}
+
+impl Opener {
+    fn of(sink: &SinkPlan, stage: &Stage, data: &Path) -> Self {
+        Self { sink: sink.clone(), stage: stage.clone(), data: data.to_owned() }
+    }
+
+    async fn attempt(&self) -> Result<Store, SinkError> {
+        let name = || self.sink.name.clone();
+        let opened = match &self.sink.kind {
+            SinkKind::Postgres { url, schema, .. } => {
+                let url = self
+                    .stage
+                    .secrets
+                    .read(url)
+                    .map_err(|source| SinkError::Secret { sink: name(), source })?;
+                let connecting = Store::postgres(url.reveal(), schema);
+                tokio::time::timeout(Duration::from_secs(60), connecting).await.unwrap_or_else(|_| {
+                    Err(StoreError::Unavailable {
+                        doing: "opening PostgreSQL",
+                        why: "no answer in 60 s".into(),
+                    })
+                })
+            }
+            SinkKind::Sqlite { path } => Store::sqlite(&self.data.join(path)).await,
+            SinkKind::Webhook { .. } => unreachable!("run() gives webhooks to another room"),
+        };
+        opened.map_err(|source| SinkError::Store { sink: name(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use herd_store::{Fault, Place};
+
+    #[test]
+    fn what_needs_mending_is_told_once_and_tried_with_pauses_of_minutes_in_the_end() {
+        let dropped = |table: &str| StoreError::Refused {
+            doing: "storing a batch",
+            fault: Fault::TableMissing,
+            place: Place::Schema("shop".into()),
+            why: format!("relation \"{table}\" does not exist"),
+        };
+        let away = StoreError::Unavailable { doing: "storing a batch", why: "no answer".into() };
+        let mut outage = Outage::new();
+        assert!(!outage.goes_on());
+        let said = [dropped("windows"), dropped("windows"), away, dropped("windows"), dropped("alerts")];
+        assert_eq!(said.map(|error| outage.is_news(&error)), [true, false, true, true, true]);
+        assert!(outage.goes_on());
+        let pauses: Vec<Duration> = (0..9).map(|_| outage.pause_after(&dropped("windows"))).collect();
+        assert!(pauses[0] >= Duration::from_secs(5) && pauses[8] >= Duration::from_secs(300), "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(600)), "{pauses:?}");
+    }
 }

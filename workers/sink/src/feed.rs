@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
+use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
 use herd_stage::{Clock, Waiting};
 use herd_store::{Advance, StoreError, Tables};
@@ -75,6 +76,10 @@ pub struct Feed<B: Bus, T, C> {
     not_before: Instant,
     /// How long it may stand still at once, as the last step was told.
     nap: Duration,
+    /// Whether a transaction with rows was through.
+    has_stored: bool,
+    /// Whether the tables were refused before this feed began: only rows that are stored show that they are mended.
+    mending: bool,
 }
 
 impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
@@ -110,15 +115,28 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
             held: false,
             not_before: now,
             nap: STEP,
+            has_stored: false,
+            mending: false,
             setup,
         })
     }
 
-    pub(crate) fn run(mut self) -> Result<(), SinkError> {
+    /// The same, after the tables were refused.
+    pub(crate) fn mending(mut self, mending: bool) -> Self {
+        self.mending = mending;
+        self
+    }
+
+    /// Whether it has stored rows, so that the tables are known to be in order.
+    pub(crate) fn has_stored(&self) -> bool {
+        self.has_stored
+    }
+
+    pub(crate) fn run(&mut self) -> Result<(), SinkError> {
         while !self.stopping() {
             self.step(STEP)?;
         }
-        self.finish()
+        Ok(())
     }
 
     /// Takes in what there is, waiting at most `wait` for it, and stores what is due.
@@ -244,7 +262,9 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
             self.places.insert(partition, Place { stored: next, reached: next });
         }
         self.waiting.clear();
-        self.recovered();
+        if !self.mending {
+            self.recovered();
+        }
         Ok(())
     }
 
@@ -352,7 +372,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
                 let ack = acks.expect(u32::try_from(count).unwrap_or(u32::MAX));
                 match self.letters.send(&letter, ack) {
                     Ok(()) => count += 1,
-                    Err(SendError::Full) => {
+                    Err(SendError::Full | SendError::Unavailable(_)) => {
                         full = true;
                         break;
                     }
@@ -464,12 +484,14 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
         let labels = TableLabels { sink: self.setup.sink.clone(), table: self.setup.table.as_str() };
         self.metrics.rows.get_or_create(&labels).inc_by(inserted);
         self.metrics.batch_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.has_stored = true;
+        self.mending = false;
         self.recovered();
     }
 
     fn complain(&self, error: &StoreError) {
         tracing::warn!(sink = self.setup.sink, topic = self.setup.topic, %error, "trying again");
-        self.setup.stage.health.fail(self.setup.condition, error.to_string());
+        self.setup.stage.health.fail(self.setup.condition, error.trouble(), error.to_string());
         self.metrics.retries.get_or_create(&SinkLabels { sink: self.setup.sink.clone() }).inc();
     }
 
@@ -546,7 +568,7 @@ async fn answer<T>(
 fn tell_slow(setup: &FeedSetup) {
     let why = format!("the database has not answered for {} s", SLOW.as_secs());
     tracing::warn!(sink = setup.sink, topic = setup.topic, "{why}");
-    setup.stage.health.fail(setup.condition, why);
+    setup.stage.health.fail(setup.condition, Trouble::DatabaseUnreachable, why);
 }
 
 fn no_answer() -> StoreError {

@@ -1,6 +1,9 @@
 //! What can go wrong with a store, and whether trying again helps.
 
+use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
+
+use crate::fault::{Fault, Place};
 
 /// What went wrong with a store.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +38,17 @@ pub enum StoreError {
         /// What the database says.
         why: String,
     },
-    /// It will not work until someone changes something: the URL, a permission, the schema.
-    #[error("{doing}: {why}")]
+    /// It will not work until someone changes something: the URL, a permission, the schema. Trying again is worth its while
+    /// only with long pauses.
+    #[error("{doing}: {}", fault.explain(place, why))]
     Refused {
         /// What was being done, on what.
         doing: &'static str,
-        /// What the database or the client says, and what to do.
+        /// What is to be mended.
+        fault: Fault,
+        /// Where.
+        place: Place,
+        /// What the database or the client says.
         why: String,
     },
 }
@@ -50,6 +58,36 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether a person must mend something before it can work.
+    #[must_use]
+    pub fn needs_mending(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// The same, said of tables that are there.
+    pub(crate) fn at(self, place: &Place) -> Self {
+        match self {
+            Self::Refused { doing, fault, why, .. } => {
+                Self::Refused { doing, fault, place: place.clone(), why }
+            }
+            other => other,
+        }
+    }
+
+    /// Something that is none of the database's own faults.
+    pub(crate) fn refused(doing: &'static str, why: impl Into<String>) -> Self {
+        Self::Refused { doing, fault: Fault::Other, place: Place::Anywhere, why: why.into() }
+    }
+
+    /// What kind of trouble it is, for a stage's report of its health.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable { .. } => Trouble::DatabaseUnreachable,
+            Self::Fenced { .. } | Self::Poison { .. } | Self::Refused { .. } => Trouble::DatabaseRefused,
+        }
     }
 
     /// Whether a row is to blame: the batch without it would be taken.
@@ -66,12 +104,14 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
     match error {
         Error::Database(error) if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
             let code = error.code().unwrap_or_default();
+            if let Some(fault) = Fault::of_sqlstate(&code) {
+                let why = error.message().to_owned();
+                return StoreError::Refused { doing, fault, place: Place::Anywhere, why };
+            }
             match code.get(..2).unwrap_or_default() {
                 // data exception, integrity violation, program limit exceeded
                 "22" | "23" | "54" => StoreError::Poison { doing, why },
-                // syntax or missing table, wrong name of database or schema, wrong catalogue
-                "42" | "0A" | "26" | "34" | "3D" | "3F" => StoreError::Refused { doing, why },
-                // Connections, resources, locks, shutdown, passwords (which may be set late): time may heal them.
+                // Connections, resources, locks, shutdown: time may heal them.
                 _ => StoreError::Unavailable { doing, why },
             }
         }
@@ -82,7 +122,11 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
                 18..=20 => StoreError::Poison { doing, why },
                 // SQLITE_BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, PROTOCOL
                 5 | 6 | 7 | 9 | 10 | 13 | 15 => StoreError::Unavailable { doing, why },
-                _ => StoreError::Refused { doing, why },
+                _ => {
+                    let fault = Fault::of_sqlite(code, error.message());
+                    let why = error.message().to_owned();
+                    StoreError::Refused { doing, fault, place: Place::Anywhere, why }
+                }
             }
         }
         Error::Io(_)
@@ -92,7 +136,7 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
         | Error::BeginFailed => StoreError::Unavailable { doing, why },
         Error::Tls(_) => StoreError::Unavailable { doing, why },
         Error::Migrate(error) => sort_migration(doing, *error),
-        _ => StoreError::Refused { doing, why },
+        _ => StoreError::refused(doing, why),
     }
 }
 
@@ -103,13 +147,12 @@ pub(crate) fn sort_migration(doing: &'static str, error: sqlx::migrate::MigrateE
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => match sort(doing, error) {
             // No data of ours is in a migration: nothing to take out.
-            StoreError::Poison { doing, .. } => StoreError::Refused { doing, why },
+            StoreError::Poison { doing, .. } => StoreError::refused(doing, why),
             other => other,
         },
-        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => StoreError::Refused {
-            doing,
-            why: format!("{why}: the tables are of a newer version of Herd; upgrade this one"),
-        },
-        _ => StoreError::Refused { doing, why },
+        MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+            StoreError::Refused { doing, fault: Fault::NewerTables, place: Place::Anywhere, why }
+        }
+        _ => StoreError::refused(doing, why),
     }
 }

@@ -6,6 +6,7 @@
 
 mod copy;
 mod error;
+mod fault;
 mod postgres;
 mod read;
 mod revenue;
@@ -16,6 +17,7 @@ mod write;
 use std::path::Path;
 
 pub use error::StoreError;
+pub use fault::{Fault, Place};
 pub use read::{AlertFilter, AlertPage, Counts, MAX_ROWS, StoredAlert, UserOrder, UserStats};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
 pub use write::{Advance, Tables, Writer, Written};
@@ -36,7 +38,10 @@ impl Store {
     /// # Errors
     /// If the URL makes no sense, the database does not answer ([`StoreError::is_retryable`]), or it refuses.
     pub async fn postgres(url: &str, schema: &str) -> Result<Self, StoreError> {
-        postgres::Postgres::open(url, schema).await.map(|store| Self(Dialect::Postgres(Box::new(store))))
+        let opened = postgres::Postgres::open(url, schema).await;
+        opened
+            .map(|store| Self(Dialect::Postgres(Box::new(store))))
+            .map_err(|error| error.at(&Place::Schema(schema.to_owned())))
     }
 
     /// Opens the tables in an SQLite file, and creates or upgrades them; safe with many processes at once.
@@ -52,7 +57,8 @@ impl Store {
                     tries += 1;
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }
-                opened => return opened.map(|store| Self(Dialect::Sqlite(store))),
+                Err(error) => return Err(error.at(&Place::File(path.display().to_string()))),
+                Ok(store) => return Ok(Self(Dialect::Sqlite(store))),
             }
         }
     }

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 use crate::copy::{HEADER, TRAILER};
 use crate::error::{sort, sort_migration};
 use crate::write::{Advance, Written};
-use crate::{Rows, StoreError, Table};
+use crate::{Place, Rows, StoreError, Table};
 
 /// What one message to the server holds at most: the client copies each into its own buffer.
 const CHUNK: usize = 256 * 1024;
@@ -24,6 +24,7 @@ const SETTINGS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '60s'
 pub(crate) struct Postgres {
     options: PgConnectOptions,
     search_path: String,
+    pub(crate) place: Place,
     pub(crate) pool: PgPool,
 }
 
@@ -31,10 +32,10 @@ impl Postgres {
     pub(crate) async fn open(url: &str, schema: &str) -> Result<Self, StoreError> {
         let doing = "connecting to PostgreSQL";
         let options = PgConnectOptions::from_str(url)
-            .map_err(|_| StoreError::Refused {
-                doing,
+            .map_err(|_| {
                 // The URL holds a password: not even the parser's words go on.
-                why: "the URL is not of the form postgres://user:password@host:5432/database".into(),
+                let form = "the URL is not of the form postgres://user:password@host:5432/database";
+                StoreError::refused(doing, form)
             })?
             .application_name("herd")
             .disable_statement_logging();
@@ -51,7 +52,7 @@ impl Postgres {
                 Box::pin(async move { prepare(connection, &session).await })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { options, search_path, pool })
+        Ok(Self { options, search_path, place: Place::Schema(schema.to_owned()), pool })
     }
 }
 
@@ -98,6 +99,10 @@ pub(crate) struct PostgresWriter {
 impl PostgresWriter {
     pub(crate) fn new(store: Postgres) -> Self {
         Self { store, connection: None }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.store.place
     }
 
     /// The connection, out of its place: whoever does not put it back (an error, a cancelled future) closes it, and with

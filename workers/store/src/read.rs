@@ -328,9 +328,9 @@ impl Store {
     pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, StoreError> {
         let after = match &filter.cursor {
             None => None,
-            Some(written) => Some(parse_cursor(written).ok_or_else(|| StoreError::Refused {
-                doing: "reading alerts",
-                why: format!("`{written}` is no cursor: give the `next_cursor` of the page before"),
+            Some(written) => Some(parse_cursor(written).ok_or_else(|| {
+                let why = format!("`{written}` is no cursor: give the `next_cursor` of the page before");
+                StoreError::refused("reading alerts", why)
             })?),
         };
         let any = [AlertState::Early, AlertState::Firing, AlertState::Resolved];
@@ -420,6 +420,19 @@ impl Store {
             [order.as_str(), capped(limit)]
         )?;
         Ok(rows.into_iter().map(UserStats::from).collect())
+    }
+
+    /// Whether the database answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let doing = "asking the database whether it answers";
+        let asked = match &self.0 {
+            Dialect::Postgres(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
+            Dialect::Sqlite(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
+        };
+        asked.map_err(|error| sort(doing, error))
     }
 
     /// How much is stored.

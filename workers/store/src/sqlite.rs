@@ -13,12 +13,13 @@ use sqlx::{ConnectOptions, Connection, Executor};
 
 use crate::error::{sort, sort_migration};
 use crate::write::{Advance, Written};
-use crate::{Rows, StoreError, Table};
+use crate::{Place, Rows, StoreError, Table};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Sqlite {
     /// One connection: whoever writes waits here for whoever writes.
     writer: SqlitePool,
+    place: Place,
     pub(crate) pool: SqlitePool,
 }
 
@@ -26,9 +27,8 @@ impl Sqlite {
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
         let doing = "opening the SQLite file";
         if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(|error| StoreError::Refused {
-                doing,
-                why: format!("its folder {} cannot be made: {error}", folder.display()),
+            tokio::fs::create_dir_all(folder).await.map_err(|error| {
+                StoreError::refused(doing, format!("its folder {} cannot be made: {error}", folder.display()))
             })?;
         }
         let options = SqliteConnectOptions::new()
@@ -54,6 +54,7 @@ impl Sqlite {
             .map_err(|error| sort(doing, error))?;
         let store = Self {
             writer,
+            place: Place::File(path.display().to_string()),
             pool: SqlitePoolOptions::new()
                 .max_connections(4)
                 .acquire_timeout(Duration::from_secs(10))
@@ -86,6 +87,10 @@ pub(crate) struct SqliteWriter {
 impl SqliteWriter {
     pub(crate) fn new(store: Sqlite) -> Self {
         Self { store }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.store.place
     }
 
     pub(crate) async fn positions(

@@ -16,7 +16,7 @@ use herd_spec::units::{Offset, Partition};
 use crate::postgres::PostgresWriter;
 use crate::rows::Format;
 use crate::sqlite::SqliteWriter;
-use crate::{Rows, StoreError, Table};
+use crate::{Place, Rows, StoreError, Table};
 
 /// One partition's move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +131,7 @@ impl Writer {
             WriterKind::Postgres(writer) => writer.positions(topic, table, partitions).await,
             WriterKind::Sqlite(writer) => writer.positions(topic, table, partitions).await,
         }
+        .map_err(|error| error.at(self.place()))
     }
 
     /// Stores the rows of a range and moves the positions, all or nothing. May be cancelled at any point: then it is as if
@@ -148,6 +149,14 @@ impl Writer {
         match &mut self.0 {
             WriterKind::Postgres(writer) => writer.write(advances, rows, &range).await,
             WriterKind::Sqlite(writer) => writer.write(advances, rows, &range).await,
+        }
+        .map_err(|error| error.at(self.place()))
+    }
+
+    fn place(&self) -> &Place {
+        match &self.0 {
+            WriterKind::Postgres(writer) => writer.place(),
+            WriterKind::Sqlite(writer) => writer.place(),
         }
     }
 }

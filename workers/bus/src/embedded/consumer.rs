@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use super::Inner;
 use super::chunk::{Chunk, Place};
 use super::log::Log;
-use super::store::{Store, StoreError, StoredCommit};
+use super::reopen::Store;
+use super::store::{OpenStore, StoreError, StoredCommit};
 use super::topic::Topic;
 use crate::group::{Group, MemberId};
 use crate::signal::Signal;
@@ -261,7 +262,8 @@ impl Consumer for EmbeddedConsumer {
         partitions
             .iter()
             .map(|partition| {
-                let found = self.bus.store.commit(name, &self.topic.name, partition.0);
+                let found =
+                    self.bus.store.get().and_then(|store| store.commit(name, &self.topic.name, partition.0));
                 let found = found.map_err(|e| e.doing(format!("looking up offsets of {name}")))?;
                 Ok((*partition, found.map(|c| Commit { next: Offset(c.next), metadata: c.metadata })))
             })
@@ -272,7 +274,9 @@ impl Consumer for EmbeddedConsumer {
         let Role::Member { name, group, id } = &self.role else { return Err(self.no_group("committing to")) };
         // Held until it is written, so that nobody takes over in between.
         let group = group.lock();
-        let mut batch = self.bus.store.batch();
+        let failed = |error: StoreError| error.doing(format!("committing for {name}"));
+        let store = self.bus.store.get().map_err(failed)?;
+        let mut batch = store.batch();
         for (partition, commit) in commits {
             let doing = || format!("committing {}/{partition} for {name}", self.topic.name);
             if !group.owns(*id, partition.0) {
@@ -287,12 +291,11 @@ impl Consumer for EmbeddedConsumer {
                 return Err(BusError::Refused { doing: doing(), why });
             }
             let stored = StoredCommit { next: commit.next.0, metadata: commit.metadata.clone() };
-            self.bus
-                .store
+            store
                 .insert_commit(&mut batch, name, &self.topic.name, partition.0, &stored)
                 .map_err(|error| error.doing(doing()))?;
         }
-        batch.commit().map_err(|error| StoreError::from(error).doing(format!("committing for {name}")))
+        OpenStore::apply(batch).map_err(failed)
     }
 
     fn partitions(&mut self, _patience: Duration) -> Result<u32, BusError> {

@@ -7,7 +7,8 @@ use herd_spec::units::Partition;
 use parking_lot::Mutex;
 
 use super::chunk::{Chunk, ChunkWriter, Fields};
-use super::store::{Store, StoreError, StoredBounds};
+use super::reopen::Store;
+use super::store::{OpenStore, StoreError, StoredBounds};
 use crate::Ack;
 
 /// Records of a partition are written in chunks of at most this many bytes (and one record more).
@@ -171,15 +172,16 @@ impl Log {
             }
             bounds.end
         };
+        let store = store.get()?;
         // One view of the store for both steps: compaction may rewrite chunks meanwhile.
         let view = store.view();
-        let key = |offset| Store::chunk_key(self.topic, self.partition, offset);
+        let key = |offset| OpenStore::chunk_key(self.topic, self.partition, offset);
         let first = match view.range(&store.chunks, key(0)..=key(from)).next_back() {
-            Some(found) => Store::chunk_base(&found.key()?),
+            Some(found) => OpenStore::chunk_base(&found.key()?),
             None => from,
         };
         for entry in view.range(&store.chunks, key(first)..key(end)) {
-            let chunk = Store::chunk(entry)?;
+            let chunk = OpenStore::chunk(entry)?;
             if chunk.end() <= from {
                 continue;
             }

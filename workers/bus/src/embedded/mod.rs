@@ -5,7 +5,7 @@
 //! producer ─► log (waiting) ─► writer: one batch, one write ─► store ─► log (tail in memory) ─► consumer
 //!                                                                                group: who owns what
 //! ```
-//! - `store` is what is on disk, `chunk` how records lie there, `log` one partition, `topic` its partitions and readers;
+//! - `store` is what is on disk, `reopen` opens it anew after a failed write, `chunk` how records lie there, `log` one partition, `topic` its partitions and readers;
 //! - `writer` is the group commit, `upkeep` retention and compaction; the coordinator is `crate::group`.
 //!
 //! What was acknowledged outlives this process, however it ends; see [`Durability`] for power failures.
@@ -14,6 +14,7 @@ mod chunk;
 mod consumer;
 mod log;
 mod producer;
+mod reopen;
 mod store;
 mod topic;
 mod upkeep;
@@ -36,7 +37,8 @@ pub use store::Durability;
 
 use crate::{Bus, BusError, Membership, Progress, Record};
 use log::Log;
-use store::{Store, StoreError, StoredTopic};
+use reopen::Store;
+use store::{OpenStore, StoreError, StoredTopic};
 use topic::{Policy, Topic};
 use writer::{Queue, QueueLimit};
 
@@ -124,9 +126,12 @@ impl EmbeddedBus {
         let doing = || format!("opening the embedded bus in {}", dir.display());
         let store = Store::open(dir, options.durability)?;
         let mut topics = HashMap::new();
-        for (name, stored) in store.topics().map_err(|e| e.doing(doing()))? {
-            let logs = open_logs(&store, &stored, 0).map_err(|e| e.doing(doing()))?;
-            topics.insert(name.clone(), Topic::new(name, stored.id, Policy::of(&stored.config), logs));
+        {
+            let opened = store.get().map_err(|e| e.doing(doing()))?;
+            for (name, stored) in opened.topics().map_err(|e| e.doing(doing()))? {
+                let logs = open_logs(&opened, &stored, 0).map_err(|e| e.doing(doing()))?;
+                topics.insert(name.clone(), Topic::new(name, stored.id, Policy::of(&stored.config), logs));
+            }
         }
         let limit = QueueLimit { records: options.queue_records, bytes: options.queue_bytes };
         let core = Arc::new(Core {
@@ -144,7 +149,7 @@ impl EmbeddedBus {
             })
         };
         let mut inner = Inner { core: Arc::clone(&core), threads: Vec::new() };
-        inner.threads.push(thread("bus-writer", |core| core.queue.run(&core.store))?);
+        inner.threads.push(thread("bus-writer", |core| core.queue.run(&core.store, || core.reopen()))?);
         inner.threads.push(thread("bus-upkeep", Core::run_upkeep)?);
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -159,7 +164,7 @@ impl EmbeddedBus {
     }
 }
 
-fn open_logs(store: &Store, topic: &StoredTopic, from: u32) -> Result<Vec<Arc<Log>>, StoreError> {
+fn open_logs(store: &OpenStore, topic: &StoredTopic, from: u32) -> Result<Vec<Arc<Log>>, StoreError> {
     let mut logs = Vec::new();
     for partition in from..topic.partitions {
         let bounds = store.bounds(topic.id, partition)?;
@@ -195,11 +200,13 @@ impl Core {
                 if *self.stopping.lock() {
                     return Ok(());
                 }
+                // For each partition anew: whoever opens the store anew waits for us.
+                let store = self.store.get()?;
                 if let Some(age) = policy.retention {
-                    upkeep::retain(&self.store, &log, age, now)?;
+                    upkeep::retain(&store, &log, age, now)?;
                 }
                 if policy.compact && (whatever || upkeep::is_dirty(&log)) {
-                    upkeep::compact(&self.store, &log, policy, now)?;
+                    upkeep::compact(&store, &log, policy, now)?;
                 }
             }
         }
@@ -226,17 +233,47 @@ impl Core {
             }
             if now >= next_sync {
                 next_sync = now + SYNC;
-                if let Err(error) = self.store.sync() {
-                    tracing::error!(%error, "the embedded bus could not be brought to the disk");
+                // Fails too where a thread of the store could not write.
+                if let Err(error) = self.sync() {
+                    self.queue.broke(&error.to_string());
                 }
             }
             if now >= next_upkeep {
                 next_upkeep = now + UPKEEP;
-                if let Err(error) = self.upkeep(wall_now(), false) {
+                if let Err(error) = self.upkeep(wall_now(), false)
+                    && self.queue.broken().is_none()
+                {
                     tracing::error!(%error, "old records of the embedded bus could not be removed");
                 }
             }
         }
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        self.store.get()?.sync()
+    }
+
+    /// Opens the store anew after a failed write, and takes out of it what that write may have left: those who sent it
+    /// were told that it failed.
+    fn reopen(&self) -> Result<(), StoreError> {
+        // Before the store, as in `ensure`.
+        let topics = self.topics.read();
+        self.store.reopen(|store| {
+            let mut batch = store.batch();
+            for (name, _) in store.topics()? {
+                if !topics.contains_key(&name) {
+                    store.remove_topic(&mut batch, &name);
+                }
+            }
+            for log in topics.values().flat_map(|topic| topic.logs()) {
+                for base in store.bases_from(log.topic, log.partition, log.bounds().1)? {
+                    store.remove_chunk(&mut batch, log.topic, log.partition, base);
+                }
+            }
+            // Whether there is anything to take out or not: it shows that the store can be written.
+            OpenStore::apply(batch)?;
+            store.sync()
+        })
     }
 
     fn ensure(&self, plan: &TopicPlan) -> Result<(), StoreError> {
@@ -250,10 +287,11 @@ impl Core {
         };
         let had = known.as_ref().map_or(0, |topic| topic.partitions());
         let stored = StoredTopic { id, partitions: plan.partitions.max(had), config: plan.config.clone() };
-        let mut batch = self.store.batch();
-        self.store.insert_topic(&mut batch, &plan.name, &stored)?;
-        batch.commit()?;
-        let logs = open_logs(&self.store, &stored, had)?;
+        let store = self.store.get()?;
+        let mut batch = store.batch();
+        store.insert_topic(&mut batch, &plan.name, &stored)?;
+        OpenStore::apply(batch)?;
+        let logs = open_logs(&store, &stored, had)?;
         match known {
             Some(topic) => {
                 topic.set_policy(policy);
@@ -279,7 +317,7 @@ impl Drop for Inner {
                 tracing::error!("a thread of the embedded bus panicked");
             }
         }
-        if let Err(error) = self.core.store.sync() {
+        if let Err(error) = self.core.sync() {
             tracing::error!(%error, "the embedded bus could not be brought to the disk");
         }
     }
@@ -349,7 +387,7 @@ impl Bus for EmbeddedBus {
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
         let topic = self.inner.existing("looking at the progress on", topic)?;
         let of = |log: &Log| -> Result<Progress, StoreError> {
-            let committed = self.inner.store.commit(group, &topic.name, log.partition)?;
+            let committed = self.inner.store.get()?.commit(group, &topic.name, log.partition)?;
             let (start, end) = log.bounds();
             Ok(Progress {
                 partition: log.id(),
@@ -365,7 +403,7 @@ impl Bus for EmbeddedBus {
     fn ping(&self, _patience: Duration) -> Result<(), BusError> {
         match self.inner.queue.broken() {
             None => Ok(()),
-            Some(why) => Err(BusError::Refused { doing: "writing to the embedded bus".into(), why }),
+            Some(why) => Err(BusError::Unavailable { doing: "writing to the embedded bus".into(), why }),
         }
     }
 }

@@ -60,7 +60,8 @@ impl Producer for EmbeddedProducer {
         }
         let queue = &self.bus.queue;
         if let Some(why) = queue.broken() {
-            return refuse(ack, why);
+            ack.cancel();
+            return Err(SendError::Unavailable(why));
         }
         if !queue.reserve(size) {
             ack.cancel();

@@ -11,6 +11,7 @@
 //! acknowledged, and so outlives this process; [`Durability::Disk`] also waits for the disk.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::path::Path;
 
 use fjall::{
@@ -32,9 +33,8 @@ pub enum Durability {
     Disk,
 }
 
-/// The database.
-#[derive(Clone)]
-pub(super) struct Store {
+/// The database while it is open: see [`super::reopen::Store`] for who opens it.
+pub(super) struct OpenStore {
     db: Database,
     pub(super) chunks: Keyspace,
     meta: Keyspace,
@@ -72,7 +72,19 @@ pub(super) struct StoredBounds {
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
-    #[error("the store failed: {0}")]
+    /// Nothing is written until the store is opened anew, which it does by itself.
+    #[error("writing failed: {}", words(.0))]
+    Write(fjall::Error),
+    /// It could not be opened anew yet.
+    #[error("the store is being opened anew after a failed write")]
+    Closed,
+    /// So little room is left that opening the store anew would fail again.
+    #[error(
+        "fewer than {} MiB can be written to {folder}: {source}; free that much: it goes on by itself",
+        super::reopen::LEAST_ROOM >> 20
+    )]
+    Room { folder: String, source: std::io::Error },
+    #[error("the store failed: {}", words(.0))]
     Fjall(#[from] fjall::Error),
     #[error(transparent)]
     Chunk(#[from] BadChunk),
@@ -80,17 +92,38 @@ pub(super) enum StoreError {
     Entry(#[from] serde_json::Error),
 }
 
+/// What the operating system said, if it is to blame; else what the store says.
+fn words(error: &fjall::Error) -> String {
+    if matches!(error, fjall::Error::Poisoned) {
+        return "a write before this one failed".into();
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            return io.to_string();
+        }
+        cause = inner.source();
+    }
+    error.to_string()
+}
+
 impl StoreError {
-    /// As callers of the bus see it: the store is this machine's disk, trying again does not help.
+    /// As callers of the bus see it. A write that failed may succeed later: the store opens itself anew.
     pub(super) fn doing(self, doing: impl Into<String>) -> BusError {
-        BusError::Refused {
-            doing: doing.into(),
-            why: format!("{self}; check the disk's space and health, then start again"),
+        let (doing, why) = (doing.into(), self.to_string());
+        match self {
+            Self::Write(_) | Self::Closed | Self::Room { .. } | Self::Fjall(fjall::Error::Poisoned) => {
+                BusError::Unavailable { doing, why }
+            }
+            Self::Fjall(_) | Self::Chunk(_) | Self::Entry(_) => BusError::Refused {
+                doing,
+                why: format!("{why}; check the disk's space and health, then start again"),
+            },
         }
     }
 }
 
-impl Store {
+impl OpenStore {
     pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, BusError> {
         let doing = || format!("opening the embedded bus in {}", dir.display());
         std::fs::create_dir_all(dir).map_err(|error| BusError::Refused {
@@ -128,9 +161,15 @@ impl Store {
         Ok(Self { db, chunks, meta, mode })
     }
 
-    /// A set of writes that is applied whole or not at all, and durable when it is committed.
+    /// A set of writes that is applied whole or not at all, and durable when it is applied.
     pub(super) fn batch(&self) -> OwnedWriteBatch {
         self.db.batch().durability(Some(self.mode))
+    }
+
+    /// Writes a batch. After an error nothing more can be written until the store is opened anew; the batch itself may
+    /// still reach the disk, whole.
+    pub(super) fn apply(batch: OwnedWriteBatch) -> Result<(), StoreError> {
+        batch.commit().map_err(StoreError::Write)
     }
 
     /// The store as it is now, whatever is written meanwhile.
@@ -140,7 +179,7 @@ impl Store {
 
     /// Waits until the disk has everything.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        Ok(self.db.persist(PersistMode::SyncData)?)
+        self.db.persist(PersistMode::SyncData).map_err(StoreError::Write)
     }
 
     pub(super) fn chunk_key(topic: u32, partition: u32, base: i64) -> [u8; 16] {
@@ -188,6 +227,17 @@ impl Store {
             topics.push((name, serde_json::from_slice(&value)?));
         }
         Ok(topics)
+    }
+
+    /// Forgets a topic that nobody was told was made.
+    pub(super) fn remove_topic(&self, batch: &mut OwnedWriteBatch, name: &str) {
+        batch.remove(&self.meta, format!("topic/{name}"));
+    }
+
+    /// Where the chunks of a partition begin that lie at or after `from`.
+    pub(super) fn bases_from(&self, topic: u32, partition: u32, from: i64) -> Result<Vec<i64>, StoreError> {
+        let range = Self::chunk_key(topic, partition, from)..=Self::chunk_key(topic, partition, i64::MAX);
+        self.chunks.range(range).map(|entry| Ok(Self::chunk_base(&entry.key()?))).collect()
     }
 
     pub(super) fn insert_topic(

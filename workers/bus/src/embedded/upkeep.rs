@@ -9,7 +9,7 @@ use herd_spec::units::{Partition, WallTime, millis};
 
 use super::chunk::{Chunk, ChunkWriter, Fields};
 use super::log::Log;
-use super::store::{Store, StoreError, StoredBounds};
+use super::store::{OpenStore, StoreError, StoredBounds};
 use super::topic::Policy;
 
 /// Chunks that one round of retention deletes from a partition; the next round goes on.
@@ -22,14 +22,19 @@ const SOURCE_BYTES: usize = 8 << 20;
 const LEAST_DIRTY_BYTES: usize = 1 << 20;
 
 /// Deletes the front of a partition whose records are all older than `age`. Returns how many chunks went.
-pub(super) fn retain(store: &Store, log: &Log, age: Duration, now: WallTime) -> Result<usize, StoreError> {
+pub(super) fn retain(
+    store: &OpenStore,
+    log: &Log,
+    age: Duration,
+    now: WallTime,
+) -> Result<usize, StoreError> {
     let upkeep = log.upkeep.lock();
     let oldest = now.minus(age).0;
     let (mut start, end) = log.bounds();
     let mut batch = store.batch();
     let mut gone = 0;
     for entry in store.view().range(&store.chunks, range(log, end)).take(ROUND_CHUNKS) {
-        let chunk = Store::chunk(entry)?;
+        let chunk = OpenStore::chunk(entry)?;
         if chunk.newest() >= oldest {
             break;
         }
@@ -47,7 +52,7 @@ pub(super) fn retain(store: &Store, log: &Log, age: Duration, now: WallTime) -> 
         store.insert_bounds(&mut batch, log.topic, log.partition, bounds)?;
         // Readers first: whoever has begun keeps its view.
         log.cut(start);
-        batch.commit()?;
+        OpenStore::apply(batch)?;
     }
     Ok(gone)
 }
@@ -58,7 +63,7 @@ pub(super) fn is_dirty(log: &Log) -> bool {
 }
 
 /// Keeps the last record of each key (records without a key stay), and no tombstone older than the policy says.
-pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -> Result<(), StoreError> {
+pub(super) fn compact(store: &OpenStore, log: &Log, policy: Policy, now: WallTime) -> Result<(), StoreError> {
     let mut upkeep = log.upkeep.lock();
     let dirty = log.dirty_bytes();
     let (start, end) = log.bounds();
@@ -70,7 +75,7 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
         Rewrite { store, log, start, end, sources: Vec::new(), source_bytes: 0, out: None, dropped: false };
     let (mut room, mut kept_bytes) = (Vec::new(), 0);
     for entry in view.range(&store.chunks, range(log, end)) {
-        let chunk = Store::chunk(entry)?;
+        let chunk = OpenStore::chunk(entry)?;
         if rewrite.out.as_ref().is_some_and(|(base, _)| chunk.end() - base >= i64::from(u32::MAX)) {
             kept_bytes += rewrite.finish()?;
         }
@@ -102,7 +107,7 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
     let mut batch = store.batch();
     let bounds = StoredBounds { start, end, clean_to: end, clean_bytes: kept_bytes };
     store.insert_bounds(&mut batch, log.topic, log.partition, bounds)?;
-    batch.commit()?;
+    OpenStore::apply(batch)?;
     log.rewritten(end);
     upkeep.clean_to = end;
     upkeep.clean_bytes = kept_bytes;
@@ -112,14 +117,14 @@ pub(super) fn compact(store: &Store, log: &Log, policy: Policy, now: WallTime) -
 
 fn last_of_each_key(
     view: &fjall::Snapshot,
-    store: &Store,
+    store: &OpenStore,
     log: &Log,
     end: i64,
 ) -> Result<HashMap<Vec<u8>, i64>, StoreError> {
     let mut last: HashMap<Vec<u8>, i64> = HashMap::new();
     let mut room = Vec::new();
     for entry in view.range(&store.chunks, range(log, end)) {
-        let chunk: Chunk = Store::chunk(entry)?;
+        let chunk: Chunk = OpenStore::chunk(entry)?;
         let mut place = chunk.begin();
         while chunk.more(place) {
             chunk.read(&mut place, Partition(log.partition), &mut room, &mut |record| {
@@ -135,12 +140,12 @@ fn last_of_each_key(
 }
 
 fn range(log: &Log, end: i64) -> std::ops::Range<[u8; 16]> {
-    Store::chunk_key(log.topic, log.partition, 0)..Store::chunk_key(log.topic, log.partition, end)
+    OpenStore::chunk_key(log.topic, log.partition, 0)..OpenStore::chunk_key(log.topic, log.partition, end)
 }
 
 /// Some chunks in a row that become one.
 struct Rewrite<'a> {
-    store: &'a Store,
+    store: &'a OpenStore,
     log: &'a Log,
     start: i64,
     end: i64,
@@ -174,7 +179,7 @@ impl Rewrite<'_> {
         // The last chunk may go with what it told of the end.
         let bounds = StoredBounds { start: self.start, end: self.end, clean_to: self.start, clean_bytes: 0 };
         store.insert_bounds(&mut batch, log.topic, log.partition, bounds)?;
-        batch.commit()?;
+        OpenStore::apply(batch)?;
         Ok(size)
     }
 }

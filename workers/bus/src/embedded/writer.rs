@@ -1,5 +1,8 @@
 //! Group commit: one thread writes everything that waits, for all partitions, as one batch; then readers see it; then
 //! senders hear that it is written.
+//!
+//! When the store cannot be written, senders hear that at once, what is sent meanwhile is refused, and the store is opened
+//! anew as soon as that helps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,14 +11,20 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::chunk::Chunk;
-use super::log::Log;
-use super::store::{Store, StoreError};
+use super::log::{Log, Waiting};
+use super::reopen::Store;
+use super::store::{OpenStore, StoreError};
 use super::topic::Topic;
 use crate::{Ack, DeliveryError};
 
 /// How long the writer waits for more once there is something: a millisecond more in each acknowledgement, far fewer
 /// writes.
 const LINGER: Duration = Duration::from_millis(1);
+
+/// The first pause before the store is opened anew; doubled each time up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest pause: so long after there is room, at the latest, records are taken again.
+const LONGEST: Duration = Duration::from_secs(8);
 
 /// What waits to be written.
 #[derive(Debug)]
@@ -42,8 +51,28 @@ struct State {
     started: u64,
     finished: u64,
     stopping: bool,
-    /// Why nothing can be written any more.
+    /// Why nothing can be written now.
     broken: Option<String>,
+}
+
+/// A time in which the store cannot be written.
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    next_try: Instant,
+    pause: Duration,
+}
+
+impl Outage {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { since: now, next_try: now + FIRST, pause: FIRST }
+    }
+
+    fn failed_again(&mut self) {
+        self.pause = (self.pause * 2).min(LONGEST);
+        self.next_try = Instant::now() + self.pause;
+    }
 }
 
 impl Queue {
@@ -83,7 +112,20 @@ impl Queue {
         }
     }
 
-    /// Why nothing can be written any more, if so.
+    /// The store cannot be written: the writer is to open it anew.
+    pub(super) fn broke(&self, why: &str) {
+        let mut state = self.state.lock();
+        if state.broken.is_none() {
+            tracing::error!(
+                why,
+                "the embedded broker cannot write: it takes no records until it can, and then goes on by itself"
+            );
+            state.broken = Some(why.to_owned());
+            self.work.notify_one();
+        }
+    }
+
+    /// Why nothing can be written now, if so.
     pub(super) fn broken(&self) -> Option<String> {
         self.state.lock().broken.clone()
     }
@@ -107,17 +149,30 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// The writer: until [`Queue::stop`].
-    pub(super) fn run(&self, store: &Store) {
+    /// The writer: until [`Queue::stop`]. `reopen` opens the store anew after a failed write.
+    pub(super) fn run(&self, store: &Store, reopen: impl Fn() -> Result<(), StoreError>) {
+        let mut outage: Option<Outage> = None;
         loop {
             let mut state = self.state.lock();
             while state.dirty.is_empty() && !state.stopping {
-                self.work.wait(&mut state);
+                if state.broken.is_some() {
+                    let outage = outage.get_or_insert_with(Outage::begin);
+                    if self.work.wait_until(&mut state, outage.next_try).timed_out() {
+                        break;
+                    }
+                } else {
+                    self.work.wait(&mut state);
+                }
             }
             if state.dirty.is_empty() {
-                return;
+                if state.stopping {
+                    return;
+                }
+                drop(state);
+                self.try_again(&mut outage, &reopen);
+                continue;
             }
-            if !state.stopping {
+            if !state.stopping && state.broken.is_none() {
                 drop(state);
                 std::thread::sleep(LINGER);
                 state = self.state.lock();
@@ -127,62 +182,105 @@ impl Queue {
             let broken = state.broken.clone();
             drop(state);
 
-            let outcome = self.round(store, dirty, broken);
-            let mut state = self.state.lock();
-            state.finished += 1;
-            if let Err(why) = outcome {
-                state.broken.get_or_insert(why);
-            }
-            drop(state);
+            self.round(store, dirty, broken);
+            self.state.lock().finished += 1;
             self.round_done.notify_all();
         }
     }
 
-    fn round(
-        &self,
-        store: &Store,
-        dirty: Vec<(Arc<Topic>, Arc<Log>)>,
-        broken: Option<String>,
-    ) -> Result<(), String> {
-        let mut written = Vec::with_capacity(dirty.len());
-        let mut acks: Vec<Vec<Ack>> = Vec::new();
+    fn try_again(&self, outage: &mut Option<Outage>, reopen: impl Fn() -> Result<(), StoreError>) {
+        let outcome = reopen();
+        let mut state = self.state.lock();
+        match outcome {
+            Ok(()) => {
+                state.broken = None;
+                if let Some(outage) = outage.take() {
+                    let seconds = outage.since.elapsed().as_secs();
+                    tracing::warn!(
+                        seconds,
+                        "the embedded broker writes again; nothing acknowledged was lost"
+                    );
+                }
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if state.broken.as_ref() != Some(&why) {
+                    tracing::warn!(why, "the embedded broker cannot write yet");
+                    state.broken = Some(why);
+                }
+                if let Some(outage) = outage {
+                    outage.failed_again();
+                }
+            }
+        }
+    }
+
+    /// Writes what waits, and tells senders what became of it.
+    fn round(&self, store: &Store, dirty: Vec<(Arc<Topic>, Arc<Log>)>, broken: Option<String>) {
+        let mut waiting = Vec::with_capacity(dirty.len());
         let (mut records, mut bytes) = (0, 0);
-        let mut batch = store.batch();
-        let mut outcome = broken.map_or(Ok(()), Err);
         for (topic, log) in dirty {
-            let (_, mut next) = log.bounds();
-            let mut chunks = Vec::new();
-            for waiting in log.take_waiting() {
-                records += waiting.acks.len();
-                bytes += waiting.chunk.size();
-                acks.push(waiting.acks);
-                let slice = fjall::Slice::from(waiting.chunk.finish());
-                match Chunk::new(next, slice.clone()) {
-                    Ok(chunk) => {
-                        store.insert_chunk(&mut batch, log.topic, log.partition, next, slice);
-                        next = chunk.end();
-                        chunks.push(chunk);
-                    }
-                    Err(error) => outcome = Err(error.to_string()),
-                }
-            }
-            written.push((topic, log, chunks));
+            let taken = log.take_waiting();
+            records += taken.iter().map(|one| one.acks.len()).sum::<usize>();
+            bytes += taken.iter().map(|one| one.chunk.size()).sum::<usize>();
+            waiting.push((topic, log, taken));
         }
-        let outcome = outcome.and_then(|()| batch.commit().map_err(|e| StoreError::from(e).to_string()));
-        if outcome.is_ok() {
-            for (topic, log, chunks) in written {
-                if !chunks.is_empty() {
-                    log.publish(chunks);
-                    topic.ring();
-                }
+        let mut acks: Vec<Vec<Ack>> = Vec::new();
+        let outcome = match broken {
+            Some(why) => {
+                acks.extend(waiting.into_iter().flat_map(|(_, _, taken)| taken).map(|one| one.acks));
+                Err(why)
             }
-        } else if let Err(why) = &outcome {
-            tracing::error!(%why, "the embedded bus can write nothing more");
-        }
+            None => write(store, waiting, &mut acks).map_err(|error| {
+                let why = error.to_string();
+                self.broke(&why);
+                why
+            }),
+        };
         self.free(records, bytes);
         for ack in acks.into_iter().flatten() {
             ack.report(outcome.clone().map_err(|why| DeliveryError { why }));
         }
-        outcome
     }
+}
+
+/// Writes everything as one batch and shows it to readers, or nothing of it. `acks` gets who is to be told.
+fn write(
+    store: &Store,
+    waiting: Vec<(Arc<Topic>, Arc<Log>, Vec<Waiting>)>,
+    acks: &mut Vec<Vec<Ack>>,
+) -> Result<(), StoreError> {
+    let mut finished = Vec::with_capacity(waiting.len());
+    for (topic, log, taken) in waiting {
+        let mut slices = Vec::with_capacity(taken.len());
+        for one in taken {
+            acks.push(one.acks);
+            slices.push(fjall::Slice::from(one.chunk.finish()));
+        }
+        finished.push((topic, log, slices));
+    }
+    let mut written = Vec::with_capacity(finished.len());
+    {
+        let store = store.get()?;
+        let mut batch = store.batch();
+        for (topic, log, slices) in finished {
+            let (_, mut next) = log.bounds();
+            let mut chunks = Vec::with_capacity(slices.len());
+            for slice in slices {
+                let chunk = Chunk::new(next, slice.clone())?;
+                store.insert_chunk(&mut batch, log.topic, log.partition, next, slice);
+                next = chunk.end();
+                chunks.push(chunk);
+            }
+            written.push((topic, log, chunks));
+        }
+        OpenStore::apply(batch)?;
+    }
+    for (topic, log, chunks) in written {
+        if !chunks.is_empty() {
+            log.publish(chunks);
+            topic.ring();
+        }
+    }
+    Ok(())
 }

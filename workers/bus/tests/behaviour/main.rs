@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cases;
+mod disk;
 mod embedded;
 mod gap;
 mod looks;

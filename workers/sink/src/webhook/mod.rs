@@ -100,6 +100,8 @@ fn post(
         timeout: *timeout,
         attempts: (*attempts).max(1),
         pace,
+        mending: Pace::MENDING,
+        told: Mutex::new(None),
         clock: SystemClock,
         health: stage.health.clone(),
         condition,
@@ -416,9 +418,9 @@ impl<B: Bus> Courier<B> {
                     return Ok(true);
                 }
                 Err(SendError::Refused(why)) => return Err(undeliverable(why)),
-                Err(SendError::Full) if self.stopping() => return Ok(false),
+                Err(SendError::Full | SendError::Unavailable(_)) if self.stopping() => return Ok(false),
                 // The producer drains its queue by itself.
-                Err(SendError::Full) => std::thread::sleep(STEP),
+                Err(SendError::Full | SendError::Unavailable(_)) => std::thread::sleep(STEP),
             }
         }
     }

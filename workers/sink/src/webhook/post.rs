@@ -1,8 +1,10 @@
 //! One message to one endpoint: signed, tried again where that may help.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::wire::Alert;
 use herd_stage::{Clock, Health, Secret};
@@ -53,6 +55,10 @@ pub(crate) struct Post<C> {
     pub(crate) timeout: Duration,
     pub(crate) attempts: u32,
     pub(crate) pace: Pace,
+    /// For an endpoint that a person must mend.
+    pub(crate) mending: Pace,
+    /// What was told of the endpoint, until it takes a message.
+    pub(crate) told: Mutex<Option<String>>,
     pub(crate) clock: C,
     pub(crate) health: Health,
     pub(crate) condition: &'static str,
@@ -61,20 +67,27 @@ pub(crate) struct Post<C> {
 
 enum Answer {
     Taken,
+    /// This message is refused, others may be taken.
     Refused(String),
-    Later { why: String, after: Option<Duration> },
+    /// No message is taken, until somebody changes the address, what goes with it, or the endpoint.
+    NeedsMending(String),
+    Later {
+        why: String,
+        after: Option<Duration>,
+    },
 }
 
 impl<C: Clock> Post<C> {
     /// Delivers one message.
     pub(crate) async fn deliver(&self, alert: &Alert) -> Result<(), Undelivered> {
-        let mut pauses = self.pace.pauses();
+        let (mut pauses, mut mending) = (self.pace.pauses(), self.mending.pauses());
         let mut tried = 0;
         loop {
             tried += 1;
-            let (why, after) = match self.once(alert).await {
+            let (why, pause, undelivered): (_, _, fn(String) -> Undelivered) = match self.once(alert).await {
                 Answer::Taken => {
                     self.health.ok(self.condition);
+                    *self.told() = None;
                     self.count("delivered");
                     return Ok(());
                 }
@@ -82,16 +95,53 @@ impl<C: Clock> Post<C> {
                     self.count("refused");
                     return Err(Undelivered::Refused(why));
                 }
-                Answer::Later { why, after } => (why, after),
+                Answer::NeedsMending(why) => (why, mending.next(), Undelivered::Refused),
+                Answer::Later { why, after } => {
+                    let asked = after.unwrap_or_default().min(LONGEST_WAIT);
+                    (why, pauses.next().max(asked), Undelivered::GaveUp)
+                }
             };
-            self.health.fail(self.condition, format!("{} {why}", self.place()));
+            let undelivered = undelivered(format!("{why} (tried {tried} times)"));
+            self.health.fail(self.condition, Trouble::WebhookFailing, format!("{} {why}", self.place()));
+            self.tell(&why, &undelivered);
             if tried >= self.attempts {
-                self.count("gave-up");
-                return Err(Undelivered::GaveUp(format!("{why} (tried {tried} times)")));
+                self.count(if matches!(undelivered, Undelivered::Refused(_)) {
+                    "refused"
+                } else {
+                    "gave-up"
+                });
+                return Err(undelivered);
             }
-            tracing::warn!(sink = self.sink, endpoint = self.place(), why, tried, "trying again");
             self.metrics.retries.get_or_create(&SinkLabels { sink: self.sink.clone() }).inc();
-            tokio::time::sleep(pauses.next().max(after.unwrap_or_default().min(LONGEST_WAIT))).await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn told(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells a person of the endpoint's answer, once for all messages that get the same.
+    fn tell(&self, why: &str, undelivered: &Undelivered) {
+        let mut told = self.told();
+        if told.as_deref() == Some(why) {
+            tracing::debug!(sink = self.sink, endpoint = self.place(), why, "still");
+            return;
+        }
+        *told = Some(why.to_owned());
+        drop(told);
+        match undelivered {
+            Undelivered::GaveUp(_) => {
+                tracing::warn!(sink = self.sink, endpoint = self.place(), why, "trying again");
+            }
+            Undelivered::Refused(_) => tracing::error!(
+                sink = self.sink,
+                endpoint = self.place(),
+                why,
+                "the webhook needs mending; each alert is tried {} times with long pauses, then it goes to the \
+                 dead-letter topic",
+                self.attempts
+            ),
         }
     }
 
@@ -143,13 +193,34 @@ impl<C: Clock> Post<C> {
             return Answer::Later { why, after: after.and_then(|text| retry_after(text, now.0)) };
         }
         if status.is_redirection() {
-            return Answer::Refused(format!(
+            return Answer::NeedsMending(format!(
                 "{why}: redirects are not followed; set the address it leads to"
             ));
         }
         let said = beginning(response).await;
-        Answer::Refused(if said.is_empty() { why } else { format!("{why}: {said}") })
+        let why = if said.is_empty() { why } else { format!("{why}: {said}") };
+        match advice(status) {
+            Some(advice) => Answer::NeedsMending(format!("{why}; {advice}")),
+            None => Answer::Refused(why),
+        }
     }
+}
+
+/// What to do where an answer is about the endpoint, not about the message: the next message would get the same.
+fn advice(status: StatusCode) -> Option<&'static str> {
+    Some(match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "it does not accept us: correct the token or password in the address, or the signing key"
+        }
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "a proxy between does not accept us: correct its settings"
+        }
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            "there is no webhook at this address: correct its path"
+        }
+        StatusCode::GONE => "this webhook was removed: make a new one and set its address",
+        _ => return None,
+    })
 }
 
 pub(crate) fn place(url: &Url) -> String {

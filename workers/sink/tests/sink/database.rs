@@ -185,3 +185,107 @@ async fn poison_records_go_to_the_dead_letters_and_block_nothing() {
     expected.sort();
     assert_eq!(refused, expected);
 }
+
+fn put_window(bus: &MemoryBus, number: usize) {
+    let start = number * 10_000;
+    let value = format!(
+        r#"{{"v":1,"metric":"views","key":"mug","start":{start},"size_ms":10000,"count":3,"value":3,"final":true}}"#
+    );
+    bus.put(WINDOWS, 0, 7, value);
+}
+
+/// A table is taken away from a sink that runs, and given back: it says so and goes on, the others meanwhile.
+async fn loses_a_table(kind: SinkKind, folder: &std::path::Path, store: &Store, sql: impl AsyncFn(&str)) {
+    let bus = memory_bus();
+    put_window(&bus, 0);
+    let sink = start(kind, &bus, folder);
+    is_through(&bus).await;
+    sql("ALTER TABLE windows RENAME TO elsewhere").await;
+    put_window(&bus, 1);
+    until("it says that the table is missing", async || {
+        let complaints = sink.stage.health.complaints();
+        complaints.get("sink.main.windows").is_some_and(|said| said.contains("a table is missing in "))
+    })
+    .await;
+    put_events(&bus, 0..100);
+    until("events are stored all the same", async || {
+        store.counts().await.is_ok_and(|counts| counts.events == 100)
+    })
+    .await;
+    assert_eq!(sink.stage.health.complaints().len(), 1, "{:?}", sink.stage.health.complaints());
+    sql("ALTER TABLE elsewhere RENAME TO windows").await;
+    until("it goes on", async || sink.stage.health.complaints().is_empty()).await;
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let counts = store.counts().await.unwrap();
+    assert_eq!((counts.events, counts.windows), (100, 2));
+    assert!(bus.log(DEAD).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_table_of_sqlite_is_told_and_waited_for_and_the_other_tables_go_on() {
+    use sqlx::{AssertSqlSafe, Connection, Executor};
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shop.db");
+    let store = Store::sqlite(&file).await.unwrap();
+    let sql = async |sql: &str| {
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    };
+    loses_a_table(sqlite(), folder.path(), &store, sql).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
+async fn a_dropped_table_of_postgresql_is_told_and_waited_for_and_the_other_tables_go_on() {
+    use sqlx::{AssertSqlSafe, Connection, Executor};
+    let folder = tempfile::tempdir().unwrap();
+    let server =
+        std::env::var("HERD_TEST_POSTGRES").expect("HERD_TEST_POSTGRES: postgres://user@host:port/database");
+    let schema = format!("herd_mend_{}", std::process::id());
+    let store = Store::postgres(&server, &schema).await.unwrap();
+    let kind = SinkKind::Postgres {
+        url: secret(folder.path(), "db", &server),
+        schema: schema.clone(),
+        batch_rows: 400,
+        batch_wait: std::time::Duration::from_millis(50),
+    };
+    let sql = async |sql: &str| {
+        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        let sql = format!("SET search_path TO {schema}; {sql}");
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    };
+    loses_a_table(kind, folder.path(), &store, &sql).await;
+    sql(&format!("DROP SCHEMA {schema} CASCADE")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
+async fn a_schema_that_was_dropped_is_made_anew_and_filled_from_the_topics() {
+    use sqlx::{AssertSqlSafe, Connection, Executor};
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let server =
+        std::env::var("HERD_TEST_POSTGRES").expect("HERD_TEST_POSTGRES: postgres://user@host:port/database");
+    let schema = format!("herd_anew_{}", std::process::id());
+    let kind = SinkKind::Postgres {
+        url: secret(folder.path(), "db", &server),
+        schema: schema.clone(),
+        batch_rows: 400,
+        batch_wait: std::time::Duration::from_millis(50),
+    };
+    put_events(&bus, 0..100);
+    let sink = start(kind, &bus, folder.path());
+    is_through(&bus).await;
+    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE"))).await.unwrap();
+    put_events(&bus, 100..150);
+    until("the events are stored again, all of them", async || {
+        let sql = format!("SELECT count(*) FROM {schema}.user_events");
+        let counted: Result<i64, _> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&mut connection).await;
+        counted.is_ok_and(|count| count == 150)
+    })
+    .await;
+    sink.stop().await.unwrap();
+    connection.execute(AssertSqlSafe(format!("DROP SCHEMA {schema} CASCADE"))).await.unwrap();
+}

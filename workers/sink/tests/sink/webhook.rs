@@ -148,6 +148,27 @@ async fn an_endpoint_that_recovers_gets_it_and_readiness_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_needs_mending_is_told_of_and_tried_seldom_and_gets_all_once_it_is_mended() {
+    for (status, advice) in [(401, "correct the token or password"), (404, "no webhook at this address")] {
+        let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+        let endpoint = Endpoint::serve(&[Answer::Status(status), Answer::Status(200)]).await;
+        let sink = start(endpoint.kind(folder.path(), 5), &bus, folder.path());
+        put_alert(&bus, &alert("mug", AlertState::Firing));
+        until("readiness complains", async || !sink.stage.health.complaints().is_empty()).await;
+        let complaints = format!("{:?}", sink.stage.health.complaints());
+        assert!(complaints.contains(&format!("answered {status}")), "{complaints}");
+        assert!(complaints.contains(advice) && !complaints.contains("token-1"), "{complaints}");
+        is_through(&bus).await;
+        assert!(sink.stage.health.complaints().is_empty());
+        sink.stop().await.unwrap();
+        let heard = endpoint.heard.lock().unwrap();
+        assert_eq!(heard.len(), 2);
+        assert!(heard[1].2 - heard[0].2 >= Duration::from_secs(5));
+        assert!(bus.log(DEAD).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_asks_for_time_gets_it() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::RetryAfter(429, "2"), Answer::Status(200)]).await;
@@ -167,10 +188,17 @@ async fn what_is_refused_or_given_up_goes_to_the_dead_letters() {
         (Answer::Never, 1, 1, "webhook-gave-up", "did not answer in 400 ms (tried 1 times)"),
         (
             Answer::Status(302),
-            5,
+            1,
             1,
             "webhook-refused",
-            "answered 302 Found: redirects are not followed; set the address it leads to",
+            "answered 302 Found: redirects are not followed; set the address it leads to (tried 1 times)",
+        ),
+        (
+            Answer::Status(410),
+            1,
+            1,
+            "webhook-refused",
+            "answered 410 Gone: what it says; this webhook was removed: make a new one and set its address (tried 1 times)",
         ),
     ] {
         let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());

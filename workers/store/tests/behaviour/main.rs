@@ -4,6 +4,7 @@
 mod alerts;
 mod bed;
 mod exactness;
+mod mending;
 mod migrations;
 mod reads;
 mod statistics;

@@ -1,0 +1,124 @@
+//! What only a person can mend is told apart from what passes, in words that say what is wrong, where, and what to do.
+
+use herd_spec::units::{Offset, Partition};
+use herd_store::{Advance, Fault, Store, StoreError, Table};
+use sqlx::{AssertSqlSafe, Connection, Executor};
+
+use crate::bed::{Bed, Raw, TOPIC, server, window, write_events, writer_of};
+
+crate::on_both!(
+    a_table_that_was_dropped_is_named_and_the_writer_goes_on_when_it_is_back,
+    a_column_that_was_renamed_or_given_another_type_is_told,
+);
+
+/// Runs SQL as somebody else who is at the database.
+async fn behind_its_back(bed: &Bed, sql: &str) {
+    if bed.is_postgres() {
+        let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
+        let sql = format!("SET search_path TO \"{}\"; {sql}", bed.schema);
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    } else {
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite://{}", bed.file.display())).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+}
+
+async fn write_window(store: &Store, expected: i64) -> Result<(), StoreError> {
+    let mut writer = store.writer();
+    let topic = "shop.windows";
+    writer.positions(topic, Table::Windows, &[Partition(0)]).await?;
+    let mut rows = writer.rows(Table::Windows);
+    rows.push_window(&window("mug", 10_000 * expected, 3)).unwrap();
+    let (expected, next) = (Offset(expected), Offset(expected + 1));
+    writer.write(&[Advance { topic, partition: Partition(0), expected, next }], &rows, 0..1).await?;
+    Ok(())
+}
+
+fn fault(error: &StoreError) -> Fault {
+    match error {
+        StoreError::Refused { fault, .. } => *fault,
+        other => panic!("{other}"),
+    }
+}
+
+async fn a_table_that_was_dropped_is_named_and_the_writer_goes_on_when_it_is_back(bed: Bed) {
+    write_window(&bed.store, 0).await.unwrap();
+    behind_its_back(&bed, "ALTER TABLE windows RENAME TO elsewhere").await;
+    let error = write_window(&bed.store, 1).await.unwrap_err();
+    assert_eq!(fault(&error), Fault::TableMissing, "{error}");
+    assert!(error.needs_mending() && !error.is_retryable());
+    let (said, place) = if bed.is_postgres() {
+        ("relation \"windows\" does not exist", format!("schema \"{}\"", bed.schema))
+    } else {
+        ("no such table: windows", format!("the file {}", bed.file.display()))
+    };
+    let words = error.to_string();
+    assert!(words.contains(&format!("a table is missing in {place} (")), "{words}");
+    assert!(words.contains(said), "{words}");
+    assert!(words.contains("restore it from a backup"), "{words}");
+    // Other tables are not affected.
+    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+    write_events(&mut writer, 0, 0, &[Raw::view("a", "ann", 1_000)]).await.unwrap();
+    behind_its_back(&bed, "ALTER TABLE elsewhere RENAME TO windows").await;
+    write_window(&bed.store, 1).await.unwrap();
+    assert_eq!(bed.store.counts().await.unwrap().windows, 2);
+}
+
+async fn a_column_that_was_renamed_or_given_another_type_is_told(bed: Bed) {
+    let mut changes = vec![("ALTER TABLE windows RENAME COLUMN value TO worth", "worth TO value")];
+    if bed.is_postgres() {
+        changes.push(("ALTER TABLE windows ALTER COLUMN bands TYPE integer USING 0", "type"));
+    }
+    for (change, back) in changes {
+        behind_its_back(&bed, change).await;
+        let error = write_window(&bed.store, 0).await.unwrap_err();
+        assert_eq!(fault(&error), Fault::TableChanged, "{error}");
+        assert!(error.to_string().contains("is not as Herd made it ("), "{error}");
+        if back != "type" {
+            behind_its_back(&bed, &format!("ALTER TABLE windows RENAME COLUMN {back}")).await;
+            write_window(&bed.store, 0).await.unwrap();
+            behind_its_back(&bed, "DELETE FROM windows; DELETE FROM offsets").await;
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
+async fn a_login_a_database_and_a_right_that_are_missing_are_told_apart_from_a_server_that_is_away() {
+    let name = format!("herd_stranger_{}", uuid::Uuid::now_v7().simple());
+    let address = server();
+    let rest =
+        address.rsplit_once('@').map_or_else(|| address.replace("postgres://", ""), |(_, rest)| rest.into());
+    let as_stranger = format!("postgres://{name}:hush@{rest}");
+
+    let refused = Store::postgres(&as_stranger, "shop").await.unwrap_err();
+    assert_eq!(fault(&refused), Fault::LoginRefused, "{refused}");
+    assert!(refused.to_string().contains("correct the user and the password"), "{refused}");
+    assert!(!refused.to_string().contains("hush"), "{refused}");
+
+    let (before, _) = address.rsplit_once('/').unwrap();
+    let refused = Store::postgres(&format!("{before}/{name}"), "shop").await.unwrap_err();
+    assert_eq!(fault(&refused), Fault::DatabaseMissing, "{refused}");
+    assert!(refused.to_string().contains(&format!("database \"{name}\" does not exist")), "{refused}");
+
+    // Tables of somebody else, whom it may not write to.
+    let bed = Bed::postgres().await;
+    let mut admin = sqlx::PgConnection::connect(&address).await.unwrap();
+    let sql = format!(
+        "CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT USAGE ON SCHEMA \"{0}\" TO {name}; \
+         GRANT SELECT ON ALL TABLES IN SCHEMA \"{0}\" TO {name}",
+        bed.schema
+    );
+    admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    let refused = match Store::postgres(&as_stranger, &bed.schema).await {
+        Ok(store) => write_window(&store, 0).await.unwrap_err(),
+        Err(error) => error,
+    };
+    let sql = format!("DROP OWNED BY {name}; DROP ROLE {name}");
+    admin.execute(AssertSqlSafe(sql)).await.unwrap();
+    crate::bed::drop_schema(&bed.schema).await;
+    assert_eq!(fault(&refused), Fault::PermissionDenied, "{refused}");
+    assert!(refused.to_string().contains("permission denied for"), "{refused}");
+    assert!(refused.to_string().contains(&bed.schema), "{refused}");
+}
