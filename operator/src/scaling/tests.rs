@@ -202,7 +202,7 @@ fn a_group_that_cannot_be_looked_at_is_left_alone_and_the_condition_says_why() {
     scene.poll(Err("the broker does not answer".into()));
     assert_eq!(scene.asked(Some(3)), 3);
     let word = scene.word();
-    assert_eq!((word.active, word.reason), (false, "NoData"));
+    assert_eq!((word.active, word.reason.name()), (false, "NoData"));
     assert!(word.message.contains("the broker does not answer"), "{}", word.message);
 }
 

@@ -1,6 +1,6 @@
 //! Apache Kafka through librdkafka.
 //!
-//! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
+//! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean, `failure` why a connection failed;
 //! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `gap` notices what a group does not read, `admin` creates topics, `topics` looks after
 //!   them one by one, `look` sees how far many of them are;
 //! - `requests` are those that need no member; they go through one reader.
@@ -13,6 +13,7 @@ mod commits;
 mod consumer;
 mod context;
 mod error;
+mod failure;
 mod gap;
 mod look;
 mod producer;
@@ -59,6 +60,8 @@ type GroupReader = (Arc<BaseConsumer<Plain>>, Instant);
 
 struct Inner {
     settings: KafkaSettings,
+    /// What all clients that only ask call back.
+    plain: Plain,
     /// Answers questions about topics.
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for lately, with when that was.
@@ -81,12 +84,14 @@ impl KafkaBus {
     /// If the settings are refused.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, BusError> {
         let group = format!("{}.reader", settings.client_id);
+        let plain = Plain::default();
         let reader = settings
             .reader("reader", &group)
-            .create_with_context(Plain)
+            .create_with_context(plain.clone())
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
         let inner = Inner {
             settings: settings.clone(),
+            plain,
             reader,
             groups: Mutex::default(),
             admin: Mutex::default(),
@@ -115,18 +120,33 @@ impl KafkaBus {
         let reader: BaseConsumer<Plain> = self
             .settings()
             .reader("progress", group)
-            .create_with_context(Plain)
+            .create_with_context(self.inner.plain.clone())
             .map_err(|error| bus_error(format!("asking for the progress of {group}"), &error))?;
         let reader = Arc::new(reader);
         groups.insert(group.to_owned(), (Arc::clone(&reader), Instant::now()));
         Ok(reader)
     }
 
+    /// The addresses to start from, as they were given.
+    fn servers(&self) -> String {
+        self.settings().bootstrap_servers.join(", ")
+    }
+
+    /// Where a broker does not answer: with the reason why the last connection failed, if one did. The client's error only says
+    /// that the time is over.
+    pub(super) fn explained(&self, error: BusError) -> BusError {
+        match (error, self.inner.plain.connection.words()) {
+            (BusError::Unavailable { doing, .. }, Some(why)) => BusError::Unavailable { doing, why },
+            (error, _) => error,
+        }
+    }
+
     fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
         config.set("enable.partition.eof", "true");
-        config.create_with_context(Plain).map_err(|error| bus_error("opening a scanner", &error))
+        let plain = self.inner.plain.clone();
+        config.create_with_context(plain).map_err(|error| bus_error("opening a scanner", &error))
     }
 }
 
@@ -199,9 +219,10 @@ impl Bus for KafkaBus {
 
     fn ping(&self, patience: Duration) -> Result<(), BusError> {
         // A topic that nobody has: the answer is small however large the cluster is.
-        match self.inner.reader.fetch_metadata(Some("herd.ping"), patience) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(bus_error("asking Kafka whether it answers", &error)),
-        }
+        let asked = self.inner.reader.fetch_metadata(Some("herd.ping"), patience);
+        let doing = || format!("asking Kafka at {} whether it answers", self.servers());
+        asked.map(drop).map_err(|error| self.explained(bus_error(doing(), &error)))?;
+        self.inner.plain.connection.clear();
+        Ok(())
     }
 }
