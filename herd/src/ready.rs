@@ -19,7 +19,7 @@ const LONGEST_ANSWER: usize = 500;
 /// Waits until a stage or the operator is ready. Exits with 1 if it does not become so in time.
 #[derive(Args, Debug)]
 pub struct Ready {
-    /// The address, e.g. http://127.0.0.1:8080; the path /readyz is added if you leave it out
+    /// The address of its probes, e.g. http://127.0.0.1:9090; the path /readyz is added if you leave it out
     pub url: String,
     /// How long to wait
     #[arg(long, value_name = "TIME", default_value = "60s")]
@@ -31,7 +31,7 @@ pub struct Ready {
 pub enum ReadyError {
     /// Not an address.
     #[error("`{written}` is no address: {why}")]
-    #[diagnostic(help("write it like http://127.0.0.1:8080"))]
+    #[diagnostic(help("write it like http://127.0.0.1:9090"))]
     Url {
         /// As it was given.
         written: String,

@@ -149,11 +149,11 @@ fn dead_letters_are_listed_shown_and_sent_again() {
 fn a_stage_that_is_ready_is_waited_for_no_longer() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
-    let output = herd(folder.path(), &["ready", &collector.url, "--within", "20s"]);
-    assert_eq!(stdout(&output), format!("{}/readyz is ready\n", collector.url));
+    let output = herd(folder.path(), &["ready", &collector.ops, "--within", "20s"]);
+    assert_eq!(stdout(&output), format!("{}/readyz is ready\n", collector.ops));
 
     // The path is the caller's where there is one: here one that never is 200.
-    let nowhere = format!("{}/nowhere", collector.url);
+    let nowhere = format!("{}/nowhere", collector.ops);
     let output = herd(folder.path(), &["ready", &nowhere, "--within", "1s"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("404"), "{}", stderr(&output));

@@ -122,7 +122,7 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
 #[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
 #[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
 #[case(&["ready", "http://127.0.0.1:1", "--within", "10ms"], &["http://127.0.0.1:1/readyz is not ready within 10ms"])]
-#[case(&["ready", "127.0.0.1:80"], &["is no address", "http://127.0.0.1:8080"])]
+#[case(&["ready", "127.0.0.1:80"], &["is no address", "http://127.0.0.1:9090"])]
 #[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
 #[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
 fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {

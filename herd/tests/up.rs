@@ -28,6 +28,8 @@ fn a_crowd_raises_an_alert_and_the_next_start_finds_the_data() {
             "127.0.0.1:0",
             "--api-listen",
             "127.0.0.1:0",
+            "--ops-listen",
+            "127.0.0.1:0",
         ]
     };
     let mut first = arguments("30s");

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use herd_spec::health::{Complaint, HealthReport};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
-use serde::Deserialize;
 
 use crate::desired::role_of;
 use crate::reason::{Reason, Trouble};
@@ -18,33 +18,12 @@ const AGAIN: i32 = 3;
 /// The most bytes of a pod's words that a condition shows.
 const WORDS: usize = 600;
 
-/// What a pod says of itself, at `/statusz`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Report {
-    /// What is not well; empty: all is.
-    #[serde(default)]
-    pub troubles: Vec<Reported>,
-}
-
-/// One thing that is not well.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Reported {
-    /// Which part of the stage says so.
-    #[serde(default)]
-    pub step: String,
-    /// In one word.
-    pub reason: String,
-    /// For a person.
-    #[serde(default)]
-    pub message: String,
-}
-
 /// What is wrong with each stage that has something wrong, by its name: the first trouble of its pods in the order of their names.
 /// What pods report comes before what Kubernetes says of them, for it is closer to the cause. `reports` are by pod.
 #[must_use]
 pub fn of_stages(
     pods: &[Pod],
-    reports: &BTreeMap<String, Report>,
+    reports: &BTreeMap<String, HealthReport>,
     now: Timestamp,
 ) -> BTreeMap<String, Trouble> {
     let mut troubles = BTreeMap::new();
@@ -60,14 +39,14 @@ pub fn of_stages(
     troubles
 }
 
-fn of_report(pod: &Pod, report: &Report) -> Option<Trouble> {
+fn of_report(pod: &Pod, report: &HealthReport) -> Option<Trouble> {
     // Who leaves closes its connections: what it says of them is no news.
     if is_over(pod) {
         return None;
     }
-    let Reported { step, reason, message } = report.troubles.first()?;
+    let Complaint { step, reason, message, .. } = report.troubles.first()?;
     let words = bounded(message);
-    Some(Trouble::new(Reason::of_report(reason), format!("pod {}: {step}: {words}", pod.name_any())))
+    Some(Trouble::new((*reason).into(), format!("pod {}: {step}: {words}", pod.name_any())))
 }
 
 /// What Kubernetes says is wrong with a pod, if anything. In words that stay the same while it is: no counts, no pauses.
@@ -254,7 +233,7 @@ mod tests {
     fn what_a_pod_reports_comes_before_what_kubernetes_says() {
         let crashed = container(json!({"lastState": ended("Error", 1, "", NOW)}));
         let well = container(json!({"ready": true}));
-        let report: Report = serde_json::from_value(json!({
+        let report: HealthReport = serde_json::from_value(json!({
             "ready": true, "draining": false, "starting": {},
             "troubles": [{"step": "store", "reason": "DatabaseUnreachable", "message": "connecting to db:5432: refused", "since": 1}],
         }))
@@ -269,8 +248,9 @@ mod tests {
 
     #[test]
     fn a_word_of_a_newer_worker_is_a_stage_that_fails() {
-        let report: Report =
-            serde_json::from_value(json!({"troubles": [{"reason": "New", "message": "m"}]})).unwrap();
+        let report =
+            json!({"ready": true, "troubles": [{"step": "a", "reason": "New", "message": "m", "since": 1}]});
+        let report: HealthReport = serde_json::from_value(report).unwrap();
         let pod = pod("a", container(json!({"ready": true})));
         assert_eq!(of_report(&pod, &report).unwrap().reason, Reason::StageFailing);
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use herd_spec::health::Trouble as Reported;
+
 /// Why a condition is as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
@@ -123,21 +125,22 @@ impl Reason {
             Self::OfScaling(word) => word,
         }
     }
+}
 
+impl From<Reported> for Reason {
     /// The reason that a pod gives in its health report. A word of a newer worker is [`Reason::StageFailing`].
-    #[must_use]
-    pub fn of_report(word: &str) -> Self {
-        let known = [
-            Self::KafkaUnreachable,
-            Self::KafkaRefused,
-            Self::TopicMissing,
-            Self::DeliveryFailing,
-            Self::DatabaseUnreachable,
-            Self::DatabaseRefused,
-            Self::WebhookFailing,
-            Self::StageFailed,
-        ];
-        known.into_iter().find(|reason| reason.name() == word).unwrap_or(Self::StageFailing)
+    fn from(reported: Reported) -> Self {
+        match reported {
+            Reported::KafkaUnreachable => Self::KafkaUnreachable,
+            Reported::KafkaRefused => Self::KafkaRefused,
+            Reported::TopicMissing => Self::TopicMissing,
+            Reported::DeliveryFailing => Self::DeliveryFailing,
+            Reported::DatabaseUnreachable => Self::DatabaseUnreachable,
+            Reported::DatabaseRefused => Self::DatabaseRefused,
+            Reported::WebhookFailing => Self::WebhookFailing,
+            Reported::StageFailed => Self::StageFailed,
+            Reported::Unknown => Self::StageFailing,
+        }
     }
 }
 

@@ -7,9 +7,11 @@
 //! - [`mod@reference`]: the pages that are made from those types.
 //! - [`scale`]: how many replicas a stage should have, and why.
 //! - [`wire`]: the records that travel between stages.
+//! - [`health`]: what a running stage says of itself.
 //! - [`units`]: offsets, partitions, times; no bare integer crosses a border between rooms.
 
 pub mod crd;
+pub mod health;
 pub mod pipeline;
 pub mod plan;
 pub mod reference;

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use herd_bus::Bus;
 use herd_bus::kafka::KafkaBus;
+use herd_spec::pipeline::Span;
 use herd_spec::plan::Plan;
 use herd_stage::{Secrets, Stage};
 use herd_workers::{kafka, ops, signal::StopSignals, store};
@@ -31,7 +31,12 @@ struct Worker {
 #[derive(Subcommand)]
 enum Role {
     /// Takes events in over HTTP
-    Collector(Surroundings),
+    Collector {
+        #[command(flatten)]
+        door: Door,
+        #[command(flatten)]
+        surroundings: Surroundings,
+    },
     /// Counts events and watches the counts
     Detector(Surroundings),
     /// Writes to a store or receiver
@@ -48,8 +53,21 @@ enum Role {
         #[arg(long, value_name = "URL", env = "HERD_COLLECTOR_URL")]
         collector: Option<String>,
         #[command(flatten)]
+        door: Door,
+        #[command(flatten)]
         surroundings: Surroundings,
     },
+}
+
+/// What a stage that serves clients has besides.
+#[derive(Args)]
+struct Door {
+    /// Where clients are served
+    #[arg(long, value_name = "ADDRESS", env = "HERD_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// How long requests are still answered once the stage is asked to stop: as long as routers need to learn that it leaves
+    #[arg(long, value_name = "TIME", env = "HERD_DRAIN", default_value = "0s")]
+    drain: Span,
 }
 
 #[derive(Args)]
@@ -57,9 +75,9 @@ struct Surroundings {
     /// The plan, as JSON (`herd plan FILE --json`)
     #[arg(long, value_name = "FILE", env = "HERD_PLAN")]
     plan: PathBuf,
-    /// Where to serve: the stage's own HTTP, and /healthz, /readyz, /metrics
-    #[arg(long, value_name = "ADDRESS", env = "HERD_LISTEN", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
+    /// Where to serve /healthz, /readyz, /statusz and /metrics
+    #[arg(long, value_name = "ADDRESS", env = "HERD_OPS_LISTEN", default_value = "0.0.0.0:9090")]
+    ops_listen: SocketAddr,
     /// Where Secrets are mounted, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR", env = "HERD_SECRETS")]
     secrets: Option<PathBuf>,
@@ -89,8 +107,10 @@ enum LogFormat {
 fn main() -> ExitCode {
     let worker = Worker::parse();
     let surroundings = match &worker.role {
-        Role::Collector(surroundings) | Role::Detector(surroundings) => surroundings,
-        Role::Sink { surroundings, .. } | Role::Api { surroundings, .. } => surroundings,
+        Role::Detector(surroundings) => surroundings,
+        Role::Collector { surroundings, .. }
+        | Role::Sink { surroundings, .. }
+        | Role::Api { surroundings, .. } => surroundings,
     };
     start_log(surroundings.log);
     let outcome = tokio::runtime::Builder::new_multi_thread()
@@ -102,8 +122,21 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
             error!("stopped: {problem:#}");
+            leave_word(&format!("{problem:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Where Kubernetes reads why a container ended.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+
+/// Leaves why this process ends where Kubernetes shows it. Elsewhere there is no such file, and none is made.
+fn leave_word(why: &str) {
+    use std::io::Write;
+    if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(TERMINATION_LOG) {
+        // The log has it too.
+        let _ = file.write_all(why.as_bytes());
     }
 }
 
@@ -119,82 +152,64 @@ fn start_log(format: LogFormat) {
 }
 
 async fn run(worker: Worker) -> anyhow::Result<()> {
-    let mut signals = StopSignals::listen().context("signals cannot be caught")?;
-    let shutdown = CancellationToken::new();
-    let stop = shutdown.clone();
-    tokio::spawn(async move {
-        signals.next().await;
-        info!("asked to stop: finishing");
-        stop.cancel();
-    });
+    let signals = StopSignals::listen().context("signals cannot be caught")?;
     match worker.role {
-        Role::Collector(surroundings) => {
-            let Ready { plan, bus, stage, listener, .. } = surroundings.ready(shutdown).await?;
-            Ok(herd_collector::run(plan, bus, stage, listener).await?)
+        Role::Collector { door, surroundings } => {
+            let listener = listen(door.listen).await?;
+            let ready = surroundings.ready(signals, door.drain)?;
+            let Ready { plan, bus, stage, .. } = ready.clone();
+            let work = async { Ok(herd_collector::run(plan, bus, stage.part(), listener).await?) };
+            ready.run(work).await
         }
         Role::Detector(surroundings) => {
-            let Ready { plan, bus, stage, listener, member, .. } = surroundings.ready(shutdown).await?;
-            let paused = plan.paused;
-            let work = herd_detector::run(plan, bus.clone(), stage.part(), member);
-            beside_ops(stage, listener, bus, paused, work).await
+            let ready = surroundings.ready(signals, Span::secs(0))?;
+            let Ready { plan, bus, stage, member, .. } = ready.clone();
+            let work = async { Ok(herd_detector::run(plan, bus, stage.part(), member).await?) };
+            ready.run_once_topics_are_there(work).await
         }
         Role::Sink { name, surroundings } => {
-            let Ready { plan, bus, stage, listener, member, data } = surroundings.ready(shutdown).await?;
+            let ready = surroundings.ready(signals, Span::secs(0))?;
+            let Ready { plan, bus, stage, member, data, .. } = ready.clone();
             let Some(sink) = plan.sinks.iter().find(|sink| sink.name == name).cloned() else {
                 let names: Vec<&str> = plan.sinks.iter().map(|sink| sink.name.as_str()).collect();
                 bail!("the plan has no sink `{name}`; its sinks are: {}", names.join(", "));
             };
-            let paused = plan.paused;
-            let work = herd_sink::run(plan, sink, bus.clone(), stage.part(), data, member);
-            beside_ops(stage, listener, bus, paused, work).await
+            let work = async { Ok(herd_sink::run(plan, sink, bus, stage.part(), data, member).await?) };
+            ready.run_once_topics_are_there(work).await
         }
-        Role::Api { collector, surroundings } => {
-            let Ready { plan, bus, stage, listener, data, .. } = surroundings.ready(shutdown).await?;
-            let store = store::open(&plan, &stage.secrets, &data).await?;
-            Ok(herd_api::run(plan, bus, store, stage, listener, collector).await?)
+        Role::Api { collector, door, surroundings } => {
+            let listener = listen(door.listen).await?;
+            let ready = surroundings.ready(signals, door.drain)?;
+            let Ready { plan, bus, stage, data, .. } = ready.clone();
+            let store = store::of_api(&plan, &stage.secrets, &data)?;
+            let work =
+                async { Ok(herd_api::run(plan, bus, store, stage.part(), listener, collector).await?) };
+            ready.run(work).await
         }
     }
 }
 
-/// Runs a stage that has no HTTP of its own, with the operational endpoints beside it. A paused one only stands by.
-async fn beside_ops<E: std::error::Error + Send + Sync + 'static>(
-    stage: Stage,
-    listener: TcpListener,
-    bus: KafkaBus,
-    paused: bool,
-    work: impl Future<Output = Result<(), E>>,
-) -> anyhow::Result<()> {
-    let ended = CancellationToken::new();
-    let served = tokio::spawn(ops::serve(stage.clone(), listener, ended.clone()));
-    let watched = tokio::spawn(ops::watch_broker(bus, stage.health.clone()));
-    let outcome = if paused {
-        info!("the pipeline is paused: standing by");
-        stage.shutdown.cancelled().await;
-        Ok(())
-    } else {
-        work.await
-    };
-    ended.cancel();
-    watched.abort();
-    served
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
         .await
-        .context("the operational endpoints stopped")?
-        .context("the operational endpoints stopped")?;
-    Ok(outcome?)
+        .with_context(|| format!("cannot listen on {address}: is another process there?"))
 }
 
 /// All that a stage needs.
+#[derive(Clone)]
 struct Ready {
     plan: Arc<Plan>,
     bus: KafkaBus,
     stage: Stage,
-    listener: TcpListener,
     member: String,
     data: PathBuf,
+    ops_listen: SocketAddr,
+    create_topics: bool,
 }
 
 impl Surroundings {
-    async fn ready(self, shutdown: CancellationToken) -> anyhow::Result<Ready> {
+    /// From the arguments to what a stage needs. A signal ends the stage, `drain` after it has come.
+    fn ready(self, mut signals: StopSignals, drain: Span) -> anyhow::Result<Ready> {
         let plan = read_plan(&self.plan)?;
         let secrets = Secrets::new(self.secrets.as_deref());
         let member = match self.member {
@@ -207,19 +222,66 @@ impl Surroundings {
             );
         };
         let bus = kafka::connect(kafka, &secrets, &member)?;
-        if self.create_topics {
-            let (bus, topics) = (bus.clone(), plan.topics.clone());
-            tokio::task::spawn_blocking(move || bus.ensure_topics(&topics.all()))
-                .await
-                .context("topics cannot be created")?
-                .context("topics cannot be created")?;
+        let stage = Stage::new(CancellationToken::new(), secrets);
+        let ended = stage.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            info!("asked to stop: finishing");
+            ended.end_after(drain.0).await;
+        });
+        info!(pipeline = plan.pipeline, member, ops = %self.ops_listen, "starting");
+        let (data, ops_listen, create_topics) = (self.data, self.ops_listen, self.create_topics);
+        Ok(Ready { plan: Arc::new(plan), bus, stage, member, data, ops_listen, create_topics })
+    }
+}
+
+impl Ready {
+    /// Runs a stage with the operational endpoints beside it.
+    async fn run(self, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+        let listener = listen(self.ops_listen).await?;
+        // The endpoints answer longer than the stage itself, which may have to finish.
+        let ended = CancellationToken::new();
+        let served = tokio::spawn(ops::serve(self.stage.clone(), listener, ended.clone()));
+        let creating = self.create_topics.then(|| {
+            let topics = self.plan.topics.all().into_iter().cloned().collect();
+            self.stage.health.starting(ops::TOPICS, "the topics of the pipeline are being created");
+            tokio::spawn(ops::create_topics(self.bus.clone(), topics, self.stage.health.clone()))
+        });
+        let outcome = work.await;
+        if let Some(creating) = creating {
+            creating.abort();
         }
-        let listener = TcpListener::bind(self.listen)
+        ended.cancel();
+        served
             .await
-            .with_context(|| format!("cannot listen on {}: is another process there?", self.listen))?;
-        info!(pipeline = plan.pipeline, member, listen = %listener.local_addr()?, "starting");
-        let stage = Stage::new(shutdown, secrets);
-        Ok(Ready { plan: Arc::new(plan), bus, stage, listener, member, data: self.data })
+            .context("the operational endpoints stopped")?
+            .context("the operational endpoints stopped")?;
+        outcome
+    }
+
+    /// The same for a stage that serves nobody: it waits for the broker and the topics, and says so. A paused one only stands by.
+    async fn run_once_topics_are_there(
+        self,
+        work: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let (plan, bus, stage) = (Arc::clone(&self.plan), self.bus.clone(), self.stage.clone());
+        self.run(async move {
+            if plan.paused {
+                info!("the pipeline is paused: standing by");
+                stage.shutdown.cancelled().await;
+                return Ok(());
+            }
+            let topics: Vec<String> = plan.topics.all().iter().map(|topic| topic.name.clone()).collect();
+            tokio::select! {
+                () = ops::await_topics(bus.clone(), topics, &stage.health) => {}
+                () = stage.shutdown.cancelled() => return Ok(()),
+            }
+            let watched = tokio::spawn(ops::watch_broker(bus, stage.health.clone()));
+            let outcome = work.await;
+            watched.abort();
+            outcome
+        })
+        .await
     }
 }
 

@@ -43,6 +43,8 @@ use supervise::Watcher;
 const COLLECTOR_PORT: u16 = 8080;
 /// Port of the dashboard, unless told otherwise.
 const API_PORT: u16 = 8081;
+/// Port of probes and metrics, unless told otherwise.
+const OPS_PORT: u16 = 9090;
 /// How long the stages may take to be ready before the start text comes without them.
 const READY_WITHIN: Duration = Duration::from_secs(15);
 /// How long what is on its way may take to be counted before the summary.
@@ -64,6 +66,9 @@ pub struct Up {
     /// The address of REST, WebSocket and the dashboard [default: 127.0.0.1:8081, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub api_listen: Option<SocketAddr>,
+    /// The address of /readyz, /statusz and /metrics [default: 127.0.0.1:9090, or a free port]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub ops_listen: Option<SocketAddr>,
     /// Ends by itself after this time, with a summary
     #[arg(long = "for", value_name = "TIME")]
     pub duration: Option<Span>,
@@ -124,8 +129,10 @@ impl Up {
     ) -> Outcome {
         let collector = doors::open(self.listen, COLLECTOR_PORT, "--listen")?;
         let api = doors::open(self.api_listen, API_PORT, "--api-listen")?;
-        let addresses = Addresses { collector: collector.address, api: api.address };
-        for (name, Door { address, instead_of, .. }) in [("collector", &collector), ("dashboard", &api)] {
+        let ops = doors::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
+        let addresses = Addresses { collector: collector.address, api: api.address, ops: ops.address };
+        let named = [("collector", &collector), ("dashboard", &api), ("address of metrics", &ops)];
+        for (name, Door { address, instead_of, .. }) in named {
             if let Some(usual) = instead_of {
                 output::note(&format!(
                     "port {} is taken: the {name} is on {} instead",
@@ -140,7 +147,7 @@ impl Up {
         let stage = Stage::new(root.clone(), secrets);
         let watcher = Watcher { tell: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
         let restarts = Arc::clone(&watcher.restarts);
-        let doors = Doors { collector: collector.listener, api: api.listener };
+        let doors = Doors { collector: collector.listener, api: api.listener, ops: ops.listener };
         let stages = Stages::start(&plan, &bus, &stage, doors, data.clone(), watcher);
 
         let stopping = tokio::select! {

@@ -23,6 +23,8 @@ pub struct Doors {
     pub collector: TcpListener,
     /// The api's.
     pub api: TcpListener,
+    /// That of probes and metrics, of all stages together.
+    pub ops: TcpListener,
 }
 
 /// Where somebody finds us.
@@ -32,6 +34,8 @@ pub struct Addresses {
     pub collector: SocketAddr,
     /// REST, WebSocket and the dashboard.
     pub api: SocketAddr,
+    /// `/readyz`, `/metrics` and their like.
+    pub ops: SocketAddr,
 }
 
 impl Addresses {
@@ -45,6 +49,12 @@ impl Addresses {
     #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}", reachable(self.api))
+    }
+
+    /// Where probes and metrics are.
+    #[must_use]
+    pub fn ops_url(&self) -> String {
+        format!("http://{}", reachable(self.ops))
     }
 
     /// The WebSocket's.
@@ -100,6 +110,16 @@ impl Stages {
         let collector_url =
             doors.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
         let (collector_door, api_door) = (Arc::new(doors.collector), Arc::new(doors.api));
+        let ops_door = Arc::new(doors.ops);
+        stages.keep("ops".into(), move |part| {
+            let listener = door(&ops_door);
+            async move {
+                let end = part.shutdown.clone();
+                herd_workers::ops::serve(part, listener?, end)
+                    .await
+                    .map_err(|error| StartError(error.to_string()))
+            }
+        });
 
         let (p, b) = (Arc::clone(plan), bus.clone());
         stages.keep("collector".into(), move |part| {
@@ -140,8 +160,7 @@ impl Stages {
             let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&api_door));
             let (data, collector) = (data.clone(), collector_url.clone());
             async move {
-                let store = store::open(&plan, &part.secrets, &data)
-                    .await
+                let store = store::of_api(&plan, &part.secrets, &data)
                     .map_err(|error| StartError(error.to_string()))?;
                 herd_api::run(plan, bus, store, part, listener?, collector)
                     .await

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use herd_bus::{Bus, BusError};
+use herd_spec::health::HealthReport;
 use herd_spec::pipeline::Span;
 use herd_spec::plan::Plan;
 use herd_stage::{SecretError, Secrets};
@@ -78,25 +79,30 @@ pub async fn prepare<B: Bus>(bus: &B, plan: &Plan) -> Result<u64, UpError> {
     }
 }
 
-/// Waits until the collector and the api say that they are ready; what still is not after `within`.
+/// Waits until the collector and the api have begun; what they still wait for after `within`.
 pub async fn ready(addresses: &Addresses, within: Duration) -> Option<String> {
     let client = reqwest::Client::new();
     let deadline = Instant::now() + within;
-    for (name, url) in [("collector", addresses.collector_url()), ("dashboard", addresses.api_url())] {
-        loop {
-            let asked = client.get(format!("{url}/readyz")).timeout(Duration::from_secs(2)).send().await;
-            let why = match asked {
-                Ok(response) if response.status().is_success() => break,
-                Ok(response) => response.text().await.unwrap_or_default(),
-                Err(error) => error.to_string(),
-            };
-            if Instant::now() >= deadline {
-                return Some(format!("{name}: {why}"));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+    loop {
+        // Before both answer, nobody has said yet what it waits for.
+        let why = match answer(&client, addresses).await {
+            Ok(report) if report.ready => return None,
+            Ok(report) => report.starting.into_values().collect::<Vec<_>>().join("; "),
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Some(why);
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    None
+}
+
+/// What the stages say of their health, once both that serve clients answer.
+async fn answer(client: &reqwest::Client, addresses: &Addresses) -> Result<HealthReport, reqwest::Error> {
+    let get = |url: String| client.get(url).timeout(Duration::from_secs(2)).send();
+    get(addresses.collector_url()).await?;
+    get(addresses.api_url()).await?;
+    get(format!("{}/readyz", addresses.ops_url())).await?.json().await
 }
 
 /// Waits until fold and judge have read all that is there, so that the counts are complete; at most `within`.
@@ -153,6 +159,7 @@ pub fn text(
     let token = if plan.api.token.is_some() { "  (add ?token=… to it)" } else { "" };
     let _ = writeln!(text, "  dashboard  {}{token}", addresses.api_url());
     let _ = writeln!(text, "  collector  {}/track", addresses.collector_url());
+    let _ = writeln!(text, "  metrics    {}/metrics", addresses.ops_url());
     let kept = match &plan.kafka {
         Some(kafka) => format!("Kafka at {}, {}", kafka.bootstrap_servers.join(","), data.display()),
         None => data.display().to_string(),

@@ -75,6 +75,7 @@ pub fn json(output: &Output) -> serde_json::Value {
 pub struct Collector {
     pub plan: Arc<Plan>,
     pub url: String,
+    pub ops: String,
     bus: EmbeddedBus,
     runtime: Runtime,
     shutdown: CancellationToken,
@@ -91,9 +92,12 @@ impl Collector {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let stage = Stage::new(shutdown.clone(), Secrets::default());
+        let ops = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let ops_url = format!("http://{}", ops.local_addr().unwrap());
+        runtime.spawn(herd_workers::ops::serve(stage.clone(), ops, shutdown.clone()));
         let (p, b) = (Arc::clone(&plan), bus.clone());
         let task = runtime.spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
-        Self { plan, url, bus, runtime, shutdown, task }
+        Self { plan, url, ops: ops_url, bus, runtime, shutdown, task }
     }
 
     /// All values of a topic, as text.

@@ -18,15 +18,23 @@ use super::config_map::PLAN;
 use super::{Sized, Surroundings, labels};
 use crate::stage::Role;
 
-/// The name of the port that every stage serves.
+/// The name of the port at which clients are served, by stages that have any.
 pub(super) const HTTP: &str = "http";
 const PORT: i32 = 8080;
+/// The name of the port of probes and metrics, which every stage has and no Service shows.
+pub(super) const OPS: &str = "ops";
+/// Its number.
+pub const OPS_PORT: u16 = 9090;
 const SECRETS: &str = "/etc/herd/secrets";
 const DATA: &str = "/var/lib/herd";
 /// Nobody's in particular; the image's own user.
 const USER: i64 = 65532;
-/// A leaving pod finishes what it has fetched, commits, and goes: sooner than this.
-const GRACE_SECONDS: i64 = 60;
+/// How long a leaving pod that serves clients goes on as before: the cluster's proxies, and those at its edge, learn meanwhile that it
+/// leaves. In the process rather than as a `preStop` of the container, for the image has no shell.
+const DRAIN_SECONDS: i64 = 8;
+/// A leaving pod finishes what it has fetched, commits, and goes: sooner than this. A collector takes at most 20 s for requests under
+/// way, and 20 s for the broker to acknowledge.
+const GRACE_SECONDS: i64 = DRAIN_SECONDS + 52;
 
 /// The Deployment; `plan` stands for the plan that its pods read when they start.
 pub(super) fn build(around: &Surroundings, sized: &Sized, plan: &str) -> Deployment {
@@ -113,12 +121,23 @@ fn container(around: &Surroundings, sized: &Sized) -> Container {
         Role::Api => vec!["api".into(), "--collector".into(), around.url_of(&Role::Collector)],
     };
     let plan = format!("/etc/herd/{PLAN}");
-    let listen = format!("0.0.0.0:{PORT}");
-    for (flag, value) in
-        [("--plan", &*plan), ("--listen", &*listen), ("--secrets", SECRETS), ("--data", DATA)]
-    {
+    let (listen, ops) = (format!("0.0.0.0:{PORT}"), format!("0.0.0.0:{OPS_PORT}"));
+    let drain = format!("{DRAIN_SECONDS}s");
+    let mut flags =
+        vec![("--plan", &*plan), ("--ops-listen", &*ops), ("--secrets", SECRETS), ("--data", DATA)];
+    if role.serves() {
+        flags.extend([("--listen", &*listen), ("--drain", &*drain)]);
+    }
+    for (flag, value) in flags {
         args.extend([flag.to_owned(), value.to_owned()]);
     }
+    let port = |name: &str, number: i32| ContainerPort {
+        name: Some(name.into()),
+        container_port: number,
+        protocol: Some("TCP".into()),
+        ..ContainerPort::default()
+    };
+    let http = role.serves().then(|| port(HTTP, PORT));
     Container {
         name: "worker".into(),
         image: Some(around.image.clone()),
@@ -135,16 +154,15 @@ fn container(around: &Surroundings, sized: &Sized) -> Container {
             }),
             ..EnvVar::default()
         }]),
-        ports: Some(vec![ContainerPort {
-            name: Some(HTTP.into()),
-            container_port: PORT,
-            protocol: Some("TCP".into()),
-            ..ContainerPort::default()
-        }]),
+        ports: Some(http.into_iter().chain([port(OPS, i32::from(OPS_PORT))]).collect()),
         // Two minutes to start: stores are migrated, baselines read back.
         startup_probe: Some(probe("/healthz", 2, 60)),
         liveness_probe: Some(probe("/healthz", 10, 3)),
-        readiness_probe: Some(probe("/readyz", 5, 2)),
+        // A pod that drains says that it is not ready, to whoever asks it. Here that counts only after it has drained: until then it
+        // serves a Service that has no other pod.
+        readiness_probe: Some(probe("/readyz", 5, 3)),
+        // What a worker leaves there, or, where it could not, the end of its log.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         resources: Some(resources(&sized.stage.size.resources)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
@@ -161,7 +179,7 @@ fn probe(path: &str, seconds: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
-            port: IntOrString::String(HTTP.into()),
+            port: IntOrString::String(OPS.into()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(seconds),

@@ -21,6 +21,7 @@ use crate::kind::Kind;
 use crate::plan::Doors;
 use crate::stage::{Role, Stage};
 
+pub use deployment::OPS_PORT;
 pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, role_of};
 
 /// The annotation that says what an object was made from.

@@ -1,5 +1,5 @@
-//! Who may reach a stage's pods: anybody, but at their HTTP port only. Where they may go is left open, for Kafka and stores are
-//! wherever their addresses say.
+//! Who may reach a stage's pods: anybody, but at their ports only: clients at `http`, probes, Prometheus and the operator at `ops`.
+//! Where they may go is left open, for Kafka and stores are wherever their addresses say.
 
 use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec,
@@ -8,15 +8,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Surroundings;
-use super::deployment::HTTP;
+use super::deployment::{HTTP, OPS};
 use crate::stage::Role;
 
 pub(super) fn build(around: &Surroundings, role: &Role) -> NetworkPolicy {
-    let http = NetworkPolicyPort {
-        port: Some(IntOrString::String(HTTP.into())),
+    let port = |name: &str| NetworkPolicyPort {
+        port: Some(IntOrString::String(name.into())),
         protocol: Some("TCP".into()),
         ..NetworkPolicyPort::default()
     };
+    let http = role.serves().then(|| port(HTTP));
+    let ports = http.into_iter().chain([port(OPS)]).collect();
     NetworkPolicy {
         metadata: around.metadata(role),
         spec: Some(NetworkPolicySpec {
@@ -25,7 +27,7 @@ pub(super) fn build(around: &Surroundings, role: &Role) -> NetworkPolicy {
                 ..LabelSelector::default()
             }),
             policy_types: Some(vec!["Ingress".into()]),
-            ingress: Some(vec![NetworkPolicyIngressRule { ports: Some(vec![http]), from: None }]),
+            ingress: Some(vec![NetworkPolicyIngressRule { ports: Some(ports), from: None }]),
             ..NetworkPolicySpec::default()
         }),
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Surroundings;
-use super::deployment::HTTP;
+use super::deployment::OPS;
 use crate::stage::Role;
 
 pub(super) fn build(around: &Surroundings, role: &Role) -> Value {
@@ -11,7 +11,7 @@ pub(super) fn build(around: &Surroundings, role: &Role) -> Value {
         "metadata": around.metadata(role),
         "spec": {
             "selector": {"matchLabels": around.selector(role)},
-            "podMetricsEndpoints": [{"port": HTTP, "path": "/metrics"}],
+            "podMetricsEndpoints": [{"port": OPS, "path": "/metrics"}],
         },
     })
 }

@@ -7,19 +7,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use herd_spec::health::HealthReport;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 
-use crate::complaint::{self, Report};
+use crate::complaint;
 use crate::contest::{self, Contest};
-use crate::desired::role_of;
+use crate::desired::{OPS_PORT, role_of};
 use crate::observe;
 use crate::reason::Trouble;
 use crate::stage::Role;
 
-/// The port on which every pod tells of itself.
-const OPS_PORT: u16 = 9090;
 /// How long a pod may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -81,7 +80,7 @@ pub(super) async fn ask(
             };
             let metrics = async { if measured { text("metrics").await } else { None } };
             let (report, metrics) = tokio::join!(text("statusz"), metrics);
-            let report = report.and_then(|text| serde_json::from_str::<Report>(&text).ok());
+            let report = report.and_then(|text| serde_json::from_str::<HealthReport>(&text).ok());
             (
                 role,
                 pod.name_any(),

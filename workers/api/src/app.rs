@@ -5,13 +5,13 @@ use std::sync::atomic::AtomicU64;
 
 use herd_spec::plan::Plan;
 use herd_spec::units::WallTime;
-use herd_stage::{Clock, Secret, SystemClock};
-use herd_store::Store;
+use herd_stage::{Clock, Health, Secret, SystemClock};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::history::History;
 use crate::live::Live;
 use crate::metrics::ApiMetrics;
 use crate::shapes::PipelineShape;
@@ -56,7 +56,9 @@ pub(crate) struct App {
     /// What is going on now.
     pub(crate) live: Mutex<Live>,
     /// What was; none: nothing is kept.
-    pub(crate) store: Option<Store>,
+    pub(crate) history: Option<Arc<History>>,
+    /// What is unwell.
+    pub(crate) health: Health,
     /// What readers must show.
     pub(crate) token: Option<Secret>,
     /// Where bursts are sent.
@@ -71,6 +73,8 @@ pub(crate) struct App {
     pub(crate) bursts: Arc<Semaphore>,
     /// Tells clients apart.
     pub(crate) next_client: AtomicU64,
+    /// Cancelled when clients are to go elsewhere.
+    pub(crate) draining: CancellationToken,
     /// Cancelled when the stage is to end.
     pub(crate) shutdown: CancellationToken,
     /// Clients and bursts that the stage waits for.

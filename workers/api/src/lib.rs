@@ -14,6 +14,7 @@ mod app;
 mod auth;
 mod dashboard;
 mod follow;
+mod history;
 mod hub;
 mod live;
 mod metrics;
@@ -30,15 +31,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use herd_bus::{Bus, BusError};
+use herd_bus::Bus;
+use herd_spec::health::HealthReport;
 use herd_spec::plan::Plan;
-use herd_stage::{SecretError, Stage};
-use herd_store::Store;
+use herd_stage::{Health, SecretError, Stage};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -51,6 +52,8 @@ use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove
 pub use crate::app::Limits;
 use crate::app::{App, Collector, now};
 use crate::follow::{Following, follow};
+use crate::history::History;
+pub use crate::history::StoreSource;
 use crate::live::{Live, TICK};
 use crate::metrics::{ApiMetrics, StatusLabels, TopicLabels};
 use crate::pulse::{Pulse, measure};
@@ -64,6 +67,8 @@ const ALERT_HISTORY: i64 = 10_000;
 const BODY_BYTES: usize = 16 << 10;
 /// How long clients and requests may take to end when the stage does.
 const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the bus is asked whether it answers, and how long it may take.
+const PING: Duration = Duration::from_secs(2);
 /// How long the store may take to say how much it holds.
 const COUNT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -73,9 +78,6 @@ pub enum ApiError {
     /// A Secret is not there.
     #[error("the api cannot start: {0}")]
     Secret(#[from] SecretError),
-    /// The bus failed for good.
-    #[error("the api cannot follow the pipeline: {0}")]
-    Bus(#[from] BusError),
     /// The HTTP client for simulated bursts cannot be made.
     #[error("the api cannot make an HTTP client for the collector: {0}")]
     Client(#[from] reqwest::Error),
@@ -95,7 +97,7 @@ pub enum ApiError {
 pub async fn run<B: Bus>(
     plan: Arc<Plan>,
     bus: B,
-    store: Option<Store>,
+    store: Option<StoreSource>,
     stage: Stage,
     listener: TcpListener,
     collector: Option<String>,
@@ -110,7 +112,7 @@ pub async fn run<B: Bus>(
 pub async fn run_with<B: Bus>(
     plan: Arc<Plan>,
     bus: B,
-    store: Option<Store>,
+    store: Option<StoreSource>,
     stage: Stage,
     listener: TcpListener,
     collector: Option<String>,
@@ -120,12 +122,24 @@ pub async fn run_with<B: Bus>(
     let shutdown = stage.shutdown.child_token();
     let _ended = shutdown.clone().drop_guard();
     let app = Arc::new(app(plan, store, &stage, collector, limits, shutdown.clone())?);
+    for step in ["windows", "alerts"] {
+        stage.health.starting(step, "the latest records have not been read yet");
+    }
+    stage.health.starting("bus", "the bus has not been asked yet whether it answers");
     let mut parts: JoinSet<Result<(), ApiError>> = JoinSet::new();
     follow_windows(&mut parts, &app, &bus, &stage);
     follow_alerts(&mut parts, &app, &bus, &stage);
-    parts.spawn(beat(Arc::clone(&app), bus, stage.clone()));
+    if let Some(history) = &app.history {
+        let kept = Arc::clone(history).keep(stage.health.clone(), shutdown.clone());
+        parts.spawn(async {
+            kept.await;
+            Ok(())
+        });
+    }
+    parts.spawn(watch(bus.clone(), stage.health.clone(), shutdown.clone()));
+    parts.spawn(beat(Arc::clone(&app), bus));
     parts.spawn(tell(Arc::clone(&app)));
-    let router = router(Arc::clone(&app), stage);
+    let router = router(Arc::clone(&app));
     let served = shutdown.clone();
     parts.spawn(async move {
         // Frames are small and must not wait for the acknowledgement of those before them.
@@ -170,7 +184,7 @@ pub async fn run_with<B: Bus>(
 
 fn app(
     plan: Arc<Plan>,
-    store: Option<Store>,
+    store: Option<StoreSource>,
     stage: &Stage,
     collector: Option<String>,
     limits: Limits,
@@ -187,7 +201,8 @@ fn app(
     Ok(App {
         pipeline: PipelineShape::of(&plan, store.is_some()),
         live: Mutex::new(Live::new(Arc::clone(&plan))),
-        store,
+        history: store.map(|source| Arc::new(History::new(source, &stage.health))),
+        health: stage.health.clone(),
         token,
         collector,
         limits,
@@ -195,6 +210,7 @@ fn app(
         places: Arc::new(Semaphore::new(limits.clients)),
         bursts: Arc::new(Semaphore::new(limits.bursts)),
         next_client: 0.into(),
+        draining: stage.draining.clone(),
         shutdown,
         tasks: TaskTracker::new(),
         plan,
@@ -205,14 +221,14 @@ fn follow_windows<B: Bus>(parts: &mut JoinSet<Result<(), ApiError>>, app: &Arc<A
     let (app, bus, health) = (Arc::clone(app), bus.clone(), stage.health.clone());
     parts.spawn_blocking(move || {
         let following =
-            Following { topic: &app.plan.topics.windows.name, history: WINDOW_HISTORY, condition: "windows" };
+            Following { topic: &app.plan.topics.windows.name, history: WINDOW_HISTORY, step: "windows" };
         follow(&bus, &following, &health, &app.shutdown, |record| {
             let taken = record.value.map_or(Ok(()), |value| app.live.lock().take_window(value));
             if let Err(error) = taken {
                 app.unreadable("windows", &error);
             }
-        })
-        .map_err(ApiError::from)
+        });
+        Ok(())
     });
 }
 
@@ -220,15 +236,15 @@ fn follow_alerts<B: Bus>(parts: &mut JoinSet<Result<(), ApiError>>, app: &Arc<Ap
     let (app, bus, health) = (Arc::clone(app), bus.clone(), stage.health.clone());
     parts.spawn_blocking(move || {
         let following =
-            Following { topic: &app.plan.topics.alerts.name, history: ALERT_HISTORY, condition: "alerts" };
+            Following { topic: &app.plan.topics.alerts.name, history: ALERT_HISTORY, step: "alerts" };
         follow(&bus, &following, &health, &app.shutdown, |record| {
             let sent = record.timestamp;
             let taken = record.value.map_or(Ok(()), |value| app.live.lock().take_alert(value, sent));
             if let Err(error) = taken {
                 app.unreadable("alerts", &error);
             }
-        })
-        .map_err(ApiError::from)
+        });
+        Ok(())
     });
 }
 
@@ -239,8 +255,25 @@ impl App {
     }
 }
 
+/// Keeps the report up to date about the bus. What measures it may wait for long.
+async fn watch<B: Bus>(bus: B, health: Health, shutdown: CancellationToken) -> Result<(), ApiError> {
+    let mut tick = tokio::time::interval(PING);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        let bus = bus.clone();
+        match tokio::task::spawn_blocking(move || bus.ping(PING)).await? {
+            Ok(()) => health.ok("bus"),
+            Err(error) => health.fail("bus", error.trouble(), error.to_string()),
+        }
+    }
+}
+
 /// Measures throughput and lag each second, and tells of it.
-async fn beat<B: Bus>(app: Arc<App>, bus: B, stage: Stage) -> Result<(), ApiError> {
+async fn beat<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
     let mut pulse = Pulse::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -255,17 +288,11 @@ async fn beat<B: Bus>(app: Arc<App>, bus: B, stage: Stage) -> Result<(), ApiErro
         let measured = tokio::task::spawn_blocking(move || measure(&plan, &bus, now())).await?;
         match measured {
             Ok(sample) => {
-                stage.health.ok("bus");
                 let mut stats = pulse.take(sample);
                 stats.windows_total = closed_windows(&app).await;
                 app.live.lock().take_stats(stats);
             }
-            Err(error) => {
-                stage.health.fail("bus", error.to_string());
-                if !error.is_retryable() {
-                    tracing::warn!(%error, "throughput and lag cannot be measured");
-                }
-            }
+            Err(error) => tracing::debug!(%error, "throughput and lag cannot be measured"),
         }
     }
 }
@@ -273,7 +300,7 @@ async fn beat<B: Bus>(app: Arc<App>, bus: B, stage: Stage) -> Result<(), ApiErro
 /// How many windows are closed, by the store; without one, or while it does not answer, those seen.
 async fn closed_windows(app: &App) -> u64 {
     let seen = app.live.lock().closed();
-    let Some(store) = &app.store else { return seen };
+    let Some(store) = app.history.as_ref().and_then(|history| history.store().ok()) else { return seen };
     match tokio::time::timeout(COUNT_PATIENCE, store.counts()).await {
         Ok(Ok(counts)) => counts.windows.unsigned_abs(),
         Ok(Err(_)) | Err(_) => seen,
@@ -292,7 +319,7 @@ async fn tell(app: Arc<App>) -> Result<(), ApiError> {
     }
 }
 
-fn router(app: Arc<App>, stage: Stage) -> Router {
+fn router(app: Arc<App>) -> Router {
     let (rest, _) = routes::router();
     // Frames of a WebSocket are small and many, and icons are compressed already.
     let compressed =
@@ -303,15 +330,21 @@ fn router(app: Arc<App>, stage: Stage) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .method_not_allowed_fallback(dashboard::serve)
         .with_state(Arc::clone(&app));
-    guarded
-        .merge(herd_stage::ops::router(stage))
-        .fallback(dashboard::serve)
-        .layer(compressed)
-        .layer(middleware::from_fn_with_state(app, finish))
+    guarded.fallback(dashboard::serve).layer(compressed).layer(middleware::from_fn_with_state(app, finish))
+}
+
+/// What answers are without at the moment: `store=DatabaseUnreachable, bus=KafkaUnreachable`. Not there while all is well.
+const MISSING: HeaderName = HeaderName::from_static("herd-missing");
+
+fn missing(report: &HealthReport) -> Option<HeaderValue> {
+    let troubles = report.troubles.iter().map(|trouble| format!("{}={}", trouble.step, trouble.reason));
+    let troubles: Vec<String> = troubles.collect();
+    if troubles.is_empty() { None } else { HeaderValue::try_from(troubles.join(", ")).ok() }
 }
 
 /// Counts the answer, and sets what every answer carries.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let is_http1 = request.version() <= Version::HTTP_11;
     let is_data = request.uri().path().starts_with("/api/");
     let mut response = next.run(request).await;
     app.metrics.requests.get_or_create(&StatusLabels::of(response.status())).inc();
@@ -319,6 +352,12 @@ async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_data {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(missing) = missing(&app.health.report()) {
+            headers.insert(MISSING, missing);
+        }
+    }
+    if is_http1 && app.draining.is_cancelled() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

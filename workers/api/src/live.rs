@@ -186,6 +186,7 @@ impl Live {
         let live =
             self.metrics[metric].windows.of(key).filter(|point| inside(point.start)).cloned().collect();
         WindowsShape {
+            missing: None,
             metric: self.plan.metrics[metric].name.clone(),
             key: key.to_owned(),
             size_ms: self.size_ms(metric),
@@ -199,6 +200,7 @@ impl Live {
         let more = stored.next_cursor.is_some();
         let first = filter.cursor.is_none();
         AlertsShape {
+            missing: None,
             alerts: overlay(stored.alerts, more, first, &self.alerts, filter),
             next_cursor: stored.next_cursor,
         }

@@ -54,6 +54,22 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// 503: the store does not answer.
+    #[must_use]
+    pub(crate) fn store_away(why: &str) -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            detail: format!("the store does not answer; live values are not affected: {why}"),
+            retry_after: Some(2),
+        }
+    }
+
+    /// Whether only the store is away.
+    #[must_use]
+    pub(crate) fn is_unavailable(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+
     /// 409: there is no store to ask.
     #[must_use]
     pub(crate) fn no_store() -> Self {
@@ -70,11 +86,7 @@ impl From<StoreError> for Problem {
             return Self::invalid(error.to_string());
         }
         tracing::warn!(%error, "the store did not answer a question");
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            detail: "the store does not answer; live values are not affected".into(),
-            retry_after: Some(2),
-        }
+        Self::store_away(&error.to_string())
     }
 }
 

@@ -284,6 +284,9 @@ pub(crate) struct WindowsShape {
     pub(crate) size_ms: i64,
     /// Oldest first.
     pub(crate) windows: Vec<Point>,
+    /// What the answer is without, and why: the store does not answer. Not there where nothing is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) missing: Option<String>,
 }
 
 /// One window of a key.
@@ -367,6 +370,9 @@ pub(crate) struct AlertsShape {
     pub(crate) alerts: Vec<AlertShape>,
     /// Give it as `cursor` for the next page; none: this is the last.
     pub(crate) next_cursor: Option<String>,
+    /// What the answer is without, and why: the store does not answer. Not there where nothing is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) missing: Option<String>,
 }
 
 /// A detector's verdict.

@@ -18,6 +18,7 @@ pub mod simulated;
 
 use std::time::Duration;
 
+use herd_spec::health::Trouble;
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
 
@@ -356,5 +357,15 @@ impl BusError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// What kind of trouble it is, for a stage's report of its health.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable { .. } => Trouble::KafkaUnreachable,
+            Self::Missing { .. } => Trouble::TopicMissing,
+            Self::NotOwner { .. } | Self::Refused { .. } => Trouble::KafkaRefused,
+        }
     }
 }

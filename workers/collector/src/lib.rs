@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_bus::{Bus, BusError, Producer};
+use herd_spec::health::Trouble;
 use herd_spec::plan::Plan;
 use herd_stage::{SecretError, Stage};
 use tokio::net::TcpListener;
@@ -48,7 +49,8 @@ pub enum CollectorError {
     Schema(String),
 }
 
-/// Serves on `listener` until `stage.shutdown`; then stops accepting, finishes what is under way, flushes and returns.
+/// Serves on `listener` until `stage.shutdown`; then stops accepting, finishes what is under way, flushes and returns. From
+/// `stage.draining` on, connections are told to close after their answer.
 ///
 /// # Errors
 /// [`CollectorError`] if it cannot begin.
@@ -69,10 +71,10 @@ pub async fn run<B: Bus>(
         delivery: delivery::Delivery::default(),
         plan,
     });
-    stage.health.fail("broker", "not asked yet");
+    stage.health.starting("broker", "Kafka has not been asked yet whether it answers");
     let watching = tokio::spawn(watch(Arc::clone(&app), bus, stage.clone()));
-    let router = routes::router(Arc::clone(&app), producer.clone(), stage.clone());
-    serve::serve(&listener, router, &app, &stage.shutdown, GRACE).await;
+    let router = routes::router(Arc::clone(&app), producer.clone());
+    serve::serve(&listener, router, &app, &stage, GRACE).await;
     watching.abort();
     let left = tokio::task::spawn_blocking(move || producer.flush(GRACE)).await.unwrap_or(0);
     if left > 0 {
@@ -87,14 +89,18 @@ async fn watch<B: Bus>(app: Arc<App>, bus: B, stage: Stage) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let bus = bus.clone();
-        match tokio::task::spawn_blocking(move || bus.ping(PING)).await {
+        let (bus, topic) = (bus.clone(), app.plan.topics.events.name.clone());
+        let asked = tokio::task::spawn_blocking(move || {
+            bus.ping(PING)?;
+            bus.partitions(&topic).map(drop)
+        });
+        match asked.await {
             Ok(Ok(())) => stage.health.ok("broker"),
-            Ok(Err(error)) => stage.health.fail("broker", error.to_string()),
-            Err(error) => stage.health.fail("broker", error.to_string()),
+            Ok(Err(error)) => stage.health.fail("broker", error.trouble(), error.to_string()),
+            Err(error) => stage.health.fail("broker", Trouble::StageFailed, error.to_string()),
         }
         match app.delivery.complaint(Instant::now()) {
-            Some(why) => stage.health.fail("delivery", why),
+            Some(why) => stage.health.fail("delivery", Trouble::DeliveryFailing, why),
             None => stage.health.ok("delivery"),
         }
         app.show_saturation();

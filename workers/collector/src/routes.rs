@@ -1,4 +1,4 @@
-//! The HTTP side: one path for events, and the operational ones.
+//! The HTTP side: one path for events.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use herd_bus::Producer;
-use herd_stage::{Clock, Stage, SystemClock};
+use herd_stage::{Clock, SystemClock};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
@@ -41,13 +41,12 @@ impl<P: Clone> Clone for Door<P> {
     }
 }
 
-/// `POST /track`, `/healthz`, `/readyz`, `/metrics`.
-pub(crate) fn router<P: Producer>(app: Arc<App>, producer: P, stage: Stage) -> Router {
+/// `POST /track`.
+pub(crate) fn router<P: Producer>(app: Arc<App>, producer: P) -> Router {
     let door = Door { app: Arc::clone(&app), producer };
     Router::new()
         .route("/track", post(track::<P>))
         .with_state(door)
-        .merge(herd_stage::ops::router(stage))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "events go to POST /track") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "events go to POST /track")

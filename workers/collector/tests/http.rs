@@ -373,10 +373,10 @@ async fn connections_beyond_the_limit_are_turned_away_and_come_back() {
     // `start` has waited for readiness, so the limit may be taken by its connection until that is closed.
     let first = loop {
         let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /track HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         let mut answer = vec![0; 12];
         stream.read_exact(&mut answer).await.unwrap();
-        if answer.ends_with(b"200") {
+        if answer.ends_with(b"405") {
             break stream;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -413,11 +413,95 @@ async fn on_shutdown_a_request_under_way_is_finished_and_no_other_begun() {
     assert_eq!(events, 1);
 }
 
+const POST_ONE: &str = "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n\
+                        {\"type\":\"view\"}";
+
+/// Sends one event over a connection; the answer, as far as it comes in one piece.
+async fn post_over(stream: &mut tokio::net::TcpStream) -> String {
+    stream.write_all(POST_ONE.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
+    String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).to_ascii_lowercase()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_drains_every_request_is_answered_and_every_connection_told_to_close() {
+    let collector = Collector::start("{}").await;
+    let mut old = tokio::net::TcpStream::connect(collector.address).await.unwrap();
+    let answer = post_over(&mut old).await;
+    assert!(answer.starts_with("http/1.1 202") && !answer.contains("connection: close"), "{answer}");
+
+    let (stage, drained) = (collector.stage.clone(), Duration::from_secs(3));
+    let ending = tokio::spawn(async move { stage.end_after(drained).await });
+    collector.stage.draining.cancelled().await;
+    let (status, report) = collector.ops("/readyz").await;
+    assert_eq!(status, 503, "{report}");
+    assert!(report.contains("\"draining\":true"), "{report}");
+    assert_eq!(collector.ops("/statusz").await.0, 200);
+    // An idle connection is not closed under the feet of a request that is on its way.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = post_over(&mut old).await;
+    assert!(answer.starts_with("http/1.1 202") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(old.read(&mut [0; 8]).await.unwrap(), 0, "then it is closed");
+    let mut sent = 2;
+    while !collector.shutdown.is_cancelled() {
+        let mut new = tokio::net::TcpStream::connect(collector.address).await.unwrap();
+        let answer = post_over(&mut new).await;
+        assert!(answer.starts_with("http/1.1 202") && answer.contains("connection: close"), "{answer}");
+        sent += 1;
+    }
+    ending.await.unwrap();
+    assert!(sent > 10, "{sent}");
+    assert_eq!(collector.stop().await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_connected_before_the_shutdown_is_still_answered() {
+    let collector = Collector::start("{}").await;
+    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
+    collector.shutdown.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let answer = post_over(&mut stream).await;
+    assert!(answer.starts_with("http/1.1 202"), "{answer}");
+    assert_eq!(collector.stop().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_drains_connections_of_http_2_are_told_to_go_away() {
+    const HEADERS: u8 = 1;
+    const GO_AWAY: u8 = 7;
+    let collector = Collector::start("{}").await;
+    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
+    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    // Empty SETTINGS; then `GET http /` in HEADERS that end stream 1.
+    opening.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    opening.extend([0, 0, 3, HEADERS, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
+    stream.write_all(&opening).await.unwrap();
+    let mut frames_until = async |wanted: u8| {
+        let until = async {
+            loop {
+                let mut head = [0; 9];
+                stream.read_exact(&mut head).await.unwrap();
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                stream.read_exact(&mut vec![0; length]).await.unwrap();
+                if head[3] == wanted {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), until).await.unwrap();
+    };
+    frames_until(HEADERS).await;
+    collector.stage.draining.cancel();
+    frames_until(GO_AWAY).await;
+    collector.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_and_metrics_tell_of_it() {
     let collector = Collector::start("types: [view]").await;
     collector.json(r#"[{"type":"view"},{"type":"view"},{"type":"no"}]"#).await;
-    let metrics = collector.send(Method::GET, "/metrics", "", &[], vec![]).await.text;
+    let metrics = collector.ops("/metrics").await.1;
     for line in [
         "herd_collector_events_total{result=\"accepted\"} 2",
         "herd_collector_events_total{result=\"invalid\"} 1",
@@ -427,7 +511,17 @@ async fn readiness_and_metrics_tell_of_it() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
-    assert_eq!(collector.send(Method::GET, "/readyz", "", &[], vec![]).await.status, 200);
+    assert_eq!(collector.ops("/readyz").await.0, 200);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_public_port_serves_no_operational_endpoint() {
+    let collector = Collector::start("{}").await;
+    for path in ["/metrics", "/healthz", "/readyz", "/statusz"] {
+        assert_eq!(collector.send(Method::GET, path, "", &[], vec![]).await.status, 404, "{path}");
+        assert_eq!(collector.ops(path).await.0, 200, "{path}");
+    }
     collector.stop().await;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_bus::{Bus, BusError, DeliveryError};
+use herd_spec::health::Trouble;
 use herd_spec::plan::Plan;
 use herd_stage::{Stage, SystemClock};
 
@@ -42,6 +43,17 @@ pub enum DetectorError {
         /// What happened to it.
         why: String,
     },
+}
+
+impl DetectorError {
+    /// What kind of trouble it is, for the stage's report of its health.
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::Bus(error) => error.trouble(),
+            Self::Send { .. } | Self::Delivery(_) | Self::Slow { .. } => Trouble::DeliveryFailing,
+            Self::Thread { .. } => Trouble::StageFailed,
+        }
+    }
 }
 
 /// How long one step waits at most: how soon a request to stop is noticed.
@@ -97,7 +109,7 @@ fn spawn(
             stage.health.ok(step);
             let outcome = body();
             if let Err(error) = &outcome {
-                stage.health.fail(step, error.to_string());
+                stage.health.fail(step, error.trouble(), error.to_string());
                 tracing::error!(step, %error, "stopped");
             }
             // The receiver is gone only where nobody wants to know any more.

@@ -110,12 +110,12 @@ async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Stor
             }
             Err(SinkError::Store { source, .. }) if source.is_retryable() => source,
             Err(error) => {
-                stage.health.fail(condition, error.to_string());
+                stage.health.fail(condition, error.trouble(), error.to_string());
                 return Err(error);
             }
         };
         tracing::warn!(sink = sink.name, %error, "the database is away");
-        stage.health.fail(condition, error.to_string());
+        stage.health.fail(condition, error.trouble(), error.to_string());
         tokio::select! {
             () = tokio::time::sleep(pauses.next()) => {}
             () = stage.shutdown.cancelled() => return Ok(None),

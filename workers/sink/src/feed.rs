@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
+use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
 use herd_stage::{Clock, Waiting};
 use herd_store::{Advance, StoreError, Tables};
@@ -469,7 +470,7 @@ impl<B: Bus, T: Tables, C: Clock> Feed<B, T, C> {
 
     fn complain(&self, error: &StoreError) {
         tracing::warn!(sink = self.setup.sink, topic = self.setup.topic, %error, "trying again");
-        self.setup.stage.health.fail(self.setup.condition, error.to_string());
+        self.setup.stage.health.fail(self.setup.condition, error.trouble(), error.to_string());
         self.metrics.retries.get_or_create(&SinkLabels { sink: self.setup.sink.clone() }).inc();
     }
 
@@ -546,7 +547,7 @@ async fn answer<T>(
 fn tell_slow(setup: &FeedSetup) {
     let why = format!("the database has not answered for {} s", SLOW.as_secs());
     tracing::warn!(sink = setup.sink, topic = setup.topic, "{why}");
-    setup.stage.health.fail(setup.condition, why);
+    setup.stage.health.fail(setup.condition, Trouble::DatabaseUnreachable, why);
 }
 
 fn no_answer() -> StoreError {

@@ -29,6 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use herd_bus::{Bus, BusError};
+use herd_spec::health::Trouble;
 use herd_spec::plan::{Plan, SinkKind, SinkPlan};
 use herd_stage::{SecretError, Stage};
 use herd_store::StoreError;
@@ -90,6 +91,19 @@ pub enum SinkError {
     },
 }
 
+impl SinkError {
+    /// What kind of trouble it is, for the stage's report of its health.
+    pub(crate) fn trouble(&self) -> Trouble {
+        match self {
+            Self::Bus { source, .. } => source.trouble(),
+            Self::Store { source, .. } => source.trouble(),
+            Self::DeadLetter { .. } => Trouble::DeliveryFailing,
+            Self::Webhook { .. } => Trouble::WebhookFailing,
+            Self::Secret { .. } | Self::Thread { .. } => Trouble::StageFailed,
+        }
+    }
+}
+
 /// Runs a sink as `member` of its group until [`Stage::shutdown`] is cancelled; then finishes what is under way. `data` is
 /// the folder that an SQLite file's path is relative to.
 ///
@@ -142,7 +156,7 @@ fn spawn(
             stage.health.ok(condition);
             let outcome = body();
             if let Err(error) = &outcome {
-                stage.health.fail(condition, error.to_string());
+                stage.health.fail(condition, error.trouble(), error.to_string());
                 tracing::error!(sink = name, part, %error, "stopped");
             }
             // The receiver is gone only where nobody wants to know any more.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Clock, SystemClock};
@@ -25,7 +26,10 @@ pub use waiting::Waiting;
 pub struct Stage {
     /// Cancelled when the stage is to finish and return.
     pub shutdown: CancellationToken,
-    /// What `/readyz` says.
+    /// Cancelled some time before that, where requests are still routed here for a while: clients are told to go elsewhere, and what
+    /// comes is still answered.
+    pub draining: CancellationToken,
+    /// What `/readyz` and `/statusz` say.
     pub health: Health,
     /// Where its metrics are registered, under the prefix `herd`; `/metrics` shows them.
     pub metrics: Arc<Mutex<Registry>>,
@@ -40,11 +44,21 @@ impl Stage {
     pub fn new(shutdown: CancellationToken, secrets: Secrets) -> Self {
         Self {
             shutdown,
+            draining: CancellationToken::new(),
             health: Health::default(),
             metrics: Arc::new(Mutex::new(Registry::with_prefix("herd"))),
             secrets,
             instruments: Arc::default(),
         }
+    }
+
+    /// Ends the stage: it stops being ready and tells clients to go elsewhere; `delay` later it is shut down. Meanwhile it answers
+    /// everything, so that nobody meets a closed door while routers still learn that this one leaves.
+    pub async fn end_after(&self, delay: Duration) {
+        self.health.drain();
+        self.draining.cancel();
+        tokio::time::sleep(delay).await;
+        self.shutdown.cancel();
     }
 
     /// The same surroundings for a part that may be stopped alone: its shutdown follows ours, not the other way.

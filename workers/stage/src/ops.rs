@@ -1,4 +1,5 @@
-//! The operational endpoints that every stage serves: `/healthz`, `/readyz`, `/metrics`.
+//! The operational endpoints of every stage: `/healthz`, `/readyz`, `/statusz`, `/metrics`. They stand on a port of their own, so that
+//! what shows a stage to the world shows none of them.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -8,21 +9,25 @@ use axum::{Json, Router};
 
 use crate::{Stage, cpu};
 
-/// `/healthz` (the process runs), `/readyz` (no complaints, else 503 with them), `/metrics` (OpenMetrics text).
+/// `/healthz` (the process runs), `/readyz` (200 when the stage can answer, else 503), `/statusz` (always 200), both with a
+/// [`herd_spec::health::HealthReport`], `/metrics` (OpenMetrics text).
 pub fn router(stage: Stage) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/statusz", get(status))
         .route("/metrics", get(metrics))
         .with_state(stage)
 }
 
 async fn ready(State(stage): State<Stage>) -> Response {
-    let complaints = stage.health.complaints();
-    if complaints.is_empty() {
-        return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, Json(complaints)).into_response()
+    let report = stage.health.report();
+    let status = if report.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(report)).into_response()
+}
+
+async fn status(State(stage): State<Stage>) -> Response {
+    Json(stage.health.report()).into_response()
 }
 
 async fn metrics(State(stage): State<Stage>) -> Response {

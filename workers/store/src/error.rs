@@ -1,5 +1,6 @@
 //! What can go wrong with a store, and whether trying again helps.
 
+use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
 
 /// What went wrong with a store.
@@ -50,6 +51,15 @@ impl StoreError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// What kind of trouble it is, for a stage's report of its health.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        match self {
+            Self::Unavailable { .. } => Trouble::DatabaseUnreachable,
+            Self::Fenced { .. } | Self::Poison { .. } | Self::Refused { .. } => Trouble::DatabaseRefused,
+        }
     }
 
     /// Whether a row is to blame: the batch without it would be taken.

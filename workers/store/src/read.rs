@@ -417,6 +417,19 @@ impl Store {
         Ok(rows.into_iter().map(UserStats::from).collect())
     }
 
+    /// Whether the database answers now.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let doing = "asking the database whether it answers";
+        let asked = match &self.0 {
+            Dialect::Postgres(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
+            Dialect::Sqlite(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
+        };
+        asked.map_err(|error| sort(doing, error))
+    }
+
     /// How much is stored.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub(crate) const PARTITIONS: u32 = 6;
 /// How often the keeper looks.
 const LOOK: Duration = Duration::from_millis(200);
 /// Pauses between starts, as Kubernetes makes them, only shorter.
+/// A member's operational endpoints are so far above its other port.
+const OPS: u16 = 10_000;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A process that ran this long did not fail at once.
@@ -62,6 +64,11 @@ impl Member {
     fn url(&self) -> String {
         let host = self.namespace.as_ref().map_or("10.123.1.1".to_owned(), |namespace| namespace.address());
         format!("http://{host}:{}", self.port)
+    }
+
+    fn ops_url(&self) -> String {
+        let host = self.namespace.as_ref().map_or("10.123.1.1".to_owned(), |namespace| namespace.address());
+        format!("http://{host}:{}", self.port + OPS)
     }
 }
 
@@ -217,12 +224,22 @@ spec:
         if member.stage == "sink" {
             command.args(["--name", "db"]);
         }
+        if ["collector", "api"].contains(&member.stage) {
+            command.args(["--listen", &format!("0.0.0.0:{}", member.port)]);
+        }
         if let Some(clock) = member.clock {
             command.env("LD_PRELOAD", self.bed.wrong_clock()).env("WRONG_CLOCK", clock.to_string());
         }
         let child = command
             .args(["--plan", "plan.json", "--secrets", "secrets", "--data", ".", "--create-topics"])
-            .args(["--log", "pretty", "--member", name, "--listen", &format!("0.0.0.0:{}", member.port)])
+            .args([
+                "--log",
+                "pretty",
+                "--member",
+                name,
+                "--ops-listen",
+                &format!("0.0.0.0:{}", member.port + OPS),
+            ])
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -282,6 +299,10 @@ spec:
 
     pub(crate) fn url(&self, member: &str) -> String {
         self.members.lock()[member].url()
+    }
+
+    fn ops_url(&self, member: &str) -> String {
+        self.members.lock()[member].ops_url()
     }
 
     /// Where the `n`-th try goes: collectors take turns.
@@ -350,13 +371,13 @@ spec:
 
     /// What `/readyz` says; none: it does not answer.
     pub(crate) async fn readiness(&self, member: &str) -> Option<(u16, String)> {
-        let answer = self.client.get(format!("{}/readyz", self.url(member))).send().await.ok()?;
+        let answer = self.client.get(format!("{}/readyz", self.ops_url(member))).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
 
     /// The sum of a metric's values over its labels.
     pub(crate) async fn metric(&self, member: &str, name: &str) -> Option<f64> {
-        let answer = self.client.get(format!("{}/metrics", self.url(member))).send().await.ok()?;
+        let answer = self.client.get(format!("{}/metrics", self.ops_url(member))).send().await.ok()?;
         let text = answer.text().await.ok()?;
         let of_it = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
         Some(text.lines().filter(of_it).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
@@ -366,7 +387,8 @@ spec:
         let deadline = Instant::now() + Duration::from_secs(90);
         loop {
             let said = self.readiness(member).await;
-            if said.as_ref().is_some_and(|(status, _)| *status == 200) {
+            if said.as_ref().is_some_and(|(status, body)| *status == 200 && body.contains("\"troubles\":[]"))
+            {
                 return;
             }
             assert!(Instant::now() < deadline, "{member} is not ready: {said:?}\n{}", self.logs());

@@ -68,19 +68,19 @@ impl Scene {
         self.missing.lock().push(what.into());
     }
 
-    /// `/readyz` of a member answers 503 with a reason that holds one of these words.
-    pub(crate) async fn sees_unready(&self, member: &str, words: &[&str]) {
+    /// The report of a member's health holds one of these words.
+    pub(crate) async fn sees_trouble(&self, member: &str, words: &[&str]) {
         let mut last = None;
         let found = self
             .look(async || {
                 let (status, body) = self.pipeline.readiness(member).await?;
-                let told = status == 503 && words.iter().any(|word| body.to_lowercase().contains(word));
+                let told = words.iter().any(|word| body.to_lowercase().contains(word));
                 last = Some(format!("{status} {body}"));
                 told.then(|| shorten(&body))
             })
             .await;
         match found {
-            Some(body) => self.saw(format!("{member} is not ready: {body}")),
+            Some(body) => self.saw(format!("{member} reports: {body}")),
             None => self.missed(format!("{member}/readyz never said any of {words:?}; last {last:?}")),
         }
     }

@@ -84,13 +84,13 @@ impl AlertsQuery {
 
 /// Alerts, newest window first
 ///
-/// Without a store: those seen since this stage started, and the latest before it.
+/// Without a store: those seen since this stage started, and the latest before it. So it is while the store does not answer, and
+/// `missing` says so.
 #[utoipa::path(
     get, path = "/api/v1/alerts", tag = "live", params(AlertsQuery),
     responses(
         (status = OK, body = AlertsShape),
-        (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
+        (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn alerts(
@@ -98,13 +98,18 @@ pub(crate) async fn alerts(
     Ask(query): Ask<AlertsQuery>,
 ) -> Result<Json<AlertsShape>, Problem> {
     let filter = query.filter()?;
-    if app.store.is_none() {
+    let live = |missing| {
         let all = app.live.lock().live_alerts(&filter);
-        return live_page(all, &filter).map(Json);
+        live_page(all, &filter).map(|page| Json(AlertsShape { missing, ..page }))
+    };
+    if app.history.is_none() {
+        return live(None);
     }
-    let stored = stored_alerts(&app, &filter).await?;
-    let page = app.live.lock().alerts(&filter, stored);
-    Ok(Json(page))
+    match stored_alerts(&app, &filter).await {
+        Ok(stored) => Ok(Json(app.live.lock().alerts(&filter, stored))),
+        Err(problem) if problem.is_unavailable() => live(Some(problem.detail)),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// A page of the store; empty without a store.
@@ -112,11 +117,12 @@ pub(crate) async fn alerts(
 /// # Errors
 /// 503 if it does not answer, 400 if the cursor is none of its own.
 pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
-    let Some(store) = &app.store else { return Ok(AlertsShape::default()) };
-    let page = store.alerts(filter).await?;
+    let Some(history) = &app.history else { return Ok(AlertsShape::default()) };
+    let page = history.answer(history.store()?.alerts(filter)).await?;
     Ok(AlertsShape {
         alerts: page.alerts.into_iter().map(|stored| AlertShape::of(stored.alert, stored.raised)).collect(),
         next_cursor: page.next_cursor,
+        missing: None,
     })
 }
 
@@ -138,5 +144,5 @@ fn live_page(all: Vec<AlertShape>, filter: &AlertFilter) -> Result<AlertsShape, 
     let more = alerts.len() > limit;
     alerts.truncate(limit);
     let next_cursor = alerts.last().filter(|_| more).map(|last| format!("{}.{}", last.start, last.id));
-    Ok(AlertsShape { alerts, next_cursor })
+    Ok(AlertsShape { alerts, next_cursor, missing: None })
 }

@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
+use crate::history::History;
 use crate::problem::{Ask, At, Problem, ProblemShape, limit};
 use crate::shapes::UserShape;
 
 const USUAL: u32 = 50;
 const MOST: u32 = 1_000;
 
-fn store(app: &App) -> Result<&Store, Problem> {
-    app.store.as_ref().ok_or_else(Problem::no_store)
+fn history(app: &App) -> Result<(&History, &Store), Problem> {
+    let history = app.history.as_deref().ok_or_else(Problem::no_store)?;
+    Ok((history, history.store()?))
 }
 
 /// Users, highest first.
@@ -56,7 +58,8 @@ pub(crate) async fn users(
         Some(order) => order.parse().map_err(|error| Problem::invalid(format!("order: {error}")))?,
     };
     let limit = limit(query.limit, USUAL, MOST)?;
-    let users = store(&app)?.top_users(order, limit).await?;
+    let (history, store) = history(&app)?;
+    let users = history.answer(store.top_users(order, limit)).await?;
     Ok(Json(UsersShape { users: users.into_iter().map(UserShape::from).collect() }))
 }
 
@@ -74,7 +77,8 @@ pub(crate) async fn user(
     State(app): State<Arc<App>>,
     At(id): At<String>,
 ) -> Result<Json<UserShape>, Problem> {
-    match store(&app)?.user_stats(&id).await? {
+    let (history, store) = history(&app)?;
+    match history.answer(store.user_stats(&id)).await? {
         Some(stats) => Ok(Json(stats.into())),
         None => Err(Problem::missing(format!("no event of the user `{id}` was ever stored"))),
     }
@@ -139,7 +143,8 @@ pub(crate) async fn events(
     Ask(query): Ask<EventsQuery>,
 ) -> Result<Json<EventsShape>, Problem> {
     let limit = limit(query.limit, USUAL, MOST)?;
-    let events = store(&app)?.user_events(&id, query.before.map(EventTime), limit).await?;
+    let (history, store) = history(&app)?;
+    let events = history.answer(store.user_events(&id, query.before.map(EventTime), limit)).await?;
     let full = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next_before = events.last().filter(|_| full).map(|event| event.time.0);
     let events = events

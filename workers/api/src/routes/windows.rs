@@ -33,14 +33,14 @@ pub(crate) struct WindowsQuery {
 
 /// The windows of one key, oldest first
 ///
-/// Closed ones from the store, where there is one, and the latest ones, closed or running, from the live stream.
+/// Closed ones from the store, where there is one, and the latest ones, closed or running, from the live stream. While the store does
+/// not answer, the latest ones alone, and `missing` says so.
 #[utoipa::path(
     get, path = "/api/v1/metrics/{metric}/windows", tag = "live", params(("metric" = String, Path, description = "The metric"), WindowsQuery),
     responses(
         (status = OK, body = WindowsShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric"),
-        (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric")
     )
 )]
 pub(crate) async fn windows(
@@ -60,9 +60,13 @@ pub(crate) async fn windows(
         return Err(Problem::invalid(format!("from: {from} is not before to, {to}")));
     }
     let range = (query.from, query.to);
-    let stored = stored_windows(&app, metric, &key, range, limit).await?;
+    let (stored, missing) = match stored_windows(&app, metric, &key, range, limit).await {
+        Ok(stored) => (stored, None),
+        Err(problem) if problem.is_unavailable() => (Vec::new(), Some(problem.detail)),
+        Err(problem) => return Err(problem),
+    };
     let windows = app.live.lock().windows(metric, &key, range, limit, stored);
-    Ok(Json(windows))
+    Ok(Json(WindowsShape { missing, ..windows }))
 }
 
 /// What the store has of a key; nothing without a store.
@@ -76,8 +80,9 @@ pub(crate) async fn stored_windows(
     (from, to): (Option<i64>, Option<i64>),
     limit: u32,
 ) -> Result<Vec<Point>, Problem> {
-    let Some(store) = &app.store else { return Ok(Vec::new()) };
+    let Some(history) = &app.history else { return Ok(Vec::new()) };
     let plan = &app.plan.metrics[metric];
-    let found = store.windows(&plan.name, key, from.map(EventTime), to.map(EventTime), limit).await?;
+    let asked = history.store()?.windows(&plan.name, key, from.map(EventTime), to.map(EventTime), limit);
+    let found = history.answer(asked).await?;
     Ok(found.into_iter().map(Point::of).collect())
 }

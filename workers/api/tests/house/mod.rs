@@ -98,7 +98,7 @@ impl House {
         let running = tokio::spawn(herd_api::run_with(
             Arc::clone(&plan),
             bus.clone(),
-            store,
+            store.map(herd_api::StoreSource::from),
             stage.clone(),
             listener,
             collector,
@@ -106,7 +106,11 @@ impl House {
         ));
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let house = Self { base, bus, plan, stage, running, http };
-        house.until(|house| async move { house.status("/readyz").await == 200 }).await;
+        house
+            .until(|house| async move {
+                house.stage.health.report().ready && house.status("/api/v1/openapi.json").await != 0
+            })
+            .await;
         house
     }
 
@@ -247,6 +251,17 @@ impl Socket {
 
 impl House {
     pub async fn metrics(&self) -> String {
-        self.http.get(self.url("/metrics")).send().await.unwrap().text().await.unwrap()
+        self.ops("/metrics").await
+    }
+
+    /// What its operational endpoints answer at a path.
+    pub async fn ops(&self, path: &str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}{path}", listener.local_addr().unwrap());
+        let router = herd_stage::ops::router(self.stage.clone());
+        let served = tokio::spawn(async { axum::serve(listener, router).await });
+        let text = self.http.get(url).send().await.unwrap().text().await.unwrap();
+        served.abort();
+        text
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     pub(crate) http: reqwest::Client,
     pub(crate) shutdown: CancellationToken,
+    pub(crate) stage: Stage,
     plan: Arc<Plan>,
     bus: EmbeddedBus,
     task: JoinHandle<()>,
@@ -68,6 +69,7 @@ impl Collector {
         let secrets = Secrets::new(Some(&folder.path().join("secrets")));
         let stage = Stage::new(shutdown.clone(), secrets);
         let health = stage.health.clone();
+        let ours = stage.clone();
         let (p, b) = (Arc::clone(&plan), bus.clone());
         let task = tokio::spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
         for _ in 0..500 {
@@ -76,7 +78,28 @@ impl Collector {
                 break;
             }
         }
-        Self { address, http: reqwest::Client::new(), shutdown, plan, bus, task, _folder: folder }
+        Self {
+            address,
+            http: reqwest::Client::new(),
+            shutdown,
+            stage: ours,
+            plan,
+            bus,
+            task,
+            _folder: folder,
+        }
+    }
+
+    /// What its operational endpoints answer at a path.
+    pub(crate) async fn ops(&self, path: &str) -> (u16, String) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}{path}", listener.local_addr().unwrap());
+        let router = herd_stage::ops::router(self.stage.clone());
+        let served = tokio::spawn(async { axum::serve(listener, router).await });
+        let answer = self.http.get(url).send().await.unwrap();
+        let answer = (answer.status().as_u16(), answer.text().await.unwrap());
+        served.abort();
+        answer
     }
 
     pub(crate) async fn json(&self, body: &str) -> Answer {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::wire::Alert;
 use herd_stage::{Clock, Health, Secret};
@@ -84,7 +85,7 @@ impl<C: Clock> Post<C> {
                 }
                 Answer::Later { why, after } => (why, after),
             };
-            self.health.fail(self.condition, format!("{} {why}", self.place()));
+            self.health.fail(self.condition, Trouble::WebhookFailing, format!("{} {why}", self.place()));
             if tried >= self.attempts {
                 self.count("gave-up");
                 return Err(Undelivered::GaveUp(format!("{why} (tried {tried} times)")));

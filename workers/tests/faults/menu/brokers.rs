@@ -39,7 +39,7 @@ pub(crate) async fn all_down(scene: &Scene) -> String {
         scene.bed.signal_broker(broker, Signal::Kill);
     }
     for member in ["collector-0", "detector-0", "sink-0", "api-0"] {
-        scene.sees_unready(member, &["broker"]).await;
+        scene.sees_trouble(member, &["kafkaunreachable"]).await;
     }
     scene.hold().await;
     tokio::join!(scene.bed.start_broker(1), scene.bed.start_broker(2), scene.bed.start_broker(3));

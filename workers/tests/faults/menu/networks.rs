@@ -36,7 +36,7 @@ async fn cut(scene: &Scene, cuts: &[Cut]) {
         cuts.iter().for_each(|cut| namespace.cut(*cut));
     }
     for member in members {
-        scene.sees_unready(member, &["broker"]).await;
+        scene.sees_trouble(member, &["kafkaunreachable"]).await;
     }
     tokio::time::sleep(scene.hold.saturating_sub(begun.elapsed())).await;
     for namespace in &namespaces {

@@ -27,7 +27,7 @@ pub(crate) async fn killed_in_commit(scene: &Scene) -> String {
     if caught == 0 {
         scene.missed("no COMMIT was under way in 20 s");
     }
-    scene.sees_unready("sink-0", &["database"]).await;
+    scene.sees_trouble("sink-0", &["databaseunreachable"]).await;
     scene.hold().await;
     scene.bed.start_postgres().await;
     for setting in ["commit_delay", "commit_siblings"] {
@@ -40,7 +40,7 @@ pub(crate) async fn killed_in_commit(scene: &Scene) -> String {
 /// It is there and says nothing.
 pub(crate) async fn stopped(scene: &Scene) -> String {
     scene.bed.signal_postgres(Signal::Stop);
-    scene.sees_unready("sink-0", &["database"]).await;
+    scene.sees_trouble("sink-0", &["databaseunreachable"]).await;
     scene.hold().await;
     scene.bed.signal_postgres(Signal::Continue);
     format!("PostgreSQL: SIGSTOP for {:?}", scene.hold)
@@ -49,7 +49,7 @@ pub(crate) async fn stopped(scene: &Scene) -> String {
 /// Not a byte is left on its disk.
 pub(crate) async fn disk_full(scene: &Scene) -> String {
     scene.bed.fill_disk();
-    scene.sees_unready("sink-0", &["no space left", "database"]).await;
+    scene.sees_trouble("sink-0", &["no space left", "databaseunreachable"]).await;
     scene.hold().await;
     let died = !scene.bed.postgres_answers().await;
     scene.bed.widen_disk();
