@@ -75,6 +75,8 @@ struct Watched {
     sizes: Sizes,
     events: Rate,
     kafka_seen: KafkaSeen,
+    /// When that changed last.
+    kafka_since: Option<Instant>,
     pods: PodsSeen,
     stages: BTreeMap<Role, Watch>,
     told: Option<(PipelineReport, Instant)>,
@@ -214,6 +216,7 @@ impl Scaler {
             sizes: Sizes::new(),
             events: Rate::default(),
             kafka_seen: KafkaSeen::default(),
+            kafka_since: None,
             pods: PodsSeen::default(),
             stages: BTreeMap::new(),
             told: None,
@@ -338,7 +341,11 @@ impl Scaler {
                     blind.outage.clone().map_or(KafkaSeen::Unknown, KafkaSeen::Away)
                 }
             };
-            if kafka != watched.kafka_seen {
+            // Of several brokers that are away, each look names another: that is no news for a while.
+            let same = matches!((&watched.kafka_seen, &kafka), (KafkaSeen::Away(a), KafkaSeen::Away(b)) if a.reason == b.reason);
+            let told = same && watched.kafka_since.is_some_and(|since| since.elapsed() < SAME_WORDS);
+            if kafka != watched.kafka_seen && !told {
+                watched.kafka_since = Some(Instant::now());
                 // That it is there is no news at first.
                 watched.urgent |= (&watched.kafka_seen, &kafka) != (&KafkaSeen::Unknown, &KafkaSeen::Well);
                 watched.kafka_seen = kafka;

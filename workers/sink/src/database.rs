@@ -47,6 +47,8 @@ pub struct FeedSetup {
     pub runtime: Handle,
 }
 
+/// How often a database is asked whether it answers, and how long it may take.
+const WATCH: Duration = Duration::from_secs(4);
 /// SQLite commits cheaply, and a reader should see things soon.
 const SQLITE: Limits = Limits { rows: 5_000, wait: Duration::from_millis(200) };
 
@@ -91,14 +93,31 @@ pub(crate) async fn run<B: Bus>(
             Feed::join(setup, &bus, store.writer(), SystemClock)?.run()
         })?);
     }
+    let watched = tokio::spawn(watch(store, stage.clone(), condition(&sink.name, "store")));
     let mut outcome = Ok(());
     for thread in threads {
         outcome = outcome.and(thread.await);
     }
+    watched.abort();
     outcome
 }
 
-/// Opens the store, and waits for a database that does not answer yet. None: told to stop before that.
+/// Says whether the database answers, also while there is nothing to write: until then nobody would know.
+async fn watch(store: Store, stage: Stage, condition: &'static str) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let asked = tokio::time::timeout(WATCH, store.ping()).await.unwrap_or_else(|_| {
+            let why = format!("no answer in {} s", WATCH.as_secs());
+            Err(StoreError::Unavailable { doing: "asking the database whether it answers", why })
+        });
+        match asked {
+            Ok(()) => stage.health.ok(condition),
+            Err(error) => stage.health.fail(condition, error.trouble(), error.to_string()),
+        }
+    }
+}
+
+/// Opens the store, and waits for a database that does not answer yet, or is not there. None: told to stop before that.
 async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Store>, SinkError> {
     let condition = condition(&sink.name, "store");
     let mut pauses = Pace::STORE.pauses();
@@ -108,13 +127,14 @@ async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Stor
                 stage.health.ok(condition);
                 return Ok(Some(store));
             }
-            Err(SinkError::Store { source, .. }) if source.is_retryable() => source,
+            // A database that is missing, or a right in it, may be given later: that is waited for too, in view of everybody.
+            Err(SinkError::Store { source, .. }) => source,
             Err(error) => {
                 stage.health.fail(condition, error.trouble(), error.to_string());
                 return Err(error);
             }
         };
-        tracing::warn!(sink = sink.name, %error, "the database is away");
+        tracing::warn!(sink = sink.name, %error, "the database cannot be used yet");
         stage.health.fail(condition, error.trouble(), error.to_string());
         tokio::select! {
             () = tokio::time::sleep(pauses.next()) => {}

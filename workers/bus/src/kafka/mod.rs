@@ -46,6 +46,8 @@ use requests::{offsets_at, partitions_of};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Errors among the lines of a log that are read at once.
+const LOG_LINES: usize = 100;
 /// A group's reader that nobody has asked for this long is closed.
 const GROUP_IDLE: Duration = Duration::from_secs(120);
 
@@ -135,9 +137,19 @@ impl KafkaBus {
     /// Where a broker does not answer: with the reason why the last connection failed, if one did. The client's error only says
     /// that the time is over.
     pub(super) fn explained(&self, error: BusError) -> BusError {
+        self.read_log();
         match (error, self.inner.plain.connection.words()) {
             (BusError::Unavailable { doing, .. }, Some(why)) => BusError::Unavailable { doing, why },
             (error, _) => error,
+        }
+    }
+
+    /// Hands what the reader has logged to its context: that waits until the reader is polled, which never has records.
+    fn read_log(&self) {
+        for _ in 0..LOG_LINES {
+            if self.inner.reader.poll(Duration::ZERO).is_none() {
+                return;
+            }
         }
     }
 
@@ -222,6 +234,7 @@ impl Bus for KafkaBus {
         let asked = self.inner.reader.fetch_metadata(Some("herd.ping"), patience);
         let doing = || format!("asking Kafka at {} whether it answers", self.servers());
         asked.map(drop).map_err(|error| self.explained(bus_error(doing(), &error)))?;
+        self.read_log();
         self.inner.plain.connection.clear();
         Ok(())
     }
