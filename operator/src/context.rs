@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_spec::pipeline::HerdPipeline;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::Event;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt};
@@ -13,6 +14,8 @@ use tracing::warn;
 
 use crate::backoff::Failures;
 use crate::claims::Claims;
+use crate::contest::Contests;
+use crate::groups::Groups;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
@@ -41,6 +44,10 @@ pub struct Context {
     pub topics: Keeper,
     /// Whose topics are whose.
     pub claims: Claims,
+    /// Who else sets fields of our objects.
+    pub contests: Arc<Contests>,
+    /// Consumer groups that are to be deleted.
+    pub groups: Groups,
     /// Failures in a row.
     pub failures: Failures,
     /// Counts.
@@ -67,6 +74,8 @@ impl Context {
             objects: Objects::default(),
             topics: Keeper::default(),
             claims: Claims::default(),
+            contests: Arc::default(),
+            groups: Groups::default(),
             failures: Failures::default(),
             pod_monitors: Mutex::default(),
         }
@@ -97,13 +106,33 @@ impl Context {
         known
     }
 
-    /// Tells an Event of a pipeline. That it could not be told stops nothing.
-    pub async fn tell(&self, pipeline: &HerdPipeline, event: &Event) {
-        match self.teller.tell(&pipeline.object_ref(&()), event).await {
+    /// Tells an Event of a pipeline. That it could not be told stops nothing. True: it is told.
+    pub async fn tell(&self, pipeline: &HerdPipeline, event: &Event) -> bool {
+        self.tell_of(&pipeline.object_ref(&()), event).await
+    }
+
+    /// Tells an Event of a pipeline's namespace, which is written in `default`: in a namespace that is being deleted nothing can be
+    /// written any more.
+    pub async fn tell_of_namespace(&self, namespace: &str, event: &Event) -> bool {
+        let regarding = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Namespace".into()),
+            name: Some(namespace.into()),
+            ..ObjectReference::default()
+        };
+        self.tell_of(&regarding, event).await
+    }
+
+    async fn tell_of(&self, regarding: &ObjectReference, event: &Event) -> bool {
+        match self.teller.tell(regarding, event).await {
             Ok(true) => self.metrics.write("Event", "create"),
             Ok(false) => {}
-            Err(error) => warn!(%error, reason = event.reason, "an Event could not be written"),
+            Err(error) => {
+                warn!(%error, reason = event.reason, "an Event could not be written");
+                return false;
+            }
         }
+        true
     }
 
     /// Takes note of the version that a pipeline has by our own writing.
@@ -151,6 +180,8 @@ impl Context {
         self.written.lock().remove(uid);
         self.scaler.forget(uid);
         self.topics.forget(uid);
+        self.contests.forget(uid);
+        self.groups.forget(uid);
         self.failures.forget(uid);
     }
 }

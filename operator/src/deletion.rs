@@ -1,6 +1,7 @@
-//! The end of a pipeline whose topics are to be deleted with it. Objects go by themselves, through their ownerReferences; topics
+//! The end of a pipeline whose topics and consumer groups are to be deleted with it. Objects go by themselves, through their ownerReferences; topics
 //! need a finalizer. It never holds a namespace for long: after a minute the topics stay, and an Event says so.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use herd_spec::pipeline::{DeletionPolicy, HerdPipeline};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::Kind;
-use crate::{dereference, desired, events, observe, plan};
+use crate::{dereference, desired, events, groups, observe, plan};
 
 /// The finalizer's name.
 pub const FINALIZER: &str = "herd.dev/topics";
@@ -62,17 +63,45 @@ pub async fn finish(pipeline: &HerdPipeline, context: &Context, age: Duration) -
             warn!(why, "topics cannot be deleted yet");
             return Ok(Action::requeue(Duration::from_secs(5)));
         }
-        Err(why) => {
-            let note = format!(
-                "the topics stay, for they could not be deleted within {} s: {why}",
-                PATIENCE.as_secs()
-            );
-            warn!(note);
-            context.tell(pipeline, &events::event(EventType::Warning, "TopicsLeft", "Delete", note)).await;
-        }
+        Err(why) => tell_what_stays(pipeline, &namespace, &why, context).await,
     }
     release(pipeline, context).await?;
     Ok(Action::await_change())
+}
+
+/// Says that topics and groups stay where it can be read: at the pipeline; or, in a namespace that is being deleted itself, at that
+/// namespace. And in the log and the metrics in any case.
+async fn tell_what_stays(pipeline: &HerdPipeline, namespace: &str, why: &str, context: &Context) {
+    let (topics, groups) = ours(pipeline);
+    let all: Vec<&str> = topics.iter().chain(&groups).map(String::as_str).collect();
+    let servers = pipeline.spec.kafka.iter().flat_map(|kafka| &kafka.bootstrap_servers);
+    let note = format!(
+        "the topics stay in Kafka at {}, for they could not be deleted within {} s: {why}. Delete them by hand, with their consumer groups: {}",
+        servers.map(String::as_str).collect::<Vec<_>>().join(", "),
+        PATIENCE.as_secs(),
+        all.join(", "),
+    );
+    warn!(topics = ?topics, groups = ?groups, "{note}");
+    context.metrics.left(all.len());
+    let event = events::event(EventType::Warning, "TopicsLeft", "Delete", note);
+    if !context.tell(pipeline, &event).await {
+        context.tell_of_namespace(namespace, &event).await;
+    }
+}
+
+/// The topics of a pipeline that we created, and its consumer groups.
+fn ours(pipeline: &HerdPipeline) -> (Vec<String>, BTreeSet<String>) {
+    let topics = pipeline.status.iter().flat_map(|status| &status.topics);
+    let topics: Vec<String> = topics.filter(|topic| topic.created).map(|topic| topic.name.clone()).collect();
+    // Where no topic is known, Kafka has never been reached.
+    let plan =
+        plan::of(pipeline).ok().filter(|_| pipeline.status.iter().any(|status| !status.topics.is_empty()));
+    let groups = plan.map(|plan| {
+        let mut groups = groups::of_plan(&plan.plan);
+        groups.extend(groups::of_removed_sinks(pipeline, &plan.plan));
+        groups
+    });
+    (topics, groups.unwrap_or_default())
 }
 
 /// Pods that work on the topics go first.
@@ -93,29 +122,34 @@ async fn remove_deployments(namespace: &str, name: &str, context: &Context) -> R
     Ok(())
 }
 
-/// Deletes the topics that we created, and no others. An error is told in words: it decides nothing.
+/// Deletes the topics that we created, and no others, and the pipeline's consumer groups. An error is told in words: it decides
+/// nothing.
 async fn delete_topics(
     pipeline: &HerdPipeline,
     namespace: &str,
     context: &Context,
 ) -> Result<Vec<String>, String> {
-    let topics = pipeline.status.iter().flat_map(|status| &status.topics);
-    let ours: Vec<String> = topics.filter(|topic| topic.created).map(|topic| topic.name.clone()).collect();
-    if ours.is_empty() {
-        return Ok(ours);
+    let (topics, groups) = ours(pipeline);
+    if topics.is_empty() && groups.is_empty() {
+        return Ok(topics);
     }
     let plan = plan::of(pipeline).map_err(|error| error.to_string())?;
     // Others may be gone already: a folder is deleted as a whole.
     let secrets = dereference::read(&context.client, namespace, &plan.kafka.secrets()).await;
     let secrets = secrets.map_err(|error| error.to_string())?;
     let (bus, _) = context.clusters.connect(&plan.kafka, &secrets).map_err(|error| error.to_string())?;
-    let names = ours.clone();
+    let names = topics.clone();
     let deletion = tokio::task::spawn_blocking(move || {
         herd_bus::Bus::ping(&bus, Duration::from_secs(5))?;
-        bus.delete_topics(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        bus.delete_topics(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        groups::delete(&bus, &groups)
     });
     match deletion.await {
-        Ok(Ok(())) => Ok(ours),
+        Ok(Ok(left)) if left.is_empty() => Ok(topics),
+        Ok(Ok(left)) => {
+            let left = left.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            Err(format!("the consumer groups {left} still have members"))
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(error) => Err(error.to_string()),
     }

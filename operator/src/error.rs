@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use herd_spec::validate::Problem;
 
+use crate::reason::Reason;
+
 /// Why a pipeline cannot be made as it is asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -84,20 +86,20 @@ impl Error {
 
     /// In one word, for conditions and metrics.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::Invalid(_) => "Invalid",
-            Self::Secret(_) => "SecretMissing",
-            Self::Taken { .. } => "NameTaken",
-            Self::TopicsTaken { .. } => "TopicsTaken",
+            Self::Invalid(_) => Reason::Invalid,
+            Self::Secret(_) => Reason::SecretMissing,
+            Self::Taken { .. } => Reason::NameTaken,
+            Self::TopicsTaken { .. } => Reason::TopicsTaken,
             Self::Api { source, .. } => match code(source) {
-                Some(401 | 403) => "Forbidden",
-                Some(409) => "Conflict",
-                Some(429) => "Throttled",
-                Some(400..=499) => "Refused",
-                _ => "ApiServerUnavailable",
+                Some(401 | 403) => Reason::Forbidden,
+                Some(409) => Reason::Conflict,
+                Some(429) => Reason::Throttled,
+                Some(400..=499) => Reason::Refused,
+                _ => Reason::ApiServerUnavailable,
             },
-            Self::Json(_) => "Defect",
+            Self::Json(_) => Reason::Defect,
         }
     }
 
@@ -156,12 +158,12 @@ mod tests {
     }
 
     #[rstest]
-    #[case(403, "Forbidden", Hope::None)]
-    #[case(422, "Refused", Hope::None)]
-    #[case(409, "Conflict", Hope::Later(Duration::ZERO))]
-    #[case(429, "Throttled", Hope::Later(Duration::ZERO))]
-    #[case(500, "ApiServerUnavailable", Hope::Later(Duration::ZERO))]
-    fn answers_are_told_apart(#[case] code: u16, #[case] reason: &str, #[case] hope: Hope) {
+    #[case(403, Reason::Forbidden, Hope::None)]
+    #[case(422, Reason::Refused, Hope::None)]
+    #[case(409, Reason::Conflict, Hope::Later(Duration::ZERO))]
+    #[case(429, Reason::Throttled, Hope::Later(Duration::ZERO))]
+    #[case(500, Reason::ApiServerUnavailable, Hope::Later(Duration::ZERO))]
+    fn answers_are_told_apart(#[case] code: u16, #[case] reason: Reason, #[case] hope: Hope) {
         let error = answer(code);
         assert_eq!((error.reason(), error.hope()), (reason, hope));
         assert_eq!(error.to_string(), "applying Service shop-api: said so");

@@ -3,6 +3,8 @@
 use herd_spec::pipeline::{HerdPipelineStatus, StatusCondition, TopicStatus};
 use kube::runtime::events::{Event, EventType};
 
+use crate::reason::Reason;
+
 /// The Events between two statuses.
 #[must_use]
 pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) -> Vec<Event> {
@@ -59,8 +61,8 @@ pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) 
                 events.push(event(EventType::Normal, "TopicsReady", "Topics", now.message));
             }
             (true, _) => {}
-            // `Ready` is false on the way, too; and what stalls is told once.
-            (false, _) if kind == "Ready" && !["StageFailing", "NameTaken"].contains(&&*now.reason) => {}
+            // `Ready` is false on the way, too; and what stalls, or is the topics', is told once.
+            (false, _) if kind == "Ready" && (is_on_its_way(&now) || is_told(after, &now)) => {}
             (false, _) => events.push(event(EventType::Warning, &now.reason, "Reconcile", now.message)),
         }
     }
@@ -74,7 +76,8 @@ pub fn between(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) 
 /// That a stage could not be looked at, that it can be again, and what scaling cannot put right.
 fn about_scaling(was: Option<StatusCondition>, now: Option<StatusCondition>) -> Option<Event> {
     let now = now?;
-    let blind = |condition: &StatusCondition| condition.reason == "NoData";
+    let outages = ["NoData", Reason::KafkaUnreachable.name(), Reason::KafkaRefused.name()];
+    let blind = |condition: &StatusCondition| outages.contains(&&*condition.reason);
     if was.as_ref().is_some_and(|was| was.reason == now.reason) {
         return None;
     }
@@ -84,6 +87,27 @@ fn about_scaling(was: Option<StatusCondition>, now: Option<StatusCondition>) -> 
     }
     let seen_again = now.status == "True" && was.is_some_and(|was| blind(&was));
     seen_again.then(|| event(EventType::Normal, "ScalingActive", "Scale", now.message))
+}
+
+fn is_on_its_way(ready: &StatusCondition) -> bool {
+    ready.reason == Reason::Rolling.name()
+}
+
+/// Whether another condition tells of the same.
+fn is_told(after: &HerdPipelineStatus, ready: &StatusCondition) -> bool {
+    let told = |condition: &StatusCondition| {
+        ["Stalled", "TopicsReady"].contains(&&*condition.kind)
+            && !is_well(condition)
+            && condition.reason == ready.reason
+    };
+    after.conditions.iter().any(told) || is_temporary(ready)
+}
+
+/// What the API server may answer differently a moment later.
+fn is_temporary(ready: &StatusCondition) -> bool {
+    [Reason::Conflict, Reason::Throttled, Reason::ApiServerUnavailable]
+        .iter()
+        .any(|reason| reason.name() == ready.reason)
 }
 
 fn is_well(condition: &StatusCondition) -> bool {

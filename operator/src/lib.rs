@@ -8,7 +8,8 @@
 //!              pure   Secrets       Kafka    pure    pure      SSA     Deployments, pods
 //! ```
 //!
-//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`status`], [`events`]: pure; what is meant.
+//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`complaint`], [`reason`], [`status`], [`events`]: pure; what
+//!   is meant.
 //! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: the world.
 //! - [`objects`]: what the watches tell of all this, so that a pipeline that is as it is to be is not read again.
 //! - [`scaling`]: how many replicas; looks at Kafka every few seconds and decides.
@@ -17,12 +18,15 @@
 pub mod apply;
 pub mod backoff;
 pub mod claims;
+pub mod complaint;
+pub mod contest;
 pub mod context;
 pub mod deletion;
 pub mod dereference;
 pub mod desired;
 pub mod error;
 pub mod events;
+pub mod groups;
 pub mod http;
 pub mod kind;
 pub mod lease;
@@ -30,6 +34,7 @@ pub mod metrics;
 pub mod objects;
 pub mod observe;
 pub mod plan;
+pub mod reason;
 pub mod reconcile;
 pub mod run;
 pub mod scaling;

@@ -34,6 +34,7 @@ pub struct Metrics {
     errors: Family<Reason, Counter>,
     writes: Family<Write, Counter>,
     decisions: Family<Reason, Counter>,
+    topics_left: Counter,
     seconds: Histogram,
     running: Gauge,
     leader: Gauge,
@@ -47,6 +48,7 @@ impl Default for Metrics {
             errors: Family::default(),
             writes: Family::default(),
             decisions: Family::default(),
+            topics_left: Counter::default(),
             // 1 ms to 32 s.
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             running: Gauge::default(),
@@ -57,6 +59,11 @@ impl Default for Metrics {
         registry.register("errors", "Reconciles that failed, by reason", metrics.errors.clone());
         registry.register("writes", "Objects written to the API server", metrics.writes.clone());
         registry.register("decisions", "Changes of replicas decided, by reason", metrics.decisions.clone());
+        registry.register(
+            "topics_left",
+            "Topics and consumer groups of deleted pipelines that stay in Kafka although they were to be deleted",
+            metrics.topics_left.clone(),
+        );
         registry.register("reconcile_seconds", "How long a reconcile takes", metrics.seconds.clone());
         registry.register("reconciling", "Reconciles under way", metrics.running.clone());
         registry.register("leader", "1 while this process is the leader", metrics.leader.clone());
@@ -90,6 +97,11 @@ impl Metrics {
         self.decisions.get_or_create(&Reason { reason }).inc();
     }
 
+    /// So many topics and groups were to be deleted and stay.
+    pub fn left(&self, many: usize) {
+        self.topics_left.inc_by(u64::try_from(many).unwrap_or(u64::MAX));
+    }
+
     /// Whether we lead.
     pub fn lead(&self, leads: bool) {
         self.leader.set(leads.into());
@@ -108,11 +120,11 @@ impl Metrics {
 
 impl Running<'_> {
     /// It ended: well, or for this reason not.
-    pub fn end(self, failure: Option<&'static str>) {
+    pub fn end(self, failure: Option<crate::reason::Reason>) {
         let outcome = if failure.is_some() { "failed" } else { "done" };
         self.metrics.reconciles.get_or_create(&Outcome { outcome }).inc();
         if let Some(reason) = failure {
-            self.metrics.errors.get_or_create(&Reason { reason }).inc();
+            self.metrics.errors.get_or_create(&Reason { reason: reason.name() }).inc();
         }
         self.metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
     }

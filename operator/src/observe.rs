@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use herd_spec::pipeline::StageStatus;
+use herd_spec::pipeline::{ScalingMode, StageStatus};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 
 use crate::apply::Live;
 use crate::desired::{Surroundings, of_pipeline};
 use crate::error::Error;
 use crate::kind::Kind;
+use crate::reason::{Reason, Trouble};
 use crate::stage::{Role, Stage};
 
 /// The Deployments of a pipeline, by name.
@@ -51,12 +52,22 @@ pub struct StageSeen {
 pub enum State {
     /// All pods that are wanted are there, new and ready.
     Ready,
+    /// As many as there must be at least are ready, and scaling asks for more, or for fewer.
+    Scaling(String),
     /// None are wanted.
     Stopped,
-    /// Pods are on their way.
+    /// Fewer than there must be at least are ready, or some are old.
     Rolling(String),
-    /// Pods do not get ready.
-    Failing(String),
+    /// Something is wrong with its pods, or with what they need.
+    Failing(Trouble),
+}
+
+impl State {
+    /// Whether the stage does its work.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready | Self::Scaling(_) | Self::Stopped)
+    }
 }
 
 /// The Deployments among the objects of a pipeline.
@@ -67,15 +78,15 @@ pub fn deployments(live: &Live) -> Deployments {
     all.filter_map(|((_, name), object)| Some((name.clone(), typed(object).ok()?.into()))).collect()
 }
 
-/// How each stage is, by the Deployments of the pipeline and its pods.
+/// How each stage is, by the Deployments of the pipeline and what is wrong with its pods (`troubles`, by the stage's name).
 #[must_use]
 pub fn stages(
     around: &Surroundings,
     stages: &[Stage],
     deployments: &Deployments,
-    pods: &[Pod],
+    troubles: &BTreeMap<String, Trouble>,
 ) -> Vec<StageSeen> {
-    stages.iter().map(|stage| see(around, &stage.role, deployments, pods)).collect()
+    stages.iter().map(|stage| see(around, stage, deployments, troubles)).collect()
 }
 
 /// The replicas that are asked of a stage's Deployment now.
@@ -95,7 +106,13 @@ pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Ve
     Ok(pods.items)
 }
 
-fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Pod]) -> StageSeen {
+fn see(
+    around: &Surroundings,
+    stage: &Stage,
+    deployments: &Deployments,
+    troubles: &BTreeMap<String, Trouble>,
+) -> StageSeen {
+    let role = &stage.role;
     let Rollout { replicas, generation, status } =
         deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
     let desired = replicas.map_or(0, count);
@@ -105,24 +122,27 @@ fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Po
     let condition =
         |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
     let observed = status.observed_generation >= generation;
-    let complaint = || {
-        pods.iter()
-            .filter(|pod| pod.labels().get("app.kubernetes.io/component") == Some(&role.to_string()))
-            .find_map(complaint)
-    };
+    let trouble = troubles.get(&role.to_string());
     let failed = condition("ReplicaFailure").filter(|condition| condition.status == "True");
     let stuck = condition("Progressing").filter(|condition| condition.status == "False");
+    // More are a matter of scaling: they come and go without anything being amiss.
+    let scaling = stage.size.scaling.as_ref().filter(|scaling| scaling.mode == ScalingMode::Auto);
+    let least = scaling.map_or(desired, |scaling| scaling.min.min(desired));
+    let enough = ready >= least && (desired == 0 || ready > 0) && all == updated;
+    let complete = ready >= desired && updated >= desired && all == desired;
     let state = if observed && desired == 0 && all == 0 {
         State::Stopped
-    } else if observed && ready >= desired && updated >= desired && all == desired {
+    } else if let Some(trouble) = trouble.filter(|trouble| is_failing(trouble, enough)) {
+        State::Failing(trouble.clone())
+    } else if observed && complete {
         State::Ready
+    } else if observed && enough {
+        let why = trouble.map_or_else(String::new, |trouble| format!("; {}", trouble.message));
+        State::Scaling(format!("{ready} of {desired} replicas are ready, at least {least} must be{why}"))
     } else if let Some(why) = failed.or(stuck).and_then(|condition| condition.message) {
-        State::Failing(complaint().unwrap_or(why))
+        State::Failing(Trouble::new(Reason::PodRefused, why))
     } else {
-        match complaint() {
-            Some(why) => State::Failing(why),
-            None => State::Rolling(format!("{ready} of {desired} replicas are ready, {updated} of them new")),
-        }
+        State::Rolling(format!("{ready} of {desired} replicas are ready, {updated} of them new"))
     };
     StageSeen {
         role: role.clone(),
@@ -131,47 +151,88 @@ fn see(around: &Surroundings, role: &Role, deployments: &Deployments, pods: &[Po
     }
 }
 
-/// What keeps a pod from getting ready, if it says so. In words that stay the same while it does: no counts, no pauses.
-fn complaint(pod: &Pod) -> Option<String> {
-    let (name, status) = (pod.name_any(), pod.status.as_ref()?);
-    // Who leaves, or was evicted, is replaced.
-    let over = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    if over || pod.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let unscheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    if let Some(condition) = unscheduled {
-        return Some(format!("pod {name}: {}", condition.message.clone().unwrap_or_default()));
-    }
-    let container = status.container_statuses.iter().flatten().find(|container| !container.ready)?;
-    let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
-    let why = match waiting.and_then(|waiting| waiting.reason.as_deref()) {
-        Some("ErrImagePull" | "ImagePullBackOff" | "InvalidImageName") => {
-            Some(format!("the image {} cannot be pulled", container.image))
-        }
-        None | Some("ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") => {
-            ended(container).map(|code| {
-                format!("its container ended with exit code {code}: see `kubectl logs --previous {name}`")
-            })
-        }
-        Some(reason) => {
-            let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
-            Some(format!("{reason}: {message}"))
-        }
-    };
-    why.map(|why| format!("pod {name}: {why}"))
-}
-
-/// With which code a container ended last.
-fn ended(container: &ContainerStatus) -> Option<i32> {
-    let states = [container.state.as_ref(), container.last_state.as_ref()];
-    states.into_iter().flatten().find_map(|state| state.terminated.as_ref()).map(|ended| ended.exit_code)
+/// A pod for which there is no room yet is no failure while enough others are ready: a cluster may have to grow first.
+fn is_failing(trouble: &Trouble, enough: bool) -> bool {
+    !(enough && trouble.reason == Reason::Unschedulable)
 }
 
 fn count(replicas: i32) -> u32 {
     u32::try_from(replicas).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Surroundings;
+    use crate::plan;
+    use crate::stage::stages as stages_of;
+    use rstest::rstest;
+    use serde_json::json;
+
+    /// How a detector is that runs `replicas` (desired, there, new, ready), whose `detection` is this.
+    fn seen(detection: &str, replicas: [i32; 4], trouble: Option<Trouble>) -> State {
+        let yaml = format!(
+            "{{apiVersion: herd.dev/v1alpha1, kind: HerdPipeline, metadata: {{name: shop, namespace: demo}}, spec: {{
+                kafka: {{bootstrapServers: ['k:1'], partitions: 4}}, detection: {detection}}}}}"
+        );
+        let plan = plan::of(&serde_yaml::from_str(&yaml).unwrap()).unwrap();
+        let all = stages_of(&plan.plan);
+        let detector = all.iter().find(|stage| stage.role == Role::Detector).unwrap();
+        let around = Surroundings {
+            pipeline: "shop".into(),
+            namespace: "demo".into(),
+            owner: Default::default(),
+            image: String::new(),
+            pull_secrets: Vec::new(),
+            doors: plan.doors.clone(),
+            pod_monitors: false,
+        };
+        let [desired, there, new, ready] = replicas;
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "shop-detector", "generation": 2},
+            "spec": {"replicas": desired, "selector": {}, "template": {}},
+            "status": {"observedGeneration": 2, "replicas": there, "updatedReplicas": new, "readyReplicas": ready},
+        }))
+        .unwrap();
+        let deployments = Deployments::from([("shop-detector".to_owned(), deployment.into())]);
+        let troubles = trouble.map(|trouble| ("detector".to_owned(), trouble)).into_iter().collect();
+        see(&around, detector, &deployments, &troubles).state
+    }
+
+    const SCALED: &str = "{scaling: {mode: Auto, min: 1, max: 4}}";
+
+    #[rstest]
+    #[case::steady(SCALED, [2, 2, 2, 2], true)]
+    #[case::scale_out_begins(SCALED, [4, 1, 1, 1], true)]
+    #[case::scale_out(SCALED, [4, 4, 4, 1], true)]
+    #[case::scale_in(SCALED, [1, 4, 4, 4], true)]
+    #[case::first_pods(SCALED, [1, 1, 1, 0], false)]
+    #[case::below_the_minimum("{scaling: {mode: Auto, min: 2, max: 4}}", [4, 4, 4, 1], false)]
+    #[case::no_minimum("{scaling: {mode: Auto, min: 0, max: 4}}", [2, 2, 2, 0], false)]
+    #[case::a_new_version(SCALED, [2, 3, 1, 2], false)]
+    #[case::fixed("{replicas: 3}", [3, 3, 3, 2], false)]
+    #[case::only_advised("{replicas: 3, scaling: {mode: Recommend, min: 1, max: 4}}", [3, 3, 3, 2], false)]
+    fn the_minimum_that_is_asked_for_decides_whether_a_stage_is_ready(
+        #[case] detection: &str,
+        #[case] replicas: [i32; 4],
+        #[case] ready: bool,
+    ) {
+        let state = seen(detection, replicas, None);
+        assert_eq!(state.is_ready(), ready, "{state:?}");
+    }
+
+    #[rstest]
+    #[case::what_its_pods_report(Reason::DatabaseUnreachable, [2, 2, 2, 2], false)]
+    #[case::a_pod_that_fails(Reason::OomKilled, [4, 4, 4, 2], false)]
+    #[case::no_room_yet_for_more(Reason::Unschedulable, [4, 4, 4, 2], true)]
+    #[case::no_room_for_the_first(Reason::Unschedulable, [1, 1, 1, 0], false)]
+    fn a_stage_with_a_trouble_is_not_ready(
+        #[case] reason: Reason,
+        #[case] replicas: [i32; 4],
+        #[case] ready: bool,
+    ) {
+        let state = seen(SCALED, replicas, Some(Trouble::new(reason, "why")));
+        assert_eq!(state.is_ready(), ready, "{state:?}");
+        assert!(format!("{state:?}").contains("why"), "{state:?}");
+    }
 }

@@ -1,13 +1,12 @@
 //! One pipeline, put right: plan → dereference → topics → desired → apply → observe → status.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herd_bus::kafka::KafkaBus;
-use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, UrlsStatus};
+use herd_spec::pipeline::{DeletionPolicy, HerdPipeline, HerdPipelineStatus, UrlsStatus};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
@@ -15,6 +14,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::apply;
+use crate::contest::{self, Contest};
 use crate::context::Context;
 use crate::dereference::{self, Secrets};
 use crate::desired::{self, MANAGER, Object, Sized, Surroundings, digest};
@@ -22,11 +22,12 @@ use crate::error::{Error, Hope};
 use crate::kind::Kind;
 use crate::observe::{self, Deployments, State};
 use crate::plan::{self, ClusterPlan};
-use crate::scaling::{self, Registration, Sizes};
+use crate::reason::{Reason, Trouble};
+use crate::scaling::{self, KafkaSeen, Registration, Sizes};
 use crate::stage::{Role, Stage, stages};
 use crate::status::{self, Seen};
 use crate::topics::Unusable;
-use crate::{deletion, events, objects, topics};
+use crate::{complaint, deletion, events, groups, objects, topics};
 
 /// How long a pipeline that is as it is to be is left alone: nothing tells us of a change in Kafka.
 const STEADY: Duration = Duration::from_secs(600);
@@ -48,7 +49,7 @@ pub async fn reconcile(pipeline: Arc<HerdPipeline>, context: Arc<Context>) -> Re
             return Ok(Action::await_change());
         }
         Err(error) => {
-            running.end(Some("ApiServerUnavailable"));
+            running.end(Some(Reason::ApiServerUnavailable));
             return Err(Error::api("reading the pipeline")(error));
         }
     };
@@ -81,10 +82,7 @@ async fn newest(
 }
 
 /// When to look again, and what is not well although the reconcile came through.
-async fn put_right(
-    pipeline: &HerdPipeline,
-    context: &Context,
-) -> Result<(Action, Option<&'static str>), Error> {
+async fn put_right(pipeline: &HerdPipeline, context: &Context) -> Result<(Action, Option<Reason>), Error> {
     let uid = pipeline.uid().unwrap_or_default();
     let outcome = steps(pipeline, context, &uid).await;
     let (before, generation) = (pipeline.status.as_ref(), pipeline.meta().generation);
@@ -103,7 +101,7 @@ async fn put_right(
         return Ok((Action::requeue(context.failures.another(&uid, Duration::ZERO)), Some(reason)));
     }
     context.failures.forget(&uid);
-    let rest = if seen.is_ready() { STEADY } else { UNDER_WAY };
+    let rest = if seen.is_ready() && seen.groups_done { STEADY } else { UNDER_WAY };
     Ok((Action::requeue(rest.mul_f64(1.0 + 0.2 * rand::random::<f64>())), None))
 }
 
@@ -122,7 +120,8 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
         desired::objects(&around, &sized)
     };
     let deployments = settle_objects(&around, context, uid, &kinds, desired).await?;
-    let seen = observe(&around, context, &stages, &deployments).await?;
+    let seen = observe(&around, context, uid, &stages, &deployments).await?;
+    let groups_done = delete_groups(pipeline, context, uid, &plan, &kafka).await;
     context.scaler.register(
         uid,
         Registration {
@@ -142,6 +141,8 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
         topics,
         scaling: scaling::word(&stages, plan.plan.paused, report.as_ref()),
         report,
+        contests: context.contests.of(uid),
+        groups_done,
         paused: plan.plan.paused,
         urls: UrlsStatus { collector: around.url_of(&Role::Collector), api: around.url_of(&Role::Api) },
     })
@@ -175,18 +176,45 @@ async fn settle_topics(
         Ok((bus, way)) => (bus.clone(), way),
         Err(error) => {
             return topics::Seen::NotReady {
-                reason: "KafkaRefused",
+                reason: Reason::KafkaRefused,
                 message: error.to_string(),
                 retry: false,
             };
         }
     };
-    let created = pipeline.status.iter().flat_map(|status| &status.topics);
-    let created: BTreeSet<String> =
-        created.filter(|topic| topic.created).map(|topic| topic.name.clone()).collect();
+    let kafka = context.scaler.kafka(uid);
+    if let KafkaSeen::Away(Trouble { reason, message }) = kafka {
+        // It was asked a moment ago, for all pipelines together, and will be again.
+        return topics::Seen::NotReady { reason, message, retry: true };
+    }
+    let had = pipeline.status.iter().flat_map(|status| &status.topics);
+    let names = |created: bool| {
+        had.clone().filter(move |topic| topic.created || !created).map(|topic| topic.name.clone())
+    };
+    let known = topics::Known {
+        had: names(false).collect(),
+        created: names(true).collect(),
+        doubted: matches!(kafka, KafkaSeen::Without(_)),
+    };
     let topics = &plan.plan.topics;
     let asked = format!("{way}-{}", digest(&serde_json::to_vec(topics).unwrap_or_default()));
-    context.topics.settle(uid, &asked, bus, topics, created).await
+    context.topics.settle(uid, &asked, bus, topics, known).await
+}
+
+/// Deletes the groups of sinks that are no longer asked for, where the pipeline is to leave nothing behind. False: some are left for
+/// another time.
+async fn delete_groups(
+    pipeline: &HerdPipeline,
+    context: &Context,
+    uid: &str,
+    plan: &ClusterPlan,
+    kafka: &Result<(KafkaBus, String), Unusable>,
+) -> bool {
+    let policy = pipeline.spec.kafka.as_ref().map(|kafka| kafka.deletion_policy).unwrap_or_default();
+    let (DeletionPolicy::Delete, Ok((bus, _))) = (policy, kafka) else { return true };
+    context.groups.add(uid, groups::of_removed_sinks(pipeline, &plan.plan));
+    context.groups.spare(uid, &groups::of_plan(&plan.plan));
+    context.groups.delete(uid, bus.clone()).await
 }
 
 /// Reads the objects, and writes what is not as desired; neither, if all is as it was left. The Deployments as they are then.
@@ -206,9 +234,19 @@ async fn settle_objects(
     let wanted = desired(&observe::deployments(&live))?;
     let made_from = objects::made_from(&wanted);
     let changes = apply::changes(uid, wanted, &live)?;
+    context.contests.see(uid, contests(&changes, &live));
     apply::execute(&context.client, &around.namespace, uid, changes, &mut live, &context.metrics).await?;
     context.objects.leave(uid, made_from, &live);
     Ok(observe::deployments(&live))
+}
+
+/// Who else has set what is put right now.
+fn contests(changes: &[apply::Change], live: &apply::Live) -> Vec<Contest> {
+    let changed = changes.iter().filter_map(|change| match change {
+        apply::Change::Apply(object) => Some((object, live.get(&(object.kind, object.name.clone()))?)),
+        apply::Change::Delete { .. } => None,
+    });
+    changed.flat_map(|(object, there)| contest::of_object(object.kind.name(), there, &object.body)).collect()
 }
 
 /// Partitions of the topics: while they cannot be looked at, as they were seen last.
@@ -245,16 +283,22 @@ fn size(
 async fn observe(
     around: &Surroundings,
     context: &Context,
+    uid: &str,
     stages: &[Stage],
     deployments: &Deployments,
 ) -> Result<Vec<observe::StageSeen>, Error> {
-    let none: &[Pod] = &[];
-    let seen = observe::stages(around, stages, deployments, none);
-    if seen.iter().all(|stage| matches!(stage.state, State::Ready | State::Stopped)) {
+    // What the pods reported at the last look.
+    let mut troubles = context.scaler.troubles(uid);
+    let seen = observe::stages(around, stages, deployments, &troubles);
+    if seen.iter().all(|stage| !matches!(stage.state, State::Rolling(_) | State::Scaling(_))) {
         return Ok(seen);
     }
+    // What Kubernetes says of them now: a moment may have passed since that look, or there was none yet.
     let pods = observe::pods(&context.client, &around.namespace, &around.pipeline).await?;
-    Ok(observe::stages(around, stages, deployments, &pods))
+    for (role, trouble) in complaint::of_stages(&pods, &BTreeMap::new(), Timestamp::now()) {
+        troubles.entry(role).or_insert(trouble);
+    }
+    Ok(observe::stages(around, stages, deployments, &troubles))
 }
 
 /// Writes the status if it says something new, and tells what is worth telling.
@@ -296,12 +340,12 @@ pub fn after_failure(pipeline: Arc<HerdPipeline>, error: &Error, context: Arc<Co
     let pipeline_key = key(&pipeline);
     match error.hope() {
         Hope::None => {
-            warn!(pipeline = pipeline_key, reason = error.reason(), "stalled: {error}");
+            warn!(pipeline = pipeline_key, reason = %error.reason(), "stalled: {error}");
             Action::requeue(STEADY)
         }
         Hope::Later(least) => {
             let pause = context.failures.another(&pipeline.uid().unwrap_or_default(), least);
-            warn!(pipeline = pipeline_key, reason = error.reason(), ?pause, "will be tried again: {error}");
+            warn!(pipeline = pipeline_key, reason = %error.reason(), ?pause, "will be tried again: {error}");
             Action::requeue(pause)
         }
     }

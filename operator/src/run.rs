@@ -75,8 +75,8 @@ async fn lead(
     let (stop, finished) = (shutdown.child_token(), CancellationToken::new());
     let watches =
         settings.scopes().into_iter().map(|scope| watch::run(scope, Arc::clone(&context), stop.clone()));
-    let scaling =
-        scaling::run(Arc::clone(&context.scaler), context.client.clone(), metrics.clone(), stop.clone());
+    let (scaler, contests) = (Arc::clone(&context.scaler), Arc::clone(&context.contests));
+    let scaling = scaling::run(scaler, contests, context.client.clone(), metrics.clone(), stop.clone());
     let work = async {
         tokio::join!(join_all(watches), scaling);
         finished.cancel();

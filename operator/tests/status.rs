@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use herd_operator::contest::Contest;
 use herd_operator::error::{Error, SecretMissing};
 use herd_operator::events;
 use herd_operator::observe::{StageSeen, State};
-use herd_operator::scaling::ScalingWord;
+use herd_operator::reason::{Reason, Trouble};
+use herd_operator::scaling::{PipelineReport, ScalingWord};
 use herd_operator::stage::Role;
 use herd_operator::status::{self, Seen};
 use herd_operator::topics;
@@ -33,10 +35,12 @@ fn well() -> Seen {
         topics: topics::Seen::Ready { topics: vec![topic], notes: vec![] },
         scaling: ScalingWord {
             active: false,
-            reason: "NotAsked",
+            reason: Reason::OfScaling("NotAsked"),
             message: "no stage asks for scaling".into(),
         },
         report: None,
+        contests: Vec::new(),
+        groups_done: true,
         paused: false,
         urls: UrlsStatus {
             collector: "http://shop-collector.default.svc".into(),
@@ -60,20 +64,41 @@ fn rolling() -> Seen {
     seen
 }
 
+fn scaling() -> Seen {
+    let mut seen = well();
+    let how = "1 of 4 replicas are ready, at least 1 must be".to_owned();
+    seen.stages[1] = stage(Role::Detector, 1, 4, State::Scaling(how));
+    seen.contests = vec![Contest {
+        object: "Deployment shop-detector".into(),
+        manager: "kube-controller-manager".into(),
+        field: "spec.replicas".into(),
+    }];
+    seen
+}
+
 fn failing() -> Seen {
     let mut seen = rolling();
     seen.stages[2] = stage(
         Role::Sink("store".into()),
         0,
         1,
-        State::Failing("pod shop-sink-store-x: CrashLoopBackOff: back-off".into()),
+        State::Failing(Trouble::new(
+            Reason::DatabaseUnreachable,
+            "pod shop-sink-store-x: store: connecting to db:5432: connection refused",
+        )),
     );
     seen
 }
 
 fn without_kafka() -> Seen {
     let message = "pinging: the broker does not answer".to_owned();
-    Seen { topics: topics::Seen::NotReady { reason: "KafkaUnavailable", message, retry: true }, ..well() }
+    let outage = Trouble::new(Reason::KafkaUnreachable, message.clone());
+    let report = PipelineReport { outage: Some(outage), ..PipelineReport::default() };
+    Seen {
+        topics: topics::Seen::NotReady { reason: Reason::KafkaUnreachable, message, retry: true },
+        report: Some(report),
+        ..well()
+    }
 }
 
 fn of(seen: &Seen, before: Option<&HerdPipelineStatus>, now: &str) -> HerdPipelineStatus {
@@ -90,6 +115,7 @@ fn told(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) -> Vec<
 #[rstest]
 #[case("well", well())]
 #[case("paused", paused())]
+#[case("scaling", scaling())]
 #[case("rolling", rolling())]
 #[case("failing", failing())]
 #[case("without-kafka", without_kafka())]
@@ -111,6 +137,39 @@ fn an_error_is_told_and_what_was_seen_stays(#[case] name: &str, #[case] error: E
 fn the_same_sight_gives_the_same_status() {
     let before = of(&well(), None, NOW);
     assert_eq!(of(&well(), Some(&before), LATER), before);
+}
+
+#[test]
+fn what_is_not_known_any_more_is_left_out() {
+    let mut known = well();
+    let (events_per_second, alerts) = (Some(120), Some(2));
+    known.report = Some(PipelineReport { events_per_second, alerts, ..PipelineReport::default() });
+    let before = of(&known, None, NOW);
+    assert_eq!((before.events_per_second, before.alerts), (Some(120), Some(2)));
+    let after = of(&without_kafka(), Some(&before), LATER);
+    assert_eq!((after.events_per_second, after.lag, after.alerts), (None, None, None));
+}
+
+#[test]
+fn numbers_of_a_stage_are_left_out_while_nothing_is_known_and_what_was_learnt_is_kept() {
+    let mut before = of(&well(), None, NOW);
+    let learnt = serde_json::json!({"capacity": 5});
+    before.stages[1].lag = Some(7);
+    before.stages[1].input_rate = Some(9);
+    before.stages[1].memory = Some(learnt.clone());
+    let after = of(&well(), Some(&before), LATER);
+    assert_eq!((after.stages[1].lag, after.stages[1].input_rate), (None, None));
+    assert_eq!(after.stages[1].memory, Some(learnt));
+}
+
+#[test]
+fn a_steady_status_is_refreshed_only_when_it_would_look_old() {
+    let before = of(&well(), None, NOW);
+    assert_eq!(before.last_observed.as_deref(), Some(NOW));
+    assert_eq!(of(&well(), Some(&before), "2026-01-02T03:12:00Z"), before);
+    let after = of(&well(), Some(&before), "2026-01-02T03:14:00Z");
+    assert_eq!(after.last_observed.as_deref(), Some("2026-01-02T03:14:00Z"));
+    assert_eq!(HerdPipelineStatus { last_observed: before.last_observed.clone(), ..after }, before);
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub(super) fn status(pipeline: &HerdPipeline) -> String {
     }
     for condition in &status.conditions {
         let part = !["Ready", "Reconciling", "Stalled"].contains(&&*condition.kind);
-        let shown = part && (condition.status != "True" || condition.reason == "Differ");
+        let shown = part
+            && (condition.status != "True" || ["Differ", "FieldsContested"].contains(&&*condition.reason));
         if shown && condition.reason != "NotAsked" {
             let _ = writeln!(text, "  {}: {}", condition.kind, condition.message);
         }

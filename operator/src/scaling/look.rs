@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use herd_bus::Bus as _;
 use herd_bus::kafka::{KafkaBus, Places};
 use herd_spec::units::Partition;
 
 use super::watch::{Reads, Sizes};
+use crate::reason::Trouble;
 use crate::stage::Role;
+use crate::topics;
 
 /// How long groups may be asked about in one look: brokers that are slow or gone must not make all else look old.
 const BUDGET: Duration = Duration::from_secs(4);
+/// How long Kafka may take to say that it is there, after a look at it failed.
+const PING: Duration = Duration::from_secs(2);
 
 /// What is asked of one cluster.
 pub(super) struct Ask {
@@ -29,9 +34,18 @@ pub(super) struct PipelineAsk {
 pub(super) struct Looked {
     pub(super) pipelines: Vec<PipelineAsk>,
     /// Starts and ends of all partitions; or why they could not be seen.
-    pub(super) spans: Result<(Places, Places), String>,
+    pub(super) spans: Result<(Places, Places), Blind>,
     /// By pipeline and stage.
     pub(super) groups: BTreeMap<(String, Role), GroupSeen>,
+}
+
+/// Why partitions could not be seen.
+#[derive(Clone, Debug)]
+pub(super) struct Blind {
+    /// In words.
+    pub(super) why: String,
+    /// What is wrong with Kafka as a whole; none: it answers, though not what was asked.
+    pub(super) outage: Option<Trouble>,
 }
 
 /// How far a group is, and whether it is at rest; or why that could not be seen.
@@ -42,7 +56,11 @@ pub(super) fn at(ask: Ask, quiet: impl Fn(&str, &Role, &Places) -> Option<Places
     let Ask { bus, pipelines } = ask;
     let sizes = pipelines.iter().flat_map(|pipeline| &pipeline.sizes);
     let topics: Vec<(&str, u32)> = sizes.map(|(name, size)| (name.as_str(), *size)).collect();
-    let spans = bus.spans(&topics).map_err(|error| error.to_string());
+    let spans = bus.spans(&topics).map_err(|error| {
+        // One request may fail for a slow broker alone. Whoever does not answer a ping either is away.
+        let outage = bus.ping(PING).err().map(|error| topics::trouble(&error));
+        Blind { why: error.to_string(), outage }
+    });
     let mut groups = BTreeMap::new();
     if let Ok((starts, ends)) = &spans {
         let begun = Instant::now();

@@ -18,7 +18,7 @@ mod run;
 mod tests;
 mod watch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use herd_bus::kafka::{KafkaBus, Places};
@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::observe::StageSeen;
+use crate::reason::Trouble;
 use crate::stage::{Role, Stage};
 
 pub use report::{PipelineReport, ScalingWord, StageReport, word};
@@ -42,6 +43,8 @@ use watch::{Reads, Watch};
 const NEWS: Duration = Duration::from_secs(10);
 /// Triggers that wait for the watch of pipelines; one that is missed comes again with the next look.
 const TRIGGERS: usize = 4096;
+/// For how long a trouble is told in the same words while its reason stays the same.
+const SAME_WORDS: Duration = Duration::from_secs(60);
 
 /// Which pipelines are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +74,38 @@ struct Watched {
     kafka: Option<(String, KafkaBus)>,
     sizes: Sizes,
     events: Rate,
-    alerts: (String, Option<u64>),
+    kafka_seen: KafkaSeen,
+    /// When that changed last.
+    kafka_since: Option<Instant>,
+    pods: PodsSeen,
     stages: BTreeMap<Role, Watch>,
     told: Option<(PipelineReport, Instant)>,
+    /// Something was seen that is to be told at once.
+    urgent: bool,
     /// Nothing can be carried out: bringing it back to mind would only disturb its pauses.
     blocked: bool,
+}
+
+/// How a pipeline's Kafka was seen last.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum KafkaSeen {
+    /// It was not looked at.
+    #[default]
+    Unknown,
+    /// It answers, and has all topics.
+    Well,
+    /// It does not answer, or refuses.
+    Away(Trouble),
+    /// These topics were not to be found.
+    Without(BTreeSet<String>),
+}
+
+/// What the pods of a pipeline said last.
+#[derive(Default)]
+struct PodsSeen {
+    /// What is wrong, by stage, with when it was told first in these words.
+    troubles: BTreeMap<String, (Trouble, Instant)>,
+    alerts: Option<u64>,
 }
 
 /// The ends of the events topic, of the last half minute.
@@ -94,6 +124,11 @@ impl Rate {
         while self.ends.get(1).is_some_and(|(second, _)| at.since(*second) >= 6 * POLL) {
             self.ends.pop_front();
         }
+    }
+
+    /// Nothing is known of now.
+    fn lose(&mut self) {
+        self.ends.clear();
     }
 
     fn a_second(&self) -> Option<f64> {
@@ -180,16 +215,18 @@ impl Scaler {
             kafka: None,
             sizes: Sizes::new(),
             events: Rate::default(),
-            alerts: (String::new(), None),
+            kafka_seen: KafkaSeen::default(),
+            kafka_since: None,
+            pods: PodsSeen::default(),
             stages: BTreeMap::new(),
             told: None,
+            urgent: false,
             blocked: false,
         });
         watched.blocked = false;
         watched.kafka = kafka;
         watched.sizes = sizes;
         watched.events.topic.clone_from(&plan.topics.events.name);
-        watched.alerts.0.clone_from(&plan.topics.alerts.name);
         watched.stages.retain(|role, _| stages.iter().any(|stage| stage.role == *role));
         for (stage, seen) in stages.iter().zip(seen) {
             if stage.role == Role::Api {
@@ -208,6 +245,20 @@ impl Scaler {
     #[must_use]
     pub fn report(&self, uid: &str) -> Option<PipelineReport> {
         Some(self.pipelines.lock().get(uid)?.told.as_ref()?.0.clone())
+    }
+
+    /// How the Kafka of the pipeline `uid` was seen last.
+    #[must_use]
+    pub fn kafka(&self, uid: &str) -> KafkaSeen {
+        self.pipelines.lock().get(uid).map(|watched| watched.kafka_seen.clone()).unwrap_or_default()
+    }
+
+    /// What is wrong with the pods of the pipeline `uid`, by stage.
+    #[must_use]
+    pub fn troubles(&self, uid: &str) -> BTreeMap<String, Trouble> {
+        let pipelines = self.pipelines.lock();
+        let troubles = pipelines.get(uid).into_iter().flat_map(|watched| &watched.pods.troubles);
+        troubles.map(|(role, (trouble, _))| (role.clone(), trouble.clone())).collect()
     }
 
     /// Nothing can be carried out for a pipeline until it is registered again.
@@ -243,11 +294,13 @@ impl Scaler {
                 watched.stages.iter().filter_map(|(role, watch)| Some((role.clone(), watch.reads.clone()?)));
             let groups: Vec<(Role, Reads)> = groups.collect();
             let matters = |topic: &String| {
-                [&watched.events.topic, &watched.alerts.0].contains(&topic)
-                    || groups.iter().any(|(_, reads)| reads.topics.contains(topic))
+                watched.events.topic == *topic || groups.iter().any(|(_, reads)| reads.topics.contains(topic))
             };
-            let sizes = watched.sizes.iter().filter(|(topic, _)| matters(topic));
-            let sizes = sizes.map(|(topic, size)| (topic.clone(), *size)).collect();
+            // Of topics whose records nobody counts, one partition tells whether they are there.
+            let sizes = watched.sizes.iter();
+            let sizes =
+                sizes.map(|(topic, size)| (topic.clone(), if matters(topic) { *size } else { 1.min(*size) }));
+            let sizes = sizes.collect();
             let ask = look::PipelineAsk { uid: uid.clone(), sizes, groups };
             let cluster = clusters.entry(way.clone());
             let cluster = cluster.or_insert_with(|| look::Ask { bus: bus.clone(), pipelines: Vec::new() });
@@ -266,15 +319,36 @@ impl Scaler {
         let mut pipelines = self.pipelines.lock();
         for asked in &looked.pipelines {
             let Some(watched) = pipelines.get_mut(&asked.uid) else { continue };
-            if let Ok((starts, ends)) = &looked.spans {
-                let sum = |places: &Places, topic: &str| -> i64 {
-                    let first = (topic.to_owned(), Partition(0));
-                    let of_topic = places.range(first..).take_while(|((name, _), _)| name == topic);
-                    of_topic.map(|(_, Offset(at))| *at).sum()
-                };
-                watched.events.push(at, sum(ends, &watched.events.topic));
-                let alerts = sum(ends, &watched.alerts.0) - sum(starts, &watched.alerts.0);
-                watched.alerts.1 = u64::try_from(alerts).ok();
+            let kafka = match &looked.spans {
+                Ok((_, ends)) => {
+                    let of = |topic: &str| {
+                        let first = (topic.to_owned(), Partition(0));
+                        let topic = topic.to_owned();
+                        ends.range(first..).take_while(move |((name, _), _)| *name == topic)
+                    };
+                    let there = |topic: &String| of(topic).next().is_some();
+                    let lost = asked.sizes.iter().filter(|(topic, size)| **size > 0 && !there(topic));
+                    let lost: BTreeSet<String> = lost.map(|(topic, _)| topic.clone()).collect();
+                    if there(&watched.events.topic) {
+                        watched.events.push(at, of(&watched.events.topic).map(|(_, Offset(at))| *at).sum());
+                    } else {
+                        watched.events.lose();
+                    }
+                    if lost.is_empty() { KafkaSeen::Well } else { KafkaSeen::Without(lost) }
+                }
+                Err(blind) => {
+                    watched.events.lose();
+                    blind.outage.clone().map_or(KafkaSeen::Unknown, KafkaSeen::Away)
+                }
+            };
+            // Of several brokers that are away, each look names another: that is no news for a while.
+            let same = matches!((&watched.kafka_seen, &kafka), (KafkaSeen::Away(a), KafkaSeen::Away(b)) if a.reason == b.reason);
+            let told = same && watched.kafka_since.is_some_and(|since| since.elapsed() < SAME_WORDS);
+            if kafka != watched.kafka_seen && !told {
+                watched.kafka_since = Some(Instant::now());
+                // That it is there is no news at first.
+                watched.urgent |= (&watched.kafka_seen, &kafka) != (&KafkaSeen::Unknown, &KafkaSeen::Well);
+                watched.kafka_seen = kafka;
             }
             for (role, _) in &asked.groups {
                 let Some(watch) = watched.stages.get_mut(role) else { continue };
@@ -282,7 +356,8 @@ impl Scaler {
                     (Ok(spans), Some(Ok((committed, stable)))) => {
                         watch.look(at, &asked.sizes, spans, committed, *stable);
                     }
-                    (Err(why), _) | (_, Some(Err(why))) => watch.fail(at, why),
+                    (Err(blind), _) => watch.fail(at, &blind.why),
+                    (_, Some(Err(why))) => watch.fail(at, why),
                     (Ok(_), None) => {}
                 }
             }
@@ -310,16 +385,22 @@ impl Scaler {
             }
             let report = PipelineReport {
                 events_per_second: watched.events.a_second().map(report::two_digits),
-                alerts: watched.alerts.1,
+                alerts: watched.pods.alerts,
+                outage: match &watched.kafka_seen {
+                    KafkaSeen::Away(trouble) => Some(trouble.clone()),
+                    _ => None,
+                },
                 stages: watched
                     .stages
                     .iter()
                     .filter_map(|(role, watch)| Some((role.clone(), report::of(watch)?)))
                     .collect(),
             };
-            let tell = watched.told.as_ref().is_none_or(|(told, at)| {
-                report.has_scaled(told) || (!told.says(&report) && at.elapsed() >= NEWS)
-            });
+            let urgent = std::mem::take(&mut watched.urgent);
+            let tell = urgent
+                || watched.told.as_ref().is_none_or(|(told, at)| {
+                    report.has_scaled(told) || (!told.says(&report) && at.elapsed() >= NEWS)
+                });
             if tell {
                 watched.told = Some((report, Instant::now()));
             }
@@ -330,18 +411,43 @@ impl Scaler {
         news
     }
 
-    /// Pipelines with pods of stages that are scaled: uid, namespace and name, and what to ask of which.
+    /// Pipelines with pods: uid, namespace and name, and of which stages to ask how busy they are: those that are scaled.
     fn pods(&self, scope: Scope) -> Vec<(String, (String, String), pods::Asked)> {
         let mut asks = Vec::new();
         for (uid, watched) in self.pipelines.lock().iter().filter(|(_, watched)| scope.has(watched)) {
             let scaled =
                 watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
-            let asked: pods::Asked = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
-            if !asked.is_empty() {
-                asks.push((uid.clone(), (watched.namespace.clone(), watched.name.clone()), asked));
-            }
+            let busy = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
+            let place = (watched.namespace.clone(), watched.name.clone());
+            asks.push((uid.clone(), place, pods::Asked { busy }));
         }
         asks
+    }
+
+    /// Something about a pipeline is to be told at once.
+    fn urge(&self, uid: &str) {
+        if let Some(watched) = self.pipelines.lock().get_mut(uid) {
+            watched.urgent = true;
+        }
+    }
+
+    /// Takes in what is wrong with a pipeline's pods, by stage, and the alerts that are open.
+    fn pods_report(&self, uid: &str, troubles: BTreeMap<String, Trouble>, alerts: Option<u64>) {
+        let mut pipelines = self.pipelines.lock();
+        let Some(watched) = pipelines.get_mut(uid) else { return };
+        let before = std::mem::take(&mut watched.pods.troubles);
+        let reasons = |role: &String| before.get(role).map(|(trouble, _)| trouble.reason);
+        watched.urgent |= troubles.len() != before.len()
+            || troubles.iter().any(|(role, trouble)| reasons(role) != Some(trouble.reason));
+        let kept = |role: &String, trouble: Trouble| match before.get(role) {
+            // Words with numbers that differ each time are no news.
+            Some((old, at)) if old.reason == trouble.reason && at.elapsed() < SAME_WORDS => {
+                (old.clone(), *at)
+            }
+            _ => (trouble, Instant::now()),
+        };
+        let now = troubles.into_iter().map(|(role, trouble)| (role.clone(), kept(&role, trouble))).collect();
+        watched.pods = PodsSeen { troubles: now, alerts };
     }
 
     /// Takes in what a stage's pods said; none: none of them said anything.

@@ -1,4 +1,4 @@
-//! What pods say of themselves, by their own metrics: how busy they are, and how many requests they served.
+//! What pods say of themselves: what is not well, and by their own metrics how busy they are and how many requests they served.
 //!
 //! Collectors are scaled by it alone, for nothing waits before them that could be counted. Of the others it says what a replica can
 //! do before one is at its limit.
@@ -7,11 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use herd_spec::health::HealthReport;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 
+use crate::complaint;
+use crate::contest::{self, Contest};
 use crate::desired::{OPS_PORT, role_of};
 use crate::observe;
+use crate::reason::Trouble;
+use crate::stage::Role;
 
 /// How long a pod may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,10 +50,14 @@ pub(super) struct Seen {
     pub(super) busy: Option<f64>,
 }
 
-/// The stages of one pipeline whose pods are asked, with the CPUs of each pod where they are limited.
-pub(super) type Asked = BTreeMap<String, Option<f64>>;
+/// What is asked of the pods of one pipeline.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Asked {
+    /// The stages whose pods are asked how busy they are, with the CPUs of each pod where they are limited.
+    pub(super) busy: BTreeMap<String, Option<f64>>,
+}
 
-/// Asks the pods of a pipeline's stages; what each said, by stage.
+/// Asks the pods of a pipeline how they are, and those of some stages how busy.
 ///
 /// # Errors
 /// Why they could not be asked.
@@ -58,32 +68,66 @@ pub(super) async fn ask(
     asked: &Asked,
 ) -> Result<Answers, String> {
     let pods = observe::pods(client, namespace, pipeline).await.map_err(|error| error.to_string())?;
-    let pods = pods.iter().filter(|pod| is_ready(pod)).filter_map(|pod| {
-        let role = role_of(pod.labels()).filter(|role| asked.contains_key(*role))?.to_owned();
-        Some((role, pod.name_any(), pod.status.as_ref()?.pod_ip.clone()?))
+    let api = Role::Api.to_string();
+    let answers = pods.iter().filter_map(|pod| {
+        let role = role_of(pod.labels())?.to_owned();
+        let address = pod.status.as_ref()?.pod_ip.clone()?;
+        let measured = is_ready(pod) && (role == api || asked.busy.contains_key(&role));
+        Some(async move {
+            let text = async |path: &str| {
+                let url = format!("http://{}/{path}", socket(&address));
+                http.get(url).timeout(PATIENCE).send().await.ok()?.text().await.ok()
+            };
+            let metrics = async { if measured { text("metrics").await } else { None } };
+            let (report, metrics) = tokio::join!(text("statusz"), metrics);
+            let report = report.and_then(|text| serde_json::from_str::<HealthReport>(&text).ok());
+            (
+                role,
+                pod.name_any(),
+                report,
+                metrics.map(|text| (counters(&text, Instant::now()), open_alerts(&text))),
+            )
+        })
     });
-    let answers = pods.map(|(role, pod, address)| async move {
-        let url = format!("http://{}/metrics", socket(&address));
-        let answer = http.get(url).timeout(PATIENCE).send().await.ok()?;
-        Some((role, pod, counters(&answer.text().await.ok()?, Instant::now())))
-    });
-    let mut said = Answers::new();
-    for (role, pod, counters) in join_all(answers).await.into_iter().flatten() {
-        said.entry(role).or_default().0.insert(pod, counters);
+    let (mut said, mut reports) = (Answers::default(), BTreeMap::new());
+    for (role, pod, report, metrics) in join_all(answers).await {
+        reports.extend(report.map(|report| (pod.clone(), report)));
+        let Some((counters, alerts)) = metrics else { continue };
+        said.alerts = said.alerts.max(alerts);
+        if asked.busy.contains_key(&role) {
+            said.busy.entry(role).or_default().0.insert(pod, counters);
+        }
     }
+    said.troubles = complaint::of_stages(&pods, &reports, Timestamp::now());
+    said.contests = contest::of_pods(&pods);
     Ok(said)
 }
 
-/// What pods said, by stage.
-pub(super) type Answers = BTreeMap<String, PodAnswers>;
+/// What the pods of a pipeline said.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answers {
+    /// How busy they are, by stage.
+    pub(super) busy: BTreeMap<String, PodAnswers>,
+    /// What is wrong with them, by stage.
+    pub(super) troubles: BTreeMap<String, Trouble>,
+    /// Alerts that are open, as the api knows them; none: none of its pods is ready.
+    pub(super) alerts: Option<u64>,
+    /// Who else has changed them.
+    pub(super) contests: Vec<Contest>,
+}
 
 /// What the pods of one stage said.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PodAnswers(BTreeMap<String, Counters>);
 
+/// Where a pod tells of itself.
 fn socket(address: &str) -> String {
-    let port = OPS_PORT;
-    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+    if address.contains(':') { format!("[{address}]:{OPS_PORT}") } else { format!("{address}:{OPS_PORT}") }
+}
+
+/// The alerts that are open, of OpenMetrics text.
+fn open_alerts(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("herd_api_alerts_open "))?.trim().parse().ok()
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -159,6 +203,15 @@ mod tests {
         herd_collector_requests_total{status=\"200\"} 90\nherd_collector_requests_total{status=\"429\"} 10\n\
         herd_collector_saturation 0.25\nprocess_cpu_seconds_total 3.5\nherd_collector_requests_total_other 7\n\
         herd_waiting_seconds_total{step=\"fold\"} 12.5\nherd_waiting_seconds_total{step=\"judge\"} 14\n# EOF\n";
+
+    #[test]
+    fn open_alerts_are_read_where_there_is_an_api() {
+        assert_eq!(
+            open_alerts("# TYPE herd_api_alerts_open gauge\nherd_api_alerts_open 3\n# EOF\n"),
+            Some(3)
+        );
+        assert_eq!(open_alerts(TEXT), None);
+    }
 
     #[test]
     fn what_matters_is_read_and_summed() {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{ScalingStatus, StageStatus};
-use herd_spec::scale::{Decision, Reason};
+use herd_spec::scale::{Decision, Reason as Why};
 use serde_json::Value;
 
 use super::watch::Watch;
+use crate::reason::{Reason, Trouble};
 use crate::stage::{Role, Stage};
 
 /// What is told of a stage.
@@ -43,8 +44,10 @@ pub struct StageReport {
 pub struct PipelineReport {
     /// Events that come in, a second.
     pub events_per_second: Option<u64>,
-    /// Records in the topic of alerts.
+    /// Alerts that are open.
     pub alerts: Option<u64>,
+    /// What is wrong with its Kafka; none: it answers, or was not looked at.
+    pub outage: Option<Trouble>,
     /// Its stages.
     pub stages: BTreeMap<Role, StageReport>,
 }
@@ -55,7 +58,7 @@ pub struct ScalingWord {
     /// Whether something scales.
     pub active: bool,
     /// Why, in one word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Why, for a person.
     pub message: String,
 }
@@ -89,7 +92,7 @@ pub(super) fn of(watch: &Watch) -> Option<StageReport> {
 
 fn sentence(decision: &Decision, watch: &Watch) -> String {
     match decision.reason {
-        Reason::Fixed => format!("{} run: no scaling is asked for", decision.replicas),
+        Why::Fixed => format!("{} run: no scaling is asked for", decision.replicas),
         _ => decision.sentence(watch.pods),
     }
 }
@@ -159,26 +162,32 @@ pub fn word(stages: &[Stage], paused: bool, report: Option<&PipelineReport>) -> 
     let asked: Vec<&Stage> = stages.iter().filter(|stage| super::is_scaled(stage)).collect();
     let inactive = |reason, message: String| ScalingWord { active: false, reason, message };
     if asked.is_empty() {
-        return inactive("NotAsked", "no stage asks for scaling: `replicas` of each run".into());
+        return inactive(
+            Reason::OfScaling("NotAsked"),
+            "no stage asks for scaling: `replicas` of each run".into(),
+        );
     }
     if paused && asked.iter().all(|stage| stage.role.pauses()) {
-        return inactive("Paused", "nothing is scaled until `paused` is false".into());
+        return inactive(Reason::Paused, "nothing is scaled until `paused` is false".into());
     }
     let reports = || report.into_iter().flat_map(|report| &report.stages).filter(|(_, report)| report.scaled);
+    if let Some(outage) = report.and_then(|report| report.outage.as_ref()) {
+        return inactive(outage.reason, format!("nothing is changed without data: {}", outage.message));
+    }
     if let Some((role, report)) = reports().find(|(_, report)| !report.active) {
-        return inactive(report.reason, format!("{role}: {}", report.decision));
+        return inactive(Reason::OfScaling(report.reason), format!("{role}: {}", report.decision));
     }
     if reports().next().is_none() {
-        return inactive("Gathering", "the stages have not been looked at yet".into());
+        return inactive(Reason::OfScaling("Gathering"), "the stages have not been looked at yet".into());
     }
     let active = |reason, message: String| ScalingWord { active: true, reason, message };
     if let Some((role, report)) = reports().find(|(_, report)| report.finding.is_some()) {
         let message = format!("{role}: {}", report.findings.join("; "));
-        return active(report.finding.unwrap_or("Finding"), message);
+        return active(Reason::OfScaling(report.finding.unwrap_or("Finding")), message);
     }
     let names: Vec<String> = asked.iter().map(|stage| stage.role.to_string()).collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
-    active("Active", format!("{} {verb} scaled by what waits", names.join(", ")))
+    active(Reason::OfScaling("Active"), format!("{} {verb} scaled by what waits", names.join(", ")))
 }
 
 #[cfg(test)]

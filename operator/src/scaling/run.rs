@@ -15,13 +15,20 @@ use tracing::{debug, info, warn};
 
 use super::pods::{self, Served};
 use super::{Scaler, Scope, look};
+use crate::contest::Contests;
 use crate::metrics::Metrics;
 
 /// Pipelines whose pods are asked at the same time.
 const AT_ONCE: usize = 16;
 
 /// Looks and decides until `stop`.
-pub async fn run(scaler: Arc<Scaler>, client: Client, metrics: Metrics, stop: CancellationToken) {
+pub async fn run(
+    scaler: Arc<Scaler>,
+    contests: Arc<Contests>,
+    client: Client,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
     let http = reqwest::Client::new();
     let mut served = HashMap::new();
     let mut ticks = tokio::time::interval(POLL);
@@ -34,7 +41,10 @@ pub async fn run(scaler: Arc<Scaler>, client: Client, metrics: Metrics, stop: Ca
             () = until(second_look) => Scope::InDoubt,
         };
         let begun = Instant::now();
-        tokio::join!(look_at_clusters(&scaler, scope), ask_pods(&scaler, &client, &http, scope, &mut served));
+        tokio::join!(
+            look_at_clusters(&scaler, scope),
+            ask_pods(&scaler, &client, &http, &contests, scope, &mut served)
+        );
         let decided = scaler.decide(scope, now());
         second_look = (scope == Scope::All && scaler.is_in_doubt()).then(|| begun + SECOND_LOOK);
         for (pipeline, reasons) in decided {
@@ -75,13 +85,14 @@ async fn ask_pods(
     scaler: &Scaler,
     client: &Client,
     http: &reqwest::Client,
+    contests: &Contests,
     scope: Scope,
     remembered: &mut Remembered,
 ) {
     let asks = scaler.pods(scope);
     if scope == Scope::All {
         remembered.retain(|(uid, role), _| {
-            asks.iter().any(|(other, _, asked)| other == uid && asked.contains_key(role))
+            asks.iter().any(|(other, _, asked)| other == uid && asked.busy.contains_key(role))
         });
     }
     let mut answers = futures_util::stream::iter(asks)
@@ -91,11 +102,20 @@ async fn ask_pods(
         })
         .buffer_unordered(AT_ONCE);
     while let Some((uid, asked, said)) = answers.next().await {
-        let mut said = said.unwrap_or_else(|error| {
-            debug!(uid, error, "pods could not be asked how busy they are");
-            Default::default()
-        });
-        for (role, cores) in asked {
+        let mut said = match said {
+            Ok(said) => {
+                scaler.pods_report(&uid, said.troubles, said.alerts);
+                if contests.see(&uid, said.contests) {
+                    scaler.urge(&uid);
+                }
+                said.busy
+            }
+            Err(error) => {
+                debug!(uid, error, "pods could not be asked how they are");
+                Default::default()
+            }
+        };
+        for (role, cores) in asked.busy {
             let served = remembered.entry((uid.clone(), role.clone())).or_default();
             let seen = served.take(said.remove(&role).unwrap_or_default(), cores);
             scaler.pods_said(now(), &uid, &role, seen);

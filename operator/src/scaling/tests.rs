@@ -9,6 +9,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::observe::State;
+use crate::reason::Reason;
 use crate::stage::stages;
 
 const UID: &str = "u-1";
@@ -99,6 +100,27 @@ impl Scene {
         };
         self.scaler.saw(self.now, &looked);
         self.scaler.decide(Scope::All, self.now)
+    }
+
+    /// Five seconds later, when the look brings this instead of where partitions begin and end.
+    fn look(
+        &mut self,
+        spans: Result<(Places, Places), look::Blind>,
+    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+        self.now = self.now.plus(POLL);
+        let look::Ask { pipelines, .. } = self.scaler.asks(Scope::All).pop().unwrap();
+        self.scaler.saw(self.now, &look::Looked { pipelines, spans, groups: BTreeMap::new() });
+        self.scaler.decide(Scope::All, self.now)
+    }
+
+    /// Where all topics of the pipeline end.
+    fn all_ends(&self) -> Places {
+        let topics = self.plan().topics;
+        let all = topics
+            .all()
+            .into_iter()
+            .flat_map(|topic| (0..4).map(|number| (topic.name.clone(), Partition(number))));
+        all.map(|place| (place, Offset(self.end))).collect()
     }
 
     /// The same with so many records in and done on each partition.
@@ -202,8 +224,82 @@ fn a_group_that_cannot_be_looked_at_is_left_alone_and_the_condition_says_why() {
     scene.poll(Err("the broker does not answer".into()));
     assert_eq!(scene.asked(Some(3)), 3);
     let word = scene.word();
-    assert_eq!((word.active, word.reason), (false, "NoData"));
+    assert_eq!((word.active, word.reason.name()), (false, "NoData"));
     assert!(word.message.contains("the broker does not answer"), "{}", word.message);
+}
+
+fn outage() -> look::Blind {
+    let outage = Trouble::new(Reason::KafkaUnreachable, "k:1 refuses the connection");
+    look::Blind { why: "no answer".into(), outage: Some(outage) }
+}
+
+#[test]
+fn a_kafka_that_is_away_is_told_at_once_and_its_return_too_and_no_rate_is_told_meanwhile() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    for _ in 0..4 {
+        scene.end += 500;
+        scene.look(Ok((scene.places(0), scene.all_ends())));
+    }
+    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Well);
+    scene.scaler.pipelines.lock().get_mut(UID).unwrap().told = None;
+    scene.look(Ok((scene.places(0), scene.all_ends())));
+    assert!(scene.scaler.report(UID).unwrap().events_per_second.is_some());
+    let news = scene.look(Err(outage()));
+    assert_eq!(news.len(), 1, "told within one look");
+    assert!(matches!(scene.scaler.kafka(UID), KafkaSeen::Away(_)));
+    let report = scene.scaler.report(UID).unwrap();
+    assert_eq!((report.events_per_second, report.lag()), (None, None));
+    let word = scene.word();
+    assert_eq!((word.active, word.reason), (false, Reason::KafkaUnreachable));
+    assert!(word.message.contains("k:1 refuses the connection"), "{}", word.message);
+    assert_eq!(scene.look(Ok((scene.places(0), scene.all_ends()))).len(), 1);
+    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Well);
+}
+
+#[test]
+fn a_look_that_fails_while_kafka_answers_is_no_outage() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    scene.look(Err(look::Blind { why: "too slow".into(), outage: None }));
+    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Unknown);
+    assert_eq!(scene.word().reason.name(), "NoData");
+}
+
+#[test]
+fn a_topic_that_is_not_to_be_found_is_told_at_once() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    scene.look(Ok((scene.places(0), scene.all_ends())));
+    let mut ends = scene.all_ends();
+    ends.retain(|(topic, _), _| topic != "shop.baselines");
+    let news = scene.look(Ok((scene.places(0), ends)));
+    assert_eq!(news.len(), 1);
+    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Without(["shop.baselines".to_owned()].into()));
+}
+
+#[test]
+fn what_pods_report_is_told_at_once_and_the_same_with_other_numbers_is_no_news() {
+    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
+    scene.reconcile(None);
+    let mut look = |scene: &mut Scene| scene.look(Ok((scene.places(0), scene.all_ends()))).len();
+    look(&mut scene);
+    let report = |scene: &Scene, troubles: &[(Reason, &str)]| {
+        let troubles =
+            troubles.iter().map(|(reason, words)| ("api".to_owned(), Trouble::new(*reason, *words)));
+        scene.scaler.pods_report(UID, troubles.collect(), Some(3));
+    };
+    report(&scene, &[(Reason::DatabaseUnreachable, "tried 1 times")]);
+    assert_eq!(look(&mut scene), 1);
+    assert_eq!(scene.scaler.report(UID).unwrap().alerts, Some(3));
+    report(&scene, &[(Reason::DatabaseUnreachable, "tried 2 times")]);
+    assert_eq!(look(&mut scene), 0);
+    assert_eq!(scene.scaler.troubles(UID)["api"].message, "tried 1 times");
+    report(&scene, &[(Reason::DatabaseRefused, "no such database")]);
+    assert_eq!(look(&mut scene), 1);
+    report(&scene, &[]);
+    assert_eq!(look(&mut scene), 1);
+    assert!(scene.scaler.troubles(UID).is_empty());
 }
 
 #[test]

@@ -14,6 +14,8 @@ use herd_spec::plan::Topics;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use crate::reason::{Reason, Trouble};
+
 pub use clusters::{Clusters, Unusable};
 pub use decide::{Decision, Step, decide};
 
@@ -37,7 +39,7 @@ pub enum Seen {
     /// They cannot.
     NotReady {
         /// Why, in one word.
-        reason: &'static str,
+        reason: Reason,
         /// Why, and what to do.
         message: String,
         /// Whether it may be otherwise later.
@@ -59,43 +61,53 @@ struct Memory {
     seen: Seen,
     /// Those that we made: the status hears of them only once all are in order.
     made: BTreeSet<String>,
+    /// Those that are told to be missing: they are created with the next look.
+    missing: BTreeSet<String>,
+}
+
+/// What is known of a pipeline's topics before Kafka is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Those that were there when they were looked at last.
+    pub had: BTreeSet<String>,
+    /// Those of them that we created.
+    pub created: BTreeSet<String>,
+    /// Some of them seem to be missing: what is remembered does not count.
+    pub doubted: bool,
 }
 
 impl Keeper {
     /// The topics of the pipeline with this uid, put right if need be. `asked` stands for all that was asked for: when it changes,
-    /// Kafka is asked again. `created` are those that we made earlier.
-    pub async fn settle(
-        &self,
-        uid: &str,
-        asked: &str,
-        bus: KafkaBus,
-        topics: &Topics,
-        mut created: BTreeSet<String>,
-    ) -> Seen {
-        if let Some(Memory { asked: before, at, seen, made }) = self.remembered.lock().get(uid) {
-            if before == asked
-                && at.elapsed() < if matches!(seen, Seen::Ready { .. }) { CONFIDENCE } else { RESPITE }
+    /// Kafka is asked again.
+    pub async fn settle(&self, uid: &str, asked: &str, bus: KafkaBus, topics: &Topics, known: Known) -> Seen {
+        let Known { had, mut created, doubted } = known;
+        let mut told = BTreeSet::new();
+        if let Some(Memory { asked: before, at, seen, made, missing }) = self.remembered.lock().get(uid) {
+            let well = matches!(seen, Seen::Ready { .. });
+            if before == asked && !(well && doubted) && at.elapsed() < if well { CONFIDENCE } else { RESPITE }
             {
                 return seen.clone();
             }
             created.extend(made.iter().cloned());
+            told.clone_from(missing);
         }
         let topics = topics.clone();
         let span = tracing::Span::current();
         let settled = tokio::task::spawn_blocking(move || {
-            let mut made = created;
-            let seen = span.in_scope(|| settle(&bus, &topics, &mut made));
-            (seen, made)
+            let mut work = Work { created, had, missing: told };
+            let seen = span.in_scope(|| work.settle(&bus, &topics));
+            (seen, work)
         });
-        let (seen, made) = match settled.await {
-            Ok((Ok(seen), made)) => (seen, made),
-            Ok((Err(error), made)) => (unavailable(&error), made),
+        let (seen, work) = match settled.await {
+            Ok((Ok(seen), work)) => (seen, work),
+            Ok((Err(error), work)) => (unavailable(&error), work),
             Err(error) => {
                 let message = error.to_string();
-                (Seen::NotReady { reason: "Defect", message, retry: true }, BTreeSet::new())
+                (Seen::NotReady { reason: Reason::Defect, message, retry: true }, Work::default())
             }
         };
-        let memory = Memory { asked: asked.into(), at: Instant::now(), seen: seen.clone(), made };
+        let Work { created: made, missing, .. } = work;
+        let memory = Memory { asked: asked.into(), at: Instant::now(), seen: seen.clone(), made, missing };
         self.remembered.lock().insert(uid.into(), memory);
         seen
     }
@@ -106,25 +118,63 @@ impl Keeper {
     }
 }
 
-fn unavailable(error: &BusError) -> Seen {
-    warn!(%error, "topics are not in order");
-    let reason = if error.is_retryable() { "KafkaUnavailable" } else { "KafkaRefuses" };
-    Seen::NotReady { reason, message: error.to_string(), retry: true }
+/// Why Kafka did not do what was asked.
+#[must_use]
+pub fn trouble(error: &BusError) -> Trouble {
+    let reason = if error.is_retryable() { Reason::KafkaUnreachable } else { Reason::KafkaRefused };
+    Trouble::new(reason, error.to_string())
 }
 
-fn settle(bus: &KafkaBus, topics: &Topics, created: &mut BTreeSet<String>) -> Result<Seen, BusError> {
-    bus.ping(PING)?;
-    let names = topics.all().map(|topic| &*topic.name);
-    let before = bus.topic_facts(&names)?;
-    let Decision { steps, notes, blocked } = decide(topics, &before);
-    if let Some(message) = blocked {
-        return Ok(Seen::NotReady { reason: "PartitionsDiffer", message, retry: true });
+fn unavailable(error: &BusError) -> Seen {
+    warn!(%error, "topics are not in order");
+    let Trouble { reason, message } = trouble(error);
+    Seen::NotReady { reason, message, retry: true }
+}
+
+/// One look at the topics of a pipeline.
+#[derive(Default)]
+struct Work {
+    /// See [`Known::had`].
+    had: BTreeSet<String>,
+    /// Those that we created.
+    created: BTreeSet<String>,
+    /// Those that were told to be missing.
+    missing: BTreeSet<String>,
+}
+
+impl Work {
+    fn settle(&mut self, bus: &KafkaBus, topics: &Topics) -> Result<Seen, BusError> {
+        bus.ping(PING)?;
+        let names = topics.all().map(|topic| &*topic.name);
+        let before = bus.topic_facts(&names)?;
+        let gone = |name: &&&str| self.had.contains(**name) && !before.contains_key(**name);
+        let gone: BTreeSet<String> = names.iter().filter(gone).map(|name| (*name).to_owned()).collect();
+        if !gone.is_subset(&self.missing) {
+            let message = missing(&gone);
+            warn!(topics = ?gone, "topics were deleted");
+            self.missing = gone;
+            return Ok(Seen::NotReady { reason: Reason::TopicMissing, message, retry: true });
+        }
+        let Decision { steps, notes, blocked } = decide(topics, &before);
+        if let Some(message) = blocked {
+            return Ok(Seen::NotReady { reason: Reason::PartitionsDiffer, message, retry: true });
+        }
+        self.created.retain(|name| before.contains_key(name));
+        let settled = steps.is_empty();
+        carry_out(bus, steps, &mut self.created)?;
+        self.missing.clear();
+        let after = if settled { before } else { bus.topic_facts(&names)? };
+        Ok(Seen::Ready { topics: statuses(topics, &after, &self.created), notes })
     }
-    created.retain(|name| before.contains_key(name));
-    let settled = steps.is_empty();
-    carry_out(bus, steps, created)?;
-    let after = if settled { before } else { bus.topic_facts(&names)? };
-    Ok(Seen::Ready { topics: statuses(topics, &after, created), notes })
+}
+
+/// What is said of topics that were there and are not any more.
+fn missing(topics: &BTreeSet<String>) -> String {
+    let names = topics.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let (was, is, its) = if topics.len() == 1 { ("was", "is", "its") } else { ("were", "are", "their") };
+    format!(
+        "{names} {was} deleted from Kafka, and {is} created again within 15 s: {its} records are lost, and until then nothing can be written there"
+    )
 }
 
 fn carry_out(bus: &KafkaBus, steps: Vec<Step>, created: &mut BTreeSet<String>) -> Result<(), BusError> {

@@ -64,7 +64,7 @@ async fn a_dead_kafka_holds_a_pipeline_for_a_minute_at_most() {
     pipeline["spec"]["kafka"]["bootstrapServers"] = json!(["127.0.0.1:1"]);
     pipeline["spec"]["kafka"]["deletionPolicy"] = "Delete".into();
     bed.apply(&pipeline).await.unwrap();
-    bed.await_reason("shop", "TopicsReady", "KafkaUnavailable").await;
+    bed.await_reason("shop", "TopicsReady", "KafkaUnreachable").await;
     // As if they had been made while Kafka was there.
     let status =
         json!({"status": {"topics": [{"name": "lost", "partitions": 1, "replication": 1, "created": true}]}});
@@ -80,5 +80,6 @@ async fn a_dead_kafka_holds_a_pipeline_for_a_minute_at_most() {
     println!("gone after {:?}", begun.elapsed());
     let told = bed.events("TopicsLeft").await;
     assert!(told.len() == 1 && told[0].contains("the topics stay"), "{told:?}");
+    assert!(told[0].contains("lost") && told[0].contains("127.0.0.1:1 refuses the connection"), "{told:?}");
     bed.end().await;
 }

@@ -58,7 +58,7 @@ async fn without_kafka_the_condition_says_so_and_objects_are_kept_all_the_same()
     let mut pipeline = shop(&bed);
     pipeline["spec"]["kafka"]["bootstrapServers"] = serde_json::json!(["127.0.0.1:1"]);
     bed.apply(&pipeline).await.unwrap();
-    let ready = bed.await_reason("shop", "TopicsReady", "KafkaUnavailable").await;
+    let ready = bed.await_reason("shop", "TopicsReady", "KafkaUnreachable").await;
     assert!(ready.message.contains("does not answer"), "{}", ready.message);
     let again = std::time::Instant::now();
     let api = bed.api::<k8s_openapi::api::apps::v1::Deployment>();

@@ -201,6 +201,31 @@ async fn a_pipeline_whose_objects_are_as_they_were_left_is_not_read_again() {
     running.await.unwrap();
 }
 
+#[tokio::test]
+async fn who_else_sets_a_field_of_ours_is_named_in_a_condition() {
+    let server = server();
+    let operator = server.operator();
+    once(&server, &operator).await.unwrap();
+    let path = "/apis/apps/v1/namespaces/demo/deployments/shop-detector";
+    let mut deployment = server.get(path).unwrap();
+    let wanted = deployment["spec"]["replicas"].clone();
+    deployment["spec"]["replicas"] = 7.into();
+    deployment["metadata"]["managedFields"] = json!([{
+        "manager": "kube-controller-manager", "operation": "Update", "subresource": "scale",
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+    }]);
+    server.put(path, deployment);
+    once(&server, &server.operator()).await.unwrap();
+    assert_eq!(server.get(path).unwrap()["spec"]["replicas"], wanted);
+    let conditions = server.get(SHOP).unwrap()["status"]["conditions"].as_array().unwrap().clone();
+    let contested = conditions.iter().find(|condition| condition["type"] == "FieldsContested").unwrap();
+    let message = contested["message"].as_str().unwrap();
+    assert!(
+        message.contains("a HorizontalPodAutoscaler) set spec.replicas of Deployment shop-detector"),
+        "{message}"
+    );
+}
+
 #[rstest]
 #[case::seen(None)]
 #[case::missed(Some(WatchFault::Gone))]

@@ -164,6 +164,7 @@ impl Server {
             }
             if let Some(status) = object["status"].as_object_mut() {
                 status.remove("observedGeneration");
+                status.remove("lastObserved");
             }
         }
         objects

@@ -51,6 +51,14 @@ use serde::{Deserialize, Serialize};
         json_path = ".status.conditions[?(@.type=='Ready')].reason",
         priority = 1
     ),
+    printcolumn(name = "Observed", type_ = "date", json_path = ".status.lastObserved"),
+    printcolumn(name = "Generation", type_ = "integer", json_path = ".metadata.generation", priority = 1),
+    printcolumn(
+        name = "Observed-Generation",
+        type_ = "integer",
+        json_path = ".status.observedGeneration",
+        priority = 1
+    ),
     printcolumn(name = "Events/s", type_ = "integer", json_path = ".status.eventsPerSecond"),
     printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag"),
     printcolumn(name = "Detectors", type_ = "string", json_path = ".status.detectors"),

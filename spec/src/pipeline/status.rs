@@ -9,6 +9,11 @@ pub struct HerdPipelineStatus {
     /// The generation of the spec that this status is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// When an operator last looked at the pipeline and found this status right, RFC 3339. It is refreshed at least every 15 minutes;
+    /// if it is older, no operator looks after the pipeline, and the rest of the status may be wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time")]
+    pub last_observed: Option<String>,
     /// What holds and what does not, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
@@ -21,13 +26,13 @@ pub struct HerdPipelineStatus {
     /// Where the pipeline is reached inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<UrlsStatus>,
-    /// Events that come in, a second, over the last 30 s; two digits of it.
+    /// Events that come in, a second, over the last 30 s; two digits of it. Left out while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<u64>,
-    /// Records that wait for detectors and sinks.
+    /// Records that wait for detectors and sinks. Left out while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// Records in the topic `alerts`: what was said of alerts within its retention.
+    /// Alerts that are open: early or firing, by the api stage. Left out while it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<u64>,
     /// Ready detectors of those wanted, `2/3`.
@@ -96,6 +101,10 @@ pub struct StageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "anything")]
     pub memory: Option<Value>,
+}
+
+fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time"})
 }
 
 fn anything(_: &mut SchemaGenerator) -> Schema {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{
     AggregatePlan, ApiPlan, CollectorPlan, Condition, DetectorPlan, EventsPlan, Groups, KafkaPlan,
     MappingPlan, MetricPlan, Plan, SinkKind, SinkPlan, StagePlan, Test, TopicPlan, Topics, WebhookUrl,
-    WriteKeyPlan,
+    WriteKeyPlan, sink_group,
 };
 use crate::pipeline::{
     AggregateFunction, ConditionSpec, HerdPipeline, HerdPipelineSpec, MetricSpec, SinkSpec, StageSpec,
@@ -204,7 +204,7 @@ fn sink(spec: &SinkSpec, pipeline: &str, prefix: &str) -> Option<SinkPlan> {
             attempts: webhook.attempts,
         }
     };
-    let group = format!("{prefix}.sink.{}", spec.name);
+    let group = sink_group(prefix, &spec.name);
     Some(SinkPlan { name: spec.name.clone(), group, kind, stage: stage(&spec.stage) })
 }
 

@@ -111,6 +111,12 @@ pub struct Groups {
     pub judge: String,
 }
 
+/// The consumer group of the sink `name` of a pipeline whose topics begin with `prefix`.
+#[must_use]
+pub fn sink_group(prefix: &str, name: &str) -> String {
+    format!("{prefix}.sink.{name}")
+}
+
 /// How JSON becomes events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -282,6 +282,8 @@ async fn beat<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
             () = app.shutdown.cancelled() => return Ok(()),
             _ = tick.tick() => {}
         }
+        let open = app.live.lock().stats().alerts_firing;
+        app.metrics.alerts_open.set(i64::try_from(open).unwrap_or(i64::MAX));
         let (plan, bus) = (Arc::clone(&app.plan), bus.clone());
         let measured = tokio::task::spawn_blocking(move || measure(&plan, &bus, now())).await?;
         match measured {

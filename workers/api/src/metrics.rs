@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 pub(crate) struct ApiMetrics {
     /// Requests answered, by class of status.
     pub(crate) requests: Family<StatusLabels, Counter>,
+    /// Alerts that are open now: early or firing.
+    pub(crate) alerts_open: Gauge,
     /// WebSocket clients now.
     pub(crate) clients: Gauge,
     /// WebSocket clients dropped because they did not keep up.
@@ -58,6 +60,7 @@ impl ApiMetrics {
             let metrics = Self::default();
             let m = metrics.clone();
             registry.register("api_requests", "Requests answered, by class of status", m.requests);
+            registry.register("api_alerts_open", "Alerts that are open: early or firing", m.alerts_open);
             registry.register("api_websocket_clients", "WebSocket clients connected", m.clients);
             registry.register(
                 "api_websocket_dropped",

@@ -52,6 +52,8 @@ pub struct FeedSetup {
     pub runtime: Handle,
 }
 
+/// How often a database is asked whether it answers, and how long it may take.
+const WATCH: Duration = Duration::from_secs(4);
 /// SQLite commits cheaply, and a reader should see things soon.
 const SQLITE: Limits = Limits { rows: 5_000, wait: Duration::from_millis(200) };
 
@@ -94,10 +96,12 @@ pub(crate) async fn run<B: Bus>(
         let (bus, store, opener) = (bus.clone(), store.clone(), Opener::of(sink, stage, data));
         threads.push(spawn(&sink.name, part, condition, stage, move || keep(&setup, &bus, store, &opener))?);
     }
+    let watched = tokio::spawn(watch(store, stage.clone(), condition(&sink.name, "database")));
     let mut outcome = Ok(());
     for thread in threads {
         outcome = outcome.and(thread.await);
     }
+    watched.abort();
     outcome
 }
 
@@ -183,7 +187,22 @@ impl Outage {
     }
 }
 
-/// Opens the store, and waits for a database that does not let us in yet. None: told to stop before that.
+/// Says whether the database answers, also while there is nothing to write: until then nobody would know.
+async fn watch(store: Store, stage: Stage, condition: &'static str) {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        let asked = tokio::time::timeout(WATCH, store.ping()).await.unwrap_or_else(|_| {
+            let why = format!("no answer in {} s", WATCH.as_secs());
+            Err(StoreError::Unavailable { doing: "asking the database whether it answers", why })
+        });
+        match asked {
+            Ok(()) => stage.health.ok(condition),
+            Err(error) => stage.health.fail(condition, error.trouble(), error.to_string()),
+        }
+    }
+}
+
+/// Opens the store, and waits for a database that does not answer or does not let us in yet. None: told to stop before that.
 async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Store>, SinkError> {
     let condition = condition(&sink.name, "store");
     let opener = Opener::of(sink, stage, data);

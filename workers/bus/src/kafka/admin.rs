@@ -34,7 +34,7 @@ impl KafkaBus {
         let admin: AdminClient<Plain> = self
             .settings()
             .reader("admin", &self.reader_group())
-            .create_with_context(Plain)
+            .create_with_context(self.inner.plain.clone())
             .map_err(|error| bus_error("opening the admin client", &error))?;
         Ok(Arc::clone(open.insert(Arc::new(admin))))
     }

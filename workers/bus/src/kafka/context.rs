@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use herd_spec::units::Partition;
 
+use super::failure::LastFailure;
 use crate::{Ack, Change, DeliveryError};
 
 /// librdkafka's log lines hold addresses and reasons, never secrets.
@@ -35,13 +36,20 @@ fn global_error(error: &KafkaError, reason: &str) {
     tracing::warn!(%error, "Kafka: {reason}");
 }
 
-/// For clients that only ask and scan.
-#[derive(Debug)]
-pub(super) struct Plain;
+/// For clients that only ask and scan. Clones share what is known of failed connections.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plain {
+    /// Why the last connection failed, if none has succeeded since.
+    pub(super) connection: LastFailure,
+}
 
 impl ClientContext for Plain {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log(level, facility, message);
+        // An error code says only that a broker does not answer; the log says which, and why.
+        if facility == "FAIL" {
+            self.connection.observe(message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -43,7 +43,8 @@ impl KafkaBus {
     pub fn spans(&self, topics: &[TopicSize<'_>]) -> Result<(Places, Places), BusError> {
         // Ends last, so that nothing committed meanwhile lies behind them by much.
         let starts = self.starts(topics)?;
-        Ok((starts, places_at(&self.inner.reader, topics, KafkaOffset::End)?))
+        let ends = places_at(&self.inner.reader, topics, KafkaOffset::End);
+        Ok((starts, ends.map_err(|error| self.explained(error))?))
     }
 
     /// Asked for again when further topics are asked about, and each minute: it changes only when old records are deleted.
@@ -57,7 +58,8 @@ impl KafkaBus {
                 .filter_map(|(name, partition)| known.places.get_key_value(&(name.to_owned(), partition)));
             return Ok(places.map(|(place, offset)| (place.clone(), *offset)).collect());
         }
-        let places = places_at(&self.inner.reader, topics, KafkaOffset::Beginning)?;
+        let places = places_at(&self.inner.reader, topics, KafkaOffset::Beginning);
+        let places = places.map_err(|error| self.explained(error))?;
         let asked = topics.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
         *self.inner.starts.lock() = Some(Starts { asked, at: Instant::now(), places: places.clone() });
         Ok(places)

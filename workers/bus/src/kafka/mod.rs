@@ -1,6 +1,6 @@
 //! Apache Kafka through librdkafka.
 //!
-//! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean;
+//! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean, `failure` why a connection failed;
 //! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `gap` notices what a group does not read, `admin` creates topics, `topics` looks after
 //!   them one by one, `look` sees how far many of them are;
 //! - `requests` are those that need no member; they go through one reader.
@@ -13,6 +13,7 @@ mod commits;
 mod consumer;
 mod context;
 mod error;
+mod failure;
 mod gap;
 mod look;
 mod producer;
@@ -45,6 +46,8 @@ use requests::{offsets_at, partitions_of};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Errors among the lines of a log that are read at once.
+const LOG_LINES: usize = 100;
 /// A group's reader that nobody has asked for this long is closed.
 const GROUP_IDLE: Duration = Duration::from_secs(120);
 
@@ -59,6 +62,8 @@ type GroupReader = (Arc<BaseConsumer<Plain>>, Instant);
 
 struct Inner {
     settings: KafkaSettings,
+    /// What all clients that only ask call back.
+    plain: Plain,
     /// Answers questions about topics.
     reader: BaseConsumer<Plain>,
     /// One for each group whose progress was asked for lately, with when that was.
@@ -81,12 +86,14 @@ impl KafkaBus {
     /// If the settings are refused.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, BusError> {
         let group = format!("{}.reader", settings.client_id);
+        let plain = Plain::default();
         let reader = settings
             .reader("reader", &group)
-            .create_with_context(Plain)
+            .create_with_context(plain.clone())
             .map_err(|error| bus_error("reading the settings of Kafka", &error))?;
         let inner = Inner {
             settings: settings.clone(),
+            plain,
             reader,
             groups: Mutex::default(),
             admin: Mutex::default(),
@@ -115,18 +122,43 @@ impl KafkaBus {
         let reader: BaseConsumer<Plain> = self
             .settings()
             .reader("progress", group)
-            .create_with_context(Plain)
+            .create_with_context(self.inner.plain.clone())
             .map_err(|error| bus_error(format!("asking for the progress of {group}"), &error))?;
         let reader = Arc::new(reader);
         groups.insert(group.to_owned(), (Arc::clone(&reader), Instant::now()));
         Ok(reader)
     }
 
+    /// The addresses to start from, as they were given.
+    fn servers(&self) -> String {
+        self.settings().bootstrap_servers.join(", ")
+    }
+
+    /// Where a broker does not answer: with the reason why the last connection failed, if one did. The client's error only says
+    /// that the time is over.
+    pub(super) fn explained(&self, error: BusError) -> BusError {
+        self.read_log();
+        match (error, self.inner.plain.connection.words()) {
+            (BusError::Unavailable { doing, .. }, Some(why)) => BusError::Unavailable { doing, why },
+            (error, _) => error,
+        }
+    }
+
+    /// Hands what the reader has logged to its context: that waits until the reader is polled, which never has records.
+    fn read_log(&self) {
+        for _ in 0..LOG_LINES {
+            if self.inner.reader.poll(Duration::ZERO).is_none() {
+                return;
+            }
+        }
+    }
+
     fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
         config.set("enable.partition.eof", "true");
-        config.create_with_context(Plain).map_err(|error| bus_error("opening a scanner", &error))
+        let plain = self.inner.plain.clone();
+        config.create_with_context(plain).map_err(|error| bus_error("opening a scanner", &error))
     }
 }
 
@@ -199,9 +231,11 @@ impl Bus for KafkaBus {
 
     fn ping(&self, patience: Duration) -> Result<(), BusError> {
         // A topic that nobody has: the answer is small however large the cluster is.
-        match self.inner.reader.fetch_metadata(Some("herd.ping"), patience) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(bus_error("asking Kafka whether it answers", &error)),
-        }
+        let asked = self.inner.reader.fetch_metadata(Some("herd.ping"), patience);
+        let doing = || format!("asking Kafka at {} whether it answers", self.servers());
+        asked.map(drop).map_err(|error| self.explained(bus_error(doing(), &error)))?;
+        self.read_log();
+        self.inner.plain.connection.clear();
+        Ok(())
     }
 }

@@ -8,6 +8,7 @@ use rdkafka::admin::{
     AlterConfig, ConfigSource, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::admin::{accept, options, refusal, wait};
@@ -53,7 +54,7 @@ impl KafkaBus {
     fn shape(&self, name: &str) -> Result<Option<(u32, u32)>, BusError> {
         match shape_of(&self.inner.reader, name, ANSWER) {
             Err(BusError::Missing { .. }) => Ok(None),
-            shape => shape.map(Some),
+            shape => shape.map(Some).map_err(|error| self.explained(error)),
         }
     }
 
@@ -95,11 +96,73 @@ impl KafkaBus {
         let results =
             wait(self.admin()?.create_topics(&topics, &options())).map_err(|e| bus_error(&*doing, &e))?;
         made.extend(results.iter().filter_map(|result| result.as_ref().ok().cloned()));
-        accept(results, &doing, RDKafkaErrorCode::TopicAlreadyExists)?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    return Err(match plans.iter().find(|plan| plan.name == name) {
+                        Some(plan) => self.refused_topic(plan, code),
+                        None => refusal(&doing, code),
+                    });
+                }
+            }
+        }
         for name in names {
             self.await_partitions(name, 1)?;
         }
         Ok(())
+    }
+
+    /// Why a topic was not created. The client passes on no words of the broker, only its code: what the code is about is
+    /// found out here.
+    fn refused_topic(&self, plan: &TopicPlan, code: RDKafkaErrorCode) -> BusError {
+        let doing = format!("creating {}", plan.name);
+        match (refusal(&doing, code), code) {
+            (BusError::Refused { doing, why }, RDKafkaErrorCode::InvalidReplicationFactor) => {
+                let brokers = match self.inner.reader.fetch_metadata(Some(&plan.name), ANSWER) {
+                    Ok(metadata) => metadata.brokers().len(),
+                    Err(_) => return BusError::Refused { doing, why },
+                };
+                let (copies, plural) = (plan.replication, if brokers == 1 { "" } else { "s" });
+                let why = format!(
+                    "{why}: replication factor {copies}, {brokers} broker{plural}: lower spec.kafka.replication, or add brokers"
+                );
+                BusError::Refused { doing, why }
+            }
+            (BusError::Refused { doing, why }, RDKafkaErrorCode::InvalidConfig) => {
+                let refused = self.refused_settings(&plan.config, |name, value| {
+                    let one = NewTopic::new(&plan.name, 1, TopicReplication::Fixed(-1)).set(name, value);
+                    let answers = wait(self.admin()?.create_topics([&one], &options().validate_only(true)));
+                    let answers = answers.map_err(|error| bus_error(&*doing, &error))?;
+                    Ok(answers.into_iter().all(|answer| answer.is_ok()))
+                });
+                BusError::Refused { doing, why: with_settings(&why, &refused) }
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Which of these settings a broker refuses, each in words; `takes` asks it about one. Empty: none alone, or nobody knows.
+    fn refused_settings(
+        &self,
+        config: &BTreeMap<String, String>,
+        takes: impl Fn(&str, &str) -> Result<bool, BusError>,
+    ) -> Vec<String> {
+        // Of a topic, whichever, a broker tells all settings that there are; the offsets' topic is in every cluster with groups.
+        let known = self.settings_of(&["__consumer_offsets".to_owned()], |_| true).ok();
+        let known: BTreeSet<String> =
+            known.into_iter().flatten().flat_map(|(_, settings)| settings.into_keys()).collect();
+        let refused = config.iter().filter(|(name, value)| takes(name, value).is_ok_and(|taken| !taken));
+        let words = |(name, value): (&String, &String)| {
+            if known.is_empty() {
+                format!("configuration {name} with the value {value} is unknown or invalid")
+            } else if known.contains(name) {
+                format!("invalid value {value} for configuration {name}")
+            } else {
+                format!("unknown configuration {name}")
+            }
+        };
+        refused.map(words).collect()
     }
 
     /// Gives a topic more partitions; nothing happens if it has as many already.
@@ -134,7 +197,42 @@ impl KafkaBus {
         let doing = format!("changing the settings of {name}");
         let results =
             wait(self.admin()?.alter_configs([&change], &options())).map_err(|e| bus_error(&*doing, &e))?;
-        results.into_iter().try_for_each(|result| result.map(drop).map_err(|(_, code)| refusal(&doing, code)))
+        let refused = results.into_iter().find_map(|result| result.err().map(|(_, code)| code));
+        match refused.map(|code| (refusal(&doing, code), code)) {
+            None => Ok(()),
+            Some((BusError::Refused { doing, why }, RDKafkaErrorCode::InvalidConfig)) => {
+                let refused = self.refused_settings(config, |key, value| {
+                    let one = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+                    let answers = wait(self.admin()?.alter_configs([&one], &options().validate_only(true)));
+                    let answers = answers.map_err(|error| bus_error(&*doing, &error))?;
+                    Ok(answers.into_iter().all(|answer| answer.is_ok()))
+                });
+                Err(BusError::Refused { doing, why: with_settings(&why, &refused) })
+            }
+            Some((error, _)) => Err(error),
+        }
+    }
+
+    /// Deletes consumer groups; those that are not there are none the worse. Those that still have members stay: their names.
+    ///
+    /// # Errors
+    /// If the cluster does not answer or refuses.
+    pub fn delete_groups(&self, names: &[&str]) -> Result<Vec<String>, BusError> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let doing = format!("deleting the consumer groups {}", names.join(", "));
+        let results =
+            wait(self.admin()?.delete_groups(names, &options())).map_err(|e| bus_error(&*doing, &e))?;
+        let mut left = Vec::new();
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::GroupIdNotFound)) => {}
+                Err((name, RDKafkaErrorCode::NonEmptyGroup)) => left.push(name),
+                Err((_, code)) => return Err(refusal(&doing, code)),
+            }
+        }
+        Ok(left)
     }
 
     /// Deletes topics; those that are not there are none the worse.
@@ -150,6 +248,10 @@ impl KafkaBus {
             wait(self.admin()?.delete_topics(names, &options())).map_err(|e| bus_error(&*doing, &e))?;
         accept(results, &doing, RDKafkaErrorCode::UnknownTopicOrPartition)
     }
+}
+
+fn with_settings(why: &str, refused: &[String]) -> String {
+    if refused.is_empty() { why.to_owned() } else { format!("{why}: {}", refused.join(", ")) }
 }
 
 fn new_topic(plan: &TopicPlan) -> NewTopic<'_> {

@@ -8,6 +8,7 @@ mod embedded;
 mod gap;
 mod looks;
 mod member;
+mod refusals;
 
 /// Each case once against each bus.
 macro_rules! behaviour {
