@@ -90,7 +90,7 @@ fn yaml_place(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
     Some(start..start + length)
 }
 
-/// Reads a file, or standard input for `-`.
+/// Reads a file, or standard input for `-`. A byte order mark at its beginning is left out.
 ///
 /// # Errors
 /// [`FileError::Read`].
@@ -100,7 +100,11 @@ pub fn text(path: &Path) -> Result<String, FileError> {
     } else {
         std::fs::read_to_string(path)
     };
-    read.map_err(|source| FileError::Read { path: path.to_owned(), source })
+    let mut text = read.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// What a text means, or all that is wrong with it.

@@ -124,6 +124,47 @@ async fn partitions_only_grow() {
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
+async fn another_topic_prefix_is_refused_with_what_to_do_instead() {
+    let bed = Bed::bare("prefix").await;
+    let mut named = example("shop.yaml");
+    named["spec"]["kafka"]["topicPrefix"] = "old".into();
+    let unnamed = example("shop.yaml");
+    let with = |prefix: &str| {
+        let mut pipeline = named.clone();
+        pipeline["spec"]["kafka"]["topicPrefix"] = prefix.into();
+        pipeline
+    };
+    let refused = async |pipeline: &Value, what: &str| {
+        let error = bed.apply(pipeline).await.expect_err(what).to_string();
+        assert!(error.contains("spec.kafka.topicPrefix cannot be changed"), "{what}: {error}");
+        assert!(error.contains("Create a second pipeline with another name and the new prefix"), "{error}");
+    };
+    bed.apply(&named).await.unwrap();
+    refused(&with("new"), "another prefix").await;
+    refused(&unnamed, "no prefix: then it is the pipeline's name").await;
+    // The rule is about the prefix alone: what else is changed beside the same prefix is taken.
+    let mut more = named.clone();
+    more["spec"]["kafka"]["partitions"] = 4.into();
+    bed.apply(&more).await.unwrap();
+    // Deleted and created again, it may have any.
+    bed.api::<HerdPipeline>().delete("shop", &Default::default()).await.unwrap();
+    crate::bed::until("the pipeline to be gone", async || {
+        match bed.api::<HerdPipeline>().get_opt("shop").await.unwrap() {
+            None => Ok(()),
+            Some(there) => Err(there.metadata.deletion_timestamp),
+        }
+    })
+    .await;
+    bed.apply(&unnamed).await.unwrap();
+    refused(&with("new"), "a prefix where there was none").await;
+    // What counts is the effective prefix: the pipeline's own name written out is no change.
+    bed.apply(&with("shop")).await.unwrap();
+    bed.apply(&unnamed).await.unwrap();
+    bed.end().await;
+}
+
+#[tokio::test]
+#[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
 async fn what_only_we_can_see_becomes_a_condition() {
     let bed = Bed::new("invalid").await;
     let mut pipeline = example("shop.yaml");

@@ -49,6 +49,12 @@ const RULES: Rules = &[
         "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$')",
         "metadata.name is not a name: write up to 50 lower-case letters, digits and `-`, starting with a letter, e.g. `shop`",
     ),
+    // The prefix that counts is the pipeline's name where none is written, and only here both can be seen.
+    (
+        "",
+        "!has(self.spec.kafka) || !has(oldSelf.spec.kafka) || (has(self.spec.kafka.topicPrefix) ? self.spec.kafka.topicPrefix : self.metadata.name) == (has(oldSelf.spec.kafka.topicPrefix) ? oldSelf.spec.kafka.topicPrefix : oldSelf.metadata.name)",
+        "spec.kafka.topicPrefix cannot be changed: events that wait in the topics of the old prefix would never be counted. Create a second pipeline with another name and the new prefix, send events to its collector, and delete this one when its lag is 0",
+    ),
     (
         "spec",
         "has(self.kafka)",
@@ -107,13 +113,13 @@ const RULES: Rules = &[
     ),
     (
         "spec.kafka",
-        "self.partitions >= oldSelf.partitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
-        "`partitions` may grow, never shrink: write at least as many as before; a new `topicPrefix` starts anew",
+        "self.partitions >= oldSelf.partitions",
+        "`partitions` may grow, never shrink: write at least as many as before; fewer need a second pipeline with another name",
     ),
     (
         "spec.kafka",
-        "!has(self.detectorPartitions) || !has(oldSelf.detectorPartitions) || self.detectorPartitions == oldSelf.detectorPartitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
-        "`detectorPartitions` is fixed when the topics are created: write the number from before; a new `topicPrefix` starts anew",
+        "!has(self.detectorPartitions) || !has(oldSelf.detectorPartitions) || self.detectorPartitions == oldSelf.detectorPartitions",
+        "`detectorPartitions` is fixed when the topics are created: write the number from before; another number needs a second pipeline with another name",
     ),
     // Events
     (
