@@ -85,7 +85,11 @@ fn anchored<'a>(all: &[Line<'a>], name: &str) -> Vec<Line<'a>> {
     let names = |value: &str| value.strip_prefix('&').and_then(|rest| rest.split(' ').next()) == Some(name);
     for (place, line) in all.iter().enumerate() {
         let inner = unbullet(line).unwrap_or(*line);
-        let value = if names(inner.content) { Some(inner.content) } else { entry(inner.content).map(|(_, value)| value) };
+        let value = if names(inner.content) {
+            Some(inner.content)
+        } else {
+            entry(inner.content).map(|(_, value)| value)
+        };
         if value.is_some_and(names) {
             return all[place + 1..].iter().take_while(|next| next.indent > line.indent).copied().collect();
         }
@@ -252,7 +256,11 @@ spec:
     #[case("spec.metrics[2].events.types", 7, "types: view")]
     #[case("spec.metrics[3].window", 5, "window: 99h")]
     #[case("spec.metrics[3].maxKeys", 13, "<<: [*none, *base]")]
-    fn what_is_merged_in_is_found_where_it_is_written(#[case] path: &str, #[case] line: usize, #[case] expected: &str) {
+    fn what_is_merged_in_is_found_where_it_is_written(
+        #[case] path: &str,
+        #[case] line: usize,
+        #[case] expected: &str,
+    ) {
         let range = locate(MERGED, path).unwrap();
         assert_eq!(MERGED[..range.start].matches('\n').count() + 1, line);
         assert_eq!(&MERGED[range], expected);

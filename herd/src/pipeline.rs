@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
 use herd_spec::validate::{self, Problem};
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceSpan};
@@ -112,10 +113,24 @@ pub fn text(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError::Invalid`].
 pub fn check(name: &str, text: &str) -> Result<Plan, FileError> {
-    validate::parse(text).and_then(|pipeline| Plan::of(&pipeline)).map_err(|problems| FileError::Invalid {
+    let planned = validate::parse(text).and_then(|pipeline| Plan::of(&pipeline));
+    planned.map_err(|problems| invalid(name, text, problems))
+}
+
+fn invalid(name: &str, text: &str, problems: Vec<Problem>) -> FileError {
+    FileError::Invalid {
         name: name.to_owned(),
         problems: problems.into_iter().map(|problem| Located::of(problem, name, text)).collect(),
-    })
+    }
+}
+
+/// The pipeline of a file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn read(path: &Path) -> Result<HerdPipeline, FileError> {
+    let text = text(path)?;
+    validate::parse(&text).map_err(|problems| invalid(&path.display().to_string(), &text, problems))
 }
 
 /// The plan of a pipeline's file.

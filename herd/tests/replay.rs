@@ -21,13 +21,28 @@ fn replayed(name: &str, text: &[u8], options: &[&str]) -> (Value, Vec<String>) {
 }
 
 #[rstest]
-#[case::tabs("sales.csv", "Time\tUser_ID\tItem_ID\tEvent\tPrice\n2009-12-01T07:45:00Z\t7\ta\tpurchase\t9.5\n")]
+#[case::tabs(
+    "sales.csv",
+    "Time\tUser_ID\tItem_ID\tEvent\tPrice\n2009-12-01T07:45:00Z\t7\ta\tpurchase\t9.5\n"
+)]
 #[case::tsv("sales.tsv", "time\tuser id\titem id\tevent\tPrice\n1259653500\t7\ta\tpurchase\t9.5\n")]
-#[case::semicolons("sales.csv", "Timestamp;Customer-ID;Product_ID;Event_Type;Price\n1259653500000;7;a;purchase;9.5\n")]
+#[case::semicolons(
+    "sales.csv",
+    "Timestamp;Customer-ID;Product_ID;Event_Type;Price\n1259653500000;7;a;purchase;9.5\n"
+)]
 #[case::bars("sales.csv", "ts|visitorid|sku|action|Price\n1259653500|7|a|purchase|9.5\n")]
-#[case::spreadsheet("sales.csv", "\u{feff}EVENT_TIME,USER_ID,PRODUCT_ID,EVENT_TYPE,Price\r\n2009-12-01 07:45:00 UTC,7,a,purchase,9.5\r\n")]
-#[case::ndjson("sales.ndjson", "\u{feff}{\"Time\":1259653500,\"userID\":7,\"Item-Id\":\"a\",\"EventType\":\"purchase\",\"Price\":9.5}\n")]
-fn a_file_is_understood_whatever_its_delimiter_and_the_case_of_its_names(#[case] name: &str, #[case] text: &str) {
+#[case::spreadsheet(
+    "sales.csv",
+    "\u{feff}EVENT_TIME,USER_ID,PRODUCT_ID,EVENT_TYPE,Price\r\n2009-12-01 07:45:00 UTC,7,a,purchase,9.5\r\n"
+)]
+#[case::ndjson(
+    "sales.ndjson",
+    "\u{feff}{\"Time\":1259653500,\"userID\":7,\"Item-Id\":\"a\",\"EventType\":\"purchase\",\"Price\":9.5}\n"
+)]
+fn a_file_is_understood_whatever_its_delimiter_and_the_case_of_its_names(
+    #[case] name: &str,
+    #[case] text: &str,
+) {
     let (report, events) = replayed(name, text.as_bytes(), &[]);
     assert_eq!(report["accepted"], 1, "{report}");
     let event: Value = serde_json::from_str(&events[0]).unwrap();
@@ -40,8 +55,10 @@ fn a_file_is_understood_whatever_its_delimiter_and_the_case_of_its_names(#[case]
 #[test]
 fn ids_that_differ_in_their_last_digit_stay_different() {
     let ids = ["12345678901234567890122", "12345678901234567890123", "9007199254740993"];
-    let lines: String =
-        ids.iter().map(|id| format!("{{\"type\":\"view\",\"time\":1259653500,\"item_id\":{id},\"order\":{id}}}\n")).collect();
+    let lines: String = ids
+        .iter()
+        .map(|id| format!("{{\"type\":\"view\",\"time\":1259653500,\"item_id\":{id},\"order\":{id}}}\n"))
+        .collect();
     let (report, events) = replayed("ids.ndjson", lines.as_bytes(), &[]);
     assert_eq!(report["accepted"], 3, "{report}");
     for (event, id) in events.iter().zip(ids) {
@@ -121,8 +138,11 @@ fn a_file_that_is_not_understood_sends_nothing_and_says_what_to_do(
 
 #[test]
 fn what_a_file_does_not_have_can_be_said() {
-    let (report, events) =
-        replayed("logins.csv", b"ts,who\n1259653500,7\n", &["--map", "item=,user=who", "--event-type", "login"]);
+    let (report, events) = replayed(
+        "logins.csv",
+        b"ts,who\n1259653500,7\n",
+        &["--map", "item=,user=who", "--event-type", "login"],
+    );
     assert_eq!(report["accepted"], 1, "{report}");
     let event: Value = serde_json::from_str(&events[0]).unwrap();
     assert_eq!((&event["type"], &event["user_id"]), (&"login".into(), &"7".into()));

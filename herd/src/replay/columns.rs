@@ -51,9 +51,16 @@ impl Field {
         match self {
             Self::Id => &["eventid", "id", "uuid", "messageid"],
             Self::Type => &["type", "eventtype", "event", "eventname", "action"],
-            Self::User => {
-                &["userid", "user", "customerid", "customer", "visitorid", "clientid", "accountid", "memberid"]
-            }
+            Self::User => &[
+                "userid",
+                "user",
+                "customerid",
+                "customer",
+                "visitorid",
+                "clientid",
+                "accountid",
+                "memberid",
+            ],
             Self::Item => &[
                 "itemid",
                 "productid",
@@ -167,8 +174,7 @@ impl Mapping {
         let mut missing = Vec::new();
         let mut wrong = Vec::new();
         for field in Field::ALL {
-            let needed =
-                matches!(field, Field::Time | Field::Item) || (field == Field::Type && !typed);
+            let needed = matches!(field, Field::Time | Field::Item) || (field == Field::Type && !typed);
             match &self.0[field as usize] {
                 _ if found[field as usize] => {}
                 Choice::Column(column) => wrong.push((field, column.clone())),
@@ -181,7 +187,8 @@ impl Mapping {
         if missing.is_empty() && wrong.is_empty() {
             return None;
         }
-        let asked: Vec<Field> = missing.iter().copied().chain(wrong.iter().map(|(field, _)| *field)).collect();
+        let asked: Vec<Field> =
+            missing.iter().copied().chain(wrong.iter().map(|(field, _)| *field)).collect();
         Some(Lack { proposal: self.proposal(columns, &asked), columns: columns.to_vec(), missing, wrong })
     }
 
@@ -191,7 +198,8 @@ impl Mapping {
         let mut pairs = Vec::new();
         for field in Field::ALL {
             if asked.contains(&field) {
-                let by = |hint: &&str| columns.iter().filter(free).find(|column| plain(column).contains(hint));
+                let by =
+                    |hint: &&str| columns.iter().filter(free).find(|column| plain(column).contains(hint));
                 let column = field.hints().iter().find_map(|hint| by(&hint));
                 pairs.push(format!("{}={}", field.name(), column.map_or("COLUMN", |column| column)));
             } else {
@@ -292,9 +300,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_proposed_from_the_columns_that_are_left() {
-        let columns: Vec<String> = ["InvoiceDate", "Description", "Product name", "userId", "Quantity"]
-            .map(str::to_owned)
-            .into();
+        let columns: Vec<String> =
+            ["InvoiceDate", "Description", "Product name", "userId", "Quantity"].map(str::to_owned).into();
         let found = [false, false, true, false, false];
         let lack = Mapping::default().lack(&columns, &found, false).unwrap();
         assert_eq!(lack.proposal, "type=COLUMN,item=Product name,time=InvoiceDate");
@@ -305,6 +312,9 @@ mod tests {
         let mapping: Mapping = "item=,time=Invoice Day".parse().unwrap();
         let lack = mapping.lack(&columns, &found, true).unwrap();
         assert_eq!(lack.proposal, "item=,time=InvoiceDate");
-        assert!(lack.to_string().contains("`--map time=Invoice Day` names a column that is not there"), "{lack}");
+        assert!(
+            lack.to_string().contains("`--map time=Invoice Day` names a column that is not there"),
+            "{lack}"
+        );
     }
 }

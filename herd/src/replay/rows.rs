@@ -134,10 +134,14 @@ impl Rows {
                 let header = reader.headers().map_err(|error| in_head(error.to_string()))?;
                 let header: Vec<Column> = header
                     .iter()
-                    .map(|name| Column { name: name.trim().to_owned(), candidate: mapping.candidate(name.trim()) })
+                    .map(|name| Column {
+                        name: name.trim().to_owned(),
+                        candidate: mapping.candidate(name.trim()),
+                    })
                     .collect();
                 let mut names = BTreeSet::new();
-                let again = header.iter().find(|column| !column.name.is_empty() && !names.insert(&column.name));
+                let again =
+                    header.iter().find(|column| !column.name.is_empty() && !names.insert(&column.name));
                 if let Some(Column { name, .. }) = again {
                     return Err(in_head(format!("the column `{name}` is there twice: rename or remove one")));
                 }
@@ -165,7 +169,10 @@ impl Rows {
         let mut columns = Vec::new();
         if let Format::Csv { header, .. } = &rows.format {
             columns = header.iter().map(|column| column.name.clone()).collect();
-            header.iter().filter_map(|column| column.candidate).for_each(|(field, _)| found[field as usize] = true);
+            header
+                .iter()
+                .filter_map(|column| column.candidate)
+                .for_each(|(field, _)| found[field as usize] = true);
             rows.lack(&columns, &found, typed)?;
         }
         // The first row without a time, or a type.
@@ -188,7 +195,9 @@ impl Rows {
                 let (first, last) = survey.times.unwrap_or((time, time));
                 survey.times = Some((first.min(time), last.max(time)));
             }
-            survey.hidden.extend(row.others.iter().map(|(name, _)| name).filter(|name| row.hides(name)).cloned());
+            survey
+                .hidden
+                .extend(row.others.iter().map(|(name, _)| name).filter(|name| row.hides(name)).cloned());
         }
         if let Format::Json { known, .. } = &rows.format {
             columns = known.keys().cloned().collect();
@@ -252,16 +261,17 @@ impl Rows {
                             Err(error) => return Some(Err(self.line(format!("not a JSON object: {error}")))),
                         };
                         // What is null is not there.
-                        let cells = fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
-                            let candidate = match known.get(&name) {
-                                Some(candidate) => *candidate,
-                                None => self.mapping.candidate(&name),
-                            };
-                            if known.len() < NAMES && !known.contains_key(&name) {
-                                known.insert(name.clone(), candidate);
-                            }
-                            Cell { name, candidate, json }
-                        });
+                        let cells =
+                            fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
+                                let candidate = match known.get(&name) {
+                                    Some(candidate) => *candidate,
+                                    None => self.mapping.candidate(&name),
+                                };
+                                if known.len() < NAMES && !known.contains_key(&name) {
+                                    known.insert(name.clone(), candidate);
+                                }
+                                Cell { name, candidate, json }
+                            });
                         return Some(Ok((cells.collect(), digest)));
                     }
                     Err(error) => return Some(Err(self.line(error))),
@@ -286,7 +296,9 @@ impl Rows {
         let mut others = Vec::new();
         for Cell { name, candidate, json } in cells {
             match candidate {
-                Some((field, rank)) if best[field as usize] == Some(rank) && fields[field as usize].is_none() => {
+                Some((field, rank))
+                    if best[field as usize] == Some(rank) && fields[field as usize].is_none() =>
+                {
                     fields[field as usize] = Some(json);
                 }
                 _ => others.push((name, json)),

@@ -21,6 +21,7 @@ use crate::topics;
 const TEXTS: &[&str] = &[
     "45s",
     "90s",
+    "2h",
     "20ms",
     "900ms",
     "shop.example",

@@ -150,7 +150,23 @@ fn every_example_is_valid_and_has_a_plan() {
     "spec.events.mapping.type: is empty: an event needs a type, so name the field that holds it"
 )]
 #[case::lateness("  events: {maxLateness: 1h}", "spec.events.maxLateness: is 1h, must be from 0s to 10m")]
-#[case::schema("  events: {schema: {type: 12}}", "spec.events.schema: is not a JSON Schema: ")]
+#[case::schema("  events: {schema: {type: 12}}", "spec.events.schema.type: is not a JSON Schema: ")]
+#[case::schema_inside(
+    "  events: {schema: {properties: {price: {anyOf: [{minimum: low}]}}}}",
+    "spec.events.schema.properties.price.anyOf[0].minimum: is not a JSON Schema: "
+)]
+#[case::quantity(
+    "  detection: {resources: {requests: {memory: lots}}}",
+    "spec.detection.resources.requests.memory: `lots` is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`"
+)]
+#[case::resource(
+    "  collector: {stage: {resources: {limits: {cpus: '1'}}}}",
+    "spec.collector.stage.resources.limits.cpus: `cpus` is no resource: write `cpu`, `memory`, `ephemeral-storage`, or e.g. `example.com/gpu`"
+)]
+#[case::request_above_limit(
+    "  api: {stage: {resources: {requests: {cpu: '1'}, limits: {cpu: 900m}}}}",
+    "spec.api.stage.resources.requests.cpu: `1` is more than its limit `900m`: lower it, or raise the limit"
+)]
 #[case::no_keys(
     "  collector: {auth: {keys: []}}",
     "spec.collector.auth.keys: is empty: nobody could write; add a key or leave out `auth`"
