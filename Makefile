@@ -86,9 +86,11 @@ ps: ## Whether it runs
 clean: down ## Stop it and remove its data
 	@rm -rf .herd
 
-.PHONY: cluster-demo cluster-demo-down kind kind-down images
+.PHONY: cluster-demo cluster-demo-open cluster-demo-down kind kind-down images
 cluster-demo: web ## The demo on a one-node Kubernetes of our own, without Docker (root, Debian 12)
 	@dev/kubernetes/demo up
+cluster-demo-open: ## Bring its dashboard to http://127.0.0.1:8081, until Ctrl-C
+	@dev/kubernetes/demo open
 cluster-demo-down: ## Remove it
 	@dev/kubernetes/demo down
 kind: ## A cluster in Docker with the operator and the demo; see docs/install.md

@@ -186,6 +186,18 @@ func TestAMistakeInTheValuesIsRefusedByName(t *testing.T) {
 		"worker.image.pullPolicy=Always":  "pullPolicy",
 		"podLabels.one=1,env[0].value=x":  "name",
 		"resources.requests.cpu.more=all": "cpu",
+		"resources.limits.memory=lots":    "memory",
+		"resources.limits.memory=1GB":     "memory",
+		"resources.requests.cpu=-1":       "cpu",
+		"resources.requests.cpus=1":       "cpus",
+		"nameOverride=Bad_Name":           "nameOverride",
+		"nameOverride=1st":                "nameOverride",
+		"nameOverride=ends-":              "nameOverride",
+		"fullnameOverride=Bad_Name":       "fullnameOverride",
+		"priorityClassName=Very High":     "priorityClassName",
+		"podLabels.team=a b":              "podLabels",
+		"commonLabels.-x=a":               "commonLabels",
+		"env[0].name=A B":                 "env",
 	} {
 		t.Run(setting, func(t *testing.T) {
 			_, err := template("", "--set", setting)
@@ -194,6 +206,27 @@ func TestAMistakeInTheValuesIsRefusedByName(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), word) {
 				t.Errorf("%q is not in: %v", word, err)
+			}
+		})
+	}
+}
+
+func TestWhatKubernetesTakesIsNotRefused(t *testing.T) {
+	for _, setting := range []string{
+		"resources.limits.memory=1.5Gi",
+		"resources.limits.memory=1e9",
+		"resources.limits.memory=268435456",
+		"resources.requests.cpu=0.5",
+		"resources.requests.example\\.com/gpu=1",
+		"nameOverride=shop-2",
+		"fullnameOverride=herd",
+		"priorityClassName=system-cluster-critical",
+		"podLabels.example\\.com/team=Crowd_1.2",
+		"nodeSelector.kubernetes\\.io/os=linux",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			if _, err := template("", "--set", setting); err != nil {
+				t.Error(err)
 			}
 		})
 	}

@@ -27,6 +27,9 @@ use output::Outcome;
 #[derive(Parser, Debug)]
 #[command(name = "herd", version, about, max_term_width = 110)]
 pub struct Herd {
+    /// `kubectl herd -n shop status` says it before the command.
+    #[command(flatten)]
+    place: cluster::Place,
     #[command(subcommand)]
     command: Command,
 }
@@ -53,6 +56,41 @@ enum Command {
     },
 }
 
+impl Command {
+    /// As it is written.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Up(_) => "up",
+            Self::Validate(_) => "validate",
+            Self::Plan(_) => "plan",
+            Self::Generate(_) => "generate",
+            Self::Replay(_) => "replay",
+            Self::Dlq(_) => "dlq",
+            Self::Ready(_) => "ready",
+            Self::Status(_) => "status",
+            Self::ExplainScaling(_) => "explain-scaling",
+            Self::Pause(_) => "pause",
+            Self::Resume(_) => "resume",
+            Self::Top(_) => "top",
+            Self::Load(_) => "load",
+            Self::Completion { .. } => "completion",
+        }
+    }
+
+    /// Which cluster it is about, if it is about one.
+    fn place(&mut self) -> Option<&mut cluster::Place> {
+        match self {
+            Self::Status(command) => Some(&mut command.place),
+            Self::ExplainScaling(command) => Some(&mut command.place),
+            Self::Pause(command) => Some(&mut command.place),
+            Self::Resume(command) => Some(&mut command.place),
+            Self::Top(command) => Some(&mut command.place),
+            Self::Load(command) => Some(&mut command.place),
+            _ => None,
+        }
+    }
+}
+
 /// The signals cannot be taken over.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("Ctrl-C cannot be caught: {0}")]
@@ -64,7 +102,14 @@ impl Herd {
     /// # Errors
     /// What the command says, ready to be shown to a person.
     pub async fn run(self) -> Outcome {
-        match self.command {
+        let Self { place, command } = self;
+        let name = command.name();
+        let mut command = command;
+        match command.place() {
+            Some(own) => *own = std::mem::take(own).after(place),
+            None => place.must_be_open(name)?,
+        }
+        match command {
             Command::Up(command) => command.run().await,
             Command::Validate(command) => command.run(),
             Command::Plan(command) => command.run(),
@@ -99,4 +144,31 @@ fn stop_on_signal() -> Result<CancellationToken, SignalError> {
         std::process::exit(130);
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case(&["herd", "-n", "shop", "status"], "shop", None)]
+    #[case(&["herd", "status", "-n", "shop"], "shop", None)]
+    #[case(&["herd", "--context", "kind-herd", "-n", "shop", "top", "shop"], "shop", Some("kind-herd"))]
+    #[case(&["herd", "-n", "other", "load", "shop", "--namespace=shop", "--context", "a"], "shop", Some("a"))]
+    fn flags_of_the_cluster_stand_before_the_command_or_after_it(
+        #[case] written: &[&str],
+        #[case] namespace: &str,
+        #[case] context: Option<&str>,
+    ) {
+        let Herd { place, mut command } = Herd::try_parse_from(written).unwrap();
+        let place = std::mem::take(command.place().unwrap()).after(place);
+        let expected = Herd::try_parse_from(
+            ["herd", "status", "-n", namespace]
+                .into_iter()
+                .chain(context.iter().flat_map(|name| ["--context", *name])),
+        );
+        let mut expected = expected.unwrap().command;
+        assert_eq!(&place, expected.place().unwrap());
+    }
 }

@@ -1,8 +1,9 @@
 //! Where in a YAML text the field with a path like `spec.metrics[1].window` stands.
 //!
 //! serde_yaml keeps no places, so this walks the text itself by indentation. It follows block style, which is what people
-//! write; where it loses the way (flow style, anchors, multi-line strings) it answers with the deepest field that it found, which
-//! is still the right neighbourhood.
+//! write, with aliases (`events: *shared`) and merge keys (`<<: *shared`): what comes from an anchor is found where the anchor
+//! stands. Where it loses the way (flow style, multi-line strings) it answers with the deepest field that it found, which is still
+//! the right neighbourhood.
 
 use std::ops::Range;
 
@@ -71,21 +72,74 @@ fn unbullet<'a>(line: &Line<'a>) -> Option<Line<'a>> {
     Some(Line { indent: line.indent + skipped.max(1), at: line.at + skipped, content })
 }
 
+/// Without the name of an anchor before it: `&shared` stands before what it names.
+fn unanchored(value: &str) -> &str {
+    match value.strip_prefix('&') {
+        Some(rest) => rest.split_once(' ').map_or("", |(_, value)| value.trim_start()),
+        None => value,
+    }
+}
+
+/// The lines of the map that an anchor names.
+fn anchored<'a>(all: &[Line<'a>], name: &str) -> Vec<Line<'a>> {
+    let names = |value: &str| value.strip_prefix('&').and_then(|rest| rest.split(' ').next()) == Some(name);
+    for (place, line) in all.iter().enumerate() {
+        let inner = unbullet(line).unwrap_or(*line);
+        let value = if names(inner.content) {
+            Some(inner.content)
+        } else {
+            entry(inner.content).map(|(_, value)| value)
+        };
+        if value.is_some_and(names) {
+            return all[place + 1..].iter().take_while(|next| next.indent > line.indent).copied().collect();
+        }
+    }
+    Vec::new()
+}
+
+/// Anchors that `value` refers to: `*shared`, or `[*one, *other]`.
+fn aliases(value: &str) -> impl Iterator<Item = &str> {
+    let inner = value.trim_start_matches('[').trim_end_matches(']');
+    inner.split(',').filter_map(|alias| alias.trim().strip_prefix('*'))
+}
+
+/// Aliases that are followed one after the other: a text that refers to itself ends here.
+const DEEPEST: usize = 8;
+
 /// The bytes of the field's line, or of the deepest field on the way to it that is there; none if not even the first is.
 #[must_use]
 pub fn locate(text: &str, path: &str) -> Option<Range<usize>> {
-    let mut block = lines(text);
+    let all = lines(text);
+    let mut block = all.clone();
     let mut found = None;
     for step in steps(path) {
-        let Some((range, inside)) = descend(&block, &step) else { break };
+        let Some((range, inside)) = find(&all, &block, &step, DEEPEST) else { break };
         found = Some(range);
         block = inside;
     }
     found
 }
 
-/// Finds a step among the lines of a block: the bytes it stands at, and the lines inside of it.
-fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<(Range<usize>, Vec<Line<'a>>)> {
+/// Finds a step among the lines of a block, or else in what is merged into it.
+fn find<'a>(
+    all: &[Line<'a>],
+    block: &[Line<'a>],
+    step: &Step,
+    depth: usize,
+) -> Option<(Range<usize>, Vec<Line<'a>>)> {
+    if let Some((range, inside, value)) = descend(block, step) {
+        let alias = aliases(value).next().filter(|_| value.starts_with('*'));
+        return Some((range, alias.map_or(inside, |name| anchored(all, name))));
+    }
+    let (_, _, merged) = descend(block, &Step::Field("<<".into())).filter(|_| depth > 0)?;
+    aliases(merged).find_map(|name| find(all, &anchored(all, name), step, depth - 1))
+}
+
+/// What stands where a step leads: its bytes, the lines inside of it, and the value beside it.
+type Found<'a> = (Range<usize>, Vec<Line<'a>>, &'a str);
+
+/// Finds a step among the lines of a block: the bytes it stands at, the lines inside of it, and its value.
+fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<Found<'a>> {
     let indent = block.first()?.indent;
     let mut number = 0;
     for (place, line) in block.iter().enumerate() {
@@ -106,10 +160,11 @@ fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<(Range<usize>, Vec<Lin
                     })
                     .copied()
                     .collect();
+                let value = unanchored(value);
                 if !value.is_empty() {
                     inside.clear();
                 }
-                return Some((line.at..line.at + line.content.len(), inside));
+                return Some((line.at..line.at + line.content.len(), inside, value));
             }
             Step::Item(wanted) => {
                 let Some(first) = unbullet(line) else { continue };
@@ -118,13 +173,15 @@ fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<(Range<usize>, Vec<Lin
                     continue;
                 }
                 let rest = block[place + 1..].iter().take_while(|next| next.indent > indent).copied();
-                let inside: Vec<Line<'a>> = if first.content.is_empty() {
+                let value = unanchored(first.content);
+                let inside: Vec<Line<'a>> = if value.is_empty() {
                     rest.collect()
                 } else {
                     std::iter::once(first).chain(rest).collect()
                 };
                 let shown = inside.first().unwrap_or(line);
-                return Some((shown.at..shown.at + shown.content.len(), inside));
+                let value = if value.starts_with('*') { value } else { "" };
+                return Some((shown.at..shown.at + shown.content.len(), inside, value));
             }
         }
     }
@@ -172,6 +229,46 @@ spec:
     fn a_path_is_found_or_what_is_nearest_to_it(#[case] path: &str, #[case] expected: &str) {
         let range = locate(TEXT, path).unwrap();
         assert_eq!(&TEXT[range], expected);
+    }
+
+    const MERGED: &str = "\
+spec:
+  metrics:
+    - &base
+      name: views
+      window: 99h
+      events: &filter
+        types: view
+    - <<: *base
+      name: carts
+      emit: 1ms
+    - name: sales
+      events: *filter
+    - <<: [*none, *base]
+      name: last
+";
+
+    #[rstest]
+    #[case("spec.metrics[0].window", 5, "window: 99h")]
+    #[case("spec.metrics[1].window", 5, "window: 99h")]
+    #[case("spec.metrics[1].events.types", 7, "types: view")]
+    #[case("spec.metrics[1].emit", 10, "emit: 1ms")]
+    #[case("spec.metrics[2].events.types", 7, "types: view")]
+    #[case("spec.metrics[3].window", 5, "window: 99h")]
+    #[case("spec.metrics[3].maxKeys", 13, "<<: [*none, *base]")]
+    fn what_is_merged_in_is_found_where_it_is_written(
+        #[case] path: &str,
+        #[case] line: usize,
+        #[case] expected: &str,
+    ) {
+        let range = locate(MERGED, path).unwrap();
+        assert_eq!(MERGED[..range.start].matches('\n').count() + 1, line);
+        assert_eq!(&MERGED[range], expected);
+    }
+
+    #[test]
+    fn a_text_that_merges_itself_ends() {
+        assert_eq!(locate("a: &a\n  <<: *a\n", "a.b"), Some(0..5));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
 use herd_spec::validate::{self, Problem};
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceSpan};
@@ -90,7 +91,7 @@ fn yaml_place(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
     Some(start..start + length)
 }
 
-/// Reads a file, or standard input for `-`.
+/// Reads a file, or standard input for `-`. A byte order mark at its beginning is left out.
 ///
 /// # Errors
 /// [`FileError::Read`].
@@ -100,7 +101,11 @@ pub fn text(path: &Path) -> Result<String, FileError> {
     } else {
         std::fs::read_to_string(path)
     };
-    read.map_err(|source| FileError::Read { path: path.to_owned(), source })
+    let mut text = read.map_err(|source| FileError::Read { path: path.to_owned(), source })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 /// What a text means, or all that is wrong with it.
@@ -108,10 +113,24 @@ pub fn text(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError::Invalid`].
 pub fn check(name: &str, text: &str) -> Result<Plan, FileError> {
-    validate::parse(text).and_then(|pipeline| Plan::of(&pipeline)).map_err(|problems| FileError::Invalid {
+    let planned = validate::parse(text).and_then(|pipeline| Plan::of(&pipeline));
+    planned.map_err(|problems| invalid(name, text, problems))
+}
+
+fn invalid(name: &str, text: &str, problems: Vec<Problem>) -> FileError {
+    FileError::Invalid {
         name: name.to_owned(),
         problems: problems.into_iter().map(|problem| Located::of(problem, name, text)).collect(),
-    })
+    }
+}
+
+/// The pipeline of a file.
+///
+/// # Errors
+/// [`FileError`].
+pub fn read(path: &Path) -> Result<HerdPipeline, FileError> {
+    let text = text(path)?;
+    validate::parse(&text).map_err(|problems| invalid(&path.display().to_string(), &text, problems))
 }
 
 /// The plan of a pipeline's file.

@@ -1,10 +1,11 @@
 //! `herd plan`: what would run, as a tree for people or as the very JSON that workers take.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use herd_spec::change::{self, Change, Meaning};
 use herd_spec::pipeline::{Direction, Span};
 use herd_spec::plan::{
     AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan,
@@ -15,12 +16,15 @@ use herd_spec::wire::FieldPath;
 use crate::output::{self, Outcome};
 use crate::pipeline;
 
-/// Shows what a pipeline's file comes to, without running anything.
+/// Shows what a pipeline's file comes to, or what a change of it means, without running anything.
 #[derive(Args, Debug)]
 pub struct PlanCommand {
     /// The pipeline, YAML; `-` is standard input
     pub file: PathBuf,
-    /// The plan as JSON, as the worker images take it
+    /// Shows what differs from this file (`-`: standard input), field by field, and what each change means for open windows, baselines and alerts
+    #[arg(long, value_name = "OLD")]
+    pub against: Option<PathBuf>,
+    /// The plan as JSON, as the worker images take it; or the differences
     #[arg(long)]
     pub json: bool,
 }
@@ -31,6 +35,9 @@ impl PlanCommand {
     /// # Errors
     /// If the file is no pipeline.
     pub fn run(self) -> Outcome {
+        if let Some(old) = &self.against {
+            return self.compare(old);
+        }
         let plan = pipeline::load(&self.file)?;
         if self.json {
             output::json(&plan)?
@@ -39,6 +46,64 @@ impl PlanCommand {
         }
         Ok(())
     }
+}
+
+impl PlanCommand {
+    fn compare(&self, old: &Path) -> Outcome {
+        let changes = change::changes(&pipeline::read(old)?, &pipeline::read(&self.file)?);
+        if self.json {
+            let told: Vec<Told<'_>> = changes.iter().map(Told::of).collect();
+            return Ok(output::json(&told)?);
+        }
+        let (new, old) = (self.file.display(), old.display());
+        let head = match changes.len() {
+            0 => format!("{new} asks for the same as {old}"),
+            number => format!(
+                "{new} differs from {old} in {}",
+                count(u32::try_from(number).unwrap_or(u32::MAX), "field")
+            ),
+        };
+        let changes: String = changes.iter().map(|change| format!("\n\n{}", in_words(change))).collect();
+        Ok(output::line(&format!("{head}{changes}"))?)
+    }
+}
+
+/// A difference for programs.
+#[derive(serde::Serialize)]
+struct Told<'c> {
+    #[serde(flatten)]
+    change: &'c Change,
+    meaning: Meaning,
+}
+
+impl<'c> Told<'c> {
+    fn of(change: &'c Change) -> Self {
+        Self { change, meaning: change.effect.meaning() }
+    }
+}
+
+/// A difference for people.
+fn in_words(change: &Change) -> String {
+    let Change { path, before, after, effect } = change;
+    let shown = |value: &Option<serde_json::Value>| match value {
+        None => "left out".to_owned(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let from_to = match (before, after) {
+        (Some(serde_json::Value::Object(_)), None) => "removed".to_owned(),
+        (None, Some(serde_json::Value::Object(_))) => "added".to_owned(),
+        _ => format!("{} → {}", shown(before), shown(after)),
+    };
+    let Meaning { what, windows, baselines, alerts } = effect.meaning();
+    let mut text = format!("{path}: {from_to}\n  {what}");
+    for (of, says) in [("Open windows", windows), ("Baselines", baselines), ("Open alerts", alerts)] {
+        if !says.is_empty() {
+            // Writing into a String does not fail.
+            let _ = write!(text, "\n  {of}: {says}");
+        }
+    }
+    text
 }
 
 /// A line of the tree with the lines under it.

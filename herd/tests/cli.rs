@@ -68,6 +68,25 @@ fn problems_are_shown_where_they_stand() {
 }
 
 #[test]
+fn a_byte_order_mark_and_merge_keys_leave_places_right() {
+    let folder = folder();
+    let broken = PIPELINE
+        .replace("    - name: views\n", "    - &views\n      name: views\n")
+        .replace("      window: 2s\n", "      window: 20m\n    - <<: *views\n      name: more\n");
+    std::fs::write(folder.path().join("merged.yaml"), format!("\u{feff}{broken}")).unwrap();
+    let output = herd(folder.path(), &["validate", "--json", "merged.yaml"]);
+    let results: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let seen: Vec<_> = results[0]["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|problem| (problem["path"].as_str().unwrap(), problem["line"].as_u64().unwrap()))
+        .collect();
+    // The window that is merged in is wrong where it is written.
+    assert_eq!(seen, [("spec.metrics[0].window", 13), ("spec.metrics[1].window", 13)], "{results}");
+}
+
+#[test]
 fn problems_have_lines_in_json() {
     let folder = folder();
     let output = herd(folder.path(), &["validate", "--json", "shop.yaml", "broken.yaml"]);
@@ -115,6 +134,35 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
     assert_eq!(plan, herd_cli::pipeline::check("shop.yaml", PIPELINE).unwrap());
 }
 
+#[test]
+fn a_plan_against_an_older_file_says_what_each_change_means() {
+    let folder = folder();
+    let newer = PIPELINE.replace("window: 2s", "window: 5s").replace("warmup: 3", "warmup: 4");
+    std::fs::write(folder.path().join("newer.yaml"), newer).unwrap();
+    let said = stdout(&herd(folder.path(), &["plan", "newer.yaml", "--against", "shop.yaml"]));
+    for expected in [
+        "newer.yaml differs from shop.yaml in 2 fields\n",
+        "\nspec.metrics[views].window: 2s → 5s\n  The metric has a new definition",
+        "\n  Open windows: Events processed before the change",
+        "\n  Open alerts: Resolved, with the reason that the definition of the metric changed.",
+        "\nspec.detectors[crowd].algorithm.poisson.warmup: 3 → 4\n",
+        "\n  Baselines: Kept.",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+    let told = json(&herd(folder.path(), &["plan", "newer.yaml", "--against", "shop.yaml", "--json"]));
+    assert_eq!(
+        (&told[0]["effect"], &told[0]["before"]),
+        (&"metricDefinition".into(), &"2s".into()),
+        "{told}"
+    );
+    assert_eq!(told[1]["meaning"]["baselines"], "Kept.");
+    let said = stdout(&herd(folder.path(), &["plan", "shop.yaml", "--against", "shop.yaml"]));
+    assert_eq!(said, "shop.yaml asks for the same as shop.yaml\n");
+    let broken = herd(folder.path(), &["plan", "shop.yaml", "--against", "broken.yaml"]);
+    assert!(stderr(&broken).contains("broken.yaml: 2 problems to correct"), "{}", stderr(&broken));
+}
+
 #[rstest]
 #[case(&["validate", "nowhere.yaml"], &["nowhere.yaml cannot be read", "examples/shop.yaml"])]
 #[case(&["up", "nowhere.yaml"], &["nowhere.yaml cannot be read"])]
@@ -123,6 +171,8 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
 #[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
 #[case(&["ready", "http://127.0.0.1:1", "--within", "10ms"], &["http://127.0.0.1:1/readyz is not ready within 10ms"])]
 #[case(&["ready", "127.0.0.1:80"], &["is no address", "http://127.0.0.1:9090"])]
+#[case(&["-n", "shop", "validate", "shop.yaml"], &["have no meaning for `herd validate`"])]
+#[case(&["--kubeconfig", "nowhere", "status"], &["there is no way to a cluster", "nowhere"])]
 #[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
 #[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
 fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {

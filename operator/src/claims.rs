@@ -141,11 +141,11 @@ mod tests {
             claims.see(&other);
             claims.check(&other).unwrap();
         }
-        // Who takes another prefix leaves the old one to those who wait for it.
+        // Who moves to another Kafka leaves its topics to those who wait for them. (The prefix cannot be changed.)
         let waits = pipeline("staging", "d", "2026-01-03T00:00:00Z", &["k:1"], Some("shop"));
         claims.see(&waits);
         claims.check(&waits).unwrap_err();
-        let moved = pipeline("prod", "a", "2026-01-01T00:00:00Z", &["k:1"], Some("new"));
+        let moved = pipeline("prod", "a", "2026-01-01T00:00:00Z", &["k:3"], None);
         assert_eq!(claims.see(&moved), [ObjectRef::from_obj(&waits)]);
         claims.check(&waits).unwrap();
     }

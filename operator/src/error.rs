@@ -27,7 +27,7 @@ pub enum Error {
     },
     /// Another pipeline has the same topics.
     #[error(
-        "the topics `{prefix}.…` in this Kafka are those of the pipeline {holder}: write another `topicPrefix`"
+        "the topics `{prefix}.…` in this Kafka are those of the pipeline {holder}: delete this pipeline and create it with another `topicPrefix`"
     )]
     TopicsTaken {
         /// What their names begin with.

@@ -1,19 +1,23 @@
 //! What both runtimes of Herd share, and nothing that touches the world: no clock, no network, no randomness.
 //!
+//! - [`change`]: what differs between two versions of a pipeline, and what that means while it runs.
 //! - [`pipeline`]: the `HerdPipeline` a person writes (the CRD's types).
 //! - [`mod@crd`]: its custom resource definition, with the rules that the API server holds it to.
 //! - [`validate`]: from what was written to what is meant, or to errors that say what to change.
 //! - [`plan`]: everything that will run, resolved: the operator and `herd up` execute the same plan.
+//! - [`quantity`]: quantities of Kubernetes, as numbers.
 //! - [`mod@reference`]: the pages that are made from those types.
 //! - [`scale`]: how many replicas a stage should have, and why.
 //! - [`wire`]: the records that travel between stages.
 //! - [`health`]: what a running stage says of itself.
 //! - [`units`]: offsets, partitions, times; no bare integer crosses a border between rooms.
 
+pub mod change;
 pub mod crd;
 pub mod health;
 pub mod pipeline;
 pub mod plan;
+pub mod quantity;
 pub mod reference;
 pub mod scale;
 pub mod units;

@@ -23,6 +23,11 @@ fn the_reference_of_the_pipeline_is_current() {
 }
 
 #[test]
+fn the_reference_of_changes_is_current() {
+    hold("docs/changes.md", &herd_spec::change::markdown());
+}
+
+#[test]
 fn the_reference_crd_is_current_and_structural() {
     let crd = herd_spec::crd::crd();
     let json = serde_json::to_value(&crd).unwrap();

@@ -27,7 +27,7 @@ pub struct Load {
     #[arg(long, value_enum, default_value_t)]
     profile: ProfileKind,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 impl Load {

@@ -6,6 +6,7 @@
 mod load;
 mod screen;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -25,7 +26,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// Which cluster, and where in it.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "On Kubernetes")]
 pub struct Place {
     /// The namespace [default: that of the kubeconfig's context]
     #[arg(long, short, value_name = "NAME")]
@@ -33,6 +35,38 @@ pub struct Place {
     /// The kubeconfig's context [default: the current one]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// The kubeconfig [default: what KUBECONFIG names, or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Flags of the cluster before a command that has nothing to do with it.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("`--namespace`, `--context` and `--kubeconfig` have no meaning for `herd {command}`: remove them")]
+pub struct NoPlace {
+    /// The command.
+    command: String,
+}
+
+impl Place {
+    /// This place, and what it leaves open as `before` says: kubectl's flags may stand before a command or after it, and the later
+    /// one counts.
+    #[must_use]
+    pub fn after(self, before: Self) -> Self {
+        Self {
+            namespace: self.namespace.or(before.namespace),
+            context: self.context.or(before.context),
+            kubeconfig: self.kubeconfig.or(before.kubeconfig),
+        }
+    }
+
+    /// For commands that know no cluster.
+    ///
+    /// # Errors
+    /// [`NoPlace`] if anything is said about one.
+    pub fn must_be_open(&self, command: &str) -> Result<(), NoPlace> {
+        if *self == Self::default() { Ok(()) } else { Err(NoPlace { command: command.to_owned() }) }
+    }
 }
 
 /// Shows a pipeline on Kubernetes on one screen; without a name all of the namespace
@@ -41,7 +75,7 @@ pub struct Status {
     /// The pipeline
     pipeline: Option<String>,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Shows the numbers behind the last scaling decisions of a pipeline on Kubernetes
@@ -50,7 +84,7 @@ pub struct ExplainScaling {
     /// The pipeline
     pipeline: String,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Stops detectors and sinks of a pipeline on Kubernetes; its collectors keep accepting, nothing is lost
@@ -59,7 +93,7 @@ pub struct Pause {
     /// The pipeline
     pipeline: String,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Lets a paused pipeline on Kubernetes go on
@@ -68,7 +102,7 @@ pub struct Resume {
     /// The pipeline
     pipeline: String,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// Shows pipelines on Kubernetes as they run, until Ctrl-C
@@ -77,7 +111,7 @@ pub struct Top {
     /// The pipeline; left out: all of the namespace
     pipeline: Option<String>,
     #[command(flatten)]
-    place: Place,
+    pub(crate) place: Place,
 }
 
 /// The cluster does not do what was asked.
@@ -137,13 +171,15 @@ impl Place {
         // Two kinds are in this program, and rustls does not guess. An error says that one was chosen before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let problem = |error: &dyn std::fmt::Display| ClusterError::Config(error.to_string());
-        let config = match &self.context {
-            None => Config::infer().await.map_err(|error| problem(&error))?,
-            Some(context) => {
-                let file = Kubeconfig::read().map_err(|error| problem(&error))?;
-                let options = KubeConfigOptions { context: Some(context.clone()), ..Default::default() };
-                Config::from_custom_kubeconfig(file, &options).await.map_err(|error| problem(&error))?
-            }
+        let config = if self.context.is_none() && self.kubeconfig.is_none() {
+            Config::infer().await.map_err(|error| problem(&error))?
+        } else {
+            let file = match &self.kubeconfig {
+                Some(file) => Kubeconfig::read_from(file).map_err(|error| problem(&error))?,
+                None => Kubeconfig::read().map_err(|error| problem(&error))?,
+            };
+            let options = KubeConfigOptions { context: self.context.clone(), ..Default::default() };
+            Config::from_custom_kubeconfig(file, &options).await.map_err(|error| problem(&error))?
         };
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|error| problem(&error))?;

@@ -1,5 +1,9 @@
 //! `herd replay`: events that really happened, from a file, to a collector.
 
+mod columns;
+mod delimiter;
+mod object;
+mod row;
 mod rows;
 
 use std::path::PathBuf;
@@ -15,24 +19,30 @@ use crate::load::{self, Pace, Parcel, Tally, Target};
 use crate::output::{self, Outcome};
 use crate::shoppers::Kind;
 
-pub use rows::{Mapping, Row, Rows, RowsError};
+pub use columns::{Field, Lack, Mapping};
+pub use row::Row;
+pub use rows::{Rows, RowsError, Survey};
 
 /// Sends the events of a file: CSV with a header, or NDJSON; either may be gzipped.
+///
+/// Columns are separated by commas, tabs, semicolons or `|`. They are known by their usual names, however these are written
+/// (`User_ID`, `userId`, `user id`). Where it is not clear which column is the time, the type or the item, nothing is sent.
 ///
 /// Event ids come from the file's lines, so that a replay that is repeated is recognised and changes nothing.
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// The file: .csv, .ndjson or .jsonl, with .gz if it is gzipped
+    /// The file: .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped
     pub file: PathBuf,
     /// The collector, e.g. http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub to: String,
-    /// Which column is what: item=product,user=customer,type=event,time=ts_ms,id=order. Others become properties
+    /// Which column is what: item=product,user=customer,type=event,time=ts_ms,id=order; `item=` says that there is none.
+    /// Others become properties
     #[arg(long, value_name = "FIELD=COLUMN,…", default_value = "")]
     pub map: Mapping,
-    /// The type of events whose file has no column for it
-    #[arg(long, value_name = "TYPE", default_value = "view")]
-    pub event_type: String,
+    /// The type of events that have none, e.g. of a file without a column for it
+    #[arg(long, value_name = "TYPE")]
+    pub event_type: Option<String>,
     /// How much faster than it happened: 1x, 1000x…, or max: as fast as the collector takes it
     #[arg(long, default_value = "max")]
     pub speed: Speed,
@@ -131,8 +141,12 @@ impl Replay {
         let limit = self.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let now = SystemClock.now().0;
         // How far it goes must be known before: for the bar, and to say when the last event is.
-        let extent = Rows::extent(&self.file, &self.map, limit)?;
-        let shift = match (self.rebase, extent.times, self.speed) {
+        let survey = Rows::survey(&self.file, &self.map, limit, self.event_type.is_some())?;
+        if !survey.hidden.is_empty() {
+            let names: Vec<&str> = survey.hidden.iter().map(String::as_str).collect();
+            output::note(&format!("not sent, for --map says otherwise: {}", names.join(", ")));
+        }
+        let shift = match (self.rebase, survey.times, self.speed) {
             (Some(Rebase::Last), Some((_, last)), _) => Shift::By(now - last.0),
             (Some(Rebase::First), Some((first, _)), Speed::Times(speed)) if speed > 1.0 => {
                 Shift::Press { from: first.0, to: now, speed }
@@ -141,7 +155,7 @@ impl Replay {
             _ => Shift::Keep,
         };
         let (speed, fallback) = (self.speed, self.event_type.clone());
-        let first = extent.times.map(|(first, _)| first);
+        let first = survey.times.map(|(first, _)| first);
         let mut due = Duration::ZERO;
         let source = rows.take(limit).map(move |row| {
             let row = row.map_err(|error| error.to_string())?;
@@ -149,7 +163,7 @@ impl Replay {
                 // Files are not always in order: what comes too late goes at once.
                 due = due.max(time.since(first).div_f64(times));
             }
-            let body = row.body(&fallback, |time| shift.apply(time));
+            let body = row.body(fallback.as_deref(), |time| shift.apply(time));
             Ok(Parcel { at: due, body, kind: Kind::Fresh })
         });
         let pace = Pace {
@@ -158,7 +172,7 @@ impl Replay {
             timed: self.speed != Speed::Max,
             attempts: self.attempts,
         };
-        let bar = load::progress(Some(extent.rows), self.json);
+        let bar = load::progress(Some(survey.rows), self.json);
         let report = load::run(source, target, pace, Arc::new(Tally::default()), None, bar, stop).await?;
         if self.json {
             output::json(&report)?

@@ -1,62 +1,29 @@
 //! Rows of a file of events, one at a time, however large it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use flate2::read::MultiGzDecoder;
 use herd_spec::units::EventTime;
-use serde_json::{Map, Value};
 
-/// Which column is what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping(BTreeMap<&'static str, Vec<String>>);
+use super::columns::{Candidate, Field, Lack, Mapping};
+use super::delimiter;
+use super::object::Object;
+use super::row::{Row, number_or_text, time_of};
 
-/// What may be mapped, and what columns are taken for it where nothing is said.
-const FIELDS: [(&str, &[&str]); 5] = [
-    ("id", &["event_id", "eventId", "id"]),
-    ("type", &["type", "event_type", "eventType", "event"]),
-    ("user", &["user_id", "userId", "user", "customer_id"]),
-    ("item", &["item_id", "itemId", "product_id", "productId", "item"]),
-    ("time", &["time", "timestamp", "ts_ms", "ts"]),
-];
-
-impl FromStr for Mapping {
-    type Err = String;
-
-    fn from_str(written: &str) -> Result<Self, String> {
-        let mut fields: BTreeMap<&'static str, Vec<String>> = FIELDS
-            .iter()
-            .map(|(field, columns)| (*field, columns.iter().map(|c| (*c).to_owned()).collect()))
-            .collect();
-        for pair in written.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (field, column) = pair
-                .split_once('=')
-                .ok_or_else(|| format!("`{pair}` is not FIELD=COLUMN, e.g. item=product_code"))?;
-            let known = FIELDS.iter().find(|(name, _)| *name == field.trim());
-            let (name, _) = known.ok_or_else(|| {
-                format!("`{field}` is no field of an event: write id, type, user, item or time")
-            })?;
-            fields.insert(name, vec![column.trim().to_owned()]);
-        }
-        Ok(Self(fields))
-    }
-}
-
-impl Mapping {
-    fn field(&self, column: &str) -> Option<&'static str> {
-        self.0.iter().find(|(_, columns)| columns.iter().any(|name| name == column)).map(|(field, _)| *field)
-    }
-}
+/// Bytes at the beginning of a file by which it is seen how it is written.
+const HEAD: usize = 1 << 16;
+/// Names of NDJSON whose meaning is remembered, and names that are listed; the others are worked out each time.
+const NAMES: usize = 1000;
 
 /// A file that cannot be read as events.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum RowsError {
     /// Not there, or not ours.
     #[error("{} cannot be opened: {source}", path.display())]
-    #[diagnostic(help("replay takes a .csv, .ndjson or .jsonl file, plain or with .gz"))]
+    #[diagnostic(help("replay takes a .csv, .tsv, .ndjson or .jsonl file, plain or with .gz"))]
     Open {
         /// The file.
         path: PathBuf,
@@ -65,7 +32,7 @@ pub enum RowsError {
     },
     /// Neither kind.
     #[error("{} is neither CSV nor NDJSON by its name", path.display())]
-    #[diagnostic(help("name it .csv, .ndjson or .jsonl, with .gz if it is gzipped"))]
+    #[diagnostic(help("name it .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped"))]
     Kind {
         /// The file.
         path: PathBuf,
@@ -83,45 +50,26 @@ pub enum RowsError {
         /// What is wrong.
         why: String,
     },
+    /// It is not known which column is what.
+    #[error("{}: {lack}", path.display())]
+    #[diagnostic(help("{}", lack.help()))]
+    Columns {
+        /// The file.
+        path: PathBuf,
+        /// What is not known.
+        lack: Box<Lack>,
+    },
 }
 
-/// One event of a file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    fields: BTreeMap<&'static str, Value>,
-    others: Map<String, Value>,
-    /// When it says it happened.
-    pub time: Option<EventTime>,
-    fallback_id: String,
-}
-
-impl Row {
-    /// The event to send: with the names that every pipeline knows unless its mapping leaves them out.
-    pub fn body(self, fallback_type: &str, shift: impl Fn(EventTime) -> EventTime) -> String {
-        let Self { mut fields, mut others, time, fallback_id } = self;
-        let text = |value: Value| match value {
-            Value::String(text) => Value::String(text),
-            other => Value::String(other.to_string()),
-        };
-        let mut event = Map::new();
-        event.insert("event_id".into(), fields.remove("id").map_or(Value::String(fallback_id), text));
-        event.insert("type".into(), fields.remove("type").map_or_else(|| fallback_type.into(), text));
-        for (field, name) in [("user", "user_id"), ("item", "item_id")] {
-            if let Some(value) = fields.remove(field) {
-                event.insert(name.into(), text(value));
-            }
-        }
-        if let Some(time) = time {
-            event.insert("time".into(), shift(time).0.into());
-        }
-        event.append(&mut others);
-        Value::Object(event).to_string()
-    }
+/// A column of a CSV file.
+struct Column {
+    name: String,
+    candidate: Option<Candidate>,
 }
 
 enum Format {
-    Csv { reader: Box<csv::Reader<Box<dyn Read + Send>>>, header: Vec<String>, record: csv::StringRecord },
-    Json { reader: Box<dyn BufRead + Send>, line: String },
+    Csv { reader: Box<csv::Reader<Box<dyn Read + Send>>>, header: Vec<Column>, record: csv::StringRecord },
+    Json { reader: Box<dyn BufRead + Send>, line: String, known: HashMap<String, Option<Candidate>> },
 }
 
 /// The rows of a file.
@@ -135,16 +83,22 @@ pub struct Rows {
     over: bool,
 }
 
-/// A row as name and value pairs, and a hash of its text.
-type Columns = (Map<String, Value>, u64);
+/// A value with the name of its column and what it is.
+struct Cell {
+    name: String,
+    candidate: Option<Candidate>,
+    json: String,
+}
 
-/// How far a file goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
+/// What a file holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
     /// Rows.
     pub rows: u64,
     /// The earliest and the latest time in it.
     pub times: Option<(EventTime, EventTime)>,
+    /// Columns that are not sent, for another stands in for them.
+    pub hidden: BTreeSet<String>,
 }
 
 impl Rows {
@@ -154,58 +108,126 @@ impl Rows {
     /// [`RowsError`] if it cannot be read or is of no kind that is known.
     pub fn open(path: &Path, mapping: &Mapping) -> Result<Self, RowsError> {
         let open = |source| RowsError::Open { path: path.to_owned(), source };
+        let in_head = |why: String| RowsError::Line { path: path.to_owned(), line: 1, why };
         let file_name =
             path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
         let plain_name = file_name.strip_suffix(".gz");
         let kind = plain_name.unwrap_or(&file_name).rsplit('.').next().unwrap_or_default().to_owned();
-        let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(open)?);
-        let plain: Box<dyn Read + Send> =
+        let file = BufReader::with_capacity(HEAD, File::open(path).map_err(open)?);
+        let mut plain: Box<dyn Read + Send> =
             if plain_name.is_some() { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut head = Vec::new();
+        plain.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(open)?;
+        let whole = head.len() < HEAD;
+        if head.starts_with(&[0xFF, 0xFE]) || head.starts_with(&[0xFE, 0xFF]) {
+            return Err(in_head("the file is UTF-16: save it as UTF-8".into()));
+        }
+        // A byte order mark is no part of the first name.
+        if head.starts_with("\u{feff}".as_bytes()) {
+            head.drain(..3);
+        }
+        let separator = if kind == "tsv" { b'\t' } else { delimiter::find(&head, whole) };
+        let plain: Box<dyn Read + Send> = Box::new(Cursor::new(head).chain(plain));
         let (format, number) = match kind.as_str() {
-            "csv" => {
-                let mut reader = csv::ReaderBuilder::new().from_reader(plain);
-                let header = reader.headers().map_err(|error| RowsError::Line {
-                    path: path.to_owned(),
-                    line: 1,
-                    why: error.to_string(),
-                })?;
-                let header = header.iter().map(|name| name.trim().to_owned()).collect();
+            "csv" | "tsv" => {
+                let mut reader = csv::ReaderBuilder::new().delimiter(separator).from_reader(plain);
+                let header = reader.headers().map_err(|error| in_head(error.to_string()))?;
+                let header: Vec<Column> = header
+                    .iter()
+                    .map(|name| Column {
+                        name: name.trim().to_owned(),
+                        candidate: mapping.candidate(name.trim()),
+                    })
+                    .collect();
+                let mut names = BTreeSet::new();
+                let again =
+                    header.iter().find(|column| !column.name.is_empty() && !names.insert(&column.name));
+                if let Some(Column { name, .. }) = again {
+                    return Err(in_head(format!("the column `{name}` is there twice: rename or remove one")));
+                }
                 (Format::Csv { reader: Box::new(reader), header, record: csv::StringRecord::new() }, 1)
             }
-            "ndjson" | "jsonl" => (
-                Format::Json {
-                    reader: Box::new(BufReader::with_capacity(1 << 16, plain)),
-                    line: String::new(),
-                },
-                0,
-            ),
+            "ndjson" | "jsonl" => {
+                let reader = Box::new(BufReader::with_capacity(HEAD, plain));
+                (Format::Json { reader, line: String::new(), known: HashMap::new() }, 0)
+            }
             _ => return Err(RowsError::Kind { path: path.to_owned() }),
         };
         let name = hash(0, file_name.as_bytes());
         Ok(Self { path: path.to_owned(), mapping: mapping.clone(), format, number, name, over: false })
     }
 
-    /// Reads a file once, only to see how far it goes.
+    /// Reads a file once before anything is sent: to see how far it goes, and that it is known which column is what. `typed` says
+    /// that events without a type are given one.
     ///
     /// # Errors
-    /// As reading it for good.
-    pub fn extent(path: &Path, mapping: &Mapping, limit: usize) -> Result<Extent, RowsError> {
-        let mut extent = Extent::default();
-        for row in Self::open(path, mapping)?.take(limit) {
-            extent.rows += 1;
-            if let Some(time) = row?.time {
-                let (first, last) = extent.times.unwrap_or((time, time));
-                extent.times = Some((first.min(time), last.max(time)));
+    /// As reading it for good; and [`RowsError::Columns`].
+    pub fn survey(path: &Path, mapping: &Mapping, limit: usize, typed: bool) -> Result<Survey, RowsError> {
+        let mut survey = Survey::default();
+        let mut rows = Self::open(path, mapping)?;
+        let mut found = [false; 5];
+        let mut columns = Vec::new();
+        if let Format::Csv { header, .. } = &rows.format {
+            columns = header.iter().map(|column| column.name.clone()).collect();
+            header
+                .iter()
+                .filter_map(|column| column.candidate)
+                .for_each(|(field, _)| found[field as usize] = true);
+            rows.lack(&columns, &found, typed)?;
+        }
+        // The first row without a time, or a type.
+        let mut without = [Field::Time, Field::Type].map(|field| (field, None));
+        while survey.rows < limit as u64
+            && let Some(row) = rows.next()
+        {
+            let row = row?;
+            survey.rows += 1;
+            for (field, at) in &mut without {
+                let given = (*field == Field::Type && typed) || mapping.is_nowhere(*field);
+                if at.is_none() && !given && !row.has(*field) {
+                    *at = Some(rows.number);
+                }
+            }
+            for field in Field::ALL {
+                found[field as usize] |= row.has(field);
+            }
+            if let Some(time) = row.time {
+                let (first, last) = survey.times.unwrap_or((time, time));
+                survey.times = Some((first.min(time), last.max(time)));
+            }
+            survey
+                .hidden
+                .extend(row.others.iter().map(|(name, _)| name).filter(|name| row.hides(name)).cloned());
+        }
+        if let Format::Json { known, .. } = &rows.format {
+            columns = known.keys().cloned().collect();
+            columns.sort();
+        }
+        if survey.rows > 0 {
+            rows.lack(&columns, &found, typed)?;
+        }
+        for (field, at) in without {
+            if let Some(line) = at {
+                let why = format!("no {}, and other rows have one", field.name());
+                return Err(RowsError::Line { path: path.to_owned(), line, why });
             }
         }
-        Ok(extent)
+        Ok(survey)
+    }
+
+    fn lack(&self, columns: &[String], found: &[bool; 5], typed: bool) -> Result<(), RowsError> {
+        match self.mapping.lack(columns, found, typed) {
+            None => Ok(()),
+            Some(lack) => Err(RowsError::Columns { path: self.path.clone(), lack: Box::new(lack) }),
+        }
     }
 
     fn line(&self, why: impl ToString) -> RowsError {
         RowsError::Line { path: self.path.clone(), line: self.number, why: why.to_string() }
     }
 
-    fn read(&mut self) -> Option<Result<Columns, RowsError>> {
+    /// The values of the next row, and a hash of its text.
+    fn read(&mut self) -> Option<Result<(Vec<Cell>, u64), RowsError>> {
         self.number += 1;
         match &mut self.format {
             Format::Csv { reader, header, record } => match reader.read_record(record) {
@@ -213,26 +235,44 @@ impl Rows {
                 Err(error) => Some(Err(self.line(error))),
                 Ok(true) => {
                     let digest = record.iter().fold(0, |digest, field| hash(digest, field.as_bytes()));
-                    let row = header
+                    // A column without a name is the number of the row, as table tools write it.
+                    let cells = header
                         .iter()
                         .zip(record.iter())
-                        .filter(|(_, value)| !value.is_empty())
-                        .map(|(name, value)| (name.clone(), number_or_text(value)))
+                        .filter(|(column, value)| !value.is_empty() && !column.name.is_empty())
+                        .map(|(column, value)| Cell {
+                            name: column.name.clone(),
+                            candidate: column.candidate,
+                            json: number_or_text(value),
+                        })
                         .collect();
-                    Some(Ok((row, digest)))
+                    Some(Ok((cells, digest)))
                 }
             },
-            Format::Json { reader, line } => loop {
+            Format::Json { reader, line, known } => loop {
                 line.clear();
                 match reader.read_line(line) {
                     Ok(0) => return None,
                     Ok(_) if line.trim().is_empty() => self.number += 1,
                     Ok(_) => {
                         let digest = hash(0, line.trim().as_bytes());
-                        return match serde_json::from_str(line) {
-                            Ok(row) => Some(Ok((row, digest))),
-                            Err(error) => Some(Err(self.line(format!("not a JSON object: {error}")))),
+                        let fields = match serde_json::from_str(line) {
+                            Ok(Object(fields)) => fields,
+                            Err(error) => return Some(Err(self.line(format!("not a JSON object: {error}")))),
                         };
+                        // What is null is not there.
+                        let cells =
+                            fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
+                                let candidate = match known.get(&name) {
+                                    Some(candidate) => *candidate,
+                                    None => self.mapping.candidate(&name),
+                                };
+                                if known.len() < NAMES && !known.contains_key(&name) {
+                                    known.insert(name.clone(), candidate);
+                                }
+                                Cell { name, candidate, json }
+                            });
+                        return Some(Ok((cells.collect(), digest)));
                     }
                     Err(error) => return Some(Err(self.line(error))),
                 }
@@ -241,29 +281,39 @@ impl Rows {
     }
 
     fn row(&mut self) -> Option<Result<Row, RowsError>> {
-        let (columns, digest) = match self.read()? {
+        let (cells, digest) = match self.read()? {
             Ok(read) => read,
             Err(error) => return Some(Err(error)),
         };
-        let mut fields = BTreeMap::new();
-        let mut others = Map::new();
-        for (column, value) in columns {
-            match self.mapping.field(&column) {
-                Some(field) if !fields.contains_key(field) => {
-                    fields.insert(field, value);
+        // Of several columns that may be the same, the one whose name says so best.
+        let mut best: [Option<usize>; 5] = [None; 5];
+        for candidate in cells.iter().filter_map(|cell| cell.candidate) {
+            let (field, rank) = candidate;
+            let least = &mut best[field as usize];
+            *least = Some(least.map_or(rank, |least| least.min(rank)));
+        }
+        let mut fields: [Option<String>; 5] = Default::default();
+        let mut others = Vec::new();
+        for Cell { name, candidate, json } in cells {
+            match candidate {
+                Some((field, rank))
+                    if best[field as usize] == Some(rank) && fields[field as usize].is_none() =>
+                {
+                    fields[field as usize] = Some(json);
                 }
-                _ => {
-                    others.insert(column, value);
-                }
+                _ => others.push((name, json)),
             }
         }
-        let time = match fields.remove("time").map(|value| time_of(&value).ok_or(value)).transpose() {
-            Ok(time) => time,
-            Err(value) => {
-                return Some(Err(
-                    self.line(format!("{value} is no time: RFC 3339, or seconds or milliseconds since 1970"))
-                ));
-            }
+        let time = match fields[Field::Time as usize].take() {
+            None => None,
+            Some(json) => match time_of(&json) {
+                Some(time) => Some(time),
+                None => {
+                    return Some(Err(self.line(format!(
+                        "{json} is no time: write RFC 3339, or seconds, milliseconds, micro- or nanoseconds since 1970"
+                    ))));
+                }
+            },
         };
         // The line's number is part of it: the same purchase twice in a file is two purchases.
         let fallback_id = format!("{:016x}{:016x}", self.name ^ self.number.rotate_left(40), digest);
@@ -293,39 +343,11 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
         .fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// A column's text as JSON: a number where it is exactly one as people write it, else text (`007` stays `007`).
-fn number_or_text(text: &str) -> Value {
-    if let Ok(value) = serde_json::from_str::<serde_json::Number>(text)
-        && value.to_string() == text
-    {
-        return Value::Number(value);
-    }
-    Value::String(text.to_owned())
-}
-
-/// Milliseconds, seconds (below 10¹¹) or RFC 3339.
-fn time_of(value: &Value) -> Option<EventTime> {
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
-    };
-    if let Some(number) = number {
-        let ms = if number.abs() < 1e11 { number * 1e3 } else { number };
-        return ms.is_finite().then_some(EventTime(ms.round() as i64));
-    }
-    let text = value.as_str()?;
-    let moment = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        let civil = text.replacen(' ', "T", 1).parse::<jiff::civil::DateTime>().ok()?;
-        Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
-    })?;
-    Some(EventTime(moment.as_millisecond()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use rstest::rstest;
+    use serde_json::Value;
     use std::io::Write;
 
     fn bodies(name: &str, text: &[u8], map: &str) -> Vec<String> {
@@ -334,7 +356,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         Rows::open(&path, &map.parse().unwrap())
             .unwrap()
-            .map(|row| row.unwrap().body("view", |time| time))
+            .map(|row| row.unwrap().body(Some("view"), |time| time))
             .collect()
     }
 
@@ -371,22 +393,47 @@ mod tests {
         assert_eq!(events, [r#"{"event_id":"e1","type":"view","item_id":"3","price":9.5}"#]);
     }
 
+    #[test]
+    fn every_digit_of_a_number_is_kept() {
+        let events = bodies(
+            "x.ndjson",
+            b"{\"item\":12345678901234567890123,\"time\":0,\"sum\":9007199254740993,\"rate\":1.10}\n",
+            "",
+        );
+        assert!(events[0].contains(r#""item_id":"12345678901234567890123""#), "{}", events[0]);
+        assert!(events[0].ends_with(r#""time":0,"sum":9007199254740993,"rate":1.10}"#), "{}", events[0]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+        for (name, text) in [
+            ("x.ndjson", "\u{feff}{\"item\":\"a\",\"time\":1}\n"),
+            ("x.csv", "\u{feff}item,time\na,1\n"),
+            ("x.csv", "\u{feff}Item;Time\na;1\n"),
+        ] {
+            let events = bodies(name, text.as_bytes(), "");
+            assert!(events[0].ends_with(r#""item_id":"a","time":1000}"#), "{}", events[0]);
+        }
+    }
+
+    #[test]
+    fn of_several_columns_the_one_that_says_it_best_is_taken() {
+        let events = bodies("x.csv", b"item,Item_ID,time\nname,7,1\n", "");
+        assert!(events[0].ends_with(r#""item_id":"7","time":1000,"item":"name"}"#), "{}", events[0]);
+        let events = bodies("x.csv", b"item_id,code,time\n7,x,1\n", "item=code");
+        assert!(events[0].ends_with(r#""item_id":"x","time":1000}"#), "{}", events[0]);
+    }
+
     #[rstest]
     #[case("x.csv", "time,item\nyesterday,1\n", "line 2: \"yesterday\" is no time")]
     #[case("x.csv", "time,item\n1,2,3\n", "line 2")]
     #[case("x.ndjson", "{}\nnot json\n", "line 2: not a JSON object")]
+    #[case("x.ndjson", "{\"a\":1,\"a\":2}\n", "line 1: not a JSON object: `a` is there twice")]
     fn a_line_that_makes_no_sense_is_named(#[case] name: &str, #[case] text: &str, #[case] expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         let error = Rows::open(&path, &"".parse().unwrap()).unwrap().find_map(Result::err).unwrap();
         assert!(error.to_string().contains(expected), "{error}");
-    }
-
-    #[rstest]
-    #[case("colour=x", "`colour` is no field")]
-    #[case("item", "`item` is not FIELD=COLUMN")]
-    fn a_wrong_mapping_is_explained(#[case] written: &str, #[case] expected: &str) {
-        assert!(written.parse::<Mapping>().unwrap_err().contains(expected));
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{ResourcesSpec, SecretRef};
+use herd_spec::quantity;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
@@ -189,23 +190,29 @@ fn probe(path: &str, seconds: i32, failures: i32) -> Probe {
     }
 }
 
-/// What was asked for; else enough for a small pipeline, with memory bounded so that a leak ends here and not at the node.
+/// What a pod is given where nothing is asked for: enough for a small pipeline.
+const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "256Mi")];
+/// Memory is bounded, so that a leak ends here and not at the node.
+const LIMITS: [(&str, &str); 1] = [("memory", "1Gi")];
+
+/// What was asked for, field by field, and the defaults for the rest. A limit that is written without a request is the request too,
+/// as everywhere in Kubernetes. A default never contradicts what is written: a request of more than the default limit raises it.
 fn resources(asked: &ResourcesSpec) -> ResourceRequirements {
-    let quantities = |asked: &BTreeMap<String, String>, usual: &[(&str, &str)]| {
-        let asked = asked.iter().map(|(name, value)| (name.clone(), Quantity(value.clone())));
-        let usual = usual.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())));
-        let asked: BTreeMap<_, _> = asked.collect();
-        if asked.is_empty() { usual.collect() } else { asked }
-    };
-    let usual_requests: &[_] =
-        if asked.limits.is_empty() { &[("cpu", "100m"), ("memory", "256Mi")] } else { &[] };
-    let usual_limits: &[_] = if asked.requests.is_empty() { &[("memory", "1Gi")] } else { &[] };
-    let some = |map: BTreeMap<String, Quantity>| Some(map).filter(|map| !map.is_empty());
-    ResourceRequirements {
-        requests: some(quantities(&asked.requests, usual_requests)),
-        limits: some(quantities(&asked.limits, usual_limits)),
-        claims: None,
+    let (mut requests, mut limits) = (asked.requests.clone(), asked.limits.clone());
+    for (name, usual) in REQUESTS {
+        if !limits.contains_key(name) {
+            requests.entry(name.into()).or_insert_with(|| usual.into());
+        }
     }
+    for (name, usual) in LIMITS {
+        let raised =
+            asked.requests.get(name).filter(|request| quantity::read(request) > quantity::read(usual));
+        limits.entry(name.into()).or_insert_with(|| raised.map_or_else(|| usual.into(), Clone::clone));
+    }
+    let quantities = |map: BTreeMap<String, String>| {
+        Some(map.into_iter().map(|(name, value)| (name, Quantity(value))).collect())
+    };
+    ResourceRequirements { requests: quantities(requests), limits: quantities(limits), claims: None }
 }
 
 /// The stage's Secrets with their keys, by name.
@@ -261,4 +268,53 @@ fn mounts(sized: &Sized) -> Vec<VolumeMount> {
         .map(|(at, name)| mount(format!("secret-{at}"), format!("{SECRETS}/{name}"), None, true));
     let plan = mount("plan".into(), format!("/etc/herd/{PLAN}"), Some(PLAN), true);
     [plan, mount("data".into(), DATA.into(), None, false)].into_iter().chain(secrets).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    /// `cpu=1,memory=2Gi` as a map.
+    fn map(written: &str) -> BTreeMap<String, String> {
+        let pairs = written.split(',').filter_map(|pair| pair.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn written(of: Option<BTreeMap<String, Quantity>>) -> String {
+        let pairs =
+            of.unwrap_or_default().into_iter().map(|(name, Quantity(value))| format!("{name}={value}"));
+        pairs.collect::<Vec<_>>().join(",")
+    }
+
+    #[rstest]
+    #[case::nothing("", "", "cpu=100m,memory=256Mi", "memory=1Gi")]
+    #[case::one_request("cpu=5m", "", "cpu=5m,memory=256Mi", "memory=1Gi")]
+    #[case::one_limit("", "cpu=2", "memory=256Mi", "cpu=2,memory=1Gi")]
+    #[case::a_limit_is_the_request_too("", "memory=64Mi", "cpu=100m", "memory=64Mi")]
+    #[case::more_than_the_default_limit("memory=3Gi", "", "cpu=100m,memory=3Gi", "memory=3Gi")]
+    #[case::all_of_it("cpu=1,memory=2Gi", "cpu=2,memory=2Gi", "cpu=1,memory=2Gi", "cpu=2,memory=2Gi")]
+    #[case::another_resource(
+        "example.com/gpu=1",
+        "example.com/gpu=1",
+        "cpu=100m,example.com/gpu=1,memory=256Mi",
+        "example.com/gpu=1,memory=1Gi"
+    )]
+    fn what_is_not_written_keeps_its_default(
+        #[case] requests: &str,
+        #[case] limits: &str,
+        #[case] expected_requests: &str,
+        #[case] expected_limits: &str,
+    ) {
+        let merged = resources(&ResourcesSpec { requests: map(requests), limits: map(limits) });
+        assert_eq!(written(merged.requests.clone()), expected_requests);
+        assert_eq!(written(merged.limits.clone()), expected_limits);
+        // The API server refuses a pod whose request is more than its limit.
+        let limits = merged.limits.unwrap();
+        for (name, Quantity(request)) in merged.requests.unwrap() {
+            if let Some(Quantity(limit)) = limits.get(&name) {
+                assert!(quantity::read(&request) <= quantity::read(limit), "{name}: {request} > {limit}");
+            }
+        }
+    }
 }

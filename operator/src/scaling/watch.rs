@@ -109,7 +109,8 @@ pub(super) fn policy(stage: &Stage, plan: &Plan, sizes: &Sizes) -> Policy {
 /// a limit, one CPU counts as all, or what it requests, if that is more.
 fn cores(stage: &Stage) -> Option<f64> {
     let resources = &stage.size.resources;
-    let cpu = |of: &BTreeMap<String, String>| of.get("cpu").and_then(|cores| crate::apply::quantity(cores));
+    let cpu =
+        |of: &BTreeMap<String, String>| of.get("cpu").and_then(|cores| herd_spec::quantity::read(cores));
     let without_limit =
         || (stage.role == Role::Collector).then(|| cpu(&resources.requests).unwrap_or(0.0).max(1.0));
     cpu(&resources.limits).or_else(without_limit)

@@ -49,7 +49,7 @@ pub fn decide(wanted: &Topics, facts: &BTreeMap<String, TopicFacts>) -> Decision
         && parts != baselines
     {
         decision.blocked = Some(format!(
-            "{} has {parts} partitions and {} has {baselines}: they must have the same number, so delete both, or choose another topicPrefix",
+            "{} has {parts} partitions and {} has {baselines}: they must have the same number, so delete both, or create a pipeline with another name and another `topicPrefix`",
             wanted.parts.name, wanted.baselines.name
         ));
         return decision;

@@ -42,12 +42,61 @@ const SCALING_SAYS: &str = "`min` must not be more than `max`: lower `min` or ra
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
 const POSITIVE_SAYS: &str = "must be more than 0 and at most 1000";
 
+/// A length of time between two. CEL knows no days, so they are counted in hours. What is written in an unusual order (`12h7d`) is
+/// left to the operator.
+macro_rules! between {
+    ($least:literal, $most:literal) => {
+        concat!(
+            "!self.matches('^([0-9]{1,9}d)?([0-9]{1,6}(ms|s|m|h))*$') || ((!self.contains('d') || int(self.split('d')[0]) <= 10000) && [(self.contains('d') ? duration(string(int(self.split('d')[0]) * 24) + 'h') : duration('0s')) + (self.endsWith('d') ? duration('0s') : duration(self.contains('d') ? self.split('d')[1] : self))].all(total, total >= duration('",
+            $least,
+            "') && total <= duration('",
+            $most,
+            "')))"
+        )
+    };
+}
+/// A list in one field of a crontab: `*`, values and ranges of them, each with a step.
+macro_rules! cron {
+    ($value:literal) => {
+        concat!(
+            "([*]|",
+            $value,
+            "(-",
+            $value,
+            ")?)(/0*[1-9][0-9]{0,2})?(,([*]|",
+            $value,
+            "(-",
+            $value,
+            ")?)(/0*[1-9][0-9]{0,2})?)*"
+        )
+    };
+}
+const SCHEDULE: &str = concat!(
+    "self.matches('^ *",
+    cron!("0*[0-5]?[0-9]"),
+    " +",
+    cron!("0*([01]?[0-9]|2[0-3])"),
+    " +",
+    cron!("0*([1-9]|[12][0-9]|3[01])"),
+    " +",
+    cron!("(0*([1-9]|1[0-2])|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec))"),
+    " +",
+    cron!("(0*[0-7]|(?i:sun|mon|tue|wed|thu|fri|sat))"),
+    " *$')"
+);
+
 /// Where, the rule, and what to write instead.
 const RULES: Rules = &[
     (
         "",
         "self.metadata.name.matches('^[a-z]([a-z0-9-]{0,48}[a-z0-9])?$')",
         "metadata.name is not a name: write up to 50 lower-case letters, digits and `-`, starting with a letter, e.g. `shop`",
+    ),
+    // The prefix that counts is the pipeline's name where none is written, and only here both can be seen.
+    (
+        "",
+        "!has(self.spec.kafka) || !has(oldSelf.spec.kafka) || (has(self.spec.kafka.topicPrefix) ? self.spec.kafka.topicPrefix : self.metadata.name) == (has(oldSelf.spec.kafka.topicPrefix) ? oldSelf.spec.kafka.topicPrefix : oldSelf.metadata.name)",
+        "spec.kafka.topicPrefix cannot be changed: events that wait in the topics of the old prefix would never be counted. Create a second pipeline with another name and the new prefix, send events to its collector, and delete this one when its lag is 0",
     ),
     (
         "spec",
@@ -105,15 +154,16 @@ const RULES: Rules = &[
         "!('retention.ms' in self)",
         "`retention.ms` is set by `retention`: write it there, e.g. `retention: 7d`",
     ),
+    ("spec.kafka.retention", between!("1h", "87600h"), "must be from 1h to 3650d"),
     (
         "spec.kafka",
-        "self.partitions >= oldSelf.partitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
-        "`partitions` may grow, never shrink: write at least as many as before; a new `topicPrefix` starts anew",
+        "self.partitions >= oldSelf.partitions",
+        "`partitions` may grow, never shrink: write at least as many as before; fewer need a second pipeline with another name",
     ),
     (
         "spec.kafka",
-        "!has(self.detectorPartitions) || !has(oldSelf.detectorPartitions) || self.detectorPartitions == oldSelf.detectorPartitions || (has(self.topicPrefix) ? self.topicPrefix : '') != (has(oldSelf.topicPrefix) ? oldSelf.topicPrefix : '')",
-        "`detectorPartitions` is fixed when the topics are created: write the number from before; a new `topicPrefix` starts anew",
+        "!has(self.detectorPartitions) || !has(oldSelf.detectorPartitions) || self.detectorPartitions == oldSelf.detectorPartitions",
+        "`detectorPartitions` is fixed when the topics are created: write the number from before; another number needs a second pipeline with another name",
     ),
     // Events
     (
@@ -299,6 +349,7 @@ const BOUNDS: Bounds = &[
     ("spec.kafka.bootstrapServers[]", 260),
     ("spec.kafka.topicPrefix", 200),
     ("spec.kafka.config", 64),
+    ("spec.kafka.retention", 32),
     ("spec.events.mapping.id", 16),
     ("spec.events.mapping.id[]", 250),
     ("spec.events.mapping.type", 16),
@@ -351,6 +402,24 @@ const BOUNDS: Bounds = &[
 const STAGES: &[&str] = &["spec.collector.stage", "spec.detection", "spec.sinks[].stage", "spec.api.stage"];
 const STAGE_RULES: Rules = &[
     (".scaling", SCALING, SCALING_SAYS),
+    (
+        ".scaling",
+        "!has(self.floors) || self.floors.all(floor, floor.min <= self.max)",
+        "`min` of a floor must not be more than `max`: lower it or raise `max`",
+    ),
+    (".scaling.catchUp", between!("5s", "24h"), "must be from 5s to 1d"),
+    (".scaling.stabilisation", between!("0s", "24h"), "must be from 0s to 1d"),
+    (".scaling.floors[].for", between!("1m", "24h"), "must be from 1m to 1d"),
+    (
+        ".scaling.floors[].schedule",
+        SCHEDULE,
+        "is not a schedule: write minute (0-59), hour (0-23), day of month (1-31), month (1-12) and day of week (0-7), e.g. `45 7 * * mon-fri`",
+    ),
+    (
+        ".scaling.floors[].timeZone",
+        "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
+        "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
+    ),
     (".resources", WITHIN, WITHIN_SAYS),
     (".resources.requests", QUANTITY, QUANTITY_SAYS),
     (".resources.requests", RESOURCE, RESOURCE_SAYS),
@@ -358,6 +427,12 @@ const STAGE_RULES: Rules = &[
     (".resources.limits", RESOURCE, RESOURCE_SAYS),
 ];
 const STAGE_BOUNDS: Bounds = &[
+    (".scaling.catchUp", 32),
+    (".scaling.stabilisation", 32),
+    (".scaling.floors", 16),
+    (".scaling.floors[].for", 32),
+    (".scaling.floors[].schedule", 120),
+    (".scaling.floors[].timeZone", 64),
     (".resources.requests", 16),
     (".resources.requests{}", 40),
     (".resources.limits", 16),

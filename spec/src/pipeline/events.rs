@@ -13,7 +13,8 @@ pub struct EventsSpec {
     /// The types that are accepted; others are invalid. Empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
-    /// A JSON Schema (draft 2020-12) that every event, as it came, must satisfy.
+    /// A JSON Schema (draft 2020-12) that every event, as it came, must satisfy. The API server cannot check it: the operator
+    /// says in the condition `Stalled` where it is not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub schema: Option<serde_json::Value>,

@@ -17,7 +17,8 @@ pub struct KafkaSpec {
     /// Who we are to the brokers. Left out: nobody in particular.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
-    /// Topics are named `<topicPrefix>.events` and so on. Left out: the pipeline's name.
+    /// Topics are named `<topicPrefix>.events` and so on. Left out: the pipeline's name. Cannot be changed later: a second
+    /// pipeline with another name and the new prefix takes over instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_prefix: Option<String>,
     /// Partitions of `events`: the most replicas that can count or store side by side. May grow, never shrink.

@@ -16,7 +16,8 @@ pub struct StageSpec {
     /// Scaling from consumer lag. Left out: `replicas` run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingSpec>,
-    /// CPU and memory of a pod, as in a Pod's container.
+    /// CPU and memory of a pod, as in a Pod's container. What is left out keeps its default: requests of 100m CPU and 256Mi
+    /// memory, and a limit of 1Gi memory (or the request, if that is more).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
 }

@@ -42,7 +42,9 @@ impl fmt::Display for Problem {
 /// Everything that must be changed, in the order of the document for each pass.
 pub fn parse(yaml: &str) -> Result<HerdPipeline, Vec<Problem>> {
     let one = |problem| vec![problem];
-    let document: serde_yaml::Value = serde_yaml::from_str(yaml).map_err(|error| {
+    // Some editors begin a file with a byte order mark, which is no part of it.
+    let yaml = yaml.strip_prefix('\u{feff}').unwrap_or(yaml);
+    let mut document: serde_yaml::Value = serde_yaml::from_str(yaml).map_err(|error| {
         let more = "more than one document";
         let message = match error.to_string() {
             text if text.contains(more) => {
@@ -51,6 +53,10 @@ pub fn parse(yaml: &str) -> Result<HerdPipeline, Vec<Problem>> {
             text => format!("not valid YAML: {text}"),
         };
         one(Problem::new("", message))
+    })?;
+    // `<<: *defaults`, as kubectl reads it too.
+    document.apply_merge().map_err(|error| {
+        one(Problem::new("", format!("a merge key `<<` must name a map, or a list of maps: {error}")))
     })?;
     let problems = shape::problems(&document);
     if !problems.is_empty() {

@@ -44,11 +44,35 @@ pub(super) fn problems(document: &Yaml) -> Vec<Problem> {
         Some(_) => found.push(Problem::new("metadata", "must be a map, e.g. `{name: shop}`")),
     }
     match fields.get("spec") {
-        Some(spec) => walk(spec, &SCHEMA, "spec", &mut found),
+        Some(spec) => {
+            walk(spec, &SCHEMA, "spec", &mut found);
+            finite(spec, "spec", &mut found);
+        }
         None => found
             .push(Problem::new("spec", "missing: say what the pipeline counts, watches and where it stores")),
     }
     found
+}
+
+/// YAML knows `.inf` and `.nan`, JSON does not: written as such, they would become null. Looks everywhere, for some fields take any
+/// object.
+fn finite(value: &Yaml, path: &str, found: &mut Vec<Problem>) {
+    match value {
+        Yaml::Number(number) if number.as_f64().is_some_and(|number| !number.is_finite()) => {
+            found.push(Problem::new(path, format!("is {number}, must be a finite number")));
+        }
+        Yaml::Mapping(fields) => {
+            for (name, value) in fields {
+                finite(value, &format!("{path}.{}", name.as_str().unwrap_or("?")), found);
+            }
+        }
+        Yaml::Sequence(items) => {
+            for (at, value) in items.iter().enumerate() {
+                finite(value, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
@@ -104,7 +128,12 @@ fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
                 found.push(Problem::new(path, message));
             }
         }
-        Yaml::Number(number) => range(number.as_f64().unwrap_or(0.0), schema, path, found),
+        Yaml::Number(number) => {
+            // What is not finite is told by `finite`.
+            if let Some(number) = number.as_f64().filter(|number| number.is_finite()) {
+                range(number, schema, path, found);
+            }
+        }
         _ => {}
     }
 }

@@ -150,7 +150,23 @@ fn every_example_is_valid_and_has_a_plan() {
     "spec.events.mapping.type: is empty: an event needs a type, so name the field that holds it"
 )]
 #[case::lateness("  events: {maxLateness: 1h}", "spec.events.maxLateness: is 1h, must be from 0s to 10m")]
-#[case::schema("  events: {schema: {type: 12}}", "spec.events.schema: is not a JSON Schema: ")]
+#[case::schema("  events: {schema: {type: 12}}", "spec.events.schema.type: is not a JSON Schema: ")]
+#[case::schema_inside(
+    "  events: {schema: {properties: {price: {anyOf: [{minimum: low}]}}}}",
+    "spec.events.schema.properties.price.anyOf[0].minimum: is not a JSON Schema: "
+)]
+#[case::quantity(
+    "  detection: {resources: {requests: {memory: lots}}}",
+    "spec.detection.resources.requests.memory: `lots` is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`"
+)]
+#[case::resource(
+    "  collector: {stage: {resources: {limits: {cpus: '1'}}}}",
+    "spec.collector.stage.resources.limits.cpus: `cpus` is no resource: write `cpu`, `memory`, `ephemeral-storage`, or e.g. `example.com/gpu`"
+)]
+#[case::request_above_limit(
+    "  api: {stage: {resources: {requests: {cpu: '1'}, limits: {cpu: 900m}}}}",
+    "spec.api.stage.resources.requests.cpu: `1` is more than its limit `900m`: lower it, or raise the limit"
+)]
 #[case::no_keys(
     "  collector: {auth: {keys: []}}",
     "spec.collector.auth.keys: is empty: nobody could write; add a key or leave out `auth`"
@@ -279,6 +295,30 @@ fn every_example_is_valid_and_has_a_plan() {
     "  detection: {scaling: {floors: [{schedule: '0 8 * * *', for: 1h, min: 3, timeZone: Mars}]}}",
     "spec.detection.scaling.floors[0].timeZone: `Mars` is not a time zone: write its IANA name, e.g. `Europe/Berlin`"
 )]
+#[case::infinite(
+    "  metrics: [{name: a, events: {where: [{field: price, atLeast: .inf}]}}]",
+    "spec.metrics[0].events.where[0].atLeast: is .inf, must be a finite number"
+)]
+#[case::not_a_number(
+    "  metrics: [{name: a, events: {where: [{field: price, atMost: .nan}]}}]",
+    "spec.metrics[0].events.where[0].atMost: is .nan, must be a finite number"
+)]
+#[case::infinite_where_anything_goes(
+    "  events: {schema: {properties: {price: {maximum: -.inf}}}}",
+    "spec.events.schema.properties.price.maximum: is -.inf, must be a finite number"
+)]
+#[case::infinite_with_a_range(
+    "  detection: {scaling: {utilisation: .inf}}",
+    "spec.detection.scaling.utilisation: is .inf, must be a finite number"
+)]
+#[case::merge_of_no_map(
+    "  paused: &p true\n  events: {<<: *p}",
+    "a merge key `<<` must name a map, or a list of maps: "
+)]
+#[case::unknown_by_a_merge(
+    "  metrics:\n    - &m {name: a, windw: 2s}\n    - {<<: *m, name: b}",
+    "spec.metrics[1].windw: unknown field; did you mean `window`? (allowed here: `name`, `events`, `key`, `aggregate`, `window`, `emit`, `maxKeys`)"
+)]
 #[case::poisson_of_a_sum(
     "  metrics: [{name: a, aggregate: {function: sum, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}}]",
     "spec.detectors[0].algorithm.poisson: is for counts, and `a` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`"
@@ -289,6 +329,19 @@ fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &s
         found.iter().any(|problem| problem == expected || (expected.ends_with(": ") && problem.starts_with(expected))),
         "expected {expected}\nfound    {found:#?}"
     );
+}
+
+#[test]
+fn a_file_with_a_byte_order_mark_is_read() {
+    parse(&format!("\u{feff}{HEAD}  paused: true\n")).unwrap();
+}
+
+#[test]
+fn merge_keys_fill_in_what_is_not_written() {
+    let yaml = "  metrics:\n    - &views\n      name: views\n      window: 20s\n      emit: 2s\n    - <<: *views\n      name: carts\n      emit: 5s\n";
+    let metrics = parse(&format!("{HEAD}{yaml}")).unwrap().spec.metrics;
+    let seen: Vec<_> = metrics.iter().map(|m| (&*m.name, m.window.to_string(), m.emit.to_string())).collect();
+    assert_eq!(seen, [("views", "20s".into(), "2s".into()), ("carts", "20s".into(), "5s".into())]);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What a schema cannot say: names, references, exactly-one-of, bounds that depend on one another.
 
 mod detection;
+mod resources;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
+
+use jsonschema::paths::LocationSegment;
 
 use super::{Problem, did_you_mean, listed};
 use crate::pipeline::{
@@ -228,7 +231,14 @@ impl Found {
         if let Some(schema) = &events.schema
             && let Err(error) = jsonschema::validator_for(schema)
         {
-            self.add("spec.events.schema", format!("is not a JSON Schema: {error}"));
+            let mut path = "spec.events.schema".to_owned();
+            for segment in error.instance_path() {
+                path = match segment {
+                    LocationSegment::Property(name) => format!("{path}.{name}"),
+                    LocationSegment::Index(index) => format!("{path}[{index}]"),
+                };
+            }
+            self.add(path, format!("is not a JSON Schema: {error}"));
         }
     }
 
@@ -346,6 +356,9 @@ impl Found {
     }
 
     fn stage(&mut self, path: &str, stage: &StageSpec) {
+        if let Some(resources) = &stage.resources {
+            self.resources(&format!("{path}.resources"), resources);
+        }
         let Some(scaling) = &stage.scaling else { return };
         if scaling.min > scaling.max {
             self.add(
