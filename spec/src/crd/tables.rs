@@ -42,16 +42,18 @@ const SCALING_SAYS: &str = "`min` must not be more than `max`: lower `min` or ra
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
 const POSITIVE_SAYS: &str = "must be more than 0 and at most 1000";
 
-/// A length of time between two. CEL knows no days, so they are counted in hours. What is written in an unusual order (`12h7d`) is
-/// left to the operator.
+/// A length of time between two, of which the longer is some days. CEL's durations know no days, and to take the text apart costs more
+/// than the API server allows: days that come first are told by a pattern (`days`), other orders (`12h7d`) are left to the operator.
 macro_rules! between {
-    ($least:literal, $most:literal) => {
+    ($least:literal, $most:literal, $days:literal) => {
         concat!(
-            "!self.matches('^([0-9]{1,9}d)?([0-9]{1,6}(ms|s|m|h))*$') || ((!self.contains('d') || int(self.split('d')[0]) <= 10000) && [(self.contains('d') ? duration(string(int(self.split('d')[0]) * 24) + 'h') : duration('0s')) + (self.endsWith('d') ? duration('0s') : duration(self.contains('d') ? self.split('d')[1] : self))].all(total, total >= duration('",
+            "self.contains('d') ? (!self.matches('^[0-9]+d') || self.matches('",
+            $days,
+            "')) : (duration(self) >= duration('",
             $least,
-            "') && total <= duration('",
+            "') && duration(self) <= duration('",
             $most,
-            "')))"
+            "'))"
         )
     };
 }
@@ -154,7 +156,15 @@ const RULES: Rules = &[
         "!('retention.ms' in self)",
         "`retention.ms` is set by `retention`: write it there, e.g. `retention: 7d`",
     ),
-    ("spec.kafka.retention", between!("1h", "87600h"), "must be from 1h to 3650d"),
+    (
+        "spec.kafka.retention",
+        between!(
+            "1h",
+            "87600h",
+            "^(0+d.|0*([1-9][0-9]{0,2}|[12][0-9]{3}|3[0-5][0-9]{2}|36[0-4][0-9])d|0*3650d$)"
+        ),
+        "must be from 1h to 3650d",
+    ),
     (
         "spec.kafka",
         "self.partitions >= oldSelf.partitions",
@@ -407,9 +417,9 @@ const STAGE_RULES: Rules = &[
         "!has(self.floors) || self.floors.all(floor, floor.min <= self.max)",
         "`min` of a floor must not be more than `max`: lower it or raise `max`",
     ),
-    (".scaling.catchUp", between!("5s", "24h"), "must be from 5s to 1d"),
-    (".scaling.stabilisation", between!("0s", "24h"), "must be from 0s to 1d"),
-    (".scaling.floors[].for", between!("1m", "24h"), "must be from 1m to 1d"),
+    (".scaling.catchUp", between!("5s", "24h", "^(0+d.|0*1d$)"), "must be from 5s to 1d"),
+    (".scaling.stabilisation", between!("0s", "24h", "^(0+d|0*1d$)"), "must be from 0s to 1d"),
+    (".scaling.floors[].for", between!("1m", "24h", "^(0+d.|0*1d$)"), "must be from 1m to 1d"),
     (
         ".scaling.floors[].schedule",
         SCHEDULE,
