@@ -8,8 +8,9 @@ use herd_cli::{Herd, output};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is told unless `RUST_LOG` says otherwise. That a stage stopped, and why, `herd up` tells itself.
-const FILTER: &str = "warn,herd_detector::run=off,herd_sink::stopped=off";
+/// What is told unless `RUST_LOG` says otherwise. That a stage stopped, and why, `herd up` tells itself; and the embedded broker what
+/// ails its store.
+const FILTER: &str = "warn,herd_detector::run=off,herd_sink::stopped=off,fjall=off";
 
 fn main() -> ExitCode {
     let herd = Herd::parse();

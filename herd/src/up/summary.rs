@@ -112,26 +112,24 @@ impl fmt::Display for Summary {
             if let Some(delay) = &report.from_beginning_ms {
                 write!(
                     f,
-                    "\n  delay     p50 {:.0} ms, p99 {:.0} ms from the first event of the crowd to the alert at a WebSocket client",
-                    delay.p50, delay.p99
+                    "\n  delay     {} from the first event of the crowd to the alert at a WebSocket client",
+                    quantiles(report.alerted, delay.p50, delay.p99)
                 )?;
             }
             if let Some(delay) = &report.from_last_counted_event_ms {
                 write!(
                     f,
-                    "\n            p50 {:.0} ms, p99 {:.0} ms from the last event that the alert counts",
-                    delay.p50, delay.p99
+                    "\n            {} from the last event that the alert counts",
+                    quantiles(report.alerted, delay.p50, delay.p99)
                 )?;
             }
-        }
-        if let Some(delay) =
-            self.alert_delay.as_ref().and_then(|report| report.from_crossing_event_ms.as_ref())
-        {
-            write!(
-                f,
-                "\n            p50 {:.0} ms, p99 {:.0} ms from the event that crossed the bound",
-                delay.p50, delay.p99
-            )?;
+            if let Some(delay) = &report.from_crossing_event_ms {
+                write!(
+                    f,
+                    "\n            {} from the event that crossed the bound",
+                    quantiles(report.alerted, delay.p50, delay.p99)
+                )?;
+            }
         }
         if let Some(latency) = &self.post_latency_ms {
             write!(
@@ -151,9 +149,20 @@ impl fmt::Display for Summary {
     }
 }
 
+/// Of one crowd there is one time, and no quantile.
+fn quantiles(crowds: u64, p50: f64, p99: f64) -> String {
+    if crowds == 1 { format!("{p50:.0} ms") } else { format!("p50 {p50:.0} ms, p99 {p99:.0} ms") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_delay_of_one_crowd_is_one_time_and_not_two_quantiles() {
+        assert_eq!(quantiles(1, 526.9, 526.9), "527 ms");
+        assert_eq!(quantiles(2, 526.9, 840.2), "p50 527 ms, p99 840 ms");
+    }
 
     #[test]
     fn metrics_are_read_by_name_and_label() {

@@ -99,32 +99,13 @@ impl SqliteWriter {
         table: Table,
         partitions: &[Partition],
     ) -> Result<Vec<(Partition, Offset)>, StoreError> {
-        let failed = |error| sort("reading the stored positions", error);
-        let mut connection = self.store.writer.acquire().await.map_err(failed)?;
-        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let mut positions = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            sqlx::query(
-                "INSERT INTO offsets (topic, partition, next_offset, feeds) VALUES (?1, ?2, 0, ?3) \
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(topic)
-            .bind(partition.0)
-            .bind(table.as_str())
-            .execute(&mut *tx)
-            .await
-            .map_err(failed)?;
-            let next: i64 =
-                sqlx::query_scalar("SELECT next_offset FROM offsets WHERE topic = ?1 AND partition = ?2")
-                    .bind(topic)
-                    .bind(partition.0)
-                    .fetch_one(&mut *tx)
-                    .await
-                    .map_err(failed)?;
-            positions.push((*partition, Offset(next)));
+        let doing = "reading the stored positions";
+        let mut connection = self.store.writer.acquire().await.map_err(|error| sort(doing, error))?;
+        let positions = positions(&mut connection, topic, table, partitions).await;
+        if positions.is_err() {
+            connection.close_on_drop();
         }
-        tx.commit().await.map_err(failed)?;
-        Ok(positions)
+        positions.map_err(|error| sort(doing, error))
     }
 
     pub(crate) async fn write(
@@ -133,48 +114,94 @@ impl SqliteWriter {
         rows: &Rows,
         range: &Range<usize>,
     ) -> Result<Written, StoreError> {
-        let failed = |error| sort("storing a batch", error);
-        let mut connection = self.store.writer.acquire().await.map_err(failed)?;
-        // Dropped on any error: rolled back.
-        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        for advance in advances {
-            let moved = sqlx::query(include_str!("../sql/fence.sqlite.sql"))
-                .bind(advance.topic)
-                .bind(advance.partition.0)
-                .bind(advance.expected.0)
-                .bind(advance.next.0)
-                .execute(&mut *tx)
-                .await
-                .map_err(failed)?;
-            if moved.rows_affected() != 1 {
-                return Err(Advance::fenced(std::slice::from_ref(advance)));
-            }
+        let acquired = self.store.writer.acquire().await;
+        let mut connection = acquired.map_err(|error| sort("storing a batch", error))?;
+        let written = transaction(&mut connection, advances, rows, range).await;
+        // After these two the transaction is rolled back in order. After others (a full disk) SQLite has rolled it back by
+        // itself, and the connection, which does not know, would begin no other.
+        if !matches!(written, Ok(_) | Err(StoreError::Fenced { .. } | StoreError::Poison { .. })) {
+            connection.close_on_drop();
         }
-        let mut inserted = 0;
-        if !range.is_empty() {
-            inserted = match rows.table() {
-                Table::UserEvents => events(&mut tx, rows.json(range)).await,
-                Table::Windows => {
-                    run(&mut tx, include_str!("../sql/windows_insert.sqlite.sql"), rows.json(range)).await
-                }
-                Table::Alerts => {
-                    run(&mut tx, include_str!("../sql/alerts_upsert.sqlite.sql"), rows.json(range)).await
-                }
-            }
-            .map_err(failed)?;
-        }
-        if let (Some(first), true) = (advances.first(), inserted > 0) {
-            sqlx::query("UPDATE offsets SET stored = stored + ?3 WHERE topic = ?1 AND partition = ?2")
-                .bind(first.topic)
-                .bind(first.partition.0)
-                .bind(i64::try_from(inserted).unwrap_or(i64::MAX))
-                .execute(&mut *tx)
-                .await
-                .map_err(failed)?;
-        }
-        tx.commit().await.map_err(failed)?;
-        Ok(Written { inserted })
+        written
     }
+}
+
+async fn positions(
+    connection: &mut SqliteConnection,
+    topic: &str,
+    table: Table,
+    partitions: &[Partition],
+) -> sqlx::Result<Vec<(Partition, Offset)>> {
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut positions = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        sqlx::query(
+            "INSERT INTO offsets (topic, partition, next_offset, feeds) VALUES (?1, ?2, 0, ?3) \
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(topic)
+        .bind(partition.0)
+        .bind(table.as_str())
+        .execute(&mut *tx)
+        .await?;
+        let next: i64 =
+            sqlx::query_scalar("SELECT next_offset FROM offsets WHERE topic = ?1 AND partition = ?2")
+                .bind(topic)
+                .bind(partition.0)
+                .fetch_one(&mut *tx)
+                .await?;
+        positions.push((*partition, Offset(next)));
+    }
+    tx.commit().await?;
+    Ok(positions)
+}
+
+async fn transaction(
+    connection: &mut SqliteConnection,
+    advances: &[Advance<'_>],
+    rows: &Rows,
+    range: &Range<usize>,
+) -> Result<Written, StoreError> {
+    let failed = |error| sort("storing a batch", error);
+    // Dropped on any error: rolled back.
+    let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    for advance in advances {
+        let moved = sqlx::query(include_str!("../sql/fence.sqlite.sql"))
+            .bind(advance.topic)
+            .bind(advance.partition.0)
+            .bind(advance.expected.0)
+            .bind(advance.next.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        if moved.rows_affected() != 1 {
+            return Err(Advance::fenced(std::slice::from_ref(advance)));
+        }
+    }
+    let mut inserted = 0;
+    if !range.is_empty() {
+        inserted = match rows.table() {
+            Table::UserEvents => events(&mut tx, rows.json(range)).await,
+            Table::Windows => {
+                run(&mut tx, include_str!("../sql/windows_insert.sqlite.sql"), rows.json(range)).await
+            }
+            Table::Alerts => {
+                run(&mut tx, include_str!("../sql/alerts_upsert.sqlite.sql"), rows.json(range)).await
+            }
+        }
+        .map_err(failed)?;
+    }
+    if let (Some(first), true) = (advances.first(), inserted > 0) {
+        sqlx::query("UPDATE offsets SET stored = stored + ?3 WHERE topic = ?1 AND partition = ?2")
+            .bind(first.topic)
+            .bind(first.partition.0)
+            .bind(i64::try_from(inserted).unwrap_or(i64::MAX))
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+    }
+    tx.commit().await.map_err(failed)?;
+    Ok(Written { inserted })
 }
 
 async fn run(tx: &mut SqliteConnection, sql: &'static str, json: String) -> sqlx::Result<u64> {

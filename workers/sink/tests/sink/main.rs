@@ -3,5 +3,6 @@
 
 mod bus;
 mod database;
+mod disk;
 mod scene;
 mod webhook;
