@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use herd_operator::context::Context;
 use herd_operator::plan;
+use herd_operator::reason::Reason;
 use herd_spec::pipeline::HerdPipeline;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -273,7 +274,7 @@ impl Walk<'_> {
             }
         } else if let Err(error) = outcome {
             // A Secret that is not there is waited for; nothing else may fail.
-            if error.reason() == "SecretMissing" {
+            if error.reason() == Reason::SecretMissing {
                 self.walked.stalled += 1;
             } else {
                 self.walked.wrong.push(format!("{step}: {error}"));
