@@ -158,7 +158,6 @@ pub(crate) fn alert(key: &str, start: i64, state: AlertState) -> Alert {
         detector: "rush".into(),
         metric: "views".into(),
         rule: Definition::default(),
-        definition: Definition::of_hash(7),
         key: key.into(),
         severity: Severity::Warning,
         state,
