@@ -24,6 +24,7 @@ metadata:
 spec:
   events:
     maxLateness: 2s
+    maxAge: 0s
   metrics:
     - name: views
       events:

@@ -74,11 +74,13 @@ fn home(bed: &Bed) -> Value {
     let door = json!({"host": "a.example", "path": "/a", "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}});
     let spec = &mut pipeline["spec"];
     spec["kafka"]["retention"] = "1d".into();
+    spec["events"]["maxAge"] = "400d".into();
     spec["events"]["mapping"] =
         json!({"id": ["a"], "item": ["b"], "time": ["c"], "type": ["d"], "user": ["e"]});
     spec["collector"] = json!({
         "auth": {"keys": [{"name": "web", "eventsPerSecond": 5, "secretRef": secret("url")}]},
         "cors": {"origins": ["https://a.example"]},
+        "trustedProxies": ["10.0.0.0/8", "2001:db8::/32"],
         "limits": {"eventsPerSecondPerKey": 9},
         "ingress": door,
         "stage": stage,

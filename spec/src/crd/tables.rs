@@ -37,6 +37,9 @@ const WITHIN_SAYS: &str =
 const TIMEOUT: &str =
     "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('10m')";
 const TIMEOUT_SAYS: &str = "must be from 100ms to 10m";
+// `isCIDR` is there from Kubernetes 1.31 on only.
+const CIDR: &str = "self.matches('^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$')";
+const CIDR_SAYS: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
 const SCALING: &str = "self.min <= self.max";
 const SCALING_SAYS: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
@@ -198,6 +201,11 @@ const RULES: Rules = &[
         "!self.contains('d') && duration(self) <= duration('1h')",
         "must be from 0s to 1h",
     ),
+    (
+        "spec.events.maxAge",
+        "self.contains('d') || duration(self) == duration('0s') || duration(self) >= duration('10m')",
+        "must be 0s, for no bound, or from 10m to 36500d",
+    ),
     // Collector
     (
         "spec.collector.auth.keys",
@@ -210,6 +218,7 @@ const RULES: Rules = &[
         "self.matches('^([*]|https?://[^/* ]+)$')",
         "is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`",
     ),
+    ("spec.collector.trustedProxies[]", CIDR, CIDR_SAYS),
     (
         "spec.collector.limits",
         "self.inflatedBytes >= self.bodyBytes",
@@ -375,10 +384,13 @@ const BOUNDS: Bounds = &[
     ("spec.events.key", 250),
     ("spec.events.maxLateness", 32),
     ("spec.events.maxClockSkew", 32),
+    ("spec.events.maxAge", 32),
     ("spec.collector.auth.keys", 1000),
     ("spec.collector.auth.keys[].name", 40),
     ("spec.collector.cors.origins", 200),
     ("spec.collector.cors.origins[]", 260),
+    ("spec.collector.trustedProxies", 64),
+    ("spec.collector.trustedProxies[]", 50),
     ("spec.collector.limits.headerTimeout", 32),
     ("spec.collector.limits.bodyTimeout", 32),
     ("spec.collector.limits.ackTimeout", 32),

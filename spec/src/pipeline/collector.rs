@@ -13,6 +13,10 @@ pub struct CollectorSpec {
     /// Which web pages may send events.
     #[serde(default)]
     pub cors: CorsSpec,
+    /// Addresses of proxies before the collector, as CIDRs, e.g. `10.0.0.0/8`. Requests that come from there count as those of the
+    /// client that `X-Forwarded-For` or `Forwarded` names, in limits per address. Left out: no such header is believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
     /// What one collector takes at once.
     #[serde(default)]
     pub limits: LimitsSpec,

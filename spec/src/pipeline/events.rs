@@ -28,6 +28,10 @@ pub struct EventsSpec {
     /// How far in the future an event's time may lie, by the collector's clock, before it is invalid.
     #[serde(default = "default_max_clock_skew")]
     pub max_clock_skew: Span,
+    /// How long before its receipt an event's time may lie, by the collector's clock, before it is invalid. `0s`: without a bound, for
+    /// replays of old data.
+    #[serde(default = "default_max_age")]
+    pub max_age: Span,
 }
 
 impl Default for EventsSpec {
@@ -39,6 +43,7 @@ impl Default for EventsSpec {
             key: default_key(),
             max_lateness: default_max_lateness(),
             max_clock_skew: default_max_clock_skew(),
+            max_age: default_max_age(),
         }
     }
 }
@@ -51,6 +56,9 @@ fn default_max_lateness() -> Span {
 }
 fn default_max_clock_skew() -> Span {
     Span::secs(60)
+}
+fn default_max_age() -> Span {
+    Span::secs(30 * 86_400)
 }
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
@@ -73,7 +81,7 @@ pub struct MappingSpec {
     /// To what.
     #[serde(default = "default_item")]
     pub item: Vec<String>,
-    /// When: RFC 3339, or seconds or milliseconds since 1970. Absent in an event: the time it was received.
+    /// When: RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970. Absent in an event: the time it was received.
     #[serde(default = "default_time")]
     pub time: Vec<String>,
 }

@@ -132,6 +132,7 @@ fn events(spec: &HerdPipelineSpec) -> EventsPlan {
         key: field(&spec.events.key),
         max_lateness: spec.events.max_lateness.0,
         max_clock_skew: spec.events.max_clock_skew.0,
+        max_age: Some(spec.events.max_age.0).filter(|age| !age.is_zero()),
     }
 }
 
@@ -147,6 +148,8 @@ fn collector(spec: &HerdPipelineSpec) -> CollectorPlan {
             })
             .collect(),
         origins: collector.cors.origins.clone(),
+        // Validation has refused what is none.
+        trusted_proxies: collector.trusted_proxies.iter().filter_map(|range| range.parse().ok()).collect(),
         limits: collector.limits.clone(),
         stage: stage(&collector.stage),
     }

@@ -133,6 +133,9 @@ pub struct EventsPlan {
     pub max_lateness: Duration,
     /// See [`crate::pipeline::EventsSpec::max_clock_skew`].
     pub max_clock_skew: Duration,
+    /// See [`crate::pipeline::EventsSpec::max_age`]; none: without a bound.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
 }
 
 /// Where the parts of an event are in the JSON that was sent: alternatives, each a path of object keys.
@@ -152,6 +155,9 @@ pub struct MappingPlan {
     pub time: Vec<Vec<String>>,
 }
 
+/// A range of addresses: `10.0.0.0/8`.
+pub type AddressRange = ipnet::IpNet;
+
 /// The collector stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -160,6 +166,9 @@ pub struct CollectorPlan {
     pub keys: Vec<WriteKeyPlan>,
     /// Origins of web pages that may send; `*` is all.
     pub origins: Vec<String>,
+    /// Addresses of proxies whose word about their clients is taken.
+    #[serde(default)]
+    pub trusted_proxies: Vec<AddressRange>,
     /// What one collector takes at once.
     pub limits: LimitsSpec,
     /// Its size.

@@ -77,7 +77,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::snake(
     "  events: {max_lateness: 30s}",
-    "spec.events.max_lateness: unknown field; did you mean `maxLateness`? (allowed here: `mapping`, `types`, `schema`, `key`, `maxLateness`, `maxClockSkew`)"
+    "spec.events.max_lateness: unknown field; did you mean `maxLateness`? (allowed here: `mapping`, `types`, `schema`, `key`, `maxLateness`, `maxClockSkew`, `maxAge`)"
 )]
 #[case::wrong_type("  paused: yes please", "spec.paused: is a string, must be a boolean")]
 #[case::list_wanted("  metrics: {name: a}", "spec.metrics: is a map, must be a list")]
@@ -174,6 +174,11 @@ fn every_example_is_valid_and_has_a_plan() {
 #[case::origin(
     "  collector: {cors: {origins: ['https://shop.example/path']}}",
     "spec.collector.cors.origins[0]: `https://shop.example/path` is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`"
+)]
+#[case::max_age("  events: {maxAge: 5m}", "spec.events.maxAge: is 5m, must be from 10m to 36500d")]
+#[case::no_range_of_addresses(
+    "  collector: {trustedProxies: [10.0.0.0/8, '2001:db8::/32', 10.0.0.1]}",
+    "spec.collector.trustedProxies[2]: `10.0.0.1` is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`"
 )]
 #[case::inflated(
     "  collector: {limits: {bodyBytes: 2000000, inflatedBytes: 1000000}}",

@@ -133,6 +133,7 @@ fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<Strin
         match record {
             Record::Event { accepted: event, .. } => {
                 accepted += 1;
+                app.metrics.replaced.inc_by(u64::from(event.replaced));
                 items.push(ItemReply::Accepted { index, event_id: event.event_id });
             }
             Record::Letter(letter) => {

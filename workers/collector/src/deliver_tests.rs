@@ -85,7 +85,7 @@ fn app(in_flight: u32) -> Arc<App> {
 
 fn batch(events: usize) -> Batch {
     let event = |n| Record::Event {
-        accepted: Accepted { event_id: format!("e-{n}"), key: "k".into() },
+        accepted: Accepted { event_id: format!("e-{n}"), key: "k".into(), replaced: 0 },
         value: b"{}".to_vec(),
     };
     Batch { records: (0..events).map(event).collect() }

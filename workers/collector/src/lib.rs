@@ -5,6 +5,7 @@
 
 mod app;
 mod body;
+mod client;
 mod deliver;
 mod delivery;
 pub mod intake;

@@ -17,6 +17,7 @@ pub(crate) struct CollectorMetrics {
     refusals: Family<CodeLabels, Counter>,
     requests: Family<StatusLabels, Counter>,
     pub(crate) bytes: Counter,
+    pub(crate) replaced: Counter,
     pub(crate) latency: Histogram,
     pub(crate) connections: Gauge,
     /// Share of the limit of events in flight that is taken: what the collector is scaled by.
@@ -47,6 +48,7 @@ impl CollectorMetrics {
                 refusals: Family::default(),
                 requests: Family::default(),
                 bytes: Counter::default(),
+                replaced: Counter::default(),
                 // From a tenth of a millisecond to 13 s.
                 latency: Histogram::new(exponential_buckets(1e-4, 1.6, 26)),
                 connections: Gauge::default(),
@@ -61,6 +63,11 @@ impl CollectorMetrics {
             );
             registry.register("collector_refusals", "Invalid events, by what is wrong with them", m.refusals);
             registry.register("collector_requests", "Requests answered, by status", m.requests);
+            registry.register(
+                "collector_replaced_surrogates",
+                "Halves of surrogate pairs in accepted events, replaced by U+FFFD",
+                m.replaced,
+            );
             registry.register("collector_body_bytes", "Bytes of bodies, as sent", m.bytes);
             registry.register(
                 "collector_request_duration_seconds",

@@ -17,6 +17,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::app::App;
 use crate::body;
+use crate::client;
 use crate::deliver::deliver;
 use crate::prepare;
 use crate::problem::Problem;
@@ -89,7 +90,8 @@ async fn track<P: Producer>(State(door): State<Door<P>>, request: Request) -> Re
 async fn take<P: Producer>(door: &Door<P>, request: Request) -> Result<Response, Problem> {
     let app = &door.app;
     let (parts, body) = request.into_parts();
-    let from = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let peer = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
+    let from = client::address(peer, &parts.headers, &app.plan.collector.trusted_proxies);
     let writer = app.writers.identify(&parts.headers, &parts.uri, from).map_err(Problem::closing)?;
     if let Some(origin) = parts.headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();

@@ -160,13 +160,18 @@ fn malformed() -> Vec<Malformed> {
         ("item a boolean", 422, vec![json.clone()], body(r#"{"type":"view","item":false}"#)),
         ("field twice", 422, vec![json.clone()], body(r#"{"type":"view","user":"a","user":"b"}"#)),
         ("NUL", 422, vec![json.clone()], body(r#"{"type":"view","user":"a\u0000"}"#)),
-        ("half a surrogate pair", 422, vec![json.clone()], body(r#"{"type":"view","a":"\ud800"}"#)),
         ("a number beyond range", 422, vec![json.clone()], body(r#"{"type":"view","a":1e400}"#)),
         ("time in words", 422, vec![json.clone()], body(r#"{"type":"view","time":"now"}"#)),
         ("time empty object", 422, vec![json.clone()], body(r#"{"type":"view","time":{}}"#)),
         ("time negative", 422, vec![json.clone()], body(r#"{"type":"view","time":-1}"#)),
         ("time far ahead", 422, vec![json.clone()], body(r#"{"type":"view","time":4102444800}"#)),
-        ("time in microseconds", 422, vec![json.clone()], body(r#"{"type":"view","time":1700000000000000}"#)),
+        (
+            "time without offset",
+            422,
+            vec![json.clone()],
+            body(r#"{"type":"view","time":"2026-01-01T10:00:00"}"#),
+        ),
+        ("time of long ago", 422, vec![json.clone()], body(r#"{"type":"view","time":0}"#)),
         (
             "a day that is none",
             422,
@@ -315,6 +320,26 @@ async fn too_much_is_answered_with_when_to_come_back() {
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
     assert_eq!(collector.json("[1,2,3]").await.status, 413);
     collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_each_client_has_a_rate_of_its_own() {
+    let limits = "limits: {eventsPerSecondPerKey: 2}";
+    let send = async |collector: &Collector, client: &str| {
+        let headers = [("x-forwarded-for", client)];
+        let body = br#"[{"type":"a"},{"type":"a"}]"#.to_vec();
+        collector.send(Method::POST, "/track", "application/json", &headers, body).await.status
+    };
+    let behind = Collector::start_with("{}", &format!("trustedProxies: [127.0.0.0/8], {limits}")).await;
+    assert_eq!(send(&behind, "203.0.113.9").await, 202);
+    assert_eq!(send(&behind, "203.0.113.9").await, 429);
+    assert_eq!(send(&behind, "198.51.100.1").await, 202);
+    behind.stop().await;
+    // Who is not trusted is one client, whatever it writes.
+    let open = Collector::start_with("{}", limits).await;
+    assert_eq!(send(&open, "203.0.113.9").await, 202);
+    assert_eq!(send(&open, "198.51.100.1").await, 429);
+    open.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -500,13 +525,14 @@ async fn while_it_drains_connections_of_http_2_are_told_to_go_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_and_metrics_tell_of_it() {
     let collector = Collector::start("types: [view]").await;
-    collector.json(r#"[{"type":"view"},{"type":"view"},{"type":"no"}]"#).await;
+    collector.json(r#"[{"type":"view"},{"type":"view","a":"\ud83d"},{"type":"no"}]"#).await;
     let metrics = collector.ops("/metrics").await.1;
     for line in [
         "herd_collector_events_total{result=\"accepted\"} 2",
         "herd_collector_events_total{result=\"invalid\"} 1",
         "herd_collector_refusals_total{code=\"unknown-type\"} 1",
         "herd_collector_requests_total{status=\"207\"} 1",
+        "herd_collector_replaced_surrogates_total 1",
         "herd_collector_in_flight_events 0",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

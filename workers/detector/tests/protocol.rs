@@ -105,10 +105,12 @@ fn empty_plan() -> Plan {
             key: FieldPath::UserId,
             max_lateness: Duration::from_millis(LATENESS.unsigned_abs()),
             max_clock_skew: Duration::from_secs(60),
+            max_age: None,
         },
         collector: CollectorPlan {
             keys: vec![],
             origins: vec![],
+            trusted_proxies: vec![],
             limits: LimitsSpec::default(),
             stage: stage(),
         },

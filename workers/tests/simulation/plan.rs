@@ -57,10 +57,12 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
             key: FieldPath::UserId,
             max_lateness: Duration::from_millis(LATENESS.unsigned_abs()),
             max_clock_skew: Duration::from_secs(60),
+            max_age: None,
         },
         collector: CollectorPlan {
             keys: vec![],
             origins: vec![],
+            trusted_proxies: vec![],
             limits: LimitsSpec::default(),
             stage: stage(),
         },

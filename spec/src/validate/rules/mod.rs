@@ -228,6 +228,15 @@ impl Found {
             Duration::ZERO,
             Duration::from_secs(3600),
         );
+        if !events.max_age.0.is_zero() {
+            // Less than any lateness would refuse what is merely late.
+            self.between(
+                "spec.events.maxAge",
+                events.max_age.0,
+                Duration::from_secs(600),
+                Duration::from_secs(36_500 * 86_400),
+            );
+        }
         if let Some(schema) = &events.schema
             && let Err(error) = jsonschema::validator_for(schema)
         {
@@ -274,6 +283,14 @@ impl Found {
             if origin != "*" && !host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ']))
             {
                 self.add(format!("spec.collector.cors.origins[{at}]"), format!("`{origin}` is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`"));
+            }
+        }
+        for (at, range) in collector.trusted_proxies.iter().enumerate() {
+            if range.parse::<crate::plan::AddressRange>().is_err() {
+                self.add(
+                    format!("spec.collector.trustedProxies[{at}]"),
+                    format!("`{range}` is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`"),
+                );
             }
         }
         let limits = &collector.limits;

@@ -22,6 +22,15 @@ pub struct Binary<'a> {
     pub body: &'a [u8],
 }
 
+impl Binary<'_> {
+    /// Whether its data says that it is JSON, or nothing else.
+    pub(super) fn is_json(&self) -> bool {
+        let kind = self.content_type.as_deref().unwrap_or("application/json");
+        let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        kind == "application/json" || kind.ends_with("+json")
+    }
+}
+
 /// A CloudEvent, whichever way it came.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
@@ -100,9 +109,7 @@ fn data<'a>(binary: &Binary<'a>) -> Result<Option<Value<'a>>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
-    let kind = binary.content_type.as_deref().unwrap_or("application/json");
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if kind == "application/json" || kind.ends_with("+json") {
+    if binary.is_json() {
         if !fields::is_json(text) {
             return Err(Refusal::new(Code::InvalidJson, "the data says that it is JSON, and is not"));
         }

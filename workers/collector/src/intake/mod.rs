@@ -5,12 +5,14 @@ mod cloudevents;
 mod fields;
 mod refusal;
 mod split;
+mod surrogates;
 mod time;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use herd_spec::pipeline::Span;
 use herd_spec::plan::{EventsPlan, MappingPlan};
 use herd_spec::units::{EventTime, WallTime};
 use herd_spec::wire::{self, FieldPath, NewEvent};
@@ -37,6 +39,7 @@ pub struct Intake {
     schema: Option<jsonschema::Validator>,
     key: FieldPath,
     max_clock_skew: Duration,
+    max_age: Option<Duration>,
 }
 
 /// An event that was accepted; its record has been appended to the buffer.
@@ -46,6 +49,8 @@ pub struct Accepted {
     pub event_id: String,
     /// What decides its partition.
     pub key: String,
+    /// Halves of surrogate pairs in it that were replaced by U+FFFD.
+    pub replaced: u32,
 }
 
 /// What an event says of itself, before it is judged.
@@ -73,6 +78,7 @@ impl Intake {
             schema: schema.map_err(|error| format!("spec.events.schema: {error}"))?,
             key: events.key.clone(),
             max_clock_skew: events.max_clock_skew,
+            max_age: events.max_age,
         })
     }
 
@@ -95,6 +101,20 @@ impl Intake {
             );
             return Err(Refusal::new(Code::TooLarge, detail));
         }
+        if let Some((text, replaced)) = item.json().and_then(surrogates::replace) {
+            let accepted = self.judge(&item.with_json(&text), received, new_id, out)?;
+            return Ok(Accepted { replaced, ..accepted });
+        }
+        self.judge(item, received, new_id, out)
+    }
+
+    fn judge(
+        &self,
+        item: &Item<'_>,
+        received: WallTime,
+        new_id: impl FnOnce() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<Accepted, Refusal> {
         match item {
             Item::Json(json) => {
                 let draft = self.draft(json)?;
@@ -209,7 +229,7 @@ impl Intake {
             properties: (!draft.properties.0.is_empty()).then_some(&draft.properties),
         }
         .write(out);
-        Ok(Accepted { event_id, key })
+        Ok(Accepted { event_id, key, replaced: 0 })
     }
 
     fn untyped(&self) -> Refusal {
@@ -233,6 +253,16 @@ impl Intake {
                 self.max_clock_skew
             );
             return Err(Refusal::new(Code::FutureTime, detail));
+        }
+        if let Some(most) = self.max_age
+            && time.0 < received.minus(most).0
+        {
+            let detail = format!(
+                "{} is more than {} before it was received: is its unit right? Old data is taken where spec.events.maxAge is more, or 0s",
+                time.rfc3339(),
+                Span(most)
+            );
+            return Err(Refusal::new(Code::PastTime, detail));
         }
         Ok(time)
     }

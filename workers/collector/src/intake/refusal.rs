@@ -24,8 +24,8 @@ pub enum Code {
     MissingField,
     /// A part is of the wrong kind, too long, or written twice.
     InvalidField,
-    /// A value somewhere in the event that could not be kept: a NUL character, half a surrogate pair, a number beyond
-    /// all range, too deep a nesting.
+    /// A value somewhere in the event that could not be kept: a NUL character, a number beyond all range, too
+    /// deep a nesting.
     InvalidValue,
     /// A type that the pipeline does not take.
     UnknownType,
@@ -33,6 +33,8 @@ pub enum Code {
     InvalidTime,
     /// A time too far ahead of the collector's clock.
     FutureTime,
+    /// A time too long before it was received.
+    PastTime,
     /// Against the pipeline's JSON Schema.
     Schema,
     /// Longer than [`super::EVENT_BYTES`].
@@ -55,6 +57,7 @@ impl Code {
             Self::UnknownType => "unknown-type",
             Self::InvalidTime => "invalid-time",
             Self::FutureTime => "future-time",
+            Self::PastTime => "past-time",
             Self::Schema => "schema",
             Self::TooLarge => "too-large",
             Self::InvalidCloudEvent => "invalid-cloudevent",

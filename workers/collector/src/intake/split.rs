@@ -37,6 +37,28 @@ impl Item<'_> {
             Self::Binary(binary) => binary.body,
         }
     }
+
+    /// The JSON in it, if it says that it has any.
+    pub(super) fn json(&self) -> Option<&str> {
+        match self {
+            Self::Json(json) | Self::CloudEvent(json) => Some(json),
+            Self::Binary(binary) if binary.is_json() => std::str::from_utf8(binary.body).ok(),
+            Self::Binary(_) => None,
+        }
+    }
+
+    /// The same with other JSON.
+    pub(super) fn with_json<'a>(&self, json: &'a str) -> Item<'a> {
+        match self {
+            Self::Json(_) => Item::Json(json),
+            Self::CloudEvent(_) => Item::CloudEvent(json),
+            Self::Binary(Binary { attributes, content_type, .. }) => Item::Binary(Binary {
+                attributes: attributes.clone(),
+                content_type: content_type.clone(),
+                body: json.as_bytes(),
+            }),
+        }
+    }
 }
 
 /// The items of a body; whether it was a batch.

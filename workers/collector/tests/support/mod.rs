@@ -70,6 +70,8 @@ impl Collector {
         let stage = Stage::new(shutdown.clone(), secrets);
         let health = stage.health.clone();
         let ours = stage.clone();
+        // Until the collector says so itself.
+        health.starting("broker", "the collector has not begun");
         let (p, b) = (Arc::clone(&plan), bus.clone());
         let task = tokio::spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
         for _ in 0..500 {

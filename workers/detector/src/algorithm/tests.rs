@@ -178,10 +178,65 @@ proptest! {
             let rule = rule(algorithm, Direction::Up);
             let history = after(&rule, &values);
             let read: History = serde_json::from_str(&serde_json::to_string(&history).unwrap()).unwrap();
-            prop_assert!(rule.accepts(&read));
             prop_assert_eq!(read, history);
         }
     }
+
+    #[test]
+    fn a_silence_folded_at_once_is_a_silence_folded_window_by_window(
+        values in prop::collection::vec(0.0..1e6_f64, 0..80), windows in 0_u32..3_000,
+    ) {
+        for algorithm in [zscore(), mad(), ewma(), poisson()] {
+            let rule = rule(algorithm, Direction::Both);
+            let (mut once, mut each) = (after(&rule, &values), after(&rule, &values));
+            rule.fold_silence(&mut once, windows);
+            (0..windows).for_each(|_| rule.fold(&mut each, 0.0));
+            prop_assert_eq!(rule.usual(&once), rule.usual(&each));
+            // And so is what comes after it.
+            [7.0, 0.0, 3.0].iter().for_each(|value| {
+                rule.fold(&mut once, *value);
+                rule.fold(&mut each, *value);
+            });
+            prop_assert_eq!(rule.usual(&once), rule.usual(&each));
+        }
+    }
+
+    #[test]
+    fn a_silence_taken_for_usual_never_crosses(
+        values in prop::collection::vec(-50.0..200.0_f64, 0..80), function in 0..2_usize,
+    ) {
+        let function = [AggregateFunction::Count, AggregateFunction::Sum][function];
+        let values: Vec<f64> = match function {
+            AggregateFunction::Count => values.iter().map(|value| value.abs().round()).collect(),
+            _ => values,
+        };
+        for algorithm in [zscore(), mad(), ewma(), poisson(), threshold(None, Some(5.0)), threshold(Some(5.0), None)] {
+            for direction in [Direction::Both, Direction::Up] {
+                let rule = rule_on(function, algorithm.clone(), direction);
+                let mut history = after(&rule, &values);
+                if !rule.takes_silence_for_usual(&history) {
+                    continue;
+                }
+                for _ in 0..300 {
+                    let crossing = rule.usual(&history).and_then(|usual| rule.crossing(&usual, 0.0, 0));
+                    prop_assert_eq!(crossing, None, "{:?} {:?}", rule, history);
+                    rule.fold(&mut history, 0.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
+    let learning = |algorithm| rule(algorithm, Direction::Up).learning();
+    let ewma_of = |sigmas, half_life, warmup| AlgorithmSpec {
+        ewma: Some(EwmaSpec { sigmas, half_life, warmup }),
+        ..Default::default()
+    };
+    assert_eq!(learning(ewma_of(4.0, 10.0, 6)), learning(ewma_of(2.0, 10.0, 9)));
+    assert_ne!(learning(ewma_of(4.0, 10.0, 6)), learning(ewma_of(4.0, 20.0, 6)));
+    assert_ne!(learning(zscore()), learning(mad()));
 }
 
 #[rstest]

@@ -58,10 +58,12 @@ fn plan() -> Plan {
             key: FieldPath::UserId,
             max_lateness: Duration::from_secs(30),
             max_clock_skew: Duration::from_secs(60),
+            max_age: None,
         },
         collector: CollectorPlan {
             keys: vec![],
             origins: vec![],
+            trusted_proxies: vec![],
             limits: LimitsSpec::default(),
             stage: stage_plan(),
         },
