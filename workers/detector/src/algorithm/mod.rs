@@ -171,33 +171,36 @@ impl Rule {
         history.count_silence(left);
     }
 
-    /// Whether windows without an event, however many follow, can never be below the usual range. True also where that is not
-    /// known only if it is certain.
+    /// Whether windows without an event, however many follow, can never be out of the usual range. Not true where that is not
+    /// certain.
     #[must_use]
     pub fn takes_silence_for_usual(&self, history: &History) -> bool {
-        match (&self.kind, history) {
-            (Kind::Threshold { below, .. }, _) => below.is_none_or(|below| below <= 0.0),
-            _ if !self.watches_drops() => true,
-            // The expected value only falls in silence. A spread is at least 1 where things are counted, and at least a
-            // twentieth of the expected value where numbers are added.
-            (
-                Kind::Zscore { sigmas: width, .. } | Kind::Mad { deviations: width, .. },
-                History::Ring(ring),
-            ) => ring.is_zero() || self.silence_is_within(ring.largest(), *width),
-            (Kind::Ewma { sigmas: width, .. }, History::Weighted(weighted)) => {
-                self.silence_is_within(weighted.first, *width)
+        // Only where negative numbers are added could 0 be much.
+        let is_never_much = self.counting || self.min_count > 0;
+        is_never_much
+            && match (&self.kind, history) {
+                (Kind::Threshold { below, .. }, _) => below.is_none_or(|below| below <= 0.0),
+                _ if !self.watches_drops() => true,
+                // The expected value only falls in silence. A spread is at least 1 where things are counted, and at least a
+                // twentieth of the expected value where numbers are added.
+                (
+                    Kind::Zscore { sigmas: width, .. } | Kind::Mad { deviations: width, .. },
+                    History::Ring(ring),
+                ) => self.silence_is_within(ring.largest(), *width),
+                (Kind::Ewma { sigmas: width, .. }, History::Weighted(weighted)) => {
+                    self.silence_is_within(weighted.first, *width)
+                }
+                // A count of 0 is never rarer than e^−mean.
+                (Kind::Poisson { probability, .. }, History::Weighted(weighted)) => {
+                    weighted.first == 0.0
+                        || (weighted.first + 0.5) / weighted.exposure.max(1.0) <= -probability.ln()
+                }
+                _ => false,
             }
-            // A count of 0 is never rarer than e^−mean.
-            (Kind::Poisson { probability, .. }, History::Weighted(weighted)) => {
-                weighted.first == 0.0
-                    || (weighted.first + 0.5) / weighted.exposure.max(1.0) <= -probability.ln()
-            }
-            _ => false,
-        }
     }
 
     fn silence_is_within(&self, expected: f64, width: f64) -> bool {
-        expected == 0.0 || (self.counting && expected.abs() <= width) || 0.05 * width >= 1.0
+        expected <= 0.0 || (self.counting && expected <= width) || 0.05 * width >= 1.0
     }
 
     /// What is usual after `history`; none while the key is still warming up.
