@@ -30,7 +30,6 @@ pub(crate) struct Collector {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
-    pub(crate) text: String,
     /// The body, where it is JSON.
     pub(crate) body: Value,
 }
@@ -127,7 +126,7 @@ impl Collector {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status, headers, text, body }
+        Answer { status, headers, body }
     }
 
     pub(crate) fn events(&self) -> Vec<Value> {
