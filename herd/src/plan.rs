@@ -55,7 +55,7 @@ impl PlanCommand {
             let told: Vec<Told<'_>> = changes.iter().map(Told::of).collect();
             return Ok(output::json(&told)?);
         }
-        let (new, old) = (self.file.display(), old.display());
+        let (new, old) = (called(&self.file), called(old));
         let head = match changes.len() {
             0 => format!("{new} asks for the same as {old}"),
             number => format!(
@@ -66,6 +66,11 @@ impl PlanCommand {
         let changes: String = changes.iter().map(|change| format!("\n\n{}", in_words(change))).collect();
         Ok(output::line(&format!("{head}{changes}"))?)
     }
+}
+
+/// A file as it is told of.
+fn called(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// A difference for programs.
