@@ -19,6 +19,7 @@ use crate::groups::Groups;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::objects::Objects;
+use crate::observe::Templates;
 use crate::scaling::Scaler;
 use crate::tell::Teller;
 use crate::topics::{Clusters, Keeper};
@@ -46,6 +47,8 @@ pub struct Context {
     pub claims: Claims,
     /// Who else sets fields of our objects.
     pub contests: Arc<Contests>,
+    /// Which pods Deployments make.
+    pub templates: Templates,
     /// Consumer groups that are to be deleted.
     pub groups: Groups,
     /// Failures in a row.
@@ -75,6 +78,7 @@ impl Context {
             topics: Keeper::default(),
             claims: Claims::default(),
             contests: Arc::default(),
+            templates: Templates::default(),
             groups: Groups::default(),
             failures: Failures::default(),
             pod_monitors: Mutex::default(),
@@ -182,6 +186,7 @@ impl Context {
         self.topics.forget(uid);
         self.contests.forget(uid);
         self.groups.forget(uid);
+        self.templates.forget(uid);
         self.failures.forget(uid);
     }
 }

@@ -1,15 +1,16 @@
 //! How the stages are, by their Deployments and, where one is not ready, its pods.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use herd_spec::pipeline::{ScalingMode, StageStatus};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client};
+use parking_lot::Mutex;
 
 use crate::apply::Live;
-use crate::desired::{Surroundings, of_pipeline};
+use crate::desired::{Surroundings, digest, of_pipeline};
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::reason::{Reason, Trouble};
@@ -23,16 +24,56 @@ pub type Deployments = BTreeMap<String, Rollout>;
 pub struct Rollout {
     replicas: Option<i32>,
     generation: Option<i64>,
+    /// What stands for the template of its pods.
+    template: String,
+    /// Whether its controller has only replicas to change that it has not seen yet.
+    only_scaled: bool,
     status: DeploymentStatus,
+}
+
+impl Rollout {
+    /// Whether its controller has seen what is asked for.
+    fn is_observed(&self) -> bool {
+        self.status.observed_generation >= self.generation
+    }
 }
 
 impl From<Deployment> for Rollout {
     fn from(deployment: Deployment) -> Self {
+        let template = deployment.spec.as_ref().and_then(|spec| serde_json::to_vec(&spec.template).ok());
         Self {
             replicas: deployment.spec.and_then(|spec| spec.replicas),
             generation: deployment.metadata.generation,
+            template: digest(&template.unwrap_or_default()),
+            only_scaled: false,
             status: deployment.status.unwrap_or_default(),
         }
+    }
+}
+
+/// The templates of pods that the controller of Deployments has seen, by the pipeline's uid and the Deployment's name: without them
+/// one that was just scaled would look like one with a new version.
+#[derive(Default)]
+pub struct Templates(Mutex<HashMap<String, BTreeMap<String, String>>>);
+
+impl Templates {
+    /// Takes note of the Deployments of a pipeline as they are, and marks those that were only scaled.
+    pub fn mark(&self, uid: &str, deployments: &mut Deployments) {
+        let mut all = self.0.lock();
+        let known = all.entry(uid.to_owned()).or_default();
+        known.retain(|name, _| deployments.contains_key(name));
+        for (name, rollout) in deployments {
+            if rollout.is_observed() {
+                known.insert(name.clone(), rollout.template.clone());
+            } else {
+                rollout.only_scaled = known.get(name) == Some(&rollout.template);
+            }
+        }
+    }
+
+    /// Forgets a pipeline.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().remove(uid);
     }
 }
 
@@ -113,15 +154,15 @@ fn see(
     troubles: &BTreeMap<String, Trouble>,
 ) -> StageSeen {
     let role = &stage.role;
-    let Rollout { replicas, generation, status } =
-        deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
+    let rollout = deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
+    let observed = rollout.is_observed() || rollout.only_scaled;
+    let Rollout { replicas, status, .. } = rollout;
     let desired = replicas.map_or(0, count);
     let ready = status.ready_replicas.map_or(0, count);
     let updated = status.updated_replicas.map_or(0, count);
     let all = status.replicas.map_or(0, count);
     let condition =
         |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
-    let observed = status.observed_generation >= generation;
     let trouble = troubles.get(&role.to_string());
     let failed = condition("ReplicaFailure").filter(|condition| condition.status == "True");
     let stuck = condition("Progressing").filter(|condition| condition.status == "False");
@@ -219,6 +260,28 @@ mod tests {
     ) {
         let state = seen(detection, replicas, None);
         assert_eq!(state.is_ready(), ready, "{state:?}");
+    }
+
+    #[test]
+    fn a_deployment_that_was_only_scaled_is_told_from_one_with_a_new_version() {
+        let deployment = |generation: i64, replicas: i32, image: &str| {
+            let deployment: Deployment = serde_json::from_value(json!({
+                "metadata": {"name": "d", "generation": generation},
+                "spec": {"replicas": replicas, "selector": {}, "template": {"spec": {"containers": [{"name": "worker", "image": image}]}}},
+                "status": {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1},
+            }))
+            .unwrap();
+            Deployments::from([("d".to_owned(), deployment.into())])
+        };
+        let templates = Templates::default();
+        let mut only_scaled = |mut deployments: Deployments| {
+            templates.mark("u", &mut deployments);
+            deployments["d"].only_scaled
+        };
+        assert!(!only_scaled(deployment(2, 4, "herd/worker:1")), "nobody knows the template before");
+        assert!(!only_scaled(deployment(1, 1, "herd/worker:1")));
+        assert!(only_scaled(deployment(2, 4, "herd/worker:1")));
+        assert!(!only_scaled(deployment(3, 4, "herd/worker:2")));
     }
 
     #[rstest]

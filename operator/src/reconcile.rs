@@ -119,7 +119,8 @@ async fn steps(pipeline: &HerdPipeline, context: &Context, uid: &str) -> Result<
         let sized = size(&around, context, (uid, &plan, &sizes), &stages, &secrets, deployments);
         desired::objects(&around, &sized)
     };
-    let deployments = settle_objects(&around, context, uid, &kinds, desired).await?;
+    let mut deployments = settle_objects(&around, context, uid, &kinds, desired).await?;
+    context.templates.mark(uid, &mut deployments);
     let seen = observe(&around, context, uid, &stages, &deployments).await?;
     let groups_done = delete_groups(pipeline, context, uid, &plan, &kafka).await;
     context.scaler.register(
