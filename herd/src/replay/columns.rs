@@ -198,9 +198,10 @@ impl Mapping {
         let mut pairs = Vec::new();
         for field in Field::ALL {
             if asked.contains(&field) {
-                let by =
-                    |hint: &&str| columns.iter().filter(free).find(|column| plain(column).contains(hint));
-                let column = field.hints().iter().find_map(|hint| by(&hint));
+                let column = field
+                    .hints()
+                    .iter()
+                    .find_map(|hint| columns.iter().filter(free).find(|column| plain(column).contains(hint)));
                 pairs.push(format!("{}={}", field.name(), column.map_or("COLUMN", |column| column)));
             } else {
                 match &self.0[field as usize] {
