@@ -7,6 +7,7 @@
 pub mod baseline;
 mod disowned;
 pub mod docket;
+mod metric;
 mod open;
 mod retired;
 mod review;
