@@ -256,6 +256,7 @@ impl Core {
     /// Opens the store anew after a failed write, and takes out of it what that write may have left: those who sent it
     /// were told that it failed.
     fn reopen(&self) -> Result<(), StoreError> {
+        self.store.find_room()?;
         // Before the store, as in `ensure`.
         let topics = self.topics.read();
         self.store.reopen(|store| {

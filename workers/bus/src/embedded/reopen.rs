@@ -39,13 +39,17 @@ impl Store {
         RwLockReadGuard::try_map(self.current.read(), Option::as_ref).map_err(|_| StoreError::Closed)
     }
 
+    /// Whether there is room enough for [`Store::reopen`] to be worth its while. Takes as long as the disk does.
+    pub(super) fn find_room(&self) -> Result<(), StoreError> {
+        let folder = || self.folder.display().to_string();
+        find_room(&self.folder).map_err(|source| StoreError::Room { folder: folder(), source })
+    }
+
     /// Opens the database anew, then `repair`s what the failed write may have left. Waits until nobody reads.
     pub(super) fn reopen(
         &self,
         repair: impl FnOnce(&OpenStore) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        find_room(&self.folder)
-            .map_err(|source| StoreError::Room { folder: self.folder.display().to_string(), source })?;
         let mut current = self.current.write();
         drop(current.take());
         std::thread::sleep(SETTLE);
