@@ -186,10 +186,13 @@ pub fn tree(plan: &Plan) -> String {
             vec![
                 leaf(format!("types: {accepted}")),
                 leaf(format!(
-                    "late after {}, from the future after {}, too old after {}, partitioned by {}",
+                    "late after {}, from the future after {}, {}, partitioned by {}",
                     span(events.max_lateness),
                     span(events.max_clock_skew),
-                    events.max_age.map_or_else(|| "never".to_owned(), span),
+                    events.max_age.map_or_else(
+                        || "never too old".to_owned(),
+                        |age| format!("too old after {}", span(age))
+                    ),
                     field(&events.key)
                 )),
             ],

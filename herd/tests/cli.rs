@@ -105,7 +105,7 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
     shop  on embedded broker
     ├─ events
     │  ├─ types: all
-    │  └─ late after 2s, from the future after 1m, partitioned by user_id
+    │  └─ late after 2s, from the future after 1m, never too old, partitioned by user_id
     ├─ topics
     │  ├─ shop.events  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
     │  ├─ shop.parts  4 partitions, replication 1  cleanup.policy=delete retention.ms=86400000

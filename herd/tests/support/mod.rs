@@ -23,8 +23,7 @@ metadata:
   name: shop
 spec:
   events:
-    maxLateness: 2s
-    maxAge: 0s
+    {maxLateness: 2s, maxAge: 0s}
   metrics:
     - name: views
       events:
