@@ -274,7 +274,7 @@ mod tests {
             Deployments::from([("d".to_owned(), deployment.into())])
         };
         let templates = Templates::default();
-        let mut only_scaled = |mut deployments: Deployments| {
+        let only_scaled = |mut deployments: Deployments| {
             templates.mark("u", &mut deployments);
             deployments["d"].only_scaled
         };

@@ -282,7 +282,7 @@ fn a_topic_that_is_not_to_be_found_is_told_at_once() {
 fn what_pods_report_is_told_at_once_and_the_same_with_other_numbers_is_no_news() {
     let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
     scene.reconcile(None);
-    let mut look = |scene: &mut Scene| scene.look(Ok((scene.places(0), scene.all_ends()))).len();
+    let look = |scene: &mut Scene| scene.look(Ok((scene.places(0), scene.all_ends()))).len();
     look(&mut scene);
     let report = |scene: &Scene, troubles: &[(Reason, &str)]| {
         let troubles =

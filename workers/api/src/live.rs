@@ -110,7 +110,8 @@ impl Live {
         let window = Window::parse(record)?;
         let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
         // Values of another definition do not compare: they are another metric's, though it has the same name.
-        if window.definition != self.metrics[metric].definition {
+        let known = [self.metrics[metric].definition, Definition::default()];
+        if !known.contains(&window.definition) {
             return Ok(());
         }
         let size_ms = self.size_ms(metric);

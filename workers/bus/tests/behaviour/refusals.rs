@@ -78,7 +78,7 @@ fn a_group_is_deleted_once_its_members_have_left() {
     member.until("all have come", |member| member.seen.len() == 3);
     member.commit(&[Partition(0)], "");
     assert_eq!(bus.committed(&group, &[(&name, 1)]).unwrap().len(), 1);
-    assert_eq!(bus.delete_groups(&[&group]).unwrap(), [group.clone()]);
+    assert_eq!(bus.delete_groups(&[&group]).unwrap(), std::slice::from_ref(&group));
     drop(member);
     let deadline = std::time::Instant::now() + Duration::from_secs(30);
     while !bus.delete_groups(&[&group]).unwrap().is_empty() {
