@@ -140,7 +140,9 @@ fn reason(alert: &Alert, watched: &[Watched], cause: Cause) -> String {
         Cause::Definition => format!("the definition of metric `{metric}` was changed"),
         Cause::Algorithm => format!("the algorithm of detector `{detector}` was changed"),
         Cause::Either => {
-            format!("the definition of metric `{metric}` or the algorithm of detector `{detector}` was changed")
+            format!(
+                "the definition of metric `{metric}` or the algorithm of detector `{detector}` was changed"
+            )
         }
         Cause::EarlierVersion => "it was raised by an earlier version of Herd".to_owned(),
     }
