@@ -28,6 +28,7 @@ const TEXTS: &[&str] = &[
     "shop.example",
     "https://shop.example",
     "127.0.0.1:29092",
+    "192.0.2.0/24",
     "/events",
     "0 9 * * 1-5",
     "Europe/Berlin",

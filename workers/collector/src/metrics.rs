@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use axum::http::StatusCode;
-use herd_stage::Stage;
+use herd_stage::{Stage, Throttle};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -23,6 +23,8 @@ pub(crate) struct CollectorMetrics {
     /// Share of the limit of events in flight that is taken: what the collector is scaled by.
     pub(crate) in_flight: Gauge,
     pub(crate) saturation: Gauge<f64, AtomicU64>,
+    /// What is said of events that were not acknowledged.
+    pub(crate) unacknowledged: Throttle,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -49,6 +51,7 @@ impl CollectorMetrics {
                 requests: Family::default(),
                 bytes: Counter::default(),
                 replaced: Counter::default(),
+                unacknowledged: Throttle::default(),
                 // From a tenth of a millisecond to 13 s.
                 latency: Histogram::new(exponential_buckets(1e-4, 1.6, 26)),
                 connections: Gauge::default(),

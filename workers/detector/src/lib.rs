@@ -26,6 +26,5 @@ pub mod outbox;
 mod partition;
 mod run;
 pub mod sketch;
-mod throttle;
 
 pub use run::{DetectorError, run};

@@ -2,14 +2,13 @@
 
 use herd_spec::units::{Offset, Partition};
 use herd_spec::wire::{AlertState, WireError};
-use herd_stage::{Stage, Waiting};
+use herd_stage::{Stage, Throttle, Waiting};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::fold::Seen;
-use crate::throttle::Throttle;
 
 /// Of fold.
 #[derive(Clone, Debug, Default)]

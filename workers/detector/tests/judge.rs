@@ -242,9 +242,9 @@ fn firing() -> Judge {
 #[case::another_algorithm(
     "1s",
     "[{name: many, metric: views, algorithm: {poisson: {}}}]",
-    "metric `views` or the algorithm of detector `many` was changed"
+    "the algorithm of detector `many` was changed"
 )]
-#[case::another_window("5s", MANY, "metric `views` or the algorithm of detector `many` was changed")]
+#[case::another_window("5s", MANY, "the definition of metric `views` was changed")]
 fn an_alert_that_no_detector_owns_any_more_is_resolved_once_with_the_reason(
     #[case] window: &str,
     #[case] detectors: &str,

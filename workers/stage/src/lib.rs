@@ -7,6 +7,7 @@ mod cpu;
 pub mod health;
 pub mod ops;
 pub mod secrets;
+mod throttle;
 pub mod waiting;
 
 use prometheus_client::registry::Registry;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{Clock, SystemClock};
 pub use health::Health;
 pub use secrets::{Secret, SecretError, Secrets};
+pub use throttle::Throttle;
 pub use waiting::Waiting;
 
 /// The surroundings of one running stage. Cheap to clone.

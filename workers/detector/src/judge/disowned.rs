@@ -30,8 +30,10 @@ impl Disowned {
             self.records.remove(key);
             return;
         };
+        let names_definition = key.split(|byte| *byte == 0x1F).next().is_some_and(|of| of.contains(&b'@'));
+        let cause = if names_definition { Cause::Definition } else { Cause::EarlierVersion };
         let alerts = baseline::unresolved(value).into_iter().map(|alert| {
-            let reason = reason(&alert, watched);
+            let reason = reason(&alert, watched, cause);
             (alert, reason)
         });
         self.records.insert(key.to_vec(), alerts.collect());
@@ -40,7 +42,13 @@ impl Disowned {
     /// Takes in an open alert of a key of this partition, if no detector owns it.
     pub(super) fn alert(&mut self, alert: Alert, watched: &[Watched]) {
         if !watched.iter().any(|watched| owns(watched, &alert)) {
-            let reason = reason(&alert, watched);
+            let of = |watched: &&Watched| watched.metric.name == alert.metric;
+            let size = |watched: &Watched| watched.metric.window.as_millis() == u128::from(alert.size_ms);
+            let cause = match watched.iter().find(of) {
+                Some(watched) if !size(watched) => Cause::Definition,
+                _ => Cause::Either,
+            };
+            let reason = reason(&alert, watched, cause);
             self.alerts.insert(alert.id.clone(), (alert, reason));
         }
     }
@@ -53,7 +61,7 @@ impl Disowned {
             return;
         }
         let with_reason = |alert: Alert| {
-            let reason = reason(&alert, std::slice::from_ref(watched));
+            let reason = reason(&alert, std::slice::from_ref(watched), Cause::Algorithm);
             (alert, reason)
         };
         self.of_keys.insert(at, alerts.into_iter().map(with_reason).collect());
@@ -106,8 +114,21 @@ fn owns(watched: &Watched, alert: &Alert) -> bool {
     watched.metric.name == alert.metric && watched.watches.iter().any(of)
 }
 
+/// What became of an alert whose metric and detector are still there by name.
+#[derive(Clone, Copy, Debug)]
+enum Cause {
+    /// Its metric has another definition.
+    Definition,
+    /// Its detector learns in another way.
+    Algorithm,
+    /// One of the two.
+    Either,
+    /// It was raised by a version of Herd whose records did not say what they were learnt from.
+    EarlierVersion,
+}
+
 /// Why no detector owns an alert.
-fn reason(alert: &Alert, watched: &[Watched]) -> String {
+fn reason(alert: &Alert, watched: &[Watched], cause: Cause) -> String {
     let Alert { metric, detector, .. } = alert;
     let Some(now) = watched.iter().find(|watched| watched.metric.name == *metric) else {
         return format!("metric `{metric}` was removed from the pipeline");
@@ -115,5 +136,14 @@ fn reason(alert: &Alert, watched: &[Watched]) -> String {
     if !now.watches.iter().any(|watch| watch.name == *detector) {
         return format!("detector `{detector}` was removed from metric `{metric}`");
     }
-    format!("metric `{metric}` or the algorithm of detector `{detector}` was changed")
+    match cause {
+        Cause::Definition => format!("the definition of metric `{metric}` was changed"),
+        Cause::Algorithm => format!("the algorithm of detector `{detector}` was changed"),
+        Cause::Either => {
+            format!(
+                "the definition of metric `{metric}` or the algorithm of detector `{detector}` was changed"
+            )
+        }
+        Cause::EarlierVersion => "it was raised by an earlier version of Herd".to_owned(),
+    }
 }

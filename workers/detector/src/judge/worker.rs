@@ -228,6 +228,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
 
     fn take_over(&mut self, partitions: &[Partition]) -> Result<(), DetectorError> {
         let mut from = Vec::with_capacity(partitions.len());
+        let mut disowned: BTreeMap<String, usize> = BTreeMap::new();
         for (partition, commit) in self.consumer.committed(partitions)? {
             let position = commit.as_ref().map_or(Position::START, Position::of);
             let mut docket = Docket::resume(&self.pipeline, &position, &self.watched);
@@ -240,12 +241,20 @@ impl<B: Bus, C: Clock> Judge<B, C> {
             })?;
             tracing::info!(%partition, from = %position.replay_from, next = %position.next, records, "taking over a partition of parts and its baselines");
             for (metric, count) in docket.disowned() {
-                tracing::warn!(%partition, metric, count, "baselines are deleted: they were learnt from another definition of this metric, or the metric or its detectors are gone");
+                *disowned.entry(metric).or_default() += count;
             }
             from.push((partition, position.replay_from));
             let review =
                 commit.as_ref().and_then(|_| Review::needed(position.rules, self.rules, self.clock.now()));
             self.dockets.insert(partition, Owned { docket, committed: commit.map(|_| position), review });
+        }
+        for (metric, count) in disowned {
+            tracing::warn!(
+                metric,
+                count,
+                "baselines are deleted: they were learnt from another definition of this metric, or the metric or its \
+                 detectors are gone; what is usual is learnt anew"
+            );
         }
         Ok(self.consumer.start(&from)?)
     }

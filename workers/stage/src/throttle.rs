@@ -1,16 +1,14 @@
 //! Says a repeated trouble at once, and then once a minute with how often it came meanwhile.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use parking_lot::Mutex;
 
 /// How often the same trouble is logged at most.
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Counts what is not logged. Clones share the count.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Throttle(Arc<Mutex<State>>);
+pub struct Throttle(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -20,12 +18,13 @@ struct State {
 
 impl Throttle {
     /// Notes one more occurrence; how many there were since the last log line, if one is due now.
-    pub(crate) fn tell(&self) -> Option<u64> {
+    #[must_use]
+    pub fn tell(&self) -> Option<u64> {
         self.tell_at(Instant::now())
     }
 
     fn tell_at(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock();
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.untold += 1;
         if state.told.is_some_and(|told| now.saturating_duration_since(told) < EVERY) {
             return None;
