@@ -147,15 +147,15 @@ fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<Strin
     app.metrics.count("accepted", accepted);
     app.metrics.count("invalid", refusals.len());
     app.metrics.count("unavailable", unavailable);
-    if let Some(why) = &why {
-        if let Some(requests) = app.metrics.unacknowledged.tell() {
-            tracing::warn!(
-                requests,
-                events = unavailable,
-                why,
-                "events were not acknowledged: clients were told to send them again; the last request is named here"
-            );
-        }
+    if let Some(why) = &why
+        && let Some(requests) = app.metrics.unacknowledged.tell()
+    {
+        tracing::warn!(
+            requests,
+            events = unavailable,
+            why,
+            "events were not acknowledged: clients were told to send them again; the last request is named here"
+        );
     }
     reply(items, &refusals, why.as_deref())
 }
