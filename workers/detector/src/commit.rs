@@ -1,8 +1,9 @@
 //! What a commit carries besides the offset: where to start again, what is closed by then, and, of fold, by which definition
 //! each metric was counted from where on.
 //!
-//! The metadata of a commit is text: `1 <replay from> <closed> [<floor> [<metric> …]]`, each metric as
-//! `<name hash><definition>:<since>[:<unsent>]`, or `1 <replay from> <closed> [rules=<hash>]` of judge. A broker takes 4,096 bytes of it; a hundred metrics fit.
+//! The metadata of a commit is text, of which a broker takes 4,096 bytes; a hundred metrics fit:
+//! - of fold `1 <replay from> <closed> [<floor> [<metric> …]]`, each metric as `<name hash><definition>:<since>[:<unsent>]`;
+//! - of judge `1 <replay from> <closed> [rules=<hash>]`.
 
 use herd_bus::Commit;
 use herd_spec::units::{EventTime, Offset};
@@ -85,8 +86,7 @@ impl Position {
     /// From a commit. One without our metadata (set by hand, by a tool) starts at its offset with nothing open.
     #[must_use]
     pub fn of(commit: &Commit) -> Self {
-        let bare =
-            Self { next: commit.next, replay_from: commit.next, closed: None, counting: None, rules: None };
+        let bare = Self { next: commit.next, replay_from: commit.next, ..Self::START };
         let mut fields = commit.metadata.split(' ');
         if fields.next() != Some("1") {
             return bare;
