@@ -1,4 +1,4 @@
-//! From what is wanted and what is there to what must be written, and writing it. In a steady cluster that is nothing.
+//! Compares desired with live objects, and applies the differences. When nothing changes, nothing is written.
 
 use std::collections::BTreeMap;
 
@@ -12,150 +12,155 @@ use tracing::info;
 
 use crate::desired::{self, FINGERPRINT, MANAGER, Object};
 use crate::error::Error;
+use crate::identity::PipelineIdentity;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
 
-/// The objects of a pipeline as they are.
+/// The live objects of a pipeline, by kind and name.
 pub type Live = BTreeMap<(Kind, String), DynamicObject>;
 
-/// Something to write.
+/// A write to the API server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// This object is missing or differs.
+    /// Apply an object that is missing or differs.
     Apply(Object),
-    /// This one is no longer wanted.
+    /// Delete an object that is no longer desired.
     Delete {
         /// Its kind.
         kind: Kind,
         /// Its name.
         name: String,
-        /// Its identity, so that a later one of the same name is spared.
+        /// Its uid, as a precondition: a newer object of the same name is not deleted.
         uid: String,
     },
 }
 
-/// Reads all objects of a pipeline, as the API server's cache has them: whatever a watch has told of is in it, and what is older
-/// than a write of ours is at worst written once more, which changes nothing.
+/// Lists all objects of a pipeline from the API server's cache. The cache includes everything that a watch has reported. An object that
+/// is older than the operator's last write is at worst applied once more, which changes nothing.
 ///
 /// # Errors
 /// [`Error::Api`].
-pub async fn live(client: &Client, namespace: &str, pipeline: &str, kinds: &[Kind]) -> Result<Live, Error> {
-    let wanted = ListParams::default().labels(&desired::of_pipeline(pipeline)).match_any();
+pub async fn live(client: &Client, pipeline: &PipelineIdentity, kinds: &[Kind]) -> Result<Live, Error> {
+    let params = ListParams::default().labels(&desired::of_pipeline(&pipeline.name)).match_any();
     let lists = kinds.iter().map(async |&kind| {
-        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &kind.resource());
-        let doing = format!("listing {} of {pipeline}", kind.resource().plural);
-        Ok::<_, Error>((kind, api.list(&wanted).await.map_err(Error::api(doing))?))
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(client.clone(), &pipeline.namespace, &kind.resource());
+        let doing = format!("listing {} of {}", kind.resource().plural, pipeline.name);
+        Ok::<_, Error>((kind, api.list(&params).await.map_err(Error::api(doing))?))
     });
     let lists = try_join_all(lists).await?;
     let named = |kind, object: DynamicObject| ((kind, object.name_any()), object);
     Ok(lists.into_iter().flat_map(|(kind, list)| list.into_iter().map(move |one| named(kind, one))).collect())
 }
 
-/// What must be written. `owner` is the pipeline's uid.
+/// The changes from the live to the desired objects. `owner` is the pipeline's uid.
 ///
 /// # Errors
-/// [`Error::Taken`] if a name is taken by an object of another owner.
-pub fn changes(owner: &str, wanted: Vec<Object>, live: &Live) -> Result<Vec<Change>, Error> {
+/// [`Error::Taken`] if an object of the same name has another owner.
+pub fn changes(owner: &str, desired: Vec<Object>, live: &Live) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     let mut kept = std::collections::BTreeSet::new();
-    for object in wanted {
+    for object in desired {
         let key = (object.kind, object.name.clone());
         match live.get(&key) {
-            Some(there) if !is_of(owner, there) => {
+            Some(live_object) if !is_of(owner, live_object) => {
                 return Err(Error::Taken {
                     kind: object.kind.name(),
                     name: object.name,
-                    owner: owner_of(there),
+                    owner: owner_of(live_object),
                 });
             }
-            // It goes anyway; its successor is applied when it is gone.
-            Some(there) if there.metadata.deletion_timestamp.is_some() => {}
-            Some(there) if is_as_wanted(&object, there) => {}
+            // It is being deleted; the new one is applied once it is gone.
+            Some(live_object) if live_object.metadata.deletion_timestamp.is_some() => {}
+            Some(live_object) if matches(&object, live_object) => {}
             _ => changes.push(Change::Apply(object)),
         }
         kept.insert(key);
     }
-    for ((kind, name), there) in live {
-        let going = there.metadata.deletion_timestamp.is_some();
-        if !kept.contains(&(*kind, name.clone())) && is_of(owner, there) && !going {
-            let uid = there.uid().unwrap_or_default();
+    for ((kind, name), live_object) in live {
+        let terminating = live_object.metadata.deletion_timestamp.is_some();
+        if !kept.contains(&(*kind, name.clone()))
+            && is_of(owner, live_object)
+            && !terminating
+            && let Some(uid) = live_object.uid()
+        {
             changes.push(Change::Delete { kind: *kind, name: name.clone(), uid });
         }
     }
     Ok(changes)
 }
 
-fn is_of(owner: &str, there: &DynamicObject) -> bool {
-    there.owner_references().iter().any(|reference| reference.uid == owner)
+fn is_of(owner: &str, live: &DynamicObject) -> bool {
+    live.owner_references().iter().any(|reference| reference.uid == owner)
 }
 
-fn owner_of(there: &DynamicObject) -> String {
-    match there.owner_references().first() {
+fn owner_of(live: &DynamicObject) -> String {
+    match live.owner_references().first() {
         Some(owner) => format!("the {} {} ({})", owner.kind, owner.name, owner.uid),
         None => "nobody".into(),
     }
 }
 
-/// Whether it was made from the same, and nobody has changed it since.
-fn is_as_wanted(wanted: &Object, there: &DynamicObject) -> bool {
-    let made_from = there.annotations().get(FINGERPRINT).map(String::as_str);
-    if made_from != wanted.fingerprint() {
+/// Whether a live object was applied from the same desired object and not changed since.
+fn matches(desired: &Object, live: &DynamicObject) -> bool {
+    let fingerprint = live.annotations().get(FINGERPRINT).map(String::as_str);
+    if fingerprint != desired.fingerprint() {
         return false;
     }
-    let (Ok(there), Value::Object(fields)) = (serde_json::to_value(there), &wanted.body) else {
+    let (Ok(live), Value::Object(fields)) = (serde_json::to_value(live), &desired.body) else {
         return false;
     };
-    // Items of a list come without their kind: it is known from what was asked.
+    // Items of a list have no `apiVersion` and `kind`.
     let mut fields = fields.iter().filter(|(name, _)| !["apiVersion", "kind"].contains(&name.as_str()));
-    fields.all(|(name, value)| there.get(name).is_some_and(|there| holds(there, value)))
+    fields.all(|(name, value)| live.get(name).is_some_and(|live| contains(live, value)))
 }
 
-/// Whether everything of `wanted` is in `there`, which may hold more: defaults, and what others have added. Items that have names
-/// are compared by name, as the API server merges them.
-fn holds(there: &Value, wanted: &Value) -> bool {
-    match (there, wanted) {
-        (Value::Object(there), Value::Object(wanted)) => {
-            wanted.iter().all(|(name, value)| match there.get(name) {
-                Some(there) => holds(there, value),
-                // The API server leaves out what is empty.
+/// Whether `live` contains all fields of `desired`. It may have more: defaults, and fields of other managers. Items with names are
+/// compared by name, as the API server merges them.
+fn contains(live: &Value, desired: &Value) -> bool {
+    match (live, desired) {
+        (Value::Object(live), Value::Object(desired)) => {
+            desired.iter().all(|(name, value)| match live.get(name) {
+                Some(live) => contains(live, value),
+                // The API server omits empty maps.
                 None => matches!(value, Value::Object(map) if map.is_empty()),
             })
         }
-        (Value::Array(there), Value::Array(wanted)) => {
+        (Value::Array(live), Value::Array(desired)) => {
             let named = |item: &Value| item.get("name").cloned();
-            if !wanted.is_empty() && wanted.iter().all(|item| named(item).is_some()) {
-                wanted
+            if !desired.is_empty() && desired.iter().all(|item| named(item).is_some()) {
+                desired
                     .iter()
-                    .all(|item| there.iter().any(|other| named(other) == named(item) && holds(other, item)))
+                    .all(|item| live.iter().any(|other| named(other) == named(item) && contains(other, item)))
             } else {
-                there.len() == wanted.len()
-                    && there.iter().zip(wanted).all(|(there, item)| holds(there, item))
+                live.len() == desired.len()
+                    && live.iter().zip(desired).all(|(live, item)| contains(live, item))
             }
         }
-        (Value::String(there), Value::String(wanted)) => there == wanted || same_quantity(there, wanted),
-        _ => there == wanted,
+        (Value::String(live), Value::String(desired)) => live == desired || same_quantity(live, desired),
+        _ => live == desired,
     }
 }
 
-/// `1000m` is stored as `1`.
+/// The API server normalises quantities: `1000m` to `1`.
 fn same_quantity(a: &str, b: &str) -> bool {
     matches!((quantity(a), quantity(b)), (Some(a), Some(b)) if (a - b).abs() <= a.abs() * 1e-9)
 }
 
-/// Writes the changes of the pipeline with the uid `owner`, and keeps `live` with what the API server made of them.
+/// Executes the changes, and updates `live` with the objects that the API server returned.
 ///
 /// # Errors
-/// [`Error::Api`] at the first that is refused; those before it are done.
+/// [`Error::Api`] at the first change that fails; those before it are done.
 pub async fn execute(
     client: &Client,
-    namespace: &str,
-    owner: &str,
+    pipeline: &PipelineIdentity,
     changes: Vec<Change>,
     live: &mut Live,
     metrics: &Metrics,
 ) -> Result<(), Error> {
-    // Forced: what somebody else has set in our fields is drift.
-    let ours = PatchParams::apply(MANAGER).force();
+    let PipelineIdentity { namespace, uid: owner, .. } = pipeline;
+    // Forced: values that other managers set in the operator's fields are drift.
+    let params = PatchParams::apply(MANAGER).force();
     for change in changes {
         match change {
             Change::Apply(object) => {
@@ -163,13 +168,14 @@ pub async fn execute(
                 let api: Api<DynamicObject> =
                     Api::namespaced_with(client.clone(), namespace, &kind.resource());
                 if !live.contains_key(&(kind, name.clone())) {
-                    refuse_to_take(&api, owner, kind, &name).await?;
+                    check_owner(&api, owner, kind, &name).await?;
                 }
                 metrics.write(kind.name(), "apply");
                 let doing = format!("applying {} {name}", kind.name());
-                let made = api.patch(&name, &ours, &Patch::Apply(&body)).await.map_err(Error::api(doing))?;
+                let applied =
+                    api.patch(&name, &params, &Patch::Apply(&body)).await.map_err(Error::api(doing))?;
                 info!(kind = kind.name(), object = name, "applied");
-                live.insert((kind, name), made);
+                live.insert((kind, name), applied);
             }
             Change::Delete { kind, name, uid } => {
                 let api: Api<DynamicObject> =
@@ -177,10 +183,14 @@ pub async fn execute(
                 let this = Preconditions { uid: Some(uid), resource_version: None };
                 metrics.write(kind.name(), "delete");
                 match api.delete(&name, &DeleteParams::background().preconditions(this)).await {
-                    Ok(_) => info!(kind = kind.name(), object = name, "removed: no longer wanted"),
+                    Ok(_) => info!(
+                        kind = kind.name(),
+                        object = name,
+                        "deleted, because the spec no longer requests it"
+                    ),
                     Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
                     Err(error) => {
-                        return Err(Error::api(format!("removing {} {name}", kind.name()))(error));
+                        return Err(Error::api(format!("deleting {} {name}", kind.name()))(error));
                     }
                 }
                 live.remove(&(kind, name));
@@ -190,12 +200,13 @@ pub async fn execute(
     Ok(())
 }
 
-/// An object that we did not find by our labels is another's, or ours with its labels lost: then they come back.
-async fn refuse_to_take(api: &Api<DynamicObject>, owner: &str, kind: Kind, name: &str) -> Result<(), Error> {
-    let doing = format!("looking for {} {name}", kind.name());
+/// An object that the list by labels did not contain belongs to another owner, or to the pipeline but lost its labels: then applying it
+/// restores them.
+async fn check_owner(api: &Api<DynamicObject>, owner: &str, kind: Kind, name: &str) -> Result<(), Error> {
+    let doing = format!("reading {} {name}", kind.name());
     match api.get_opt(name).await.map_err(Error::api(doing))? {
-        Some(there) if !is_of(owner, &there) => {
-            Err(Error::Taken { kind: kind.name(), name: name.into(), owner: owner_of(&there) })
+        Some(live_object) if !is_of(owner, &live_object) => {
+            Err(Error::Taken { kind: kind.name(), name: name.into(), owner: owner_of(&live_object) })
         }
         _ => Ok(()),
     }
@@ -211,26 +222,31 @@ mod tests {
     #[case::defaults_are_added(json!({"a": {"b": 1, "c": 2}, "d": 3}), json!({"a": {"b": 1}}), true)]
     #[case::a_value_differs(json!({"a": 2}), json!({"a": 1}), false)]
     #[case::a_field_is_missing(json!({}), json!({"a": 1}), false)]
-    #[case::named_items_may_have_company(json!([{"name": "x", "v": 1}, {"name": "side"}]), json!([{"name": "x"}]), true)]
-    #[case::a_named_item_is_gone(json!([{"name": "side"}]), json!([{"name": "x"}]), false)]
-    #[case::other_lists_are_as_they_are(json!(["a", "b"]), json!(["a"]), false)]
+    #[case::other_named_items_are_ignored(json!([{"name": "x", "v": 1}, {"name": "side"}]), json!([{"name": "x"}]), true)]
+    #[case::a_named_item_is_missing(json!([{"name": "side"}]), json!([{"name": "x"}]), false)]
+    #[case::unnamed_lists_must_be_equal(json!(["a", "b"]), json!(["a"]), false)]
     #[case::quantities_are_numbers(json!({"cpu": "1"}), json!({"cpu": "1000m"}), true)]
     #[case::quantities_differ(json!({"cpu": "2"}), json!({"cpu": "1000m"}), false)]
-    #[case::what_is_empty_is_left_out(json!({}), json!({"emptyDir": {}}), true)]
-    fn what_is_there_is_compared_by_what_is_wanted(
-        #[case] there: Value,
-        #[case] wanted: Value,
+    #[case::empty_maps_are_omitted(json!({}), json!({"emptyDir": {}}), true)]
+    fn live_object_is_compared_by_the_desired_fields(
+        #[case] live: Value,
+        #[case] desired: Value,
         #[case] same: bool,
     ) {
-        assert_eq!(holds(&there, &wanted), same);
+        assert_eq!(contains(&live, &desired), same);
     }
 
-    fn wanted(name: &str) -> Object {
+    fn desired_object(name: &str) -> Object {
         let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "annotations": {FINGERPRINT: "f"}}, "data": {"k": "v"}});
         Object { kind: Kind::ConfigMap, name: name.into(), body }
     }
 
-    fn there(name: &str, owner: &str, fingerprint: &str, value: &str) -> ((Kind, String), DynamicObject) {
+    fn live_object(
+        name: &str,
+        owner: &str,
+        fingerprint: &str,
+        value: &str,
+    ) -> ((Kind, String), DynamicObject) {
         // As the API server lists it.
         let object = serde_json::from_value(json!({
             "metadata": {
@@ -243,30 +259,34 @@ mod tests {
     }
 
     #[test]
-    fn a_steady_object_is_left_alone() {
-        let live = Live::from([there("a", "me", "f", "v")]);
-        assert_eq!(changes("me", vec![wanted("a")], &live).unwrap(), []);
+    fn changes_nothing_when_the_object_matches() {
+        let live = Live::from([live_object("a", "me", "f", "v")]);
+        assert_eq!(changes("me", vec![desired_object("a")], &live).unwrap(), []);
     }
 
     #[rstest]
-    #[case::made_from_something_else("old", "v")]
-    #[case::changed_by_hand("f", "w")]
-    fn an_object_that_differs_is_applied(#[case] fingerprint: &str, #[case] value: &str) {
-        let live = Live::from([there("a", "me", fingerprint, value)]);
-        assert_eq!(changes("me", vec![wanted("a")], &live).unwrap(), [Change::Apply(wanted("a"))]);
+    #[case::other_fingerprint("old", "v")]
+    #[case::changed_since("f", "w")]
+    fn applies_an_object_that_differs(#[case] fingerprint: &str, #[case] value: &str) {
+        let live = Live::from([live_object("a", "me", fingerprint, value)]);
+        assert_eq!(
+            changes("me", vec![desired_object("a")], &live).unwrap(),
+            [Change::Apply(desired_object("a"))]
+        );
     }
 
     #[test]
-    fn what_is_no_longer_wanted_goes_if_it_is_ours() {
-        let live = Live::from([there("ours", "me", "f", "v"), there("theirs", "other", "f", "v")]);
+    fn deletes_undesired_objects_of_this_owner_only() {
+        let live =
+            Live::from([live_object("ours", "me", "f", "v"), live_object("theirs", "other", "f", "v")]);
         let gone = Change::Delete { kind: Kind::ConfigMap, name: "ours".into(), uid: "u".into() };
         assert_eq!(changes("me", vec![], &live).unwrap(), [gone]);
     }
 
     #[test]
-    fn an_object_of_another_owner_is_not_taken() {
-        let live = Live::from([there("a", "other", "f", "v")]);
-        let error = changes("me", vec![wanted("a")], &live).unwrap_err();
+    fn rejects_an_object_of_another_owner() {
+        let live = Live::from([live_object("a", "other", "f", "v")]);
+        let error = changes("me", vec![desired_object("a")], &live).unwrap_err();
         assert!(error.to_string().contains("belongs to the HerdPipeline p (other)"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! How long to wait after a failure: longer each time, and never in step with others.
+//! Exponential backoff with jitter after failed reconciles. By hand, because the count of failures outlives the future that failed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,26 +8,26 @@ use parking_lot::Mutex;
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// Failures in a row of each pipeline: at most one entry a pipeline, removed when it succeeds or goes.
+/// Consecutive failures of each pipeline: at most one entry a pipeline, removed when it succeeds or is deleted.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<String, u32>>);
+pub struct Backoff(Mutex<HashMap<String, u32>>);
 
-impl Failures {
-    /// Another failure: how long to wait, at least `least`.
-    pub fn another(&self, uid: &str, least: Duration) -> Duration {
+impl Backoff {
+    /// Counts a failure. Returns the pause before the next attempt: at least `least`.
+    pub fn next(&self, uid: &str, least: Duration) -> Duration {
         let mut failures = self.0.lock();
         let count = failures.entry(uid.to_owned()).or_insert(0);
         *count = count.saturating_add(1);
         least + pause(*count, rand::random())
     }
 
-    /// It went well, or the pipeline is gone.
-    pub fn forget(&self, uid: &str) {
+    /// A reconcile succeeded, or the pipeline is deleted.
+    pub fn reset(&self, uid: &str) {
         self.0.lock().remove(uid);
     }
 }
 
-/// The pause after `failures` in a row: doubling from one second to five minutes, of which `chance` (0 to 1) takes up to a half.
+/// The pause after so many consecutive failures: doubling from one second to five minutes, reduced by `chance` (0 to 1) up to a half.
 #[must_use]
 pub fn pause(failures: u32, chance: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX));
@@ -41,14 +41,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pause_is_within_its_bounds(failures in 1_u32..200, chance in 0.0..1.0_f64) {
+        fn pause_is_within_its_bounds(failures in 1_u32..200, chance in 0.0..1.0_f64) {
             let pause = pause(failures, chance);
             prop_assert!(pause >= FIRST / 2 && pause <= LONGEST);
         }
     }
 
     #[test]
-    fn pauses_double() {
+    fn pause_doubles_up_to_its_maximum() {
         assert_eq!(pause(1, 0.0), Duration::from_secs(1));
         assert_eq!(pause(4, 0.0), Duration::from_secs(8));
         assert_eq!(pause(40, 0.0), LONGEST);

@@ -1,4 +1,4 @@
-//! What reconciles share.
+//! The state that all reconciles share.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,97 +12,103 @@ use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use crate::backoff::Failures;
-use crate::claims::Claims;
-use crate::contest::Contests;
+use crate::backoff::Backoff;
+use crate::event_publisher::EventPublisher;
+use crate::field_conflicts::FieldConflicts;
 use crate::groups::Groups;
 use crate::kind::Kind;
 use crate::metrics::Metrics;
-use crate::objects::Objects;
-use crate::observe::Templates;
+use crate::object_cache::ObjectCache;
+use crate::observe::PodTemplates;
 use crate::scaling::Scaler;
-use crate::tell::Teller;
-use crate::topics::{Clusters, Keeper};
+use crate::topic_ownership::TopicOwnership;
+use crate::topics::{KafkaClients, TopicReconciler};
 
-/// How often it is looked for kinds that may be added to the cluster.
-const LOOK: Duration = Duration::from_secs(300);
+/// How long the result of API discovery is valid.
+const DISCOVERY_VALID: Duration = Duration::from_secs(300);
 
-/// What reconciles share.
+/// The state that all reconciles share.
 pub struct Context {
-    /// The way to the API server.
+    /// The client of the API server.
     pub client: Client,
     /// The image of the workers.
     pub image: String,
     /// Names of Secrets in a pipeline's namespace for pulling it.
     pub pull_secrets: Vec<String>,
-    /// Decides about replicas.
+    /// Decides numbers of replicas.
     pub scaler: Arc<Scaler>,
     /// Connections to Kafka.
-    pub clusters: Clusters,
-    /// What is known of objects.
-    pub objects: Objects,
-    /// What is known of topics.
-    pub topics: Keeper,
-    /// Whose topics are whose.
-    pub claims: Claims,
-    /// Who else sets fields of our objects.
-    pub contests: Arc<Contests>,
-    /// Which pods Deployments make.
-    pub templates: Templates,
-    /// Consumer groups that are to be deleted.
+    pub kafka_clients: KafkaClients,
+    /// The last applied and the watched versions of objects.
+    pub object_cache: ObjectCache,
+    /// Ensures the topics of all pipelines.
+    pub topics: TopicReconciler,
+    /// Which pipeline owns which topics.
+    pub topic_ownership: TopicOwnership,
+    /// Fields of the operator's objects that other field managers set.
+    pub field_conflicts: Arc<FieldConflicts>,
+    /// The pod templates of Deployments that their controller has observed.
+    pub pod_templates: PodTemplates,
+    /// Consumer groups that remain to be deleted.
     pub groups: Groups,
-    /// Failures in a row.
-    pub failures: Failures,
-    /// Counts.
+    /// Consecutive failures of each pipeline.
+    pub backoff: Backoff,
+    /// The operator's metrics.
     pub metrics: Metrics,
-    teller: Teller,
-    /// The version of each pipeline, by uid, as we wrote it last.
+    event_publisher: EventPublisher,
+    /// The resource version of each pipeline, by uid, after the operator's last write.
     written: Mutex<HashMap<String, String>>,
     pod_monitors: Mutex<Option<(bool, Instant)>>,
 }
 
 impl Context {
-    /// A context without memories.
+    /// A context that knows no pipeline yet.
     #[must_use]
-    pub fn new(client: Client, image: String, scaler: Arc<Scaler>, teller: Teller, metrics: Metrics) -> Self {
+    pub fn new(
+        client: Client,
+        image: String,
+        scaler: Arc<Scaler>,
+        event_publisher: EventPublisher,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             client,
             image,
             pull_secrets: Vec::new(),
             scaler,
-            teller,
+            event_publisher,
             metrics,
             written: Mutex::default(),
-            clusters: Clusters::default(),
-            objects: Objects::default(),
-            topics: Keeper::default(),
-            claims: Claims::default(),
-            contests: Arc::default(),
-            templates: Templates::default(),
+            kafka_clients: KafkaClients::default(),
+            object_cache: ObjectCache::default(),
+            topics: TopicReconciler::default(),
+            topic_ownership: TopicOwnership::default(),
+            field_conflicts: Arc::default(),
+            pod_templates: PodTemplates::default(),
             groups: Groups::default(),
-            failures: Failures::default(),
+            backoff: Backoff::default(),
             pod_monitors: Mutex::default(),
         }
     }
 
-    /// The kinds of objects that this cluster has, of those that a pipeline is made of.
+    /// The kinds of objects of a pipeline that this cluster has.
     pub async fn kinds(&self) -> Vec<Kind> {
         let mut kinds = Kind::BUILT_IN.to_vec();
-        if self.knows_pod_monitors().await {
+        if self.has_pod_monitors().await {
             kinds.push(Kind::PodMonitor);
         }
         kinds
     }
 
-    async fn knows_pod_monitors(&self) -> bool {
+    async fn has_pod_monitors(&self) -> bool {
         let known = *self.pod_monitors.lock();
         if let Some((known, at)) = known
-            && at.elapsed() < LOOK
+            && at.elapsed() < DISCOVERY_VALID
         {
             return known;
         }
         let group = Kind::PodMonitor.resource().api_version;
-        // A group that is not there is an error to the client, and an answer to us.
+        // An error means that the cluster does not have the group.
         let known = self.client.list_api_group_resources(&group).await.is_ok_and(|list| {
             list.resources.iter().any(|resource| resource.name == Kind::PodMonitor.resource().plural)
         });
@@ -110,83 +116,84 @@ impl Context {
         known
     }
 
-    /// Tells an Event of a pipeline. That it could not be told stops nothing. True: it is told.
-    pub async fn tell(&self, pipeline: &HerdPipeline, event: &Event) -> bool {
-        self.tell_of(&pipeline.object_ref(&()), event).await
+    /// Publishes an Event of a pipeline. Failing to is not an error of the reconcile. True: it is published.
+    pub async fn publish(&self, pipeline: &HerdPipeline, event: &Event) -> bool {
+        self.publish_regarding(&pipeline.object_ref(&()), event).await
     }
 
-    /// Tells an Event of a pipeline's namespace, which is written in `default`: in a namespace that is being deleted nothing can be
-    /// written any more.
-    pub async fn tell_of_namespace(&self, namespace: &str, event: &Event) -> bool {
+    /// Publishes an Event of a pipeline's namespace, in the namespace `default`: in a namespace that is being deleted, nothing can be
+    /// created.
+    pub async fn publish_of_namespace(&self, namespace: &str, event: &Event) -> bool {
         let regarding = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Namespace".into()),
             name: Some(namespace.into()),
             ..ObjectReference::default()
         };
-        self.tell_of(&regarding, event).await
+        self.publish_regarding(&regarding, event).await
     }
 
-    async fn tell_of(&self, regarding: &ObjectReference, event: &Event) -> bool {
-        match self.teller.tell(regarding, event).await {
+    async fn publish_regarding(&self, regarding: &ObjectReference, event: &Event) -> bool {
+        match self.event_publisher.publish(regarding, event).await {
             Ok(true) => self.metrics.write("Event", "create"),
             Ok(false) => {}
             Err(error) => {
-                warn!(%error, reason = event.reason, "an Event could not be written");
+                warn!(%error, reason = event.reason, "publishing an Event failed");
                 return false;
             }
         }
         true
     }
 
-    /// Takes note of the version that a pipeline has by our own writing.
-    pub fn wrote(&self, pipeline: &HerdPipeline) {
+    /// Records the resource version of a pipeline after a write of the operator.
+    pub fn record_written(&self, pipeline: &HerdPipeline) {
         if let (Some(uid), Some(version)) = (pipeline.uid(), pipeline.resource_version()) {
             self.written.lock().insert(uid, version);
         }
     }
 
-    /// Whether this pipeline is just as we wrote it last.
+    /// Whether this pipeline has the resource version of the operator's last write.
     #[must_use]
-    pub fn is_as_written(&self, pipeline: &HerdPipeline) -> bool {
+    pub fn is_last_written(&self, pipeline: &HerdPipeline) -> bool {
         pipeline
             .uid()
             .is_some_and(|uid| self.written.lock().get(&uid) == pipeline.resource_version().as_ref())
     }
 
-    /// Takes note of a pipeline as a watch brings it.
-    pub fn see(&self, pipeline: &HerdPipeline) {
-        self.remind(self.claims.see(pipeline));
+    /// Records a pipeline that the watch reported.
+    pub fn record_pipeline(&self, pipeline: &HerdPipeline) {
+        self.requeue(self.topic_ownership.record(pipeline));
     }
 
-    fn remind(&self, waiting: Vec<ObjectRef<HerdPipeline>>) {
-        waiting.into_iter().for_each(|pipeline| self.scaler.remind(pipeline));
+    fn requeue(&self, waiting: Vec<ObjectRef<HerdPipeline>>) {
+        waiting.into_iter().for_each(|pipeline| self.scaler.requeue(pipeline));
     }
 
-    /// Forgets pipelines of this namespace (none: of all) that are not among these any more.
-    pub fn forget_all_but(&self, namespace: Option<&str>, there: &BTreeSet<String>) {
-        let known = self.scaler.known_in(namespace).into_iter().chain(self.claims.known_in(namespace));
+    /// Removes the pipelines of this namespace (none: of all) whose uids are not among these.
+    pub fn retain_pipelines(&self, namespace: Option<&str>, existing: &BTreeSet<String>) {
+        let known =
+            self.scaler.known_in(namespace).into_iter().chain(self.topic_ownership.known_in(namespace));
         let known: BTreeSet<String> = known.collect();
-        for gone in known.difference(there) {
-            self.gone(gone);
+        for deleted in known.difference(existing) {
+            self.remove_pipeline(deleted);
         }
     }
 
-    /// A pipeline is gone.
-    pub fn gone(&self, uid: &str) {
+    /// Removes a pipeline that is deleted, and requeues those that may own its topics now.
+    pub fn remove_pipeline(&self, uid: &str) {
         self.forget(uid);
-        self.remind(self.claims.forget(uid));
+        self.requeue(self.topic_ownership.forget(uid));
     }
 
-    /// Forgets a pipeline that is gone or going.
+    /// Forgets the state of a pipeline that is deleted or being deleted.
     pub fn forget(&self, uid: &str) {
-        self.objects.forget(uid);
+        self.object_cache.forget(uid);
         self.written.lock().remove(uid);
         self.scaler.forget(uid);
         self.topics.forget(uid);
-        self.contests.forget(uid);
+        self.field_conflicts.forget(uid);
         self.groups.forget(uid);
-        self.templates.forget(uid);
-        self.failures.forget(uid);
+        self.pod_templates.forget(uid);
+        self.backoff.reset(uid);
     }
 }

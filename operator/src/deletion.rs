@@ -1,5 +1,6 @@
-//! The end of a pipeline whose topics and consumer groups are to be deleted with it. Objects go by themselves, through their ownerReferences; topics
-//! need a finalizer. It never holds a namespace for long: after a minute the topics stay, and an Event says so.
+//! Deletes a pipeline's topics and consumer groups with it, if the deletion policy is `Delete`. Kubernetes deletes the objects through
+//! their ownerReferences; topics need a finalizer. It never delays the deletion of a namespace for long: after a minute the topics remain,
+//! and an Event names them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,85 +16,101 @@ use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::events::EventAction;
+use crate::identity::PipelineIdentity;
 use crate::kind::Kind;
+use crate::reason::Reason;
 use crate::{dereference, desired, events, groups, observe, plan};
 
 /// The finalizer's name.
 pub const FINALIZER: &str = "herd.dev/topics";
-/// How long Kafka is asked to delete topics before they are left.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How long pods may take to go before the topics go under them.
-const PODS: Duration = Duration::from_secs(30);
+/// How long deleting topics is retried.
+const TOPICS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long to wait for pods to terminate before their topics are deleted.
+const PODS_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Adds or removes the finalizer, as the deletion policy asks.
+/// Adds or removes the finalizer according to the deletion policy.
 ///
 /// # Errors
 /// [`Error::Api`].
-pub async fn prepare(pipeline: &HerdPipeline, context: &Context) -> Result<(), Error> {
+pub async fn ensure_finalizer(
+    pipeline: &HerdPipeline,
+    identity: &PipelineIdentity,
+    context: &Context,
+) -> Result<(), Error> {
     let policy = pipeline.spec.kafka.as_ref().map(|kafka| kafka.deletion_policy).unwrap_or_default();
     let has = pipeline.finalizers().iter().any(|name| name == FINALIZER);
     match (policy, has) {
         (DeletionPolicy::Delete, false) => {
             let mut finalizers = pipeline.finalizers().to_vec();
             finalizers.push(FINALIZER.into());
-            set(pipeline, finalizers, context).await
+            set_finalizers(pipeline, identity, finalizers, context).await
         }
-        (DeletionPolicy::Retain, true) => release(pipeline, context).await,
+        (DeletionPolicy::Retain, true) => remove_finalizer(pipeline, identity, context).await,
         _ => Ok(()),
     }
 }
 
-/// Does what is left to do for a pipeline that is being deleted. `age` is how long it has been so.
+/// Deletes what belongs to a pipeline that is being deleted since `age`.
 ///
 /// # Errors
 /// [`Error::Api`].
-pub async fn finish(pipeline: &HerdPipeline, context: &Context, age: Duration) -> Result<Action, Error> {
+pub async fn finish(
+    pipeline: &HerdPipeline,
+    identity: &PipelineIdentity,
+    context: &Context,
+    age: Duration,
+) -> Result<Action, Error> {
     if !pipeline.finalizers().iter().any(|name| name == FINALIZER) {
         return Ok(Action::await_change());
     }
-    let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
-    remove_deployments(&namespace, &name, context).await?;
-    let pods = observe::pods(&context.client, &namespace, &name).await?;
-    if !pods.is_empty() && age < PODS {
+    delete_deployments(identity, context).await?;
+    let pods = observe::pods(&context.client, identity).await?;
+    if !pods.is_empty() && age < PODS_TIMEOUT {
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
-    match delete_topics(pipeline, &namespace, context).await {
+    match delete_topics(pipeline, identity, context).await {
         Ok(deleted) => info!(?deleted, "topics deleted"),
-        Err(why) if age < PATIENCE => {
-            warn!(why, "topics cannot be deleted yet");
+        Err(why) if age < TOPICS_TIMEOUT => {
+            warn!(error = why, "deleting topics failed, retrying");
             return Ok(Action::requeue(Duration::from_secs(5)));
         }
-        Err(why) => tell_what_stays(pipeline, &namespace, &why, context).await,
+        Err(why) => report_remaining(pipeline, identity, &why, context).await,
     }
-    release(pipeline, context).await?;
+    remove_finalizer(pipeline, identity, context).await?;
     Ok(Action::await_change())
 }
 
-/// Says that topics and groups stay where it can be read: at the pipeline; or, in a namespace that is being deleted itself, at that
-/// namespace. And in the log and the metrics in any case.
-async fn tell_what_stays(pipeline: &HerdPipeline, namespace: &str, why: &str, context: &Context) {
-    let (topics, groups) = ours(pipeline);
+/// Reports topics and groups that remain in Kafka: in an Event of the pipeline, or of its namespace if that is being deleted too; and in
+/// the log and the metrics in any case.
+async fn report_remaining(
+    pipeline: &HerdPipeline,
+    identity: &PipelineIdentity,
+    why: &str,
+    context: &Context,
+) {
+    let (topics, groups) = created_in_kafka(pipeline);
     let all: Vec<&str> = topics.iter().chain(&groups).map(String::as_str).collect();
     let servers = pipeline.spec.kafka.iter().flat_map(|kafka| &kafka.bootstrap_servers);
     let note = format!(
-        "the topics stay in Kafka at {}, for they could not be deleted within {} s: {why}. Delete them by hand, with their consumer groups: {}",
+        "topics and consumer groups remain in Kafka at {}, because deleting them failed for {} s: {why}. Delete them manually: {}",
         servers.map(String::as_str).collect::<Vec<_>>().join(", "),
-        PATIENCE.as_secs(),
+        TOPICS_TIMEOUT.as_secs(),
         all.join(", "),
     );
     warn!(topics = ?topics, groups = ?groups, "{note}");
-    context.metrics.left(all.len());
-    let event = events::event(EventType::Warning, "TopicsLeft", "Delete", note);
-    if !context.tell(pipeline, &event).await {
-        context.tell_of_namespace(namespace, &event).await;
+    context.metrics.remaining(all.len());
+    let event = events::event(EventType::Warning, Reason::TopicsLeft.name(), EventAction::Delete, note);
+    if !context.publish(pipeline, &event).await {
+        context.publish_of_namespace(&identity.namespace, &event).await;
     }
 }
 
-/// The topics of a pipeline that we created, and its consumer groups.
-fn ours(pipeline: &HerdPipeline) -> (Vec<String>, BTreeSet<String>) {
+/// The topics of a pipeline that the operator created, and its consumer groups.
+fn created_in_kafka(pipeline: &HerdPipeline) -> (Vec<String>, BTreeSet<String>) {
     let topics = pipeline.status.iter().flat_map(|status| &status.topics);
     let topics: Vec<String> = topics.filter(|topic| topic.created).map(|topic| topic.name.clone()).collect();
-    // Where no topic is known, Kafka has never been reached.
+    // If the status has no topic, Kafka was never reached.
     let plan =
         plan::of(pipeline).ok().filter(|_| pipeline.status.iter().any(|status| !status.topics.is_empty()));
     let groups = plan.map(|plan| {
@@ -104,40 +121,44 @@ fn ours(pipeline: &HerdPipeline) -> (Vec<String>, BTreeSet<String>) {
     (topics, groups.unwrap_or_default())
 }
 
-/// Pods that work on the topics go first.
-async fn remove_deployments(namespace: &str, name: &str, context: &Context) -> Result<(), Error> {
+/// Deletes the pods that use the topics.
+async fn delete_deployments(identity: &PipelineIdentity, context: &Context) -> Result<(), Error> {
     let resource = Kind::Deployment.resource();
-    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
-    let ours = ListParams::default().labels(&desired::of_pipeline(name));
-    let there = api.list(&ours).await.map_err(Error::api(format!("listing Deployments of {name}")))?;
-    for deployment in there.iter().filter(|there| there.metadata.deletion_timestamp.is_none()) {
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &identity.namespace, &resource);
+    let params = ListParams::default().labels(&desired::of_pipeline(&identity.name));
+    let doing = format!("listing Deployments of {}", identity.name);
+    let live = api.list(&params).await.map_err(Error::api(doing))?;
+    for deployment in live.iter().filter(|live| live.metadata.deletion_timestamp.is_none()) {
         let name = deployment.name_any();
         context.metrics.write(Kind::Deployment.name(), "delete");
         match api.delete(&name, &DeleteParams::background()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(Error::api(format!("removing Deployment {name}"))(error)),
+            Err(error) => return Err(Error::api(format!("deleting Deployment {name}"))(error)),
         }
     }
     Ok(())
 }
 
-/// Deletes the topics that we created, and no others, and the pipeline's consumer groups. An error is told in words: it decides
-/// nothing.
+/// Deletes the topics that the operator created, no others, and the pipeline's consumer groups. The error is a message, because nothing
+/// depends on its kind.
 async fn delete_topics(
     pipeline: &HerdPipeline,
-    namespace: &str,
+    identity: &PipelineIdentity,
     context: &Context,
 ) -> Result<Vec<String>, String> {
-    let (topics, groups) = ours(pipeline);
+    let (topics, groups) = created_in_kafka(pipeline);
     if topics.is_empty() && groups.is_empty() {
         return Ok(topics);
     }
     let plan = plan::of(pipeline).map_err(|error| error.to_string())?;
-    // Others may be gone already: a folder is deleted as a whole.
-    let secrets = dereference::read(&context.client, namespace, &plan.kafka.secrets()).await;
+    // Only those for Kafka: others may be deleted already, together with the pipeline.
+    let secrets = dereference::read(&context.client, &identity.namespace, &plan.kafka.secrets()).await;
     let secrets = secrets.map_err(|error| error.to_string())?;
-    let (bus, _) = context.clusters.connect(&plan.kafka, &secrets).map_err(|error| error.to_string())?;
+    let connection =
+        context.kafka_clients.connect(&plan.kafka, &secrets).map_err(|error| error.to_string())?;
+    let bus = connection.bus;
     let names = topics.clone();
     let deletion = tokio::task::spawn_blocking(move || {
         herd_bus::Bus::ping(&bus, Duration::from_secs(5))?;
@@ -155,21 +176,29 @@ async fn delete_topics(
     }
 }
 
-async fn release(pipeline: &HerdPipeline, context: &Context) -> Result<(), Error> {
+async fn remove_finalizer(
+    pipeline: &HerdPipeline,
+    identity: &PipelineIdentity,
+    context: &Context,
+) -> Result<(), Error> {
     let others = pipeline.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
-    set(pipeline, others, context).await
+    set_finalizers(pipeline, identity, others, context).await
 }
 
-async fn set(pipeline: &HerdPipeline, finalizers: Vec<String>, context: &Context) -> Result<(), Error> {
-    let namespace = pipeline.namespace().unwrap_or_default();
-    let api: Api<HerdPipeline> = Api::namespaced(context.client.clone(), &namespace);
-    // With the version that we saw: another's finalizer is not lost.
+async fn set_finalizers(
+    pipeline: &HerdPipeline,
+    identity: &PipelineIdentity,
+    finalizers: Vec<String>,
+    context: &Context,
+) -> Result<(), Error> {
+    let api: Api<HerdPipeline> = Api::namespaced(context.client.clone(), &identity.namespace);
+    // With the resource version of the list that was read, so that the finalizer of another controller is not lost.
     let patch = json!({"metadata": {
         "finalizers": finalizers,
         "resourceVersion": pipeline.resource_version(),
     }});
     context.metrics.write("HerdPipeline", "finalizers");
-    match api.patch(&pipeline.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match api.patch(&identity.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(Error::api("setting the finalizers")(error)),

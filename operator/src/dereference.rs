@@ -1,4 +1,4 @@
-//! The Secrets that a plan refers to, read once a reconcile.
+//! The Secrets that a plan references, read once a reconcile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,17 @@ use kube::{Api, Client};
 use crate::desired::digest;
 use crate::error::{Error, SecretMissing};
 
-/// The Secrets of one pipeline, all of them there.
+/// The Secrets of one pipeline; all exist.
 #[derive(Clone, Default)]
-pub struct Secrets(BTreeMap<String, Held>);
+pub struct Secrets(BTreeMap<String, SecretValues>);
 
 #[derive(Clone)]
-struct Held {
+struct SecretValues {
     uid: String,
     values: BTreeMap<String, Vec<u8>>,
 }
 
-/// Reads what a plan refers to.
+/// Reads the Secrets that a plan references.
 ///
 /// # Errors
 /// [`Error::Secret`] for the first Secret or key that is missing; [`Error::Api`].
@@ -28,7 +28,7 @@ pub async fn secrets(client: &Client, namespace: &str, plan: &Plan) -> Result<Se
     read(client, namespace, &plan.secrets()).await
 }
 
-/// Reads these.
+/// Reads these Secrets.
 ///
 /// # Errors
 /// As [`secrets`].
@@ -41,9 +41,9 @@ pub async fn read(client: &Client, namespace: &str, references: &[&SecretRef]) -
         let Some(secret) = secret else {
             return Err(Error::Secret(SecretMissing { name: name.into(), key: None }));
         };
-        let values = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
-        let held = Held { uid: secret.metadata.uid.unwrap_or_default(), values: values.collect() };
-        found.0.insert(name.into(), held);
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        let values = SecretValues { uid: secret.metadata.uid.unwrap_or_default(), values: data.collect() };
+        found.0.insert(name.into(), values);
     }
     for reference in references {
         found.read(reference).map_err(Error::Secret)?;
@@ -52,10 +52,10 @@ pub async fn read(client: &Client, namespace: &str, references: &[&SecretRef]) -
 }
 
 impl Secrets {
-    /// A value; a line end after it is not part of it.
+    /// A value, without trailing line ends.
     ///
     /// # Errors
-    /// If it is not there or not text.
+    /// If the Secret or its key does not exist, or the value is not UTF-8.
     pub fn read(&self, reference: &SecretRef) -> Result<String, SecretMissing> {
         let missing =
             |key: Option<&str>| SecretMissing { name: reference.name.clone(), key: key.map(str::to_owned) };
@@ -65,8 +65,8 @@ impl Secrets {
         Ok(text.trim_end_matches(['\n', '\r']).to_owned())
     }
 
-    /// Stands for the values of these references. The Secrets' own identities go into it, which only those know who may read
-    /// them: so nobody else can try values against it.
+    /// A fingerprint of the values of these references. It includes the uids of the Secrets, which only their readers know, so that
+    /// others cannot test guesses of a value against it.
     #[must_use]
     pub fn fingerprint(&self, references: &[SecretRef]) -> String {
         let mut bytes = Vec::new();
@@ -89,7 +89,7 @@ mod tests {
 
     fn held(value: &str) -> Secrets {
         let values = BTreeMap::from([("url".to_owned(), value.as_bytes().to_vec())]);
-        Secrets(BTreeMap::from([("store".to_owned(), Held { uid: "u-1".into(), values })]))
+        Secrets(BTreeMap::from([("store".to_owned(), SecretValues { uid: "u-1".into(), values })]))
     }
 
     fn reference(key: &str) -> SecretRef {
@@ -97,18 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn a_line_end_is_not_part_of_a_value() {
+    fn value_has_no_trailing_line_end() {
         assert_eq!(held("postgres://a\n").read(&reference("url")).unwrap(), "postgres://a");
     }
 
     #[test]
-    fn a_key_that_is_missing_is_named() {
+    fn error_names_the_missing_key() {
         let missing = held("x").read(&reference("uri")).unwrap_err();
         assert!(missing.to_string().contains("`store` has no key `uri`"), "{missing}");
     }
 
     #[test]
-    fn another_value_has_another_fingerprint() {
+    fn fingerprint_differs_for_another_value() {
         let of = |value: &str| held(value).fingerprint(&[reference("url")]);
         assert_eq!(of("a"), of("a"));
         assert_ne!(of("a"), of("b"));

@@ -1,4 +1,4 @@
-//! Why a reconcile could not end well, and what becomes of it.
+//! Why a reconcile failed, and whether to retry it.
 
 use std::time::Duration;
 
@@ -6,54 +6,60 @@ use herd_spec::validate::Problem;
 
 use crate::reason::Reason;
 
-/// Why a pipeline cannot be made as it is asked for.
+/// Why a pipeline could not be reconciled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The spec cannot be carried out.
+    /// The object has no identity, which the API server gives to every object.
+    #[error("the HerdPipeline has no metadata.{field}: read the object from the API server")]
+    IdentityMissing {
+        /// The field.
+        field: &'static str,
+    },
+    /// The spec is invalid.
     #[error("{}", listed(.0))]
     Invalid(Vec<Problem>),
-    /// A Secret that the spec refers to is not there.
+    /// A Secret that the spec references does not exist.
     #[error("{0}")]
     Secret(SecretMissing),
-    /// An object's name is taken by another owner.
-    #[error("{kind} {name} belongs to {owner}: rename the pipeline, or remove that object")]
+    /// An object of this name has another owner.
+    #[error("{kind} {name} belongs to {owner}: rename the pipeline, or delete that object")]
     Taken {
         /// Its kind.
         kind: &'static str,
         /// Its name.
         name: String,
-        /// Whose it is.
+        /// Its owner.
         owner: String,
     },
     /// Another pipeline has the same topics.
     #[error(
-        "the topics `{prefix}.…` in this Kafka are those of the pipeline {holder}: delete this pipeline and create it with another `topicPrefix`"
+        "the topics `{prefix}.…` in this Kafka cluster belong to the pipeline {holder}: delete this pipeline and create it with another `topicPrefix`"
     )]
     TopicsTaken {
-        /// What their names begin with.
+        /// The prefix of their names.
         prefix: String,
-        /// Whose they are, `namespace/name`.
+        /// Their owner, `namespace/name`.
         holder: String,
     },
-    /// The API server did not do what was asked.
-    #[error("{doing}: {}", said(source))]
+    /// A request to the API server failed.
+    #[error("{doing}: {}", answer(source))]
     Api {
-        /// What was being done, on what.
+        /// The operation and its object.
         doing: String,
-        /// What it answered.
+        /// The answer.
         source: Box<kube::Error>,
     },
-    /// An object cannot be written as JSON.
-    #[error("an object cannot be written: {0}")]
+    /// An object cannot be serialised as JSON.
+    #[error("an object cannot be serialised: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// A Secret or a key that is not there.
+/// A Secret, or a key of it, that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretMissing {
     /// Name of the Secret.
     pub name: String,
-    /// The key; none: the whole Secret is missing.
+    /// The missing key; none if the whole Secret is missing.
     pub key: Option<String>,
 }
 
@@ -61,30 +67,30 @@ impl std::fmt::Display for SecretMissing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.key {
             Some(key) => {
-                write!(f, "the Secret `{}` has no key `{key}`: add it, or correct the spec", self.name)
+                write!(f, "the Secret `{}` has no key `{key}`: add the key, or correct the spec", self.name)
             }
-            None => write!(f, "there is no Secret `{}`: create it, or correct the spec", self.name),
+            None => write!(f, "the Secret `{}` does not exist: create it, or correct the spec", self.name),
         }
     }
 }
 
-/// What trying again may bring.
+/// Whether to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hope {
-    /// Nothing, before somebody changes something.
-    None,
-    /// Perhaps it works later; not before this has passed, where the server said so.
-    Later(Duration),
+pub enum Retry {
+    /// Not before the spec, a Secret or the cluster changes.
+    Never,
+    /// With backoff, after at least this duration (of `Retry-After`).
+    After(Duration),
 }
 
 impl Error {
-    /// An answer of the API server, with what was being done.
+    /// A failed request to the API server, with the operation.
     pub fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
         let doing = doing.into();
         |source| Self::Api { doing, source: Box::new(source) }
     }
 
-    /// In one word, for conditions and metrics.
+    /// Its reason, for conditions and metrics.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -99,21 +105,25 @@ impl Error {
                 Some(400..=499) => Reason::Refused,
                 _ => Reason::ApiServerUnavailable,
             },
-            Self::Json(_) => Reason::Defect,
+            Self::IdentityMissing { .. } | Self::Json(_) => Reason::Defect,
         }
     }
 
-    /// What trying again may bring.
+    /// Whether to retry.
     #[must_use]
-    pub fn hope(&self) -> Hope {
+    pub fn retry(&self) -> Retry {
         match self {
-            Self::Invalid(_) | Self::Secret(_) | Self::TopicsTaken { .. } | Self::Json(_) => Hope::None,
-            Self::Taken { .. } => Hope::Later(Duration::ZERO),
+            Self::IdentityMissing { .. }
+            | Self::Invalid(_)
+            | Self::Secret(_)
+            | Self::TopicsTaken { .. }
+            | Self::Json(_) => Retry::Never,
+            Self::Taken { .. } => Retry::After(Duration::ZERO),
             Self::Api { source, .. } => match code(source) {
-                // Not found: a namespace or kind that is about to be there, or about to go.
-                Some(404 | 408 | 409 | 410 | 429) => Hope::Later(retry_after(source)),
-                Some(400..=499) => Hope::None,
-                _ => Hope::Later(retry_after(source)),
+                // 404: a namespace or kind that is being created or deleted.
+                Some(404 | 408 | 409 | 410 | 429) => Retry::After(retry_after(source)),
+                Some(400..=499) => Retry::Never,
+                _ => Retry::After(retry_after(source)),
             },
         }
     }
@@ -134,7 +144,7 @@ fn retry_after(error: &kube::Error) -> Duration {
     Duration::from_secs(seconds.into())
 }
 
-fn said(error: &kube::Error) -> String {
+fn answer(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
         error => error.to_string(),
@@ -151,21 +161,25 @@ mod tests {
     use kube::core::Status;
     use rstest::rstest;
 
-    fn answer(code: u16) -> Error {
-        let mut status = Status::failure("said so", "Reason");
+    fn failed(code: u16) -> Error {
+        let mut status = Status::failure("the message", "Reason");
         status.code = code;
         Error::api("applying Service shop-api")(kube::Error::Api(Box::new(status)))
     }
 
     #[rstest]
-    #[case(403, Reason::Forbidden, Hope::None)]
-    #[case(422, Reason::Refused, Hope::None)]
-    #[case(409, Reason::Conflict, Hope::Later(Duration::ZERO))]
-    #[case(429, Reason::Throttled, Hope::Later(Duration::ZERO))]
-    #[case(500, Reason::ApiServerUnavailable, Hope::Later(Duration::ZERO))]
-    fn answers_are_told_apart(#[case] code: u16, #[case] reason: Reason, #[case] hope: Hope) {
-        let error = answer(code);
-        assert_eq!((error.reason(), error.hope()), (reason, hope));
-        assert_eq!(error.to_string(), "applying Service shop-api: said so");
+    #[case(403, Reason::Forbidden, Retry::Never)]
+    #[case(422, Reason::Refused, Retry::Never)]
+    #[case(409, Reason::Conflict, Retry::After(Duration::ZERO))]
+    #[case(429, Reason::Throttled, Retry::After(Duration::ZERO))]
+    #[case(500, Reason::ApiServerUnavailable, Retry::After(Duration::ZERO))]
+    fn api_error_has_reason_and_retry_of_its_status_code(
+        #[case] code: u16,
+        #[case] reason: Reason,
+        #[case] retry: Retry,
+    ) {
+        let error = failed(code);
+        assert_eq!((error.reason(), error.retry()), (reason, retry));
+        assert_eq!(error.to_string(), "applying Service shop-api: the message");
     }
 }

@@ -1,5 +1,5 @@
-//! Consumer groups that outlive what read as them: those of sinks that the spec no longer has, and of pipelines that go. Kafka deletes
-//! a group only when its last member has left, so it is tried until then.
+//! Deletes unused consumer groups: those of sinks that were removed from the spec, and of deleted pipelines. Kafka deletes a group only
+//! after its last member has left, so deletion is retried until then.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,35 +10,35 @@ use herd_spec::plan::{Plan, sink_group};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-/// How the name of a sink's stage begins.
+/// The prefix of the name of a sink's stage.
 const SINK: &str = "sink-";
 
-/// Groups that are still to be deleted, by the uid of their pipeline: as many as sinks were removed, gone with the pipeline.
+/// Groups that remain to be deleted, by the uid of their pipeline: at most one for each removed sink, dropped with the pipeline.
 #[derive(Default)]
 pub struct Groups(Mutex<HashMap<String, BTreeSet<String>>>);
 
 impl Groups {
-    /// These are to be deleted.
+    /// Adds groups to delete.
     pub fn add(&self, uid: &str, names: BTreeSet<String>) {
         if !names.is_empty() {
             self.0.lock().entry(uid.to_owned()).or_default().extend(names);
         }
     }
 
-    /// These are used again.
-    pub fn spare(&self, uid: &str, used: &BTreeSet<String>) {
+    /// Keeps groups that are used again.
+    pub fn keep(&self, uid: &str, used: &BTreeSet<String>) {
         if let Some(names) = self.0.lock().get_mut(uid) {
             names.retain(|name| !used.contains(name));
         }
     }
 
-    /// Those of a pipeline that are still to be deleted.
+    /// The groups of a pipeline that remain to be deleted.
     #[must_use]
     pub fn of(&self, uid: &str) -> BTreeSet<String> {
         self.0.lock().get(uid).cloned().unwrap_or_default()
     }
 
-    /// Tries to delete those of a pipeline. False: some are left for another time.
+    /// Tries to delete the groups of a pipeline. False: some remain for the next attempt.
     pub async fn delete(&self, uid: &str, bus: KafkaBus) -> bool {
         let names = self.of(uid);
         if names.is_empty() {
@@ -48,11 +48,11 @@ impl Groups {
         let left = match tokio::task::spawn_blocking(move || delete(&bus, &asked)).await {
             Ok(Ok(left)) => left,
             Ok(Err(error)) => {
-                warn!(%error, groups = ?names, "consumer groups cannot be deleted yet");
+                warn!(%error, groups = ?names, "deleting consumer groups failed, retrying");
                 return false;
             }
             Err(error) => {
-                warn!(%error, "deleting consumer groups was broken off");
+                warn!(%error, "deleting consumer groups was aborted");
                 return false;
             }
         };
@@ -76,7 +76,7 @@ impl Groups {
     }
 }
 
-/// Deletes groups; those that still have members are left.
+/// Deletes groups. Returns those that still have members.
 ///
 /// # Errors
 /// If Kafka does not answer or refuses.
@@ -92,7 +92,7 @@ pub fn of_plan(plan: &Plan) -> BTreeSet<String> {
     [plan.groups.fold.clone(), plan.groups.judge.clone()].into_iter().chain(sinks).collect()
 }
 
-/// The groups of sinks that the status of a pipeline still names and its plan no longer has.
+/// The groups of sinks that are in the status of a pipeline, but no longer in its plan.
 #[must_use]
 pub fn of_removed_sinks(pipeline: &HerdPipeline, plan: &Plan) -> BTreeSet<String> {
     let stages = pipeline.status.iter().flat_map(|before| &before.stages);

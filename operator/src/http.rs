@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz`, `/metrics`.
+//! Serves `/healthz`, `/readyz` and `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// Whether the API server has answered us. One that waits for the lease is ready, too.
+/// Whether the API server answers. An operator that waits for the lease is ready, too.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// It has, or has not.
+    /// Sets whether it answers.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ pub async fn serve(
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(count))
+        .route("/metrics", get(metrics_text))
         .with_state((readiness, metrics));
     axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await
 }
@@ -49,7 +49,7 @@ async fn ready(State((readiness, _)): State<(Readiness, Metrics)>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "the API server does not answer\n").into_response()
 }
 
-async fn count(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
+async fn metrics_text(State((_, metrics)): State<(Readiness, Metrics)>) -> Response {
     match metrics.text() {
         Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -2,29 +2,29 @@
 
 use kube::core::{ApiResource, GroupVersionKind};
 
-/// A kind of object that the operator keeps.
+/// A kind of object that the operator manages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Who the pods are.
+    /// The account of a stage's pods.
     ServiceAccount,
-    /// The plan.
+    /// The part of the plan that a stage reads.
     ConfigMap,
-    /// Where a stage is reached.
+    /// The address of a stage inside the cluster.
     Service,
-    /// Its door from outside the cluster.
+    /// The address of a stage from outside the cluster.
     Ingress,
-    /// Who may reach it.
+    /// Restricts traffic to a stage's ports.
     NetworkPolicy,
-    /// How many may be taken away at once.
+    /// Limits how many pods may be evicted at once.
     PodDisruptionBudget,
-    /// The pods.
+    /// The pods of a stage.
     Deployment,
-    /// Where Prometheus looks, if it is there.
+    /// Lets Prometheus scrape a stage, in clusters with the Prometheus operator.
     PodMonitor,
 }
 
 impl Kind {
-    /// What every cluster knows, in the order in which they are applied.
+    /// The kinds that every cluster has, in the order in which they are applied.
     pub const BUILT_IN: [Self; 7] = [
         Self::ServiceAccount,
         Self::ConfigMap,
@@ -38,23 +38,23 @@ impl Kind {
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        self.words().2
+        self.names().2
     }
 
-    /// Group and version.
+    /// Its API group and version.
     #[must_use]
     pub fn api_version(self) -> String {
         self.resource().api_version
     }
 
-    /// How the API is asked for it.
+    /// Its API resource.
     #[must_use]
     pub fn resource(self) -> ApiResource {
-        let (group, version, kind, plural) = self.words();
+        let (group, version, kind, plural) = self.names();
         ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
     }
 
-    fn words(self) -> (&'static str, &'static str, &'static str, &'static str) {
+    fn names(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
             Self::ServiceAccount => ("", "v1", "ServiceAccount", "serviceaccounts"),
             Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),

@@ -1,39 +1,40 @@
-//! The operator: keeps on Kubernetes what each HerdPipeline asks for.
+//! The operator: runs HerdPipelines on Kubernetes.
 //!
 //! ```text
 //!  HerdPipeline, its objects, its Secrets          Kafka
-//!        │ watch                                     │ asked every ten minutes
+//!        │ watch                                     │ polled every 5 s, topics checked every ten minutes
 //!        ▼                                           ▼
-//!  reconcile:  plan → dereference → topics → desired → apply → observe → status
-//!              pure   Secrets       Kafka    pure    pure      SSA     Deployments, pods
+//!  reconcile:  plan → Prepared (Secrets, topics, desired objects) → Applied (server-side apply) → Observed → status
 //! ```
 //!
-//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`complaint`], [`reason`], [`status`], [`events`]: pure; what
-//!   is meant.
-//! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: the world.
-//! - [`objects`]: what the watches tell of all this, so that a pipeline that is as it is to be is not read again.
-//! - [`scaling`]: how many replicas; looks at Kafka every few seconds and decides.
-//! - [`mod@reconcile`] is the order of it all; [`watch`] says when, [`lease`] who, [`mod@run`] is the program.
+//! - [`mod@plan`], [`mod@stage`], [`desired`], [`topics::decide()`], [`pod_failures`], [`reason`], [`status`], [`events`]: pure
+//!   decisions and builders.
+//! - [`dereference`], [`topics`], [`apply`], [`observe`], [`deletion`]: requests to the API server and Kafka.
+//! - [`object_cache`]: what the watches reported of objects, so that a pipeline that has not changed is not read again.
+//! - [`scaling`]: polls Kafka and pods every few seconds, and decides numbers of replicas.
+//! - [`mod@reconcile`] is the order of the steps; [`watch`] triggers it, [`lease`] elects the leader, [`mod@run`] is the program.
+//! - [`identity`]: parsed once from a HerdPipeline, and used by everything after that.
 
 pub mod apply;
 pub mod backoff;
-pub mod claims;
-pub mod complaint;
-pub mod contest;
 pub mod context;
 pub mod deletion;
 pub mod dereference;
 pub mod desired;
 pub mod error;
+pub mod event_publisher;
 pub mod events;
+pub mod field_conflicts;
 pub mod groups;
 pub mod http;
+pub mod identity;
 pub mod kind;
 pub mod lease;
 pub mod metrics;
-pub mod objects;
+pub mod object_cache;
 pub mod observe;
 pub mod plan;
+pub mod pod_failures;
 pub mod reason;
 pub mod reconcile;
 pub mod run;
@@ -41,7 +42,7 @@ pub mod scaling;
 pub mod settings;
 pub mod stage;
 pub mod status;
-pub mod tell;
 pub mod tls;
+pub mod topic_ownership;
 pub mod topics;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! The operator's image: `run` keeps pipelines as they are asked for, `crd` prints the custom resource definition.
+//! The operator as a program: `run` reconciles pipelines, `crd` prints the CustomResourceDefinition.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-/// Keeps on Kubernetes what each HerdPipeline asks for.
+/// Runs HerdPipelines on Kubernetes.
 #[derive(Parser)]
 #[command(name = "herd-operator", version, about)]
 struct Operator {
@@ -23,24 +23,24 @@ struct Operator {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs until SIGTERM or SIGINT
+    /// Reconciles HerdPipelines until SIGTERM or SIGINT
     Run(Settings),
-    /// Prints the custom resource definition as YAML
+    /// Prints the CustomResourceDefinition as YAML
     Crd,
 }
 
 fn main() -> ExitCode {
-    let outcome = match Operator::parse().command {
+    let result = match Operator::parse().command {
         Command::Crd => print_crd(),
         Command::Run(settings) => {
             start_log(settings.log);
             start(settings)
         }
     };
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            error!("stopped: {problem:#}");
+            error!("operator failed: {problem:#}");
             ExitCode::FAILURE
         }
     }
@@ -50,7 +50,7 @@ fn print_crd() -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(herd_spec::crd::yaml()?.as_bytes())?)
 }
 
-/// To standard error; `RUST_LOG` decides what is said.
+/// Logs to standard error, filtered by `RUST_LOG`.
 fn start_log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -63,7 +63,7 @@ fn start_log(format: LogFormat) {
 
 fn start(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(async {
+    let result = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -73,17 +73,17 @@ fn start(settings: Settings) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            info!("asked to stop: finishing");
+            info!("stop requested, finishing reconciles in progress");
             stop.cancel();
         });
-        herd_operator::tls::choose();
-        let client = Client::try_default().await.context("there is no way to an API server")?;
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}: is another process there?", settings.listen))?;
+        herd_operator::tls::install_provider();
+        let client = Client::try_default().await.context("cannot load a Kubernetes client configuration")?;
+        let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+            format!("cannot listen on {}: check that no other process uses this address", settings.listen)
+        })?;
         Ok(run(settings, client, listener, shutdown).await?)
     });
-    // A reconcile that waits for Kafka must not hold up the end.
+    // A reconcile that waits for Kafka must not delay the exit.
     runtime.shutdown_background();
-    outcome
+    result
 }

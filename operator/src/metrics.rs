@@ -1,7 +1,8 @@
-//! What the operator counts. Labels are of small fixed sets: never names of pipelines.
+//! The operator's metrics. Labels have small fixed sets of values: never names of pipelines.
 
 use std::sync::Arc;
 
+use herd_spec::scale::ReasonKind;
 use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,18 +11,20 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::reason::Reason;
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabel {
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Write {
+struct WriteLabels {
     kind: &'static str,
     verb: &'static str,
 }
@@ -30,10 +33,10 @@ struct Write {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    reconciles: Family<Outcome, Counter>,
-    errors: Family<Reason, Counter>,
-    writes: Family<Write, Counter>,
-    decisions: Family<Reason, Counter>,
+    reconciles: Family<OutcomeLabel, Counter>,
+    errors: Family<ReasonLabel, Counter>,
+    writes: Family<WriteLabels, Counter>,
+    decisions: Family<ReasonLabel, Counter>,
     topics_left: Counter,
     seconds: Histogram,
     running: Gauge,
@@ -55,24 +58,28 @@ impl Default for Metrics {
             leader: Gauge::default(),
             registry: Arc::default(),
         };
-        registry.register("reconciles", "Reconciles that ended", metrics.reconciles.clone());
-        registry.register("errors", "Reconciles that failed, by reason", metrics.errors.clone());
-        registry.register("writes", "Objects written to the API server", metrics.writes.clone());
-        registry.register("decisions", "Changes of replicas decided, by reason", metrics.decisions.clone());
+        registry.register("reconciles", "Finished reconciles", metrics.reconciles.clone());
+        registry.register("errors", "Failed reconciles, by reason", metrics.errors.clone());
+        registry.register("writes", "Writes to the API server, by kind and verb", metrics.writes.clone());
+        registry.register("decisions", "Decided changes of replicas, by reason", metrics.decisions.clone());
         registry.register(
             "topics_left",
-            "Topics and consumer groups of deleted pipelines that stay in Kafka although they were to be deleted",
+            "Topics and consumer groups of deleted pipelines that remain in Kafka because deleting them failed",
             metrics.topics_left.clone(),
         );
-        registry.register("reconcile_seconds", "How long a reconcile takes", metrics.seconds.clone());
-        registry.register("reconciling", "Reconciles under way", metrics.running.clone());
-        registry.register("leader", "1 while this process is the leader", metrics.leader.clone());
+        registry.register("reconcile_seconds", "Duration of a reconcile", metrics.seconds.clone());
+        registry.register("reconciling", "Reconciles in progress", metrics.running.clone());
+        registry.register(
+            "leader",
+            "1 while this process is the leader, otherwise 0",
+            metrics.leader.clone(),
+        );
         *metrics.registry.lock() = registry;
         metrics
     }
 }
 
-/// Counts one reconcile: begun when made, ended with [`Running::end`].
+/// A reconcile in progress: it starts when this is created and finishes with [`Running::end`].
 #[derive(Debug)]
 pub struct Running<'m> {
     metrics: &'m Metrics,
@@ -80,37 +87,37 @@ pub struct Running<'m> {
 }
 
 impl Metrics {
-    /// A reconcile begins.
+    /// Starts to measure a reconcile.
     #[must_use]
     pub fn begin(&self) -> Running<'_> {
         self.running.inc();
         Running { metrics: self, begun: std::time::Instant::now() }
     }
 
-    /// An object is written.
+    /// Counts a write to the API server.
     pub fn write(&self, kind: &'static str, verb: &'static str) {
-        self.writes.get_or_create(&Write { kind, verb }).inc();
+        self.writes.get_or_create(&WriteLabels { kind, verb }).inc();
     }
 
-    /// Other replicas were decided.
-    pub fn decided(&self, reason: &'static str) {
-        self.decisions.get_or_create(&Reason { reason }).inc();
+    /// Counts a decided change of replicas.
+    pub fn decided(&self, reason: ReasonKind) {
+        self.decisions.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
     }
 
-    /// So many topics and groups were to be deleted and stay.
-    pub fn left(&self, many: usize) {
+    /// Counts topics and groups that remain in Kafka.
+    pub fn remaining(&self, many: usize) {
         self.topics_left.inc_by(u64::try_from(many).unwrap_or(u64::MAX));
     }
 
-    /// Whether we lead.
+    /// Sets whether this process is the leader.
     pub fn lead(&self, leads: bool) {
         self.leader.set(leads.into());
     }
 
-    /// All of them as OpenMetrics text.
+    /// All metrics as OpenMetrics text.
     ///
     /// # Errors
-    /// If they cannot be written as text.
+    /// If a metric cannot be encoded.
     pub fn text(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry.lock())?;
@@ -119,12 +126,12 @@ impl Metrics {
 }
 
 impl Running<'_> {
-    /// It ended: well, or for this reason not.
-    pub fn end(self, failure: Option<crate::reason::Reason>) {
+    /// Finishes the reconcile, which succeeded or failed for this reason.
+    pub fn end(self, failure: Option<Reason>) {
         let outcome = if failure.is_some() { "failed" } else { "done" };
-        self.metrics.reconciles.get_or_create(&Outcome { outcome }).inc();
+        self.metrics.reconciles.get_or_create(&OutcomeLabel { outcome }).inc();
         if let Some(reason) = failure {
-            self.metrics.errors.get_or_create(&Reason { reason: reason.name() }).inc();
+            self.metrics.errors.get_or_create(&ReasonLabel { reason: reason.name() }).inc();
         }
         self.metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
     }

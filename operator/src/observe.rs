@@ -1,4 +1,4 @@
-//! How the stages are, by their Deployments and, where one is not ready, its pods.
+//! The state of each stage, by its Deployment and, where it is not ready, its pods.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,29 +10,30 @@ use kube::{Api, Client};
 use parking_lot::Mutex;
 
 use crate::apply::Live;
-use crate::desired::{Surroundings, digest, of_pipeline};
+use crate::desired::{PipelineContext, digest, of_pipeline};
 use crate::error::Error;
+use crate::identity::PipelineIdentity;
 use crate::kind::Kind;
-use crate::reason::{Reason, Trouble};
-use crate::stage::{Role, Stage};
+use crate::reason::{Failure, Reason};
+use crate::stage::{Stage, StageId};
 
 /// The Deployments of a pipeline, by name.
 pub type Deployments = BTreeMap<String, Rollout>;
 
-/// What is looked at of a Deployment: a small part of it, for it is kept of each.
+/// The part of a Deployment that its stage's state depends on: small, because the cache keeps it of every Deployment.
 #[derive(Clone, Debug, Default)]
 pub struct Rollout {
     replicas: Option<i32>,
     generation: Option<i64>,
-    /// What stands for the template of its pods.
+    /// Fingerprint of its pod template.
     template: String,
-    /// Whether its controller has only replicas to change that it has not seen yet.
+    /// Whether the change that its controller has not observed yet is of the replicas only.
     only_scaled: bool,
     status: DeploymentStatus,
 }
 
 impl Rollout {
-    /// Whether its controller has seen what is asked for.
+    /// Whether its controller has observed its spec.
     fn is_observed(&self) -> bool {
         self.status.observed_generation >= self.generation
     }
@@ -51,13 +52,13 @@ impl From<Deployment> for Rollout {
     }
 }
 
-/// The templates of pods that the controller of Deployments has seen, by the pipeline's uid and the Deployment's name: without them
-/// one that was just scaled would look like one with a new version.
+/// The pod templates that the Deployment controller has observed, by the pipeline's uid and the Deployment's name. They distinguish a
+/// Deployment that was just scaled from one with a new version.
 #[derive(Default)]
-pub struct Templates(Mutex<HashMap<String, BTreeMap<String, String>>>);
+pub struct PodTemplates(Mutex<HashMap<String, BTreeMap<String, String>>>);
 
-impl Templates {
-    /// Takes note of the Deployments of a pipeline as they are, and marks those that were only scaled.
+impl PodTemplates {
+    /// Records the Deployments of a pipeline, and marks those that were only scaled.
     pub fn mark(&self, uid: &str, deployments: &mut Deployments) {
         let mut all = self.0.lock();
         let known = all.entry(uid.to_owned()).or_default();
@@ -77,41 +78,41 @@ impl Templates {
     }
 }
 
-/// A stage as it runs.
+/// The observed state of a stage.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StageSeen {
-    /// Which.
-    pub role: Role,
-    /// Its numbers.
+pub struct ObservedStage {
+    /// Which stage.
+    pub id: StageId,
+    /// Its numbers for the status.
     pub status: StageStatus,
-    /// How it is.
-    pub state: State,
+    /// Its state.
+    pub state: StageState,
 }
 
-/// How a stage is.
+/// The state of a stage.
 #[derive(Clone, Debug, PartialEq)]
-pub enum State {
-    /// All pods that are wanted are there, new and ready.
+pub enum StageState {
+    /// All replicas are ready and of the newest version.
     Ready,
-    /// As many as there must be at least are ready, and scaling asks for more, or for fewer.
+    /// At least the minimum is ready, and scaling is adding or removing replicas.
     Scaling(String),
-    /// None are wanted.
+    /// It has no replicas.
     Stopped,
-    /// Fewer than there must be at least are ready, or some are old.
+    /// Fewer than the minimum are ready, or some are of an old version.
     Rolling(String),
-    /// Something is wrong with its pods, or with what they need.
-    Failing(Trouble),
+    /// Its pods, or a service that they need, fail.
+    Failing(Failure),
 }
 
-impl State {
-    /// Whether the stage does its work.
+impl StageState {
+    /// Whether the stage works.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready | Self::Scaling(_) | Self::Stopped)
     }
 }
 
-/// The Deployments among the objects of a pipeline.
+/// The Deployments among the live objects of a pipeline.
 #[must_use]
 pub fn deployments(live: &Live) -> Deployments {
     let all = live.iter().filter(|((kind, _), _)| *kind == Kind::Deployment);
@@ -119,42 +120,43 @@ pub fn deployments(live: &Live) -> Deployments {
     all.filter_map(|((_, name), object)| Some((name.clone(), typed(object).ok()?.into()))).collect()
 }
 
-/// How each stage is, by the Deployments of the pipeline and what is wrong with its pods (`troubles`, by the stage's name).
+/// The state of each stage, by the Deployments of the pipeline and the failures of its pods, by stage name.
 #[must_use]
 pub fn stages(
-    around: &Surroundings,
+    pipeline: &PipelineContext,
     stages: &[Stage],
     deployments: &Deployments,
-    troubles: &BTreeMap<String, Trouble>,
-) -> Vec<StageSeen> {
-    stages.iter().map(|stage| see(around, stage, deployments, troubles)).collect()
+    failures: &BTreeMap<String, Failure>,
+) -> Vec<ObservedStage> {
+    stages.iter().map(|stage| observe(pipeline, stage, deployments, failures)).collect()
 }
 
-/// The replicas that are asked of a stage's Deployment now.
+/// `spec.replicas` of a stage's Deployment; none if it does not exist.
 #[must_use]
-pub fn replicas(around: &Surroundings, role: &Role, deployments: &Deployments) -> Option<u32> {
-    deployments.get(&around.name_of(role))?.replicas.map(count)
+pub fn replicas(pipeline: &PipelineContext, stage: &StageId, deployments: &Deployments) -> Option<u32> {
+    deployments.get(&pipeline.name_of(stage))?.replicas.map(count)
 }
 
-/// The pods of a pipeline, as the API server knows them without asking its store: what is a moment old will do.
+/// The pods of a pipeline, from the API server's cache, which may be a moment old.
 ///
 /// # Errors
 /// [`Error::Api`].
-pub async fn pods(client: &Client, namespace: &str, pipeline: &str) -> Result<Vec<Pod>, Error> {
+pub async fn pods(client: &Client, pipeline: &PipelineIdentity) -> Result<Vec<Pod>, Error> {
+    let PipelineIdentity { namespace, name, .. } = pipeline;
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let wanted = ListParams::default().labels(&of_pipeline(pipeline)).match_any();
-    let pods = api.list(&wanted).await.map_err(Error::api(format!("listing the pods of {pipeline}")))?;
+    let params = ListParams::default().labels(&of_pipeline(name)).match_any();
+    let pods = api.list(&params).await.map_err(Error::api(format!("listing pods of {name}")))?;
     Ok(pods.items)
 }
 
-fn see(
-    around: &Surroundings,
+fn observe(
+    pipeline: &PipelineContext,
     stage: &Stage,
     deployments: &Deployments,
-    troubles: &BTreeMap<String, Trouble>,
-) -> StageSeen {
-    let role = &stage.role;
-    let rollout = deployments.get(&around.name_of(role)).cloned().unwrap_or_default();
+    failures: &BTreeMap<String, Failure>,
+) -> ObservedStage {
+    let id = &stage.id;
+    let rollout = deployments.get(&pipeline.name_of(id)).cloned().unwrap_or_default();
     let observed = rollout.is_observed() || rollout.only_scaled;
     let Rollout { replicas, status, .. } = rollout;
     let desired = replicas.map_or(0, count);
@@ -163,38 +165,40 @@ fn see(
     let all = status.replicas.map_or(0, count);
     let condition =
         |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
-    let trouble = troubles.get(&role.to_string());
+    let failure = failures.get(&id.to_string());
     let failed = condition("ReplicaFailure").filter(|condition| condition.status == "True");
     let stuck = condition("Progressing").filter(|condition| condition.status == "False");
-    // More are a matter of scaling: they come and go without anything being amiss.
+    // Replicas above the minimum are added and removed by scaling: their state does not make the stage fail.
     let scaling = stage.size.scaling.as_ref().filter(|scaling| scaling.mode == ScalingMode::Auto);
-    let least = scaling.map_or(desired, |scaling| scaling.min.min(desired));
-    let enough = ready >= least && (desired == 0 || ready > 0) && all == updated;
+    let minimum = scaling.map_or(desired, |scaling| scaling.min.min(desired));
+    let enough = ready >= minimum && (desired == 0 || ready > 0) && all == updated;
     let complete = ready >= desired && updated >= desired && all == desired;
     let state = if observed && desired == 0 && all == 0 {
-        State::Stopped
-    } else if let Some(trouble) = trouble.filter(|trouble| is_failing(trouble, enough)) {
-        State::Failing(trouble.clone())
+        StageState::Stopped
+    } else if let Some(failure) = failure.filter(|failure| is_failing(failure, enough)) {
+        StageState::Failing(failure.clone())
     } else if observed && complete {
-        State::Ready
+        StageState::Ready
     } else if observed && enough {
-        let why = trouble.map_or_else(String::new, |trouble| format!("; {}", trouble.message));
-        State::Scaling(format!("{ready} of {desired} replicas are ready, at least {least} must be{why}"))
-    } else if let Some(why) = failed.or(stuck).and_then(|condition| condition.message) {
-        State::Failing(Trouble::new(Reason::PodRefused, why))
+        let cause = failure.map_or_else(String::new, |failure| format!("; {}", failure.message));
+        StageState::Scaling(format!("{ready} of {desired} replicas are ready, minimum {minimum}{cause}"))
+    } else if let Some(message) = failed.or(stuck).and_then(|condition| condition.message) {
+        StageState::Failing(Failure::new(Reason::PodRefused, message))
     } else {
-        State::Rolling(format!("{ready} of {desired} replicas are ready, {updated} of them new"))
+        StageState::Rolling(format!(
+            "{ready} of {desired} replicas are ready, {updated} are of the new version"
+        ))
     };
-    StageSeen {
-        role: role.clone(),
-        status: StageStatus { name: role.to_string(), desired, ready, ..StageStatus::default() },
+    ObservedStage {
+        id: id.clone(),
+        status: StageStatus { name: id.to_string(), desired, ready, ..StageStatus::default() },
         state,
     }
 }
 
-/// A pod for which there is no room yet is no failure while enough others are ready: a cluster may have to grow first.
-fn is_failing(trouble: &Trouble, enough: bool) -> bool {
-    !(enough && trouble.reason == Reason::Unschedulable)
+/// An unschedulable pod is no failure while enough others are ready: the cluster may have to add a node first.
+fn is_failing(failure: &Failure, enough: bool) -> bool {
+    !(enough && failure.reason == Reason::Unschedulable)
 }
 
 fn count(replicas: i32) -> u32 {
@@ -204,40 +208,40 @@ fn count(replicas: i32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Surroundings;
+    use crate::desired::PipelineContext;
     use crate::plan;
     use crate::stage::stages as stages_of;
+    use herd_spec::health::Trouble;
     use rstest::rstest;
     use serde_json::json;
 
-    /// How a detector is that runs `replicas` (desired, there, new, ready), whose `detection` is this.
-    fn seen(detection: &str, replicas: [i32; 4], trouble: Option<Trouble>) -> State {
+    /// The state of a detector with these `replicas` (desired, current, updated, ready) and this `detection` spec.
+    fn state_of(detection: &str, replicas: [i32; 4], failure: Option<Failure>) -> StageState {
         let yaml = format!(
-            "{{apiVersion: herd.dev/v1alpha1, kind: HerdPipeline, metadata: {{name: shop, namespace: demo}}, spec: {{
+            "{{apiVersion: herd.dev/v1alpha1, kind: HerdPipeline, metadata: {{name: shop, namespace: demo, uid: u-1}}, spec: {{
                 kafka: {{bootstrapServers: ['k:1'], partitions: 4}}, detection: {detection}}}}}"
         );
-        let plan = plan::of(&serde_yaml::from_str(&yaml).unwrap()).unwrap();
+        let object = serde_yaml::from_str(&yaml).unwrap();
+        let plan = plan::of(&object).unwrap();
         let all = stages_of(&plan.plan);
-        let detector = all.iter().find(|stage| stage.role == Role::Detector).unwrap();
-        let around = Surroundings {
-            pipeline: "shop".into(),
-            namespace: "demo".into(),
-            owner: Default::default(),
+        let detector = all.iter().find(|stage| stage.id == StageId::Detector).unwrap();
+        let pipeline = PipelineContext {
+            identity: PipelineIdentity::of(&object).unwrap(),
             image: String::new(),
             pull_secrets: Vec::new(),
-            doors: plan.doors.clone(),
+            ingresses: plan.ingresses.clone(),
             pod_monitors: false,
         };
-        let [desired, there, new, ready] = replicas;
+        let [desired, current, updated, ready] = replicas;
         let deployment: Deployment = serde_json::from_value(json!({
             "metadata": {"name": "shop-detector", "generation": 2},
             "spec": {"replicas": desired, "selector": {}, "template": {}},
-            "status": {"observedGeneration": 2, "replicas": there, "updatedReplicas": new, "readyReplicas": ready},
+            "status": {"observedGeneration": 2, "replicas": current, "updatedReplicas": updated, "readyReplicas": ready},
         }))
         .unwrap();
         let deployments = Deployments::from([("shop-detector".to_owned(), deployment.into())]);
-        let troubles = trouble.map(|trouble| ("detector".to_owned(), trouble)).into_iter().collect();
-        see(&around, detector, &deployments, &troubles).state
+        let failures = failure.map(|failure| ("detector".to_owned(), failure)).into_iter().collect();
+        observe(&pipeline, detector, &deployments, &failures).state
     }
 
     const SCALED: &str = "{scaling: {mode: Auto, min: 1, max: 4}}";
@@ -253,17 +257,17 @@ mod tests {
     #[case::a_new_version(SCALED, [2, 3, 1, 2], false)]
     #[case::fixed("{replicas: 3}", [3, 3, 3, 2], false)]
     #[case::only_advised("{replicas: 3, scaling: {mode: Recommend, min: 1, max: 4}}", [3, 3, 3, 2], false)]
-    fn the_minimum_that_is_asked_for_decides_whether_a_stage_is_ready(
+    fn stage_is_ready_when_its_minimum_of_replicas_is(
         #[case] detection: &str,
         #[case] replicas: [i32; 4],
         #[case] ready: bool,
     ) {
-        let state = seen(detection, replicas, None);
+        let state = state_of(detection, replicas, None);
         assert_eq!(state.is_ready(), ready, "{state:?}");
     }
 
     #[test]
-    fn a_deployment_that_was_only_scaled_is_told_from_one_with_a_new_version() {
+    fn scaled_deployment_is_distinguished_from_one_with_a_new_version() {
         let deployment = |generation: i64, replicas: i32, image: &str| {
             let deployment: Deployment = serde_json::from_value(json!({
                 "metadata": {"name": "d", "generation": generation},
@@ -273,28 +277,28 @@ mod tests {
             .unwrap();
             Deployments::from([("d".to_owned(), deployment.into())])
         };
-        let templates = Templates::default();
+        let templates = PodTemplates::default();
         let only_scaled = |mut deployments: Deployments| {
             templates.mark("u", &mut deployments);
             deployments["d"].only_scaled
         };
-        assert!(!only_scaled(deployment(2, 4, "herd/worker:1")), "nobody knows the template before");
+        assert!(!only_scaled(deployment(2, 4, "herd/worker:1")), "the observed template is unknown");
         assert!(!only_scaled(deployment(1, 1, "herd/worker:1")));
         assert!(only_scaled(deployment(2, 4, "herd/worker:1")));
         assert!(!only_scaled(deployment(3, 4, "herd/worker:2")));
     }
 
     #[rstest]
-    #[case::what_its_pods_report(Reason::DatabaseUnreachable, [2, 2, 2, 2], false)]
+    #[case::reported_by_its_pods(Reason::Trouble(Trouble::DatabaseUnreachable), [2, 2, 2, 2], false)]
     #[case::a_pod_that_fails(Reason::OomKilled, [4, 4, 4, 2], false)]
-    #[case::no_room_yet_for_more(Reason::Unschedulable, [4, 4, 4, 2], true)]
-    #[case::no_room_for_the_first(Reason::Unschedulable, [1, 1, 1, 0], false)]
-    fn a_stage_with_a_trouble_is_not_ready(
+    #[case::unschedulable_above_the_minimum(Reason::Unschedulable, [4, 4, 4, 2], true)]
+    #[case::unschedulable_below_the_minimum(Reason::Unschedulable, [1, 1, 1, 0], false)]
+    fn stage_with_a_failure_is_not_ready(
         #[case] reason: Reason,
         #[case] replicas: [i32; 4],
         #[case] ready: bool,
     ) {
-        let state = seen(SCALED, replicas, Some(Trouble::new(reason, "why")));
+        let state = state_of(SCALED, replicas, Some(Failure::new(reason, "why")));
         assert_eq!(state.is_ready(), ready, "{state:?}");
         assert!(format!("{state:?}").contains("why"), "{state:?}");
     }

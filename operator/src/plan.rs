@@ -1,40 +1,40 @@
-//! From a HerdPipeline on a cluster to its plan, or to what must be changed: the rules of every pipeline, and those of Kubernetes.
+//! The plan of a HerdPipeline on Kubernetes, or the problems of its spec: the rules of every pipeline, and those of Kubernetes.
 
 use herd_spec::pipeline::{HerdPipeline, IngressSpec};
 use herd_spec::plan::{KafkaPlan, Plan};
 use herd_spec::validate::Problem;
 
 use crate::error::Error;
-use crate::stage::Role;
+use crate::stage::StageId;
 
-/// A plan that this cluster can run: it has a Kafka, and no store in a file.
+/// A plan that can run on Kubernetes: it has a Kafka cluster, and no store in a file.
 #[derive(Clone, Debug)]
 pub struct ClusterPlan {
-    /// All of it.
+    /// The plan.
     pub plan: Plan,
-    /// Its Kafka.
+    /// Its Kafka cluster.
     pub kafka: KafkaPlan,
-    /// Doors from outside.
-    pub doors: Doors,
+    /// Ingresses from outside.
+    pub ingresses: Ingresses,
 }
 
-/// Doors from outside the cluster, where they are asked for.
+/// Ingresses from outside the cluster, where they are asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Doors {
-    /// To collectors.
+pub struct Ingresses {
+    /// To the collector.
     pub collector: Option<IngressSpec>,
     /// To the api.
     pub api: Option<IngressSpec>,
 }
 
-impl Doors {
-    /// The door to a stage.
+impl Ingresses {
+    /// The Ingress of a stage.
     #[must_use]
-    pub fn to(&self, role: &Role) -> Option<&IngressSpec> {
-        match role {
-            Role::Collector => self.collector.as_ref(),
-            Role::Api => self.api.as_ref(),
-            Role::Detector | Role::Sink(_) => None,
+    pub fn of(&self, id: &StageId) -> Option<&IngressSpec> {
+        match id {
+            StageId::Collector => self.collector.as_ref(),
+            StageId::Api => self.api.as_ref(),
+            StageId::Detector | StageId::Sink(_) => None,
         }
     }
 }
@@ -42,7 +42,7 @@ impl Doors {
 /// The plan of a pipeline.
 ///
 /// # Errors
-/// [`Error::Invalid`] with everything that must be changed.
+/// [`Error::Invalid`] with all problems.
 pub fn of(pipeline: &HerdPipeline) -> Result<ClusterPlan, Error> {
     let plan = Plan::of(pipeline).map_err(Error::Invalid)?;
     let mut problems: Vec<Problem> = Vec::new();
@@ -58,7 +58,7 @@ pub fn of(pipeline: &HerdPipeline) -> Result<ClusterPlan, Error> {
         Some(kafka) if problems.is_empty() => {
             let (collector, api) =
                 (pipeline.spec.collector.ingress.clone(), pipeline.spec.api.ingress.clone());
-            Ok(ClusterPlan { plan, kafka, doors: Doors { collector, api } })
+            Ok(ClusterPlan { plan, kafka, ingresses: Ingresses { collector, api } })
         }
         kafka => {
             if kafka.is_none() {

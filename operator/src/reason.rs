@@ -1,62 +1,49 @@
-//! The reasons of conditions: one word each, by which a person and an alert rule tell causes apart. `docs/kubernetes.md` says what
-//! to do about each.
+//! The reasons of conditions, Events and metrics: one word each, by which people and alert rules distinguish causes.
+//! `docs/kubernetes.md` says what to do about each.
 
 use std::fmt;
 
-use herd_spec::health::Trouble as Reported;
+use herd_spec::health::Trouble;
+use herd_spec::scale::{FindingKind, ReasonKind};
 
-/// Why a condition is as it is.
+/// Why a condition has its status, an Event was published, or a reconcile failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// All stages are ready.
     AllReady,
-    /// Detectors and sinks are stopped by the spec.
+    /// Detectors and sinks are stopped by `spec.paused`.
     Paused,
     /// A stage is ready.
     Ready,
-    /// A stage is ready, and has not yet as many replicas as scaling asks for, or still more.
+    /// A stage is ready, and scaling is adding or removing replicas.
     Scaling,
-    /// No replicas are asked for.
+    /// A stage has no replicas.
     NoReplicas,
-    /// The spec has none of these stages.
+    /// The spec has no stage of this kind.
     None,
     /// Pods of a new version, or the first ones, are not ready yet.
     Rolling,
-    /// A stage fails for a reason that has no word of its own.
+    /// A stage fails for a reason that a newer worker reported.
     StageFailing,
     /// Kubernetes finds no node for a pod.
     Unschedulable,
     /// The image of a pod cannot be pulled.
     ImageUnavailable,
-    /// A container was ended because it took more memory than its limit.
+    /// A container exceeded its memory limit.
     OomKilled,
-    /// A container ends with an error again and again.
+    /// A container exits with an error repeatedly.
     Crashing,
-    /// A pod cannot be made or started.
+    /// A pod cannot be created or started.
     PodRefused,
-    /// No broker of Kafka can be reached.
-    KafkaUnreachable,
-    /// Kafka answers and refuses: credentials, rights, settings.
-    KafkaRefused,
-    /// A topic was deleted.
-    TopicMissing,
-    /// Kafka answers and takes no record.
-    DeliveryFailing,
-    /// PostgreSQL cannot be reached.
-    DatabaseUnreachable,
-    /// PostgreSQL answers and refuses: no such database, credentials, rights.
-    DatabaseRefused,
-    /// A webhook's receiver cannot be reached, or refuses.
-    WebhookFailing,
-    /// A part of a stage stopped with an error of another kind.
-    StageFailed,
-    /// Topics are as the spec asks.
+    /// A stage reports this in its health report, or the operator finds it about Kafka.
+    Trouble(Trouble),
+    /// Topics match the spec.
     AsAsked,
     /// Topics differ from the spec, and can be used.
     Differ,
     /// `parts` and `baselines` have different numbers of partitions.
     PartitionsDiffer,
-    /// The spec cannot be carried out.
+    /// The spec is invalid.
     Invalid,
     /// A Secret or one of its keys is missing.
     SecretMissing,
@@ -64,22 +51,40 @@ pub enum Reason {
     NameTaken,
     /// Another pipeline has the same topics.
     TopicsTaken,
-    /// The API server forbids it.
+    /// The API server denies permission.
     Forbidden,
-    /// The API server refuses it.
+    /// The API server rejects a request.
     Refused,
-    /// Somebody else changed an object at the same time.
+    /// An object was changed at the same time.
     Conflict,
     /// The API server asks for fewer requests.
     Throttled,
     /// The API server does not answer.
     ApiServerUnavailable,
-    /// Another field manager sets fields of our objects.
+    /// Another field manager sets fields of the operator's objects.
     FieldsContested,
-    /// A fault of the operator.
+    /// A bug of the operator.
     Defect,
-    /// What scaling says: `herd_spec::scale` has the words.
-    OfScaling(&'static str),
+    /// No stage has scaling enabled.
+    ScalingNotRequested,
+    /// Scaling works.
+    ScalingWorks,
+    /// Scaling is inactive, because the newest decision has this reason.
+    ScalingDecision(ReasonKind),
+    /// Scaling works, and found a problem that it cannot solve.
+    ScalingFinding(FindingKind),
+    /// An Event: topics were created.
+    TopicsCreated,
+    /// An Event: topics that are no longer used remain in Kafka.
+    TopicsLeft,
+    /// An Event: topics can be used again.
+    TopicsReady,
+    /// An Event: replicas were added.
+    ScaledUp,
+    /// An Event: replicas were removed.
+    ScaledDown,
+    /// An Event: scaling works again.
+    ScalingActive,
 }
 
 impl Reason {
@@ -100,14 +105,7 @@ impl Reason {
             Self::OomKilled => "OOMKilled",
             Self::Crashing => "Crashing",
             Self::PodRefused => "PodRefused",
-            Self::KafkaUnreachable => "KafkaUnreachable",
-            Self::KafkaRefused => "KafkaRefused",
-            Self::TopicMissing => "TopicMissing",
-            Self::DeliveryFailing => "DeliveryFailing",
-            Self::DatabaseUnreachable => "DatabaseUnreachable",
-            Self::DatabaseRefused => "DatabaseRefused",
-            Self::WebhookFailing => "WebhookFailing",
-            Self::StageFailed => "StageFailed",
+            Self::Trouble(trouble) => trouble.as_str(),
             Self::AsAsked => "AsAsked",
             Self::Differ => "Differ",
             Self::PartitionsDiffer => "PartitionsDiffer",
@@ -122,24 +120,32 @@ impl Reason {
             Self::ApiServerUnavailable => "ApiServerUnavailable",
             Self::FieldsContested => "FieldsContested",
             Self::Defect => "Defect",
-            Self::OfScaling(word) => word,
+            Self::ScalingNotRequested => "NotAsked",
+            Self::ScalingWorks => "Active",
+            Self::ScalingDecision(kind) => kind.name(),
+            Self::ScalingFinding(kind) => kind.name(),
+            Self::TopicsCreated => "TopicsCreated",
+            Self::TopicsLeft => "TopicsLeft",
+            Self::TopicsReady => "TopicsReady",
+            Self::ScaledUp => "ScaledUp",
+            Self::ScaledDown => "ScaledDown",
+            Self::ScalingActive => "ScalingActive",
         }
+    }
+
+    /// Whether a condition of a status has this reason.
+    #[must_use]
+    pub fn is_of(self, condition: &herd_spec::pipeline::StatusCondition) -> bool {
+        condition.reason == self.name()
     }
 }
 
-impl From<Reported> for Reason {
-    /// The reason that a pod gives in its health report. A word of a newer worker is [`Reason::StageFailing`].
-    fn from(reported: Reported) -> Self {
+impl From<Trouble> for Reason {
+    /// The reason that a pod gives in its health report. One of a newer worker is [`Reason::StageFailing`].
+    fn from(reported: Trouble) -> Self {
         match reported {
-            Reported::KafkaUnreachable => Self::KafkaUnreachable,
-            Reported::KafkaRefused => Self::KafkaRefused,
-            Reported::TopicMissing => Self::TopicMissing,
-            Reported::DeliveryFailing => Self::DeliveryFailing,
-            Reported::DatabaseUnreachable => Self::DatabaseUnreachable,
-            Reported::DatabaseRefused => Self::DatabaseRefused,
-            Reported::WebhookFailing => Self::WebhookFailing,
-            Reported::StageFailed => Self::StageFailed,
-            Reported::Unknown => Self::StageFailing,
+            Trouble::Unknown => Self::StageFailing,
+            known => Self::Trouble(known),
         }
     }
 }
@@ -150,17 +156,61 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What is wrong with a stage.
+/// The type of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConditionType {
+    /// All stages and topics can be used (kstatus).
+    Ready,
+    /// The operator is still working on it (kstatus).
+    Reconciling,
+    /// The operator cannot continue before something changes (kstatus).
+    Stalled,
+    /// All topics can be used.
+    TopicsReady,
+    /// The collectors are ready.
+    CollectorReady,
+    /// The detectors are ready.
+    DetectorReady,
+    /// All sinks are ready.
+    SinksReady,
+    /// The api is ready.
+    ApiReady,
+    /// Replicas are decided from fresh data.
+    ScalingActive,
+    /// Another field manager sets fields of the operator's objects.
+    FieldsContested,
+}
+
+impl ConditionType {
+    /// The word, as it stands in the status.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::TopicsReady => "TopicsReady",
+            Self::CollectorReady => "CollectorReady",
+            Self::DetectorReady => "DetectorReady",
+            Self::SinksReady => "SinksReady",
+            Self::ApiReady => "ApiReady",
+            Self::ScalingActive => "ScalingActive",
+            Self::FieldsContested => "FieldsContested",
+        }
+    }
+}
+
+/// A failure of a stage, or of Kafka.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    /// In one word.
+pub struct Failure {
+    /// Its kind.
     pub reason: Reason,
-    /// For a person: where, what happened, and what to do.
+    /// For a person: where it happened, what happened, and what to do.
     pub message: String,
 }
 
-impl Trouble {
-    /// A trouble with its words.
+impl Failure {
+    /// A failure with its message.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }

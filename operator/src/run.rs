@@ -1,4 +1,4 @@
-//! The operator as a program: waits for the lease, leads, gives it back.
+//! The life of an operator process: waits for the lease, leads, releases the lease.
 
 use std::sync::Arc;
 
@@ -9,29 +9,29 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::context::Context;
+use crate::event_publisher::EventPublisher;
 use crate::http::{self, Readiness};
 use crate::lease::Candidate;
 use crate::metrics::Metrics;
 use crate::scaling::{self, Scaler};
 use crate::settings::Settings;
-use crate::tell::Teller;
 use crate::watch;
 
-/// Why the operator ended.
+/// Why the operator stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Another may lead now.
-    #[error("the lease was lost: another operator may lead now")]
+    /// Another operator may lead now.
+    #[error("the lease was lost; another operator may lead now")]
     LeaseLost,
-    /// The operational endpoints failed.
-    #[error("the operational endpoints failed: {0}")]
+    /// The HTTP server failed.
+    #[error("the HTTP server for health and metrics failed: {0}")]
     Http(#[from] std::io::Error),
 }
 
-/// Runs until `shutdown`: what is under way is finished, the lease given back.
+/// Runs until `shutdown`: then finishes reconciles in progress and releases the lease.
 ///
 /// # Errors
-/// [`RunError`]. Whoever runs it starts it again.
+/// [`RunError`]. The process should be restarted.
 pub async fn run(
     settings: Settings,
     client: Client,
@@ -40,12 +40,12 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (readiness, metrics, ended) = (Readiness::default(), Metrics::default(), CancellationToken::new());
     let served = tokio::spawn(http::serve(listener, readiness.clone(), metrics.clone(), ended.clone()));
-    let outcome = lead(&settings, client, &readiness, &metrics, shutdown).await;
+    let result = lead(&settings, client, &readiness, &metrics, shutdown).await;
     ended.cancel();
     if let Ok(served) = served.await {
         served?;
     }
-    outcome
+    result
 }
 
 async fn lead(
@@ -58,7 +58,7 @@ async fn lead(
     info!(identity = settings.identity, lease = settings.lease_name, "waiting for the lease");
     let candidate =
         Candidate::new(&client, &settings.lease_namespace, &settings.lease_name, &settings.identity);
-    let Some(mut held) = candidate.win(&shutdown, |reached| readiness.set(reached)).await else {
+    let Some(mut held) = candidate.acquire(&shutdown, |reached| readiness.set(reached)).await else {
         return Ok(());
     };
     metrics.lead(true);
@@ -66,17 +66,16 @@ async fn lead(
         client.clone(),
         settings.worker_image.clone(),
         Arc::new(Scaler::default()),
-        Teller::new(client, settings.identity.clone()),
+        EventPublisher::new(client, settings.identity.clone()),
         metrics.clone(),
     );
     context.pull_secrets = settings.pull_secrets();
     let context = Arc::new(context);
-    // The lease is kept while what is under way is finished, and lost only with it.
+    // The lease is renewed until reconciles in progress are finished.
     let (stop, finished) = (shutdown.child_token(), CancellationToken::new());
     let watches =
         settings.scopes().into_iter().map(|scope| watch::run(scope, Arc::clone(&context), stop.clone()));
-    let (scaler, contests) = (Arc::clone(&context.scaler), Arc::clone(&context.contests));
-    let scaling = scaling::run(scaler, contests, context.client.clone(), metrics.clone(), stop.clone());
+    let scaling = scaling::run(Arc::clone(&context), stop.clone());
     let work = async {
         tokio::join!(join_all(watches), scaling);
         finished.cancel();
@@ -87,7 +86,7 @@ async fn lead(
     };
     metrics.lead(false);
     if !kept {
-        // What was under way ends here: another may write now.
+        // Reconciles in progress are aborted: another operator may write now.
         return Err(RunError::LeaseLost);
     }
     held.release().await;

@@ -1,65 +1,65 @@
-//! What the operator is told when it is started.
+//! Command line and environment of the operator.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use clap::{Args, ValueEnum};
 
-/// How to run.
+/// Settings of `herd-operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// Namespaces to look after, separated by commas; empty: all
+    /// Namespaces to watch, separated by commas. Empty: all namespaces
     #[arg(long, env = "HERD_NAMESPACES", value_delimiter = ',', value_name = "NAMES")]
     pub namespaces: Vec<String>,
-    /// The image of the workers
+    /// Image of the worker pods
     #[arg(long, env = "HERD_WORKER_IMAGE", value_name = "IMAGE")]
     pub worker_image: String,
-    /// Secrets for pulling it, separated by commas; they must be in the namespace of each pipeline
+    /// Image pull Secrets of the worker pods, separated by commas. They must exist in the namespace of each pipeline
     #[arg(long, env = "HERD_WORKER_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAMES")]
     pub worker_image_pull_secrets: Vec<String>,
-    /// The Lease that decides which of several operators acts
+    /// Name of the Lease for leader election
     #[arg(long, default_value = "herd-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// Where that Lease is
+    /// Namespace of the Lease
     #[arg(long, env = "POD_NAMESPACE", default_value = "default", value_name = "NAME")]
     pub lease_namespace: String,
-    /// What this operator is called in the Lease
+    /// Identity of this operator in the Lease
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: String,
-    /// Where to serve /healthz, /readyz and /metrics
+    /// Address of the HTTP server for /healthz, /readyz and /metrics
     #[arg(long, default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// How logs look
+    /// Format of log lines
     #[arg(long, value_enum, env = "HERD_LOG_FORMAT", default_value_t)]
     pub log: LogFormat,
 }
 
 impl Settings {
-    /// The namespaces to look after, none for all: each once.
+    /// The namespaces to watch without duplicates; none stands for all.
     #[must_use]
     pub fn scopes(&self) -> Vec<Option<String>> {
         let names = names(&self.namespaces);
         if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() }
     }
 
-    /// The Secrets for pulling the workers' image: each once.
+    /// The image pull Secrets, without duplicates.
     #[must_use]
     pub fn pull_secrets(&self) -> Vec<String> {
         names(&self.worker_image_pull_secrets).into_iter().collect()
     }
 }
 
-/// The names of a list as it was written, with spaces and empty places.
+/// The names of a list, without surrounding spaces and empty items.
 fn names(list: &[String]) -> BTreeSet<String> {
     list.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-/// How logs look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line
+    /// One JSON object per line
     #[default]
     Json,
-    /// For people
+    /// Readable text
     Pretty,
 }

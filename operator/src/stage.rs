@@ -1,4 +1,4 @@
-//! The stages of a plan as the operator runs them: each becomes a Deployment with what belongs to it.
+//! The stages of a plan as the operator runs them: each becomes a Deployment with its accompanying objects.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,12 +6,12 @@ use std::fmt;
 use herd_spec::pipeline::{DeletionPolicy, ResourcesSpec, SecretRef};
 use herd_spec::plan::{Plan, StagePlan};
 
-/// Which stage.
+/// Identifies a stage of a pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Takes events in.
+pub enum StageId {
+    /// Receives events over HTTP.
     Collector,
-    /// Counts and watches.
+    /// Counts events and detects anomalies.
     Detector,
     /// Writes to the store or receiver of this name.
     Sink(String),
@@ -19,14 +19,14 @@ pub enum Role {
     Api,
 }
 
-impl Role {
-    /// Whether somebody connects to it: such a stage has a Service.
+impl StageId {
+    /// Whether it serves clients: such a stage has a Service.
     #[must_use]
     pub fn serves(&self) -> bool {
         matches!(self, Self::Collector | Self::Api)
     }
 
-    /// Whether a paused pipeline stops it.
+    /// Whether `spec.paused` stops it.
     #[must_use]
     pub fn pauses(&self) -> bool {
         matches!(self, Self::Detector | Self::Sink(_))
@@ -34,7 +34,7 @@ impl Role {
 }
 
 /// The component's name: `collector`, `detector`, `sink-<name>`, `api`.
-impl fmt::Display for Role {
+impl fmt::Display for StageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Collector => f.write_str("collector"),
@@ -48,45 +48,45 @@ impl fmt::Display for Role {
 /// One stage of a plan.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Which.
-    pub role: Role,
-    /// How many, how large.
+    /// Which stage.
+    pub id: StageId,
+    /// Its replicas, scaling and resources.
     pub size: StagePlan,
     /// The Secrets it reads.
     pub secrets: Vec<SecretRef>,
-    /// What of the plan it works by. A change of anything else must not restart it.
+    /// The part of the plan that it reads. A change of any other part must not restart it.
     pub plan: Plan,
 }
 
-/// All stages of a plan, in the way of the data.
+/// All stages of a plan, in the order of the data flow.
 #[must_use]
 pub fn stages(plan: &Plan) -> Vec<Stage> {
     let kafka = || plan.kafka.iter().flat_map(|kafka| kafka.secrets()).cloned();
     let mut stages = vec![
         Stage {
-            role: Role::Collector,
+            id: StageId::Collector,
             size: plan.collector.stage.clone(),
             secrets: kafka().chain(plan.collector.keys.iter().map(|key| key.secret.clone())).collect(),
             plan: for_collector(plan),
         },
         Stage {
-            role: Role::Detector,
+            id: StageId::Detector,
             size: plan.detection.clone(),
             secrets: kafka().collect(),
             plan: for_detector(plan),
         },
     ];
     stages.extend(plan.sinks.iter().map(|sink| Stage {
-        role: Role::Sink(sink.name.clone()),
+        id: StageId::Sink(sink.name.clone()),
         size: sink.stage.clone(),
         secrets: kafka().chain(sink.secrets().into_iter().cloned()).collect(),
         plan: for_sink(plan, &sink.name),
     }));
     let store = plan.sinks.iter().filter(|sink| Some(&sink.name) == plan.api.store.as_ref());
-    // A burst is simulated by way of the collector, which asks for a key.
+    // Simulated bursts go through the collector, which requires a key.
     let key = plan.collector.keys.first().filter(|_| plan.api.simulate).map(|key| key.secret.clone());
     stages.push(Stage {
-        role: Role::Api,
+        id: StageId::Api,
         size: plan.api.stage.clone(),
         secrets: kafka()
             .chain(store.flat_map(|sink| sink.secrets().into_iter().cloned()))
@@ -134,7 +134,7 @@ fn for_api(plan: &Plan) -> Plan {
     bare(plan)
 }
 
-/// Without what only the operator reads: sizes of stages, settings of topics.
+/// Without what only the operator reads: partition_counts of stages, settings of topics.
 fn bare(plan: &Plan) -> Plan {
     let one = StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
     let mut plan = plan.clone();

@@ -1,7 +1,8 @@
-//! Which cryptography connections to the API server use.
+//! The cryptography of connections to the API server.
 
-/// Chooses it, once a process and before the first connection. The libraries in this program bring two, and rustls refuses to guess.
-pub fn choose() {
-    // An error says that it has been chosen before.
+/// Installs it, once a process and before the first connection. The dependencies of this program include two providers, and rustls
+/// requires a choice.
+pub fn install_provider() {
+    // An error means that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

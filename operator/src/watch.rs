@@ -1,4 +1,4 @@
-//! What brings a pipeline back to mind: itself, the objects made for it, the Secrets it refers to.
+//! The triggers of a reconcile: changes of a pipeline, of its objects and of the Secrets that it references; and scaling decisions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,47 +25,49 @@ use crate::kind::Kind;
 use crate::observe::Rollout;
 use crate::reconcile::{after_failure, reconcile};
 
-/// What happens to a pipeline within this time is seen to at once: most of it is the echo of what we wrote.
-const TOGETHER: Duration = Duration::from_millis(200);
-/// Pipelines put right at the same time. Each may wait for a Kafka that does not answer.
-const AT_ONCE: u16 = 16;
+/// Triggers of a pipeline within this time cause one reconcile: most of them are results of the operator's own writes.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Concurrent reconciles. Each may wait for a Kafka cluster that does not answer.
+const CONCURRENCY: u16 = 16;
 
-/// Watches one namespace, or all, and puts pipelines right until `stop`; those that are under way are finished.
+/// Watches one namespace, or all, and reconciles its pipelines until `stop`; then finishes reconciles in progress.
 pub async fn run(namespace: Option<String>, context: Arc<Context>, stop: CancellationToken) {
     let client = context.client.clone();
     let all = watcher::Config::default();
     let namespace = namespace.as_deref();
     let (pipelines, writer) = reflector::store();
-    let note = noting(&context, namespace, pipelines.clone());
-    // Who set which field takes more room than the pipeline, and is never looked at.
+    let record = record_pipelines(&context, namespace, pipelines.clone());
+    // Managed fields take more memory than the rest of the pipeline, and are not used.
     let pipelines_as_they_change = watcher(api::<HerdPipeline>(&client, namespace), all.clone())
         .modify(|pipeline| pipeline.managed_fields_mut().clear())
         .reflect(writer)
-        .inspect_ok(note)
+        .inspect_ok(record)
         .applied_objects();
-    // Of Secrets only who they are and that they changed: values are read where they are needed.
+    // Only the metadata of Secrets is watched: a reconcile reads the values that it needs.
     let secrets = api::<PartialObjectMeta<Secret>>(&client, namespace);
     Controller::for_stream(pipelines_as_they_change, pipelines.clone())
-        .with_config(Config::default().concurrency(AT_ONCE).debounce(TOGETHER))
-        .watches(secrets, all, move |secret| referring_to(&pipelines, &secret))
-        .reconcile_on(triggers(&context, namespace))
-        .reconcile_on(owners(&context, namespace))
+        .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
+        .watches(secrets, all, move |secret| referencing(&pipelines, &secret))
+        .reconcile_on(requeued(&context, namespace))
+        .reconcile_on(owners_of_changed_objects(&context, namespace))
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(reconcile, after_failure, context)
-        .for_each(|outcome| async move {
-            match outcome {
-                // Told where it happened.
+        .for_each(|result| async move {
+            match result {
+                // `after_failure` has logged it.
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
-                Err(error @ ControllerError::ObjectNotFound(_)) => debug!(%error, "gone meanwhile"),
-                Err(error) => warn!(%error, "a watch was interrupted and goes on"),
+                Err(error @ ControllerError::ObjectNotFound(_)) => {
+                    debug!(%error, "pipeline was deleted meanwhile")
+                }
+                Err(error) => warn!(%error, "watch interrupted, restarting"),
             }
         })
         .await;
 }
 
-/// Takes note of pipelines that come and go. Those without a finalizer go without a reconcile, and what goes while nobody watches
-/// is missing afterwards.
-fn noting(
+/// Records pipelines that are created and deleted. Those without a finalizer are deleted without a reconcile; those that are deleted while
+/// the watch is interrupted are missing from its next list.
+fn record_pipelines(
     context: &Arc<Context>,
     namespace: Option<&str>,
     pipelines: Store<HerdPipeline>,
@@ -73,38 +75,43 @@ fn noting(
     let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
     move |event| match event {
         Event::Init => {}
-        Event::InitApply(pipeline) | Event::Apply(pipeline) => context.see(pipeline),
+        Event::InitApply(pipeline) | Event::Apply(pipeline) => context.record_pipeline(pipeline),
         Event::InitDone => {
-            let there = pipelines.state().iter().filter_map(|pipeline| pipeline.uid()).collect();
-            context.forget_all_but(namespace.as_deref(), &there);
+            let existing = pipelines.state().iter().filter_map(|pipeline| pipeline.uid()).collect();
+            context.retain_pipelines(namespace.as_deref(), &existing);
         }
-        Event::Delete(gone) => context.gone(&gone.uid().unwrap_or_default()),
+        Event::Delete(deleted) => {
+            if let Some(uid) = deleted.uid() {
+                context.remove_pipeline(&uid);
+            }
+        }
     }
 }
 
-/// Pipelines of this namespace (none: of all) whose objects change. Of these only who they are is asked for, and of Deployments
-/// how they fare.
-fn owners(
+/// The pipelines of this namespace (none: of all) whose objects change. Only metadata is watched, except for Deployments, whose status is
+/// needed.
+fn owners_of_changed_objects(
     context: &Arc<Context>,
     namespace: Option<&str>,
 ) -> impl Stream<Item = ObjectRef<HerdPipeline>> + Send + use<> {
-    let ours = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let managed = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
     let others = Kind::BUILT_IN.into_iter().filter(|kind| *kind != Kind::Deployment).map(|kind| {
         let resource = kind.resource();
         let api: Api<PartialObjectMeta<DynamicObject>> = match namespace {
             Some(namespace) => Api::namespaced_with(context.client.clone(), namespace, &resource),
             None => Api::all_with(context.client.clone(), &resource),
         };
-        told(watcher(api, ours.clone()), kind, context, namespace, |_| None).boxed()
+        record_change(watcher(api, managed.clone()), kind, context, namespace, |_| None).boxed()
     });
-    let deployments = watcher(api::<Deployment>(&context.client, namespace), ours.clone());
-    let deployments = told(deployments, Kind::Deployment, context, namespace, |found| Some(found.into()));
+    let deployments = watcher(api::<Deployment>(&context.client, namespace), managed.clone());
+    let deployments =
+        record_change(deployments, Kind::Deployment, context, namespace, |found| Some(found.into()));
     select(select_all(others), deployments)
 }
 
-/// Takes note of what a watch says, and passes on whom it concerns.
-fn told<K, N, D>(
-    news: N,
+/// Records the changes that a watch reports, and returns the pipelines that own the objects.
+fn record_change<K, N, D>(
+    changes: N,
     kind: Kind,
     context: &Arc<Context>,
     namespace: Option<&str>,
@@ -116,36 +123,36 @@ where
     D: Fn(K) -> Option<Rollout> + Send + 'static,
 {
     let (context, namespace) = (Arc::clone(context), namespace.map(str::to_owned));
-    let concerned = move |news: watcher::Result<Event<K>>| {
-        let objects = &context.objects;
-        match news {
-            Ok(Event::Init) => objects.lose(kind, namespace.as_deref()),
+    let owners = move |change: watcher::Result<Event<K>>| {
+        let cache = &context.object_cache;
+        match change {
+            Ok(Event::Init) => cache.restart_watch(kind, namespace.as_deref()),
             Ok(Event::InitApply(found) | Event::Apply(found)) => {
                 let metadata = found.meta().clone();
-                objects.see(kind, &metadata, rollout(found))
+                cache.record(kind, &metadata, rollout(found))
             }
             Ok(Event::InitDone) => Vec::new(),
-            Ok(Event::Delete(gone)) => objects.miss(kind, gone.meta()).into_iter().collect(),
+            Ok(Event::Delete(deleted)) => cache.remove(kind, deleted.meta()).into_iter().collect(),
             Err(error) => {
-                warn!(%error, kind = kind.name(), "a watch was interrupted and goes on");
+                warn!(%error, kind = kind.name(), "watch interrupted, restarting");
                 Vec::new()
             }
         }
     };
-    news.default_backoff().flat_map(move |news| stream::iter(concerned(news)))
+    changes.default_backoff().flat_map(move |change| stream::iter(owners(change)))
 }
 
-/// Pipelines of this namespace (none: of all) that scaling brings back to mind.
-fn triggers(
+/// The pipelines of this namespace (none: of all) that the scaler requeues.
+fn requeued(
     context: &Context,
     namespace: Option<&str>,
 ) -> impl Stream<Item = ObjectRef<HerdPipeline>> + use<> {
     let namespace = namespace.map(str::to_owned);
-    stream::unfold(context.scaler.triggers(), |mut triggers| async move {
+    stream::unfold(context.scaler.requeued(), |mut requeued| async move {
         loop {
-            match triggers.recv().await {
-                Ok(pipeline) => return Some((pipeline, triggers)),
-                // What was missed comes again.
+            match requeued.recv().await {
+                Ok(pipeline) => return Some((pipeline, requeued)),
+                // The scaler requeues them again after the next poll.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
             }
@@ -165,9 +172,9 @@ where
     }
 }
 
-/// The pipelines that refer to a Secret.
-fn referring_to(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> Vec<ObjectRef<HerdPipeline>> {
-    let refers = |pipeline: &HerdPipeline| {
+/// The pipelines that reference a Secret.
+fn referencing(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> Vec<ObjectRef<HerdPipeline>> {
+    let references = |pipeline: &HerdPipeline| {
         pipeline.namespace() == secret.namespace()
             && Plan::of(pipeline).is_ok_and(|plan| {
                 plan.secrets().into_iter().any(|reference| reference.name == secret.name_any())
@@ -176,7 +183,7 @@ fn referring_to(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> V
     let state = pipelines.state();
     state
         .iter()
-        .filter(|pipeline| refers(pipeline))
+        .filter(|pipeline| references(pipeline))
         .map(|pipeline| ObjectRef::from_obj(&**pipeline))
         .collect()
 }

@@ -1,19 +1,19 @@
-//! The objects that a pipeline becomes, as snapshots; and what must not change them.
+//! The objects of a pipeline, as snapshots; and which changes of the spec replace pods.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use herd_operator::desired::{self, Object, Sized, Surroundings};
+use herd_operator::desired::{self, Object, PipelineContext, ScaledStage};
+use herd_operator::identity::PipelineIdentity;
 use herd_operator::kind::Kind;
-use herd_operator::plan::{self, Doors};
+use herd_operator::plan::{self, Ingresses};
 use herd_operator::stage::stages;
 use herd_spec::pipeline::HerdPipeline;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use rstest::rstest;
 
 const SHOP: &str = "
 apiVersion: herd.dev/v1alpha1
 kind: HerdPipeline
-metadata: {name: shop, namespace: default}
+metadata: {name: shop, namespace: default, uid: 00000000-0000-0000-0000-000000000001}
 spec:
   kafka:
     bootstrapServers: [kafka:9092]
@@ -36,32 +36,23 @@ fn pipeline(yaml: &str) -> HerdPipeline {
     serde_yaml::from_str(yaml).unwrap()
 }
 
-fn surroundings(pod_monitors: bool) -> Surroundings {
-    Surroundings {
-        pipeline: "shop".into(),
-        namespace: "default".into(),
-        owner: OwnerReference {
-            api_version: "herd.dev/v1alpha1".into(),
-            kind: "HerdPipeline".into(),
-            name: "shop".into(),
-            uid: "00000000-0000-0000-0000-000000000001".into(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        },
+fn context(pod_monitors: bool) -> PipelineContext {
+    PipelineContext {
+        identity: PipelineIdentity::of(&pipeline(SHOP)).unwrap(),
         image: "herd/worker:dev".into(),
         pull_secrets: vec!["registry".into()],
-        doors: Doors::default(),
+        ingresses: Ingresses::default(),
         pod_monitors,
     }
 }
 
 fn objects(yaml: &str, pod_monitors: bool) -> Vec<Object> {
     let plan = plan::of(&pipeline(yaml)).unwrap();
-    let sized: Vec<Sized> = stages(&plan.plan)
+    let scaled: Vec<ScaledStage> = stages(&plan.plan)
         .into_iter()
-        .map(|stage| Sized { replicas: stage.size.replicas, secrets: "secrets".into(), stage })
+        .map(|stage| ScaledStage { replicas: stage.size.replicas, secrets: "secrets".into(), stage })
         .collect();
-    desired::objects(&surroundings(pod_monitors), &sized).unwrap()
+    desired::objects(&context(pod_monitors), &scaled).unwrap()
 }
 
 fn find<'o>(objects: &'o [Object], kind: Kind, name: &str) -> &'o Object {
@@ -69,7 +60,7 @@ fn find<'o>(objects: &'o [Object], kind: Kind, name: &str) -> &'o Object {
 }
 
 #[test]
-fn a_pipeline_becomes_these_objects() {
+fn pipeline_has_all_objects() {
     let names: Vec<String> =
         objects(SHOP, true).iter().map(|object| format!("{} {}", object.kind.name(), object.name)).collect();
     insta::assert_yaml_snapshot!(names);
@@ -83,31 +74,31 @@ fn a_pipeline_becomes_these_objects() {
 #[case(Kind::NetworkPolicy, "shop-detector")]
 #[case(Kind::PodDisruptionBudget, "shop-detector")]
 #[case(Kind::PodMonitor, "shop-detector")]
-fn an_object_is_written_so(#[case] kind: Kind, #[case] name: &str) {
+fn object_matches_its_snapshot(#[case] kind: Kind, #[case] name: &str) {
     let all = objects(SHOP, true);
     insta::assert_yaml_snapshot!(format!("{}-{name}", kind.name()), find(&all, kind, name).body);
 }
 
 #[test]
-fn a_door_is_there_when_it_is_asked_for() {
-    let asked = SHOP.replace(
+fn ingress_exists_if_the_spec_has_one() {
+    let spec = SHOP.replace(
         "  collector:\n",
         "  collector:\n    ingress: {host: events.shop.example, className: nginx, tlsSecret: shop-tls, annotations: {a: b}}\n",
     );
-    let plan = plan::of(&pipeline(&asked)).unwrap();
-    let around = Surroundings { doors: plan.doors.clone(), ..surroundings(false) };
-    let sized: Vec<Sized> = stages(&plan.plan)
+    let plan = plan::of(&pipeline(&spec)).unwrap();
+    let context = PipelineContext { ingresses: plan.ingresses.clone(), ..context(false) };
+    let scaled: Vec<ScaledStage> = stages(&plan.plan)
         .into_iter()
-        .map(|stage| Sized { replicas: 1, secrets: String::new(), stage })
+        .map(|stage| ScaledStage { replicas: 1, secrets: String::new(), stage })
         .collect();
-    let all = desired::objects(&around, &sized).unwrap();
-    let doors: Vec<&Object> = all.iter().filter(|object| object.kind == Kind::Ingress).collect();
-    assert_eq!(doors.len(), 1);
-    insta::assert_yaml_snapshot!("Ingress-shop-collector", doors[0].body);
+    let all = desired::objects(&context, &scaled).unwrap();
+    let ingresses: Vec<&Object> = all.iter().filter(|object| object.kind == Kind::Ingress).collect();
+    assert_eq!(ingresses.len(), 1);
+    insta::assert_yaml_snapshot!("Ingress-shop-collector", ingresses[0].body);
 }
 
 #[test]
-fn the_plan_in_a_config_map_is_a_plan() {
+fn config_map_contains_a_valid_plan() {
     let all = objects(SHOP, false);
     for stage in ["collector", "detector", "sink-store", "sink-chat", "api"] {
         let config_map = find(&all, Kind::ConfigMap, &format!("shop-{stage}"));
@@ -117,8 +108,8 @@ fn the_plan_in_a_config_map_is_a_plan() {
     }
 }
 
-/// The stages whose pods are started anew by a change of the spec.
-fn rolled(change: (&str, &str)) -> Vec<String> {
+/// The Deployments whose pods a change of the spec replaces.
+fn replaced(change: (&str, &str)) -> Vec<String> {
     assert!(SHOP.contains(change.0), "{change:?}");
     let (before, after) = (objects(SHOP, false), objects(&SHOP.replace(change.0, change.1), false));
     let template = |object: &Object| object.body["spec"]["template"].clone();
@@ -138,24 +129,27 @@ fn rolled(change: (&str, &str)) -> Vec<String> {
 #[case::a_sink(("urlFrom: {name: chat, key: url}", "url: 'https://chat.example/x'"), &["shop-sink-chat", "shop-api"])]
 #[case::kafka(("kafka:9092", "kafka:9093"), &["shop-collector", "shop-detector", "shop-sink-store", "shop-sink-chat", "shop-api"])]
 #[case::resources(("cpu: 500m", "cpu: 700m"), &["shop-collector"])]
-fn a_change_starts_only_those_anew_whom_it_concerns(#[case] change: (&str, &str), #[case] stages: &[&str]) {
-    assert_eq!(rolled(change), stages);
+fn change_replaces_only_pods_of_stages_that_depend_on_it(
+    #[case] change: (&str, &str),
+    #[case] stages: &[&str],
+) {
+    assert_eq!(replaced(change), stages);
 }
 
 #[test]
-fn a_rotated_secret_starts_its_readers_anew() {
+fn new_secret_value_replaces_pods() {
     let plan = plan::of(&pipeline(SHOP)).unwrap();
     let with = |value: &str| {
         let stage = stages(&plan.plan).remove(0);
-        let sized = Sized { replicas: 1, secrets: value.into(), stage };
-        let all = desired::objects(&surroundings(false), &[sized]).unwrap();
+        let scaled = ScaledStage { replicas: 1, secrets: value.into(), stage };
+        let all = desired::objects(&context(false), &[scaled]).unwrap();
         find(&all, Kind::Deployment, "shop-collector").body["spec"]["template"].clone()
     };
     assert_ne!(with("before"), with("after"));
 }
 
 #[test]
-fn a_pipeline_without_kafka_is_refused() {
+fn rejects_a_pipeline_without_kafka() {
     let mut pipeline = pipeline(SHOP);
     pipeline.spec.kafka = None;
     let error = plan::of(&pipeline).unwrap_err().to_string();
@@ -163,7 +157,7 @@ fn a_pipeline_without_kafka_is_refused() {
 }
 
 #[test]
-fn a_store_in_a_file_is_refused() {
+fn rejects_a_sqlite_sink() {
     let pipeline = pipeline(&SHOP.replace("postgres: {url: {name: store, key: url}}", "sqlite: {}"));
     let error = plan::of(&pipeline).unwrap_err().to_string();
     assert!(error.contains("spec.sinks[0].sqlite: is a file of one process"), "{error}");

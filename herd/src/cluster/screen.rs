@@ -142,15 +142,15 @@ mod tests {
     const BUSY: &str = r#"{
         "conditions": [
             {"type": "Ready", "status": "True", "reason": "AllReady", "message": "all stages are ready", "lastTransitionTime": "2026-01-02T03:04:05Z"},
-            {"type": "ScalingActive", "status": "True", "reason": "Active", "message": "detector is scaled by what waits", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+            {"type": "ScalingActive", "status": "True", "reason": "Active", "message": "scaling detector", "lastTransitionTime": "2026-01-02T03:04:05Z"}
         ],
         "eventsPerSecond": 4100, "lag": 12000, "alerts": 7,
         "stages": [
-            {"name": "collector", "desired": 1, "ready": 1, "decision": "1 run: no scaling is asked for"},
+            {"name": "collector", "desired": 1, "ready": 1, "decision": "fixed at 1 replica: the stage has no `scaling`"},
             {"name": "detector", "desired": 4, "ready": 2, "lag": 12000, "lagSeconds": 3, "inputRate": 4100, "capacity": 1100,
-             "decision": "4 stay: 2 of 4 replicas are ready",
-             "lastScaling": {"from": 2, "to": 4, "reason": "4,100 records/s come in, 2,200 can be done", "time": "2026-01-02T03:10:00.000Z"},
-             "findings": ["HotPartition: 2,000 records/s come in on partition 3 of shop.events"]}
+             "decision": "keeping 4 replicas: 2 of 4 replicas ready",
+             "lastScaling": {"from": 2, "to": 4, "reason": "input 4,100 records/s exceeds capacity 2,200 records/s", "time": "2026-01-02T03:10:00.000Z"},
+             "findings": ["HotPartition: input 2,000 records/s on partition 3 of shop.events exceeds the capacity of one replica, 1,100 records/s"]}
         ],
         "urls": {"collector": "http://shop-collector.demo.svc", "api": "http://shop-api.demo.svc"}
     }"#;

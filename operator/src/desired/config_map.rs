@@ -1,18 +1,18 @@
-//! The plan, as the stage reads it.
+//! The part of the plan that a stage reads, as a file.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::Surroundings;
+use super::PipelineContext;
 use crate::stage::Stage;
 
 /// The key of the plan, and the name of its file.
 pub(super) const PLAN: &str = "plan.json";
 
-pub(super) fn build(around: &Surroundings, stage: &Stage) -> Result<ConfigMap, serde_json::Error> {
+pub(super) fn build(pipeline: &PipelineContext, stage: &Stage) -> Result<ConfigMap, serde_json::Error> {
     Ok(ConfigMap {
-        metadata: around.metadata(&stage.role),
+        metadata: pipeline.metadata(&stage.id),
         data: Some(BTreeMap::from([(PLAN.into(), serde_json::to_string_pretty(&stage.plan)?)])),
         ..ConfigMap::default()
     })

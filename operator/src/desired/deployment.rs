@@ -16,8 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::config_map::PLAN;
-use super::{Sized, Surroundings, labels};
-use crate::stage::Role;
+use super::{PipelineContext, ScaledStage, labels};
+use crate::stage::StageId;
 
 /// The name of the port at which clients are served, by stages that have any.
 pub(super) const HTTP: &str = "http";
@@ -28,27 +28,27 @@ pub(super) const OPS: &str = "ops";
 pub const OPS_PORT: u16 = 9090;
 const SECRETS: &str = "/etc/herd/secrets";
 const DATA: &str = "/var/lib/herd";
-/// Nobody's in particular; the image's own user.
+/// The unprivileged user of the image.
 const USER: i64 = 65532;
-/// How long a leaving pod that serves clients goes on as before: the cluster's proxies, and those at its edge, learn meanwhile that it
-/// leaves. In the process rather than as a `preStop` of the container, for the image has no shell.
+/// How long a terminating pod still serves clients as before, until the cluster's proxies and load balancers have removed it from
+/// their endpoints. In the process rather than as a `preStop` hook, because the image has no shell.
 const DRAIN_SECONDS: i64 = 8;
-/// A leaving pod finishes what it has fetched, commits, and goes: sooner than this. A collector takes at most 20 s for requests under
-/// way, and 20 s for the broker to acknowledge.
+/// A terminating pod finishes the records that it has fetched, commits and exits sooner than this. A collector takes at most 20 s for
+/// requests in flight, and 20 s for the broker to acknowledge.
 const GRACE_SECONDS: i64 = DRAIN_SECONDS + 52;
 
-/// The Deployment; `plan` stands for the plan that its pods read when they start.
-pub(super) fn build(around: &Surroundings, sized: &Sized, plan: &str) -> Deployment {
-    let role = &sized.stage.role;
-    let selector = || LabelSelector { match_labels: Some(around.selector(role)), ..LabelSelector::default() };
+/// The Deployment. `plan` is the fingerprint of the plan that its pods read at start.
+pub(super) fn build(pipeline: &PipelineContext, scaled: &ScaledStage, plan: &str) -> Deployment {
+    let id = &scaled.stage.id;
+    let selector = || LabelSelector { match_labels: Some(pipeline.selector(id)), ..LabelSelector::default() };
     let annotations = BTreeMap::from([
         ("herd.dev/plan".to_owned(), plan.to_owned()),
-        ("herd.dev/secrets".to_owned(), sized.secrets.clone()),
+        ("herd.dev/secrets".to_owned(), scaled.secrets.clone()),
     ]);
     Deployment {
-        metadata: around.metadata(role),
+        metadata: pipeline.metadata(id),
         spec: Some(DeploymentSpec {
-            replicas: Some(i32::try_from(sized.replicas).unwrap_or(i32::MAX)),
+            replicas: Some(i32::try_from(scaled.replicas).unwrap_or(i32::MAX)),
             selector: selector(),
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
@@ -61,11 +61,11 @@ pub(super) fn build(around: &Surroundings, sized: &Sized, plan: &str) -> Deploym
             progress_deadline_seconds: Some(300),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(labels::all(&around.pipeline, role)),
+                    labels: Some(labels::all(&pipeline.identity.name, id)),
                     annotations: Some(annotations),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(around, sized, selector())),
+                spec: Some(pod(pipeline, scaled, selector())),
             },
             ..DeploymentSpec::default()
         }),
@@ -73,11 +73,11 @@ pub(super) fn build(around: &Surroundings, sized: &Sized, plan: &str) -> Deploym
     }
 }
 
-fn pod(around: &Surroundings, sized: &Sized, selector: LabelSelector) -> PodSpec {
-    let role = &sized.stage.role;
+fn pod(pipeline: &PipelineContext, scaled: &ScaledStage, selector: LabelSelector) -> PodSpec {
+    let id = &scaled.stage.id;
     PodSpec {
-        service_account_name: Some(around.name_of(role)),
-        image_pull_secrets: (!around.pull_secrets.is_empty()).then(|| pull_secrets(around)),
+        service_account_name: Some(pipeline.name_of(id)),
+        image_pull_secrets: (!pipeline.pull_secrets.is_empty()).then(|| pull_secrets(pipeline)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -103,30 +103,30 @@ fn pod(around: &Surroundings, sized: &Sized, selector: LabelSelector) -> PodSpec
                 })
                 .into(),
         ),
-        containers: vec![container(around, sized)],
-        volumes: Some(volumes(around, sized)),
+        containers: vec![container(pipeline, scaled)],
+        volumes: Some(volumes(pipeline, scaled)),
         ..PodSpec::default()
     }
 }
 
-fn pull_secrets(around: &Surroundings) -> Vec<LocalObjectReference> {
-    around.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
+fn pull_secrets(pipeline: &PipelineContext) -> Vec<LocalObjectReference> {
+    pipeline.pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
 }
 
-fn container(around: &Surroundings, sized: &Sized) -> Container {
-    let role = &sized.stage.role;
-    let mut args = match role {
-        Role::Collector => vec!["collector".into()],
-        Role::Detector => vec!["detector".into()],
-        Role::Sink(name) => vec!["sink".into(), "--name".into(), name.clone()],
-        Role::Api => vec!["api".into(), "--collector".into(), around.url_of(&Role::Collector)],
+fn container(pipeline: &PipelineContext, scaled: &ScaledStage) -> Container {
+    let id = &scaled.stage.id;
+    let mut args = match id {
+        StageId::Collector => vec!["collector".into()],
+        StageId::Detector => vec!["detector".into()],
+        StageId::Sink(name) => vec!["sink".into(), "--name".into(), name.clone()],
+        StageId::Api => vec!["api".into(), "--collector".into(), pipeline.url_of(&StageId::Collector)],
     };
     let plan = format!("/etc/herd/{PLAN}");
     let (listen, ops) = (format!("0.0.0.0:{PORT}"), format!("0.0.0.0:{OPS_PORT}"));
     let drain = format!("{DRAIN_SECONDS}s");
     let mut flags =
         vec![("--plan", &*plan), ("--ops-listen", &*ops), ("--secrets", SECRETS), ("--data", DATA)];
-    if role.serves() {
+    if id.serves() {
         flags.extend([("--listen", &*listen), ("--drain", &*drain)]);
     }
     for (flag, value) in flags {
@@ -138,10 +138,10 @@ fn container(around: &Surroundings, sized: &Sized) -> Container {
         protocol: Some("TCP".into()),
         ..ContainerPort::default()
     };
-    let http = role.serves().then(|| port(HTTP, PORT));
+    let http = id.serves().then(|| port(HTTP, PORT));
     Container {
         name: "worker".into(),
-        image: Some(around.image.clone()),
+        image: Some(pipeline.image.clone()),
         command: Some(vec!["herd-worker".into()]),
         args: Some(args),
         env: Some(vec![EnvVar {
@@ -159,19 +159,19 @@ fn container(around: &Surroundings, sized: &Sized) -> Container {
         // Two minutes to start: stores are migrated, baselines read back.
         startup_probe: Some(probe("/healthz", 2, 60)),
         liveness_probe: Some(probe("/healthz", 10, 3)),
-        // A pod that drains says that it is not ready, to whoever asks it. Here that counts only after it has drained: until then it
-        // serves a Service that has no other pod.
+        // A draining pod answers that it is not ready. The threshold lets this count only after it has drained, because until then it
+        // may be the only pod of its Service.
         readiness_probe: Some(probe("/readyz", 5, 3)),
-        // What a worker leaves there, or, where it could not, the end of its log.
+        // The message that a worker writes there, or else the end of its log.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
-        resources: Some(resources(&sized.stage.size.resources)),
+        resources: Some(resources(&scaled.stage.size.resources)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
             ..SecurityContext::default()
         }),
-        volume_mounts: Some(mounts(sized)),
+        volume_mounts: Some(mounts(scaled)),
         ..Container::default()
     }
 }
@@ -190,24 +190,24 @@ fn probe(path: &str, seconds: i32, failures: i32) -> Probe {
     }
 }
 
-/// What a pod is given where nothing is asked for: enough for a small pipeline.
+/// Requests where the spec has none: enough for a small pipeline.
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "256Mi")];
-/// Memory is bounded, so that a leak ends here and not at the node.
+/// Limits where the spec has none. Memory is bounded, so that a leak ends the container and not the node.
 const LIMITS: [(&str, &str); 1] = [("memory", "1Gi")];
 
-/// What was asked for, field by field, and the defaults for the rest. A limit that is written without a request is the request too,
-/// as everywhere in Kubernetes. A default never contradicts what is written: a request of more than the default limit raises it.
-fn resources(asked: &ResourcesSpec) -> ResourceRequirements {
-    let (mut requests, mut limits) = (asked.requests.clone(), asked.limits.clone());
-    for (name, usual) in REQUESTS {
+/// The resources of the spec, field by field, with defaults for the rest. A limit without a request is the request too, as everywhere
+/// in Kubernetes. A default never contradicts the spec: a request above the default limit raises that limit.
+fn resources(spec: &ResourcesSpec) -> ResourceRequirements {
+    let (mut requests, mut limits) = (spec.requests.clone(), spec.limits.clone());
+    for (name, default) in REQUESTS {
         if !limits.contains_key(name) {
-            requests.entry(name.into()).or_insert_with(|| usual.into());
+            requests.entry(name.into()).or_insert_with(|| default.into());
         }
     }
-    for (name, usual) in LIMITS {
+    for (name, default) in LIMITS {
         let raised =
-            asked.requests.get(name).filter(|request| quantity::read(request) > quantity::read(usual));
-        limits.entry(name.into()).or_insert_with(|| raised.map_or_else(|| usual.into(), Clone::clone));
+            spec.requests.get(name).filter(|request| quantity::read(request) > quantity::read(default));
+        limits.entry(name.into()).or_insert_with(|| raised.map_or_else(|| default.into(), Clone::clone));
     }
     let quantities = |map: BTreeMap<String, String>| {
         Some(map.into_iter().map(|(name, value)| (name, Quantity(value))).collect())
@@ -224,18 +224,18 @@ fn by_name(secrets: &[SecretRef]) -> BTreeMap<&str, Vec<&str>> {
     by_name
 }
 
-fn volumes(around: &Surroundings, sized: &Sized) -> Vec<Volume> {
+fn volumes(pipeline: &PipelineContext, scaled: &ScaledStage) -> Vec<Volume> {
     let plan = Volume {
         name: "plan".into(),
         config_map: Some(ConfigMapVolumeSource {
-            name: around.name_of(&sized.stage.role),
+            name: pipeline.name_of(&scaled.stage.id),
             ..ConfigMapVolumeSource::default()
         }),
         ..Volume::default()
     };
     let data =
         Volume { name: "data".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
-    let secrets = by_name(&sized.stage.secrets);
+    let secrets = by_name(&scaled.stage.secrets);
     let secrets = secrets.into_iter().enumerate().map(|(at, (name, keys))| Volume {
         name: format!("secret-{at}"),
         secret: Some(SecretVolumeSource {
@@ -253,7 +253,7 @@ fn volumes(around: &Surroundings, sized: &Sized) -> Vec<Volume> {
     [plan, data].into_iter().chain(secrets).collect()
 }
 
-fn mounts(sized: &Sized) -> Vec<VolumeMount> {
+fn mounts(scaled: &ScaledStage) -> Vec<VolumeMount> {
     let mount = |name: String, path: String, sub_path: Option<&str>, read_only: bool| VolumeMount {
         name,
         mount_path: path,
@@ -261,7 +261,7 @@ fn mounts(sized: &Sized) -> Vec<VolumeMount> {
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
-    let secrets = by_name(&sized.stage.secrets);
+    let secrets = by_name(&scaled.stage.secrets);
     let secrets = secrets
         .into_keys()
         .enumerate()
@@ -300,7 +300,7 @@ mod tests {
         "cpu=100m,example.com/gpu=1,memory=256Mi",
         "example.com/gpu=1,memory=1Gi"
     )]
-    fn what_is_not_written_keeps_its_default(
+    fn resources_without_a_value_keep_their_default(
         #[case] requests: &str,
         #[case] limits: &str,
         #[case] expected_requests: &str,

@@ -1,42 +1,42 @@
-//! A door to a stage from outside the cluster, where one is asked for.
+//! Exposes a stage through an Ingress, where the spec requests one.
 
 use herd_spec::pipeline::IngressSpec;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, HTTPIngressRuleValue, Ingress, IngressBackend, IngressRule, IngressServiceBackend,
-    IngressSpec as Door, IngressTLS, ServiceBackendPort,
+    IngressSpec as KubeIngressSpec, IngressTLS, ServiceBackendPort,
 };
 
-use super::Surroundings;
+use super::PipelineContext;
 use super::deployment::HTTP;
-use crate::stage::Role;
+use crate::stage::StageId;
 
-pub(super) fn build(around: &Surroundings, role: &Role, asked: &IngressSpec) -> Ingress {
+pub(super) fn build(pipeline: &PipelineContext, stage: &StageId, spec: &IngressSpec) -> Ingress {
     let service = IngressServiceBackend {
-        name: around.name_of(role),
+        name: pipeline.name_of(stage),
         port: Some(ServiceBackendPort { name: Some(HTTP.into()), number: None }),
     };
     let path = HTTPIngressPath {
-        path: Some(asked.path.clone()),
+        path: Some(spec.path.clone()),
         path_type: "Prefix".into(),
         backend: IngressBackend { service: Some(service), resource: None },
     };
-    let tls = asked.tls_secret.iter().map(|secret| IngressTLS {
-        hosts: Some(vec![asked.host.clone()]),
-        secret_name: Some(secret.clone()),
-    });
+    let tls = spec
+        .tls_secret
+        .iter()
+        .map(|secret| IngressTLS { hosts: Some(vec![spec.host.clone()]), secret_name: Some(secret.clone()) });
     let tls: Vec<_> = tls.collect();
-    let mut metadata = around.metadata(role);
-    metadata.annotations = Some(asked.annotations.clone()).filter(|annotations| !annotations.is_empty());
+    let mut metadata = pipeline.metadata(stage);
+    metadata.annotations = Some(spec.annotations.clone()).filter(|annotations| !annotations.is_empty());
     Ingress {
         metadata,
-        spec: Some(Door {
-            ingress_class_name: asked.class_name.clone(),
+        spec: Some(KubeIngressSpec {
+            ingress_class_name: spec.class_name.clone(),
             rules: Some(vec![IngressRule {
-                host: Some(asked.host.clone()),
+                host: Some(spec.host.clone()),
                 http: Some(HTTPIngressRuleValue { paths: vec![path] }),
             }]),
             tls: Some(tls).filter(|tls| !tls.is_empty()),
-            ..Door::default()
+            ..KubeIngressSpec::default()
         }),
         status: None,
     }

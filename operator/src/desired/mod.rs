@@ -1,4 +1,4 @@
-//! From a plan to the objects that are to be there. Pure: one file a kind, no clock, no network.
+//! The objects of a pipeline as they should be, built from its plan. Pure: one file a kind, no clock, no network.
 
 mod config_map;
 mod deployment;
@@ -12,140 +12,142 @@ mod service_account;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::identity::PipelineIdentity;
 use crate::kind::Kind;
-use crate::plan::Doors;
-use crate::stage::{Role, Stage};
+use crate::plan::Ingresses;
+use crate::stage::{Stage, StageId};
 
 pub use deployment::OPS_PORT;
-pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, role_of};
+pub use labels::{MANAGED_BY, MANAGER, PIPELINE, of_pipeline, stage_of};
 
-/// The annotation that says what an object was made from.
+/// The annotation with the fingerprint of the object as it was applied.
 pub const FINGERPRINT: &str = "herd.dev/fingerprint";
 
 /// What all objects of a pipeline have in common.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// The pipeline's name.
-    pub pipeline: String,
-    /// Its namespace.
-    pub namespace: String,
-    /// The pipeline as owner of the objects.
-    pub owner: OwnerReference,
+pub struct PipelineContext {
+    /// Which pipeline: the owner of the objects.
+    pub identity: PipelineIdentity,
     /// The image of the workers.
     pub image: String,
     /// Names of the Secrets for pulling it.
     pub pull_secrets: Vec<String>,
-    /// Doors from outside.
-    pub doors: Doors,
-    /// Whether the cluster knows PodMonitors.
+    /// The Ingresses that the spec requests.
+    pub ingresses: Ingresses,
+    /// Whether the cluster has PodMonitors.
     pub pod_monitors: bool,
 }
 
-/// A stage with what the plan does not say.
+/// A stage with its number of replicas and the fingerprint of its Secrets, neither of which the plan contains.
 #[derive(Clone, Debug)]
-pub struct Sized {
+pub struct ScaledStage {
     /// The stage.
     pub stage: Stage,
-    /// How many replicas it is to have.
+    /// How many replicas it should have.
     pub replicas: u32,
-    /// Stands for the values of its Secrets: another value, other pods.
+    /// Fingerprint of the values of its Secrets: a new value replaces its pods.
     pub secrets: String,
 }
 
-/// An object as it is to be, in the form in which it is applied.
+/// An object as it should be, in the form in which it is applied.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Object {
-    /// Which kind.
+    /// Its kind.
     #[serde(skip)]
     pub kind: Kind,
     /// Its name.
     #[serde(skip)]
     pub name: String,
-    /// All of it.
+    /// The whole object.
     #[serde(flatten)]
     pub body: Value,
 }
 
 impl Object {
-    /// What stands for all that it was made from.
+    /// The fingerprint of everything that it was built from.
     #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.body["metadata"]["annotations"][FINGERPRINT].as_str()
     }
 }
 
-/// Everything that is to be there.
+/// All objects of a pipeline.
 ///
 /// # Errors
-/// If an object cannot be written as JSON, which the types rule out.
-pub fn objects(around: &Surroundings, stages: &[Sized]) -> Result<Vec<Object>, serde_json::Error> {
+/// If an object cannot be serialised as JSON, which the types rule out.
+pub fn objects(pipeline: &PipelineContext, stages: &[ScaledStage]) -> Result<Vec<Object>, serde_json::Error> {
     let mut all = Vec::new();
-    for sized in stages {
-        let role = &sized.stage.role;
-        let config_map = config_map::build(around, &sized.stage)?;
+    for scaled in stages {
+        let id = &scaled.stage.id;
+        let config_map = config_map::build(pipeline, &scaled.stage)?;
         let plan = digest(&serde_json::to_vec(&config_map.data)?);
-        all.push(around.object(Kind::ServiceAccount, role, &service_account::build(around, role))?);
-        all.push(around.object(Kind::ConfigMap, role, &config_map)?);
-        if role.serves() {
-            all.push(around.object(Kind::Service, role, &service::build(around, role))?);
+        all.push(pipeline.object(Kind::ServiceAccount, id, &service_account::build(pipeline, id))?);
+        all.push(pipeline.object(Kind::ConfigMap, id, &config_map)?);
+        if id.serves() {
+            all.push(pipeline.object(Kind::Service, id, &service::build(pipeline, id))?);
         }
-        if let Some(door) = around.doors.to(role) {
-            all.push(around.object(Kind::Ingress, role, &ingress::build(around, role, door))?);
+        if let Some(spec) = pipeline.ingresses.of(id) {
+            all.push(pipeline.object(Kind::Ingress, id, &ingress::build(pipeline, id, spec))?);
         }
-        all.push(around.object(Kind::NetworkPolicy, role, &network_policy::build(around, role))?);
-        all.push(around.object(Kind::PodDisruptionBudget, role, &disruption_budget::build(around, role))?);
-        all.push(around.object(Kind::Deployment, role, &deployment::build(around, sized, &plan))?);
-        if around.pod_monitors {
-            all.push(around.object(Kind::PodMonitor, role, &pod_monitor::build(around, role))?);
+        all.push(pipeline.object(Kind::NetworkPolicy, id, &network_policy::build(pipeline, id))?);
+        all.push(pipeline.object(Kind::PodDisruptionBudget, id, &disruption_budget::build(pipeline, id))?);
+        all.push(pipeline.object(Kind::Deployment, id, &deployment::build(pipeline, scaled, &plan))?);
+        if pipeline.pod_monitors {
+            all.push(pipeline.object(Kind::PodMonitor, id, &pod_monitor::build(pipeline, id))?);
         }
     }
     Ok(all)
 }
 
-/// What stands for these bytes: 16 hexadecimal digits.
+/// A fingerprint of these bytes: the first 16 hexadecimal digits of their SHA-256.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
     hex::encode(&Sha256::digest(bytes)[..8])
 }
 
-impl Surroundings {
+impl PipelineContext {
     /// The name of a stage's objects.
     #[must_use]
-    pub fn name_of(&self, role: &Role) -> String {
-        format!("{}-{role}", self.pipeline)
+    pub fn name_of(&self, stage: &StageId) -> String {
+        format!("{}-{stage}", self.identity.name)
     }
 
-    /// Where a stage with a Service is reached inside the cluster.
+    /// The URL of a stage's Service inside the cluster.
     #[must_use]
-    pub fn url_of(&self, role: &Role) -> String {
-        format!("http://{}.{}.svc", self.name_of(role), self.namespace)
+    pub fn url_of(&self, stage: &StageId) -> String {
+        format!("http://{}.{}.svc", self.name_of(stage), self.identity.namespace)
     }
 
-    fn metadata(&self, role: &Role) -> ObjectMeta {
+    fn metadata(&self, stage: &StageId) -> ObjectMeta {
         ObjectMeta {
-            name: Some(self.name_of(role)),
-            namespace: Some(self.namespace.clone()),
-            labels: Some(labels::all(&self.pipeline, role)),
-            owner_references: Some(vec![self.owner.clone()]),
+            name: Some(self.name_of(stage)),
+            namespace: Some(self.identity.namespace.clone()),
+            labels: Some(labels::all(&self.identity.name, stage)),
+            owner_references: Some(vec![self.identity.owner_reference.clone()]),
             ..ObjectMeta::default()
         }
     }
 
-    fn object(&self, kind: Kind, role: &Role, typed: &impl Serialize) -> Result<Object, serde_json::Error> {
+    fn object(
+        &self,
+        kind: Kind,
+        stage: &StageId,
+        typed: &impl Serialize,
+    ) -> Result<Object, serde_json::Error> {
         let mut body = serde_json::to_value(typed)?;
         body["apiVersion"] = kind.api_version().into();
         body["kind"] = kind.name().into();
         let fingerprint = digest(&serde_json::to_vec(&body)?);
         body["metadata"]["annotations"][FINGERPRINT] = fingerprint.into();
-        Ok(Object { kind, name: self.name_of(role), body })
+        Ok(Object { kind, name: self.name_of(stage), body })
     }
 
-    fn selector(&self, role: &Role) -> BTreeMap<String, String> {
-        labels::selector(&self.pipeline, role)
+    fn selector(&self, stage: &StageId) -> BTreeMap<String, String> {
+        labels::selector(&self.identity.name, stage)
     }
 }

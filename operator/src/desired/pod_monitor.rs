@@ -1,16 +1,16 @@
-//! Where Prometheus finds a stage's metrics. PodMonitor rather than ServiceMonitor: detectors and sinks have no Service.
+//! Lets Prometheus scrape a stage's pods. A PodMonitor rather than a ServiceMonitor: detectors and sinks have no Service.
 
 use serde_json::{Value, json};
 
-use super::Surroundings;
+use super::PipelineContext;
 use super::deployment::OPS;
-use crate::stage::Role;
+use crate::stage::StageId;
 
-pub(super) fn build(around: &Surroundings, role: &Role) -> Value {
+pub(super) fn build(pipeline: &PipelineContext, stage: &StageId) -> Value {
     json!({
-        "metadata": around.metadata(role),
+        "metadata": pipeline.metadata(stage),
         "spec": {
-            "selector": {"matchLabels": around.selector(role)},
+            "selector": {"matchLabels": pipeline.selector(stage)},
             "podMetricsEndpoints": [{"port": OPS, "path": "/metrics"}],
         },
     })

@@ -1,19 +1,19 @@
-//! Where a stage that listens is reached.
+//! The Service of a stage that serves requests.
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Surroundings;
+use super::PipelineContext;
 use super::deployment::HTTP;
-use crate::stage::Role;
+use crate::stage::StageId;
 
 const PORT: i32 = 80;
 
-pub(super) fn build(around: &Surroundings, role: &Role) -> Service {
+pub(super) fn build(pipeline: &PipelineContext, stage: &StageId) -> Service {
     Service {
-        metadata: around.metadata(role),
+        metadata: pipeline.metadata(stage),
         spec: Some(ServiceSpec {
-            selector: Some(around.selector(role)),
+            selector: Some(pipeline.selector(stage)),
             ports: Some(vec![ServicePort {
                 name: Some(HTTP.into()),
                 port: PORT,

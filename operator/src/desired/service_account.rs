@@ -1,13 +1,13 @@
-//! Who the pods are: nobody to the API server.
+//! The ServiceAccount of a stage's pods, without any permission at the API server.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::Surroundings;
-use crate::stage::Role;
+use super::PipelineContext;
+use crate::stage::StageId;
 
-pub(super) fn build(around: &Surroundings, role: &Role) -> ServiceAccount {
+pub(super) fn build(pipeline: &PipelineContext, stage: &StageId) -> ServiceAccount {
     ServiceAccount {
-        metadata: around.metadata(role),
+        metadata: pipeline.metadata(stage),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }

@@ -1,121 +1,123 @@
-//! How many replicas each stage is to have, from what waits for it.
+//! The number of replicas of each stage, from its lag and utilisation.
 //!
 //! ```text
-//!  reconcile ── register: topics, groups, pods ──► Scaler ◄── every 5 s ── look (Kafka, batched), pods (how busy)
-//!      ▲                                             │
-//!      │                                    herd_spec::scale::decide
-//!      └── trigger: other replicas, other numbers ◄──┘
+//!  reconcile ── register: topics, groups, replicas ──► Scaler ◄── every 5 s ── kafka_poll (batched), pods (utilisation)
+//!      ▲                                                 │
+//!      │                                        herd_spec::scale::decide
+//!      └── requeue: other replicas, other numbers ◄──────┘
 //! ```
 //!
-//! Decisions are made here and carried out by reconcile alone, so a Deployment has one writer. While one waits to be carried out, no
-//! other is made. `look` and `pods` are the world, `watch` and `report` pure; `run` is the loop.
+//! Decisions are made here and applied by reconcile alone, so a Deployment has one writer. While one waits to be applied, no other is
+//! made. `kafka_poll` and `pods` do I/O; `monitor` and `report` are pure; `poll_loop` is the loop.
 
-mod look;
+mod kafka_poll;
+mod monitor;
 mod pods;
+mod poll_loop;
 mod report;
-mod run;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use herd_bus::kafka::{KafkaBus, Places};
+use herd_bus::kafka::Places;
 use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, ScalingMode};
 use herd_spec::plan::Plan;
-use herd_spec::scale::POLL;
+use herd_spec::scale::{POLL, ReasonKind};
 use herd_spec::units::{Offset, Partition, Replicas, WallTime};
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
-use crate::observe::StageSeen;
-use crate::reason::Trouble;
-use crate::stage::{Role, Stage};
+use crate::identity::PipelineIdentity;
+use crate::observe::ObservedStage;
+use crate::reason::Failure;
+use crate::stage::{Stage, StageId};
+use crate::topics::KafkaConnection;
 
-pub use report::{PipelineReport, ScalingWord, StageReport, word};
-pub use run::{now, run};
-pub use watch::Sizes;
-use watch::{Reads, Watch};
+pub use monitor::PartitionCounts;
+use monitor::{StageMonitor, Subscription};
+pub use poll_loop::{now, run};
+pub use report::{PipelineReport, ScalingCondition, StageReport, condition};
 
-/// New numbers are told this often at most, unless replicas change.
-const NEWS: Duration = Duration::from_secs(10);
-/// Triggers that wait for the watch of pipelines; one that is missed comes again with the next look.
-const TRIGGERS: usize = 4096;
-/// For how long a trouble is told in the same words while its reason stays the same.
-const SAME_WORDS: Duration = Duration::from_secs(60);
+/// Minimum interval between two reports with new numbers, unless replicas change.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// Capacity of the channel of requeued pipelines; one that is dropped is requeued again after the next poll.
+const REQUEUE_CAPACITY: usize = 4096;
+/// How long the message of a failure is kept while its reason stays the same.
+const KEEP_MESSAGE: Duration = Duration::from_secs(60);
 
-/// Which pipelines are looked at.
+/// Which pipelines are polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scope {
     All,
-    /// Those of whom one more look decides whether replicas are added.
-    InDoubt,
+    /// Those with a decision to add replicas that the next poll must confirm.
+    Unconfirmed,
 }
 
 impl Scope {
-    fn has(self, watched: &Watched) -> bool {
-        self == Self::All || watched.stages.values().any(Watch::is_in_doubt)
+    fn includes(self, pipeline: &PipelineState) -> bool {
+        self == Self::All || pipeline.stages.values().any(StageMonitor::needs_confirmation)
     }
 }
 
-/// What is known of each pipeline's stages, and what was decided: at most one entry a pipeline, removed with it.
+/// The observed state of each pipeline's stages, and the decisions about them: at most one entry a pipeline, removed with it.
 pub struct Scaler {
-    pipelines: Mutex<HashMap<String, Watched>>,
-    triggers: broadcast::Sender<ObjectRef<HerdPipeline>>,
+    pipelines: Mutex<HashMap<String, PipelineState>>,
+    requeued: broadcast::Sender<ObjectRef<HerdPipeline>>,
 }
 
-/// A pipeline as it is watched.
-struct Watched {
-    namespace: String,
-    name: String,
-    /// None: its Kafka cannot be addressed.
-    kafka: Option<(String, KafkaBus)>,
-    sizes: Sizes,
-    events: Rate,
-    kafka_seen: KafkaSeen,
+/// The state of a pipeline.
+struct PipelineState {
+    identity: PipelineIdentity,
+    /// None if its Kafka settings are invalid.
+    kafka: Option<KafkaConnection>,
+    partition_counts: PartitionCounts,
+    events: EventRate,
+    kafka_health: KafkaHealth,
     /// When that changed last.
     kafka_since: Option<Instant>,
-    pods: PodsSeen,
-    stages: BTreeMap<Role, Watch>,
-    told: Option<(PipelineReport, Instant)>,
-    /// Something was seen that is to be told at once.
+    pods: PodHealth,
+    stages: BTreeMap<StageId, StageMonitor>,
+    /// The last report, and when it was made.
+    reported: Option<(PipelineReport, Instant)>,
+    /// The next report must not wait for [`REPORT_INTERVAL`].
     urgent: bool,
-    /// Nothing can be carried out: bringing it back to mind would only disturb its pauses.
+    /// Its reconcile fails: requeueing it would only bypass its backoff.
     blocked: bool,
 }
 
-/// How a pipeline's Kafka was seen last.
+/// The health of a pipeline's Kafka cluster at the last poll.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum KafkaSeen {
-    /// It was not looked at.
+pub enum KafkaHealth {
+    /// It was not polled.
     #[default]
     Unknown,
     /// It answers, and has all topics.
-    Well,
-    /// It does not answer, or refuses.
-    Away(Trouble),
-    /// These topics were not to be found.
-    Without(BTreeSet<String>),
+    Healthy,
+    /// It does not answer, or rejects requests.
+    Unavailable(Failure),
+    /// These topics do not exist.
+    TopicsMissing(BTreeSet<String>),
 }
 
-/// What the pods of a pipeline said last.
+/// The health of a pipeline's pods at the last poll.
 #[derive(Default)]
-struct PodsSeen {
-    /// What is wrong, by stage, with when it was told first in these words.
-    troubles: BTreeMap<String, (Trouble, Instant)>,
+struct PodHealth {
+    /// Failures by stage, with the time at which each message was reported first.
+    failures: BTreeMap<String, (Failure, Instant)>,
     alerts: Option<u64>,
 }
 
-/// The ends of the events topic, of the last half minute.
+/// The end offsets of the events topic over the last 30 s.
 #[derive(Default)]
-struct Rate {
+struct EventRate {
     topic: String,
     ends: std::collections::VecDeque<(WallTime, i64)>,
 }
 
-impl Rate {
+impl EventRate {
     fn push(&mut self, at: WallTime, end: i64) {
         if self.ends.back().is_some_and(|(last, before)| *before > end || at <= *last) {
             self.ends.clear();
@@ -126,145 +128,139 @@ impl Rate {
         }
     }
 
-    /// Nothing is known of now.
-    fn lose(&mut self) {
+    /// The topic could not be polled.
+    fn clear(&mut self) {
         self.ends.clear();
     }
 
-    fn a_second(&self) -> Option<f64> {
+    fn per_second(&self) -> Option<f64> {
         let ((from, low), (to, high)) = self.ends.front().zip(self.ends.back())?;
         let seconds = to.since(*from).as_secs_f64();
         (seconds > 0.0).then(|| (high - low) as f64 / seconds)
     }
 }
 
-/// What reconcile knows of a pipeline, once its objects are applied.
+/// A pipeline whose objects were applied.
 pub struct Registration<'r> {
-    /// Its namespace.
-    pub namespace: &'r str,
-    /// Its name.
-    pub name: &'r str,
-    /// Its Kafka, with what stands for the way to it: pipelines with the same one are asked about together.
-    pub kafka: Option<(String, KafkaBus)>,
+    /// The connection to its Kafka cluster.
+    pub kafka: Option<&'r KafkaConnection>,
     /// Its plan.
     pub plan: &'r Plan,
     /// Its stages.
     pub stages: &'r [Stage],
-    /// Those as they run, in the same order.
-    pub seen: &'r [StageSeen],
-    /// Partitions of its topics as they are in Kafka, by name.
-    pub sizes: BTreeMap<String, u32>,
-    /// What the status says: what was learnt before a restart.
+    /// Their observed state, in the same order.
+    pub observed: &'r [ObservedStage],
+    /// The number of partitions of its topics, by name.
+    pub partition_counts: PartitionCounts,
+    /// The status before: it has the scaling memory of before a restart.
     pub before: Option<&'r HerdPipelineStatus>,
 }
 
 impl Default for Scaler {
     fn default() -> Self {
-        Self { pipelines: Mutex::default(), triggers: broadcast::channel(TRIGGERS).0 }
+        Self { pipelines: Mutex::default(), requeued: broadcast::channel(REQUEUE_CAPACITY).0 }
     }
 }
 
 impl Scaler {
-    /// Pipelines that have something to carry out or to tell.
+    /// The pipelines that are requeued.
     #[must_use]
-    pub fn triggers(&self) -> broadcast::Receiver<ObjectRef<HerdPipeline>> {
-        self.triggers.subscribe()
+    pub fn requeued(&self) -> broadcast::Receiver<ObjectRef<HerdPipeline>> {
+        self.requeued.subscribe()
     }
 
-    /// Brings a pipeline back to mind.
-    pub fn remind(&self, pipeline: ObjectRef<HerdPipeline>) {
-        // Nobody listens only while watches begin or end: then every pipeline is looked at anyway.
-        let _ = self.triggers.send(pipeline);
+    /// Requeues a pipeline for reconciliation.
+    pub fn requeue(&self, pipeline: ObjectRef<HerdPipeline>) {
+        // There is no receiver only while watches start or stop: then every pipeline is reconciled anyway.
+        let _ = self.requeued.send(pipeline);
     }
 
-    /// How many replicas a stage of the pipeline `uid` is to have. `live` is how many are asked of its Deployment now, none if
-    /// there is no Deployment yet; `sizes` the partitions of its topics by name, as far as they are known.
+    /// The number of replicas that a stage of the pipeline `uid` should have. `current` is `spec.replicas` of its Deployment, none if the
+    /// Deployment does not exist; `partition_counts` has the topics that are known.
     #[must_use]
     pub fn replicas(
         &self,
         uid: &str,
         plan: &Plan,
         stage: &Stage,
-        (live, sizes): (Option<u32>, &Sizes),
+        (current, partition_counts): (Option<u32>, &PartitionCounts),
         now: WallTime,
     ) -> u32 {
         let pipelines = self.pipelines.lock();
-        let watched = pipelines.get(uid);
-        let watch = watched.and_then(|watched| watched.stages.get(&stage.role));
-        if let Some(decided) = watch.and_then(|watch| watch.decided(stage, plan)) {
+        let monitor = pipelines.get(uid).and_then(|pipeline| pipeline.stages.get(&stage.id));
+        if let Some(decided) = monitor.and_then(|monitor| monitor.decided(stage, plan)) {
             return decided.0;
         }
-        let policy = watch::policy(stage, plan, sizes);
-        let goes_on = live == Some(0) && watch.is_some_and(Watch::stood_still) && !plan.paused;
-        match live {
-            // After a pause it gets as many as wait for it with the next look, if that is carried out.
-            Some(_) if goes_on && is_carried_out(stage) => 0,
-            Some(_) if goes_on => policy.initial(now).0,
-            Some(live) if is_scaled(stage) => policy.within(Replicas(live), now).0,
+        let policy = monitor::policy(stage, plan, partition_counts);
+        let resumes = current == Some(0) && monitor.is_some_and(StageMonitor::was_paused) && !plan.paused;
+        match current {
+            // After a pause, the next poll decides by the lag, if decisions are applied.
+            Some(_) if resumes && is_automatic(stage) => 0,
+            Some(_) if resumes => policy.initial(now).0,
+            Some(current) if is_scaled(stage) => policy.within(Replicas(current), now).0,
             _ => policy.initial(now).0,
         }
     }
 
-    /// Takes note of a pipeline as it is now.
-    pub fn register(&self, uid: &str, registration: Registration<'_>) {
-        let Registration { namespace, name, kafka, plan, stages, seen, sizes, before } = registration;
+    /// Registers a pipeline, or updates its registration.
+    pub fn register(&self, identity: &PipelineIdentity, registration: Registration<'_>) {
+        let Registration { kafka, plan, stages, observed, partition_counts, before } = registration;
         let mut pipelines = self.pipelines.lock();
-        let watched = pipelines.entry(uid.into()).or_insert_with(|| Watched {
-            namespace: namespace.into(),
-            name: name.into(),
+        let pipeline = pipelines.entry(identity.uid.clone()).or_insert_with(|| PipelineState {
+            identity: identity.clone(),
             kafka: None,
-            sizes: Sizes::new(),
-            events: Rate::default(),
-            kafka_seen: KafkaSeen::default(),
+            partition_counts: PartitionCounts::new(),
+            events: EventRate::default(),
+            kafka_health: KafkaHealth::default(),
             kafka_since: None,
-            pods: PodsSeen::default(),
+            pods: PodHealth::default(),
             stages: BTreeMap::new(),
-            told: None,
+            reported: None,
             urgent: false,
             blocked: false,
         });
-        watched.blocked = false;
-        watched.kafka = kafka;
-        watched.sizes = sizes;
-        watched.events.topic.clone_from(&plan.topics.events.name);
-        watched.stages.retain(|role, _| stages.iter().any(|stage| stage.role == *role));
-        for (stage, seen) in stages.iter().zip(seen) {
-            if stage.role == Role::Api {
+        pipeline.blocked = false;
+        pipeline.kafka = kafka.cloned();
+        pipeline.partition_counts = partition_counts;
+        pipeline.events.topic.clone_from(&plan.topics.events.name);
+        pipeline.stages.retain(|id, _| stages.iter().any(|stage| stage.id == *id));
+        for (stage, observed) in stages.iter().zip(observed) {
+            if stage.id == StageId::Api {
                 continue;
             }
-            let watch = watched.stages.entry(stage.role.clone()).or_insert_with(|| {
+            let monitor = pipeline.stages.entry(stage.id.clone()).or_insert_with(|| {
                 let before =
-                    before.and_then(|before| before.stages.iter().find(|s| s.name == seen.status.name));
-                Watch::of(stage, plan, &watched.sizes, before)
+                    before.and_then(|before| before.stages.iter().find(|s| s.name == observed.status.name));
+                StageMonitor::of(stage, plan, &pipeline.partition_counts, before)
             });
-            watch.update(stage, plan, &watched.sizes, seen);
+            monitor.update(stage, plan, &pipeline.partition_counts, observed);
         }
     }
 
-    /// What the status says of the pipeline `uid`; none before it was looked at.
+    /// The last report of the pipeline `uid`; none before the first poll.
     #[must_use]
     pub fn report(&self, uid: &str) -> Option<PipelineReport> {
-        Some(self.pipelines.lock().get(uid)?.told.as_ref()?.0.clone())
+        Some(self.pipelines.lock().get(uid)?.reported.as_ref()?.0.clone())
     }
 
-    /// How the Kafka of the pipeline `uid` was seen last.
+    /// The health of the Kafka cluster of the pipeline `uid` at the last poll.
     #[must_use]
-    pub fn kafka(&self, uid: &str) -> KafkaSeen {
-        self.pipelines.lock().get(uid).map(|watched| watched.kafka_seen.clone()).unwrap_or_default()
+    pub fn kafka(&self, uid: &str) -> KafkaHealth {
+        self.pipelines.lock().get(uid).map(|pipeline| pipeline.kafka_health.clone()).unwrap_or_default()
     }
 
-    /// What is wrong with the pods of the pipeline `uid`, by stage.
+    /// The failures of the pods of the pipeline `uid`, by stage.
     #[must_use]
-    pub fn troubles(&self, uid: &str) -> BTreeMap<String, Trouble> {
+    pub fn failures(&self, uid: &str) -> BTreeMap<String, Failure> {
         let pipelines = self.pipelines.lock();
-        let troubles = pipelines.get(uid).into_iter().flat_map(|watched| &watched.pods.troubles);
-        troubles.map(|(role, (trouble, _))| (role.clone(), trouble.clone())).collect()
+        let failures = pipelines.get(uid).into_iter().flat_map(|pipeline| &pipeline.pods.failures);
+        failures.map(|(id, (failure, _))| (id.clone(), failure.clone())).collect()
     }
 
-    /// Nothing can be carried out for a pipeline until it is registered again.
+    /// Does not requeue a pipeline until it is registered again, because its reconcile fails.
     pub fn block(&self, uid: &str) {
-        if let Some(watched) = self.pipelines.lock().get_mut(uid) {
-            watched.blocked = true;
+        if let Some(pipeline) = self.pipelines.lock().get_mut(uid) {
+            pipeline.blocked = true;
         }
     }
 
@@ -273,199 +269,209 @@ impl Scaler {
         self.pipelines.lock().remove(uid);
     }
 
-    /// The uids of the pipelines of a namespace (none: of all) that are watched.
+    /// The uids of the pipelines of a namespace (none: of all) that are registered.
     #[must_use]
     pub fn known_in(&self, namespace: Option<&str>) -> Vec<String> {
         let pipelines = self.pipelines.lock();
-        let within =
-            pipelines.iter().filter(|(_, watched)| namespace.is_none_or(|name| watched.namespace == name));
+        let within = pipelines
+            .iter()
+            .filter(|(_, pipeline)| namespace.is_none_or(|name| pipeline.identity.namespace == name));
         within.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// What to ask of which cluster, by the way to it.
-    fn asks(&self, scope: Scope) -> Vec<look::Ask> {
-        let mut clusters: BTreeMap<String, look::Ask> = BTreeMap::new();
-        for (uid, watched) in self.pipelines.lock().iter().filter(|(_, watched)| scope.has(watched)) {
-            let Some((way, bus)) = &watched.kafka else { continue };
-            if watched.sizes.is_empty() {
+    /// The requests to each cluster.
+    fn cluster_requests(&self, scope: Scope) -> Vec<kafka_poll::ClusterRequest> {
+        let mut clusters: BTreeMap<String, kafka_poll::ClusterRequest> = BTreeMap::new();
+        for (uid, pipeline) in self.pipelines.lock().iter().filter(|(_, pipeline)| scope.includes(pipeline)) {
+            let Some(connection) = &pipeline.kafka else { continue };
+            if pipeline.partition_counts.is_empty() {
                 continue;
             }
-            let groups =
-                watched.stages.iter().filter_map(|(role, watch)| Some((role.clone(), watch.reads.clone()?)));
-            let groups: Vec<(Role, Reads)> = groups.collect();
-            let matters = |topic: &String| {
-                watched.events.topic == *topic || groups.iter().any(|(_, reads)| reads.topics.contains(topic))
+            let groups = pipeline.stages.iter();
+            let groups = groups.filter_map(|(id, monitor)| Some((id.clone(), monitor.subscription.clone()?)));
+            let groups: Vec<(StageId, Subscription)> = groups.collect();
+            let is_read = |topic: &String| {
+                pipeline.events.topic == *topic
+                    || groups.iter().any(|(_, reads)| reads.topics.contains(topic))
             };
-            // Of topics whose records nobody counts, one partition tells whether they are there.
-            let sizes = watched.sizes.iter();
-            let sizes =
-                sizes.map(|(topic, size)| (topic.clone(), if matters(topic) { *size } else { 1.min(*size) }));
-            let sizes = sizes.collect();
-            let ask = look::PipelineAsk { uid: uid.clone(), sizes, groups };
-            let cluster = clusters.entry(way.clone());
-            let cluster = cluster.or_insert_with(|| look::Ask { bus: bus.clone(), pipelines: Vec::new() });
-            cluster.pipelines.push(ask);
+            // Of a topic whose lag is not needed, one partition shows that it exists.
+            let polled = |(topic, count): (&String, &u32)| {
+                (topic.clone(), if is_read(topic) { *count } else { 1.min(*count) })
+            };
+            let partition_counts = pipeline.partition_counts.iter().map(polled).collect();
+            let request = kafka_poll::PipelineRequest { uid: uid.clone(), partition_counts, groups };
+            let cluster = clusters.entry(connection.cluster_key.clone()).or_insert_with(|| {
+                kafka_poll::ClusterRequest { bus: connection.bus.clone(), pipelines: Vec::new() }
+            });
+            cluster.pipelines.push(request);
         }
         clusters.into_values().collect()
     }
 
-    /// What a group had committed when nothing waited for it, if nothing has come since.
-    fn quiet(&self, uid: &str, role: &Role, ends: &Places) -> Option<Places> {
-        self.pipelines.lock().get(uid)?.stages.get(role)?.quiet_at(ends)
+    /// The committed offsets of a group that has no lag, if no record was added since: the group need not be asked.
+    fn idle_commits(&self, uid: &str, id: &StageId, ends: &Places) -> Option<Places> {
+        self.pipelines.lock().get(uid)?.stages.get(id)?.idle_commits(ends)
     }
 
-    /// Takes in what was seen of a cluster.
-    fn saw(&self, at: WallTime, looked: &look::Looked) {
+    /// Records the poll of a cluster.
+    fn record_poll(&self, at: WallTime, poll: &kafka_poll::ClusterPoll) {
         let mut pipelines = self.pipelines.lock();
-        for asked in &looked.pipelines {
-            let Some(watched) = pipelines.get_mut(&asked.uid) else { continue };
-            let kafka = match &looked.spans {
+        for request in &poll.pipelines {
+            let Some(pipeline) = pipelines.get_mut(&request.uid) else { continue };
+            let kafka = match &poll.spans {
                 Ok((_, ends)) => {
                     let of = |topic: &str| {
                         let first = (topic.to_owned(), Partition(0));
                         let topic = topic.to_owned();
                         ends.range(first..).take_while(move |((name, _), _)| *name == topic)
                     };
-                    let there = |topic: &String| of(topic).next().is_some();
-                    let lost = asked.sizes.iter().filter(|(topic, size)| **size > 0 && !there(topic));
-                    let lost: BTreeSet<String> = lost.map(|(topic, _)| topic.clone()).collect();
-                    if there(&watched.events.topic) {
-                        watched.events.push(at, of(&watched.events.topic).map(|(_, Offset(at))| *at).sum());
+                    let exists = |topic: &String| of(topic).next().is_some();
+                    let missing = request
+                        .partition_counts
+                        .iter()
+                        .filter(|(topic, count)| **count > 0 && !exists(topic));
+                    let missing: BTreeSet<String> = missing.map(|(topic, _)| topic.clone()).collect();
+                    if exists(&pipeline.events.topic) {
+                        pipeline.events.push(at, of(&pipeline.events.topic).map(|(_, Offset(at))| *at).sum());
                     } else {
-                        watched.events.lose();
+                        pipeline.events.clear();
                     }
-                    if lost.is_empty() { KafkaSeen::Well } else { KafkaSeen::Without(lost) }
+                    if missing.is_empty() {
+                        KafkaHealth::Healthy
+                    } else {
+                        KafkaHealth::TopicsMissing(missing)
+                    }
                 }
-                Err(blind) => {
-                    watched.events.lose();
-                    blind.outage.clone().map_or(KafkaSeen::Unknown, KafkaSeen::Away)
+                Err(error) => {
+                    pipeline.events.clear();
+                    error.outage.clone().map_or(KafkaHealth::Unknown, KafkaHealth::Unavailable)
                 }
             };
-            // Of several brokers that are away, each look names another: that is no news for a while.
-            let same = matches!((&watched.kafka_seen, &kafka), (KafkaSeen::Away(a), KafkaSeen::Away(b)) if a.reason == b.reason);
-            let told = same && watched.kafka_since.is_some_and(|since| since.elapsed() < SAME_WORDS);
-            if kafka != watched.kafka_seen && !told {
-                watched.kafka_since = Some(Instant::now());
-                // That it is there is no news at first.
-                watched.urgent |= (&watched.kafka_seen, &kafka) != (&KafkaSeen::Unknown, &KafkaSeen::Well);
-                watched.kafka_seen = kafka;
+            // Of several brokers that are unavailable, each poll names another one.
+            let same = matches!((&pipeline.kafka_health, &kafka), (KafkaHealth::Unavailable(a), KafkaHealth::Unavailable(b)) if a.reason == b.reason);
+            let keep = same && pipeline.kafka_since.is_some_and(|since| since.elapsed() < KEEP_MESSAGE);
+            if kafka != pipeline.kafka_health && !keep {
+                pipeline.kafka_since = Some(Instant::now());
+                // The first successful poll is not worth a report.
+                pipeline.urgent |=
+                    (&pipeline.kafka_health, &kafka) != (&KafkaHealth::Unknown, &KafkaHealth::Healthy);
+                pipeline.kafka_health = kafka;
             }
-            for (role, _) in &asked.groups {
-                let Some(watch) = watched.stages.get_mut(role) else { continue };
-                match (&looked.spans, looked.groups.get(&(asked.uid.clone(), role.clone()))) {
+            for (id, _) in &request.groups {
+                let Some(monitor) = pipeline.stages.get_mut(id) else { continue };
+                match (&poll.spans, poll.groups.get(&(request.uid.clone(), id.clone()))) {
                     (Ok(spans), Some(Ok((committed, stable)))) => {
-                        watch.look(at, &asked.sizes, spans, committed, *stable);
+                        monitor.record_offsets(at, &request.partition_counts, spans, committed, *stable);
                     }
-                    (Err(blind), _) => watch.fail(at, &blind.why),
-                    (_, Some(Err(why))) => watch.fail(at, why),
+                    (Err(error), _) => monitor.fail(at, &error.message),
+                    (_, Some(Err(message))) => monitor.fail(at, message),
                     (Ok(_), None) => {}
                 }
             }
         }
     }
 
-    /// Whether one more look decides about any of them.
-    fn is_in_doubt(&self) -> bool {
-        self.pipelines.lock().values().any(|watched| Scope::InDoubt.has(watched))
+    /// Whether the next poll must confirm a decision about any pipeline.
+    fn needs_confirmation(&self) -> bool {
+        self.pipelines.lock().values().any(|pipeline| Scope::Unconfirmed.includes(pipeline))
     }
 
-    /// Decides about all their stages; names the pipelines that have something to carry out or to tell, and why replicas change.
-    fn decide(&self, scope: Scope, now: WallTime) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
-        let mut news = Vec::new();
-        for watched in self.pipelines.lock().values_mut().filter(|watched| scope.has(watched)) {
+    /// Decides about all stages. Returns the pipelines to requeue, each with the reasons for which its replicas change.
+    fn decide(&self, scope: Scope, now: WallTime) -> Vec<(ObjectRef<HerdPipeline>, Vec<ReasonKind>)> {
+        let mut requeue = Vec::new();
+        for pipeline in self.pipelines.lock().values_mut().filter(|pipeline| scope.includes(pipeline)) {
             let mut reasons = Vec::new();
             let mut change = false;
-            for watch in watched.stages.values_mut() {
-                let waited = watch.waits();
-                let changes = watch.decide(now);
+            for monitor in pipeline.stages.values_mut() {
+                let was_pending = monitor.is_pending();
+                let changes = monitor.decide(now);
                 change |= changes;
-                if changes && !waited {
-                    reasons.extend(watch.decision.as_ref().map(|decision| decision.reason.name()));
+                if changes && !was_pending {
+                    reasons.extend(monitor.decision.as_ref().map(|decision| decision.reason.kind()));
                 }
             }
             let report = PipelineReport {
-                events_per_second: watched.events.a_second().map(report::two_digits),
-                alerts: watched.pods.alerts,
-                outage: match &watched.kafka_seen {
-                    KafkaSeen::Away(trouble) => Some(trouble.clone()),
+                events_per_second: pipeline.events.per_second().map(report::two_digits),
+                alerts: pipeline.pods.alerts,
+                outage: match &pipeline.kafka_health {
+                    KafkaHealth::Unavailable(failure) => Some(failure.clone()),
                     _ => None,
                 },
-                stages: watched
+                stages: pipeline
                     .stages
                     .iter()
-                    .filter_map(|(role, watch)| Some((role.clone(), report::of(watch)?)))
+                    .filter_map(|(id, monitor)| Some((id.clone(), report::of(monitor)?)))
                     .collect(),
             };
-            let urgent = std::mem::take(&mut watched.urgent);
-            let tell = urgent
-                || watched.told.as_ref().is_none_or(|(told, at)| {
-                    report.has_scaled(told) || (!told.says(&report) && at.elapsed() >= NEWS)
+            let urgent = std::mem::take(&mut pipeline.urgent);
+            let publish = urgent
+                || pipeline.reported.as_ref().is_none_or(|(last, at)| {
+                    report.has_scaled(last) || (!last.is_similar(&report) && at.elapsed() >= REPORT_INTERVAL)
                 });
-            if tell {
-                watched.told = Some((report, Instant::now()));
+            if publish {
+                pipeline.reported = Some((report, Instant::now()));
             }
-            if !watched.blocked && (tell || change) {
-                news.push((ObjectRef::new(&watched.name).within(&watched.namespace), reasons));
+            if !pipeline.blocked && (publish || change) {
+                requeue.push((pipeline.identity.object_ref(), reasons));
             }
         }
-        news
+        requeue
     }
 
-    /// Pipelines with pods: uid, namespace and name, and of which stages to ask how busy they are: those that are scaled.
-    fn pods(&self, scope: Scope) -> Vec<(String, (String, String), pods::Asked)> {
-        let mut asks = Vec::new();
-        for (uid, watched) in self.pipelines.lock().iter().filter(|(_, watched)| scope.has(watched)) {
-            let scaled =
-                watched.stages.iter().filter(|(_, watch)| watch.is_scaled() && watch.pods.ready.0 > 0);
-            let busy = scaled.map(|(role, watch)| (role.to_string(), watch.cores)).collect();
-            let place = (watched.namespace.clone(), watched.name.clone());
-            asks.push((uid.clone(), place, pods::Asked { busy }));
+    /// The pipelines whose pods to poll, each with the stages whose utilisation is needed: those that are scaled.
+    fn pod_requests(&self, scope: Scope) -> Vec<(PipelineIdentity, pods::PodRequest)> {
+        let mut requests = Vec::new();
+        for pipeline in self.pipelines.lock().values().filter(|pipeline| scope.includes(pipeline)) {
+            let stages = pipeline.stages.iter();
+            let scaled = stages.filter(|(_, monitor)| monitor.is_scaled() && monitor.pods.ready.0 > 0);
+            let cores = scaled.map(|(id, monitor)| (id.to_string(), monitor.cores)).collect();
+            requests.push((pipeline.identity.clone(), pods::PodRequest { cores }));
         }
-        asks
+        requests
     }
 
-    /// Something about a pipeline is to be told at once.
-    fn urge(&self, uid: &str) {
-        if let Some(watched) = self.pipelines.lock().get_mut(uid) {
-            watched.urgent = true;
+    /// Makes the next report of a pipeline urgent.
+    fn report_now(&self, uid: &str) {
+        if let Some(pipeline) = self.pipelines.lock().get_mut(uid) {
+            pipeline.urgent = true;
         }
     }
 
-    /// Takes in what is wrong with a pipeline's pods, by stage, and the alerts that are open.
-    fn pods_report(&self, uid: &str, troubles: BTreeMap<String, Trouble>, alerts: Option<u64>) {
+    /// Records the failures of a pipeline's pods, by stage, and the number of open alerts.
+    fn record_pod_health(&self, uid: &str, failures: BTreeMap<String, Failure>, alerts: Option<u64>) {
         let mut pipelines = self.pipelines.lock();
-        let Some(watched) = pipelines.get_mut(uid) else { return };
-        let before = std::mem::take(&mut watched.pods.troubles);
-        let reasons = |role: &String| before.get(role).map(|(trouble, _)| trouble.reason);
-        watched.urgent |= troubles.len() != before.len()
-            || troubles.iter().any(|(role, trouble)| reasons(role) != Some(trouble.reason));
-        let kept = |role: &String, trouble: Trouble| match before.get(role) {
-            // Words with numbers that differ each time are no news.
-            Some((old, at)) if old.reason == trouble.reason && at.elapsed() < SAME_WORDS => {
+        let Some(pipeline) = pipelines.get_mut(uid) else { return };
+        let before = std::mem::take(&mut pipeline.pods.failures);
+        let reasons = |id: &String| before.get(id).map(|(failure, _)| failure.reason);
+        pipeline.urgent |= failures.len() != before.len()
+            || failures.iter().any(|(id, failure)| reasons(id) != Some(failure.reason));
+        let kept = |id: &String, failure: Failure| match before.get(id) {
+            // The numbers in a message may differ each time.
+            Some((old, at)) if old.reason == failure.reason && at.elapsed() < KEEP_MESSAGE => {
                 (old.clone(), *at)
             }
-            _ => (trouble, Instant::now()),
+            _ => (failure, Instant::now()),
         };
-        let now = troubles.into_iter().map(|(role, trouble)| (role.clone(), kept(&role, trouble))).collect();
-        watched.pods = PodsSeen { troubles: now, alerts };
+        let now = failures.into_iter().map(|(id, failure)| (id.clone(), kept(&id, failure))).collect();
+        pipeline.pods = PodHealth { failures: now, alerts };
     }
 
-    /// Takes in what a stage's pods said; none: none of them said anything.
-    fn pods_said(&self, at: WallTime, uid: &str, role: &str, seen: Option<pods::Seen>) {
+    /// Records the utilisation of a stage's pods; none if none of them answered.
+    fn record_utilisation(&self, at: WallTime, uid: &str, id: &str, utilisation: Option<pods::Utilisation>) {
         let mut pipelines = self.pipelines.lock();
-        let stages = pipelines.get_mut(uid).into_iter().flat_map(|watched| &mut watched.stages);
-        for (_, watch) in stages.filter(|(other, _)| other.to_string() == role) {
-            watch.pods_said(at, seen);
+        let stages = pipelines.get_mut(uid).into_iter().flat_map(|pipeline| &mut pipeline.stages);
+        for (_, monitor) in stages.filter(|(other, _)| other.to_string() == id) {
+            monitor.record_utilisation(at, utilisation);
         }
     }
 }
 
-/// Whether what is decided about a stage is carried out.
-fn is_carried_out(stage: &Stage) -> bool {
+/// Whether decisions about a stage are applied.
+fn is_automatic(stage: &Stage) -> bool {
     stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Auto)
 }
 
-/// Whether somebody asks for a stage to be scaled.
+/// Whether decisions are made about a stage.
 #[must_use]
 pub fn is_scaled(stage: &Stage) -> bool {
     stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode != ScalingMode::Off)

@@ -1,7 +1,7 @@
-//! What pods say of themselves: what is not well, and by their own metrics how busy they are and how many requests they served.
+//! Polls pods: their health reports, and from their metrics their utilisation and the requests that they served.
 //!
-//! Collectors are scaled by it alone, for nothing waits before them that could be counted. Of the others it says what a replica can
-//! do before one is at its limit.
+//! Collectors are scaled by utilisation alone, because they have no lag. Of other stages it shows the capacity of a replica before one
+//! is at its limit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -12,120 +12,122 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 
-use crate::complaint;
-use crate::contest::{self, Contest};
-use crate::desired::{OPS_PORT, role_of};
+use crate::desired::{OPS_PORT, stage_of};
+use crate::field_conflicts::{self, FieldConflict};
+use crate::identity::PipelineIdentity;
 use crate::observe;
-use crate::reason::Trouble;
-use crate::stage::Role;
+use crate::pod_failures;
+use crate::reason::Failure;
+use crate::stage::StageId;
 
-/// How long a pod may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Timeout of a request to a pod.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counters of one pod.
 #[derive(Clone, Debug, PartialEq)]
-struct Counters {
+struct PodCounters {
     at: Instant,
     requests: f64,
     cpu_seconds: f64,
-    /// Share of its room for events in flight that is taken.
+    /// Share of its capacity for events in flight that is used.
     saturation: f64,
-    /// Seconds in which each of its loops waited for something to do.
+    /// Seconds in which each of its loops waited for work.
     waiting: BTreeMap<String, f64>,
 }
 
-/// The pods of one stage as they were seen last. A pod that is new, or started again, counts from then on.
+/// The counters of one stage's pods at the last poll. A pod that is new or was restarted counts from its first poll.
 #[derive(Default)]
-pub(super) struct Served {
-    pods: HashMap<String, Counters>,
+pub(super) struct StageCounters {
+    pods: HashMap<String, PodCounters>,
     total: f64,
 }
 
-/// What one stage's pods did.
+/// The utilisation of one stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Seen {
-    /// Requests served since the beginning, all pods together.
+pub(super) struct Utilisation {
+    /// Requests served since the first poll, by all pods together.
     pub(super) served: u64,
-    /// How busy they are on average: each as much as its busiest loop, its CPU of its limit, or its room taken.
+    /// The mean utilisation of its pods, 0 to 1. That of a pod is the highest of: its busiest loop, its CPU usage of its limit, and its
+    /// saturation.
     pub(super) busy: Option<f64>,
 }
 
-/// What is asked of the pods of one pipeline.
+/// What to poll of one pipeline's pods.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Asked {
-    /// The stages whose pods are asked how busy they are, with the CPUs of each pod where they are limited.
-    pub(super) busy: BTreeMap<String, Option<f64>>,
+pub(super) struct PodRequest {
+    /// The stages whose utilisation is needed, with the CPU limit of each pod, where there is one.
+    pub(super) cores: BTreeMap<String, Option<f64>>,
 }
 
-/// Asks the pods of a pipeline how they are, and those of some stages how busy.
+/// Polls the health of a pipeline's pods, and the utilisation of some stages.
 ///
 /// # Errors
-/// Why they could not be asked.
-pub(super) async fn ask(
+/// Why the pods could not be listed.
+pub(super) async fn poll(
     client: &Client,
     http: &reqwest::Client,
-    (namespace, pipeline): (&str, &str),
-    asked: &Asked,
-) -> Result<Answers, String> {
-    let pods = observe::pods(client, namespace, pipeline).await.map_err(|error| error.to_string())?;
-    let api = Role::Api.to_string();
+    pipeline: &PipelineIdentity,
+    request: &PodRequest,
+) -> Result<PodReports, String> {
+    let pods = observe::pods(client, pipeline).await.map_err(|error| error.to_string())?;
+    let api = StageId::Api.to_string();
     let answers = pods.iter().filter_map(|pod| {
-        let role = role_of(pod.labels())?.to_owned();
+        let id = stage_of(pod.labels())?.to_owned();
         let address = pod.status.as_ref()?.pod_ip.clone()?;
-        let measured = is_ready(pod) && (role == api || asked.busy.contains_key(&role));
+        let measured = is_ready(pod) && (id == api || request.cores.contains_key(&id));
         Some(async move {
             let text = async |path: &str| {
                 let url = format!("http://{}/{path}", socket(&address));
-                http.get(url).timeout(PATIENCE).send().await.ok()?.text().await.ok()
+                http.get(url).timeout(TIMEOUT).send().await.ok()?.text().await.ok()
             };
             let metrics = async { if measured { text("metrics").await } else { None } };
             let (report, metrics) = tokio::join!(text("statusz"), metrics);
             let report = report.and_then(|text| serde_json::from_str::<HealthReport>(&text).ok());
             (
-                role,
+                id,
                 pod.name_any(),
                 report,
                 metrics.map(|text| (counters(&text, Instant::now()), open_alerts(&text))),
             )
         })
     });
-    let (mut said, mut reports) = (Answers::default(), BTreeMap::new());
-    for (role, pod, report, metrics) in join_all(answers).await {
-        reports.extend(report.map(|report| (pod.clone(), report)));
+    let (mut reports, mut health) = (PodReports::default(), BTreeMap::new());
+    for (id, pod, report, metrics) in join_all(answers).await {
+        health.extend(report.map(|report| (pod.clone(), report)));
         let Some((counters, alerts)) = metrics else { continue };
-        said.alerts = said.alerts.max(alerts);
-        if asked.busy.contains_key(&role) {
-            said.busy.entry(role).or_default().0.insert(pod, counters);
+        reports.alerts = reports.alerts.max(alerts);
+        if request.cores.contains_key(&id) {
+            reports.metrics.entry(id).or_default().0.insert(pod, counters);
         }
     }
-    said.troubles = complaint::of_stages(&pods, &reports, Timestamp::now());
-    said.contests = contest::of_pods(&pods);
-    Ok(said)
+    reports.failures = pod_failures::by_stage(&pods, &health, Timestamp::now());
+    reports.field_conflicts = field_conflicts::of_pods(&pods);
+    Ok(reports)
 }
 
-/// What the pods of a pipeline said.
+/// The answers of a pipeline's pods.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answers {
-    /// How busy they are, by stage.
-    pub(super) busy: BTreeMap<String, PodAnswers>,
-    /// What is wrong with them, by stage.
-    pub(super) troubles: BTreeMap<String, Trouble>,
-    /// Alerts that are open, as the api knows them; none: none of its pods is ready.
+pub(super) struct PodReports {
+    /// Their metrics, by stage.
+    pub(super) metrics: BTreeMap<String, StageMetrics>,
+    /// Their failures, by stage.
+    pub(super) failures: BTreeMap<String, Failure>,
+    /// Open alerts, from the api; none if none of its pods is ready.
     pub(super) alerts: Option<u64>,
-    /// Who else has changed them.
-    pub(super) contests: Vec<Contest>,
+    /// Fields of the pods that other field managers set.
+    pub(super) field_conflicts: Vec<FieldConflict>,
 }
 
-/// What the pods of one stage said.
+/// The metrics of one stage's pods, by pod name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PodAnswers(BTreeMap<String, Counters>);
+pub(super) struct StageMetrics(BTreeMap<String, PodCounters>);
 
-/// Where a pod tells of itself.
+/// The address of a pod's `ops` port.
 fn socket(address: &str) -> String {
     if address.contains(':') { format!("[{address}]:{OPS_PORT}") } else { format!("{address}:{OPS_PORT}") }
 }
 
-/// The alerts that are open, of OpenMetrics text.
+/// The number of open alerts in OpenMetrics text.
 fn open_alerts(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("herd_api_alerts_open "))?.trim().parse().ok()
 }
@@ -136,9 +138,9 @@ fn is_ready(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
 }
 
-/// Reads what matters of OpenMetrics text.
-fn counters(text: &str, at: Instant) -> Counters {
-    // The name ends where labels or the value begin.
+/// Reads the needed metrics of OpenMetrics text. By hand: four names of text that the same release writes need no parser.
+fn counters(text: &str, at: Instant) -> PodCounters {
+    // A name ends where labels or the value begin.
     let lines = |name: &'static str| {
         text.lines()
             .filter_map(move |line| line.strip_prefix(name))
@@ -147,7 +149,7 @@ fn counters(text: &str, at: Instant) -> Counters {
     let value = |rest: &str| rest.rsplit(' ').next()?.parse::<f64>().ok();
     let sum = |name| -> f64 { lines(name).filter_map(value).sum() };
     let label = |rest: &str| rest.split('}').next().unwrap_or_default().to_owned();
-    Counters {
+    PodCounters {
         at,
         requests: sum("herd_collector_requests_total"),
         cpu_seconds: sum("process_cpu_seconds_total"),
@@ -158,8 +160,8 @@ fn counters(text: &str, at: Instant) -> Counters {
     }
 }
 
-impl Counters {
-    /// How busy a pod was since `before`, of its `cores`.
+impl PodCounters {
+    /// The utilisation of a pod since `before`, with this many `cores`.
     fn busy_since(&self, before: &Self, cores: Option<f64>) -> f64 {
         let seconds = self.at.duration_since(before.at).as_secs_f64();
         if seconds <= 0.0 {
@@ -175,12 +177,12 @@ impl Counters {
     }
 }
 
-impl Served {
-    /// Takes in what pods said. `cores` is the limit of each, where there is one. None: nobody said anything.
-    pub(super) fn take(&mut self, answers: PodAnswers, cores: Option<f64>) -> Option<Seen> {
-        let PodAnswers(answers) = answers;
+impl StageCounters {
+    /// Updates the counters after a poll. `cores` is the CPU limit of each pod, where there is one. None if no pod answered.
+    pub(super) fn update(&mut self, metrics: StageMetrics, cores: Option<f64>) -> Option<Utilisation> {
+        let StageMetrics(metrics) = metrics;
         let mut busy = Vec::new();
-        for (pod, now) in &answers {
+        for (pod, now) in &metrics {
             let Some(before) = self.pods.get(pod) else { continue };
             if before.requests > now.requests || before.cpu_seconds > now.cpu_seconds {
                 continue;
@@ -188,10 +190,10 @@ impl Served {
             self.total += now.requests - before.requests;
             busy.push(now.busy_since(before, cores));
         }
-        let none = answers.is_empty();
-        self.pods = answers.into_iter().collect();
+        let none = metrics.is_empty();
+        self.pods = metrics.into_iter().collect();
         let mean = busy.iter().sum::<f64>() / busy.len().max(1) as f64;
-        (!none).then(|| Seen { served: self.total as u64, busy: (!busy.is_empty()).then_some(mean) })
+        (!none).then(|| Utilisation { served: self.total as u64, busy: (!busy.is_empty()).then_some(mean) })
     }
 }
 
@@ -205,7 +207,7 @@ mod tests {
         herd_waiting_seconds_total{step=\"fold\"} 12.5\nherd_waiting_seconds_total{step=\"judge\"} 14\n# EOF\n";
 
     #[test]
-    fn open_alerts_are_read_where_there_is_an_api() {
+    fn open_alerts_are_parsed_if_present() {
         assert_eq!(
             open_alerts("# TYPE herd_api_alerts_open gauge\nherd_api_alerts_open 3\n# EOF\n"),
             Some(3)
@@ -214,47 +216,51 @@ mod tests {
     }
 
     #[test]
-    fn what_matters_is_read_and_summed() {
+    fn counters_are_parsed_and_summed_over_labels() {
         let read = counters(TEXT, Instant::now());
         assert_eq!((read.requests, read.saturation, read.cpu_seconds), (100.0, 0.25, 3.5));
         assert_eq!(read.waiting.values().copied().collect::<Vec<_>>(), [12.5, 14.0]);
     }
 
-    fn pod(at: Instant, requests: f64, cpu_seconds: f64, waiting: &[(&str, f64)]) -> Counters {
+    fn pod(at: Instant, requests: f64, cpu_seconds: f64, waiting: &[(&str, f64)]) -> PodCounters {
         let waiting = waiting.iter().map(|(step, waited)| ((*step).to_owned(), *waited)).collect();
-        Counters { at, requests, cpu_seconds, saturation: 0.0, waiting }
+        PodCounters { at, requests, cpu_seconds, saturation: 0.0, waiting }
     }
 
-    fn take(served: &mut Served, pods: &[(&str, Counters)]) -> Option<Seen> {
-        let answers = pods.iter().map(|(name, pod)| ((*name).to_owned(), pod.clone())).collect();
-        served.take(PodAnswers(answers), Some(0.5))
+    fn update(counters: &mut StageCounters, pods: &[(&str, PodCounters)]) -> Option<Utilisation> {
+        let metrics = pods.iter().map(|(name, pod)| ((*name).to_owned(), pod.clone())).collect();
+        counters.update(StageMetrics(metrics), Some(0.5))
     }
 
     #[test]
-    fn pods_that_come_and_go_do_not_look_like_requests() {
+    fn added_and_removed_pods_do_not_count_as_requests() {
         let begun = Instant::now();
         let pod = |seconds: u64, requests: f64, cpu: f64| {
             pod(begun + Duration::from_secs(seconds), requests, cpu, &[])
         };
-        let mut served = Served::default();
-        let mut take = |pods: &[(&str, Counters)]| take(&mut served, pods);
-        assert_eq!(take(&[("a", pod(0, 1000.0, 0.0))]), Some(Seen { served: 0, busy: None }));
-        assert_eq!(take(&[("a", pod(5, 1100.0, 1.25))]), Some(Seen { served: 100, busy: Some(0.5) }));
-        assert_eq!(take(&[("a", pod(10, 1200.0, 1.25)), ("b", pod(10, 500.0, 0.0))]).unwrap().served, 200);
-        // `a` is gone, `b` was started again.
-        assert_eq!(take(&[("b", pod(15, 3.0, 0.0))]).unwrap().served, 200);
-        assert_eq!(take(&[("b", pod(20, 13.0, 0.0))]).unwrap().served, 210);
-        assert_eq!(take(&[]), None);
+        let mut counters = StageCounters::default();
+        let mut update = |pods: &[(&str, PodCounters)]| update(&mut counters, pods);
+        assert_eq!(update(&[("a", pod(0, 1000.0, 0.0))]), Some(Utilisation { served: 0, busy: None }));
+        assert_eq!(
+            update(&[("a", pod(5, 1100.0, 1.25))]),
+            Some(Utilisation { served: 100, busy: Some(0.5) })
+        );
+        assert_eq!(update(&[("a", pod(10, 1200.0, 1.25)), ("b", pod(10, 500.0, 0.0))]).unwrap().served, 200);
+        // `a` was removed, `b` was restarted.
+        assert_eq!(update(&[("b", pod(15, 3.0, 0.0))]).unwrap().served, 200);
+        assert_eq!(update(&[("b", pod(20, 13.0, 0.0))]).unwrap().served, 210);
+        assert_eq!(update(&[]), None);
     }
 
     #[test]
-    fn a_pod_is_as_busy_as_its_busiest_loop() {
+    fn utilisation_of_a_pod_is_that_of_its_busiest_loop() {
         let begun = Instant::now();
-        let mut served = Served::default();
+        let mut counters = StageCounters::default();
         let after = begun + Duration::from_secs(10);
-        take(&mut served, &[("a", pod(begun, 0.0, 0.0, &[("fold", 100.0), ("judge", 7.0)]))]);
+        update(&mut counters, &[("a", pod(begun, 0.0, 0.0, &[("fold", 100.0), ("judge", 7.0)]))]);
         // Fold waited for four seconds of ten, judge for nine; a fifth of its half a core was used.
-        let seen = take(&mut served, &[("a", pod(after, 0.0, 1.0, &[("fold", 104.0), ("judge", 16.0)]))]);
-        assert_eq!(seen.unwrap().busy, Some(0.6));
+        let utilisation =
+            update(&mut counters, &[("a", pod(after, 0.0, 1.0, &[("fold", 104.0), ("judge", 16.0)]))]);
+        assert_eq!(utilisation.unwrap().busy, Some(0.6));
     }
 }

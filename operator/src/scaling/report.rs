@@ -1,103 +1,96 @@
-//! What is told of scaling: numbers for the status, a condition. Pure.
+//! The scaling part of the status: numbers, decisions, and the condition `ScalingActive`. Pure.
 
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{ScalingStatus, StageStatus};
-use herd_spec::scale::{Decision, Reason as Why};
+use herd_spec::scale::{FindingKind, ReasonKind};
 use serde_json::Value;
 
-use super::watch::Watch;
-use crate::reason::{Reason, Trouble};
-use crate::stage::{Role, Stage};
+use super::monitor::StageMonitor;
+use crate::reason::{Failure, Reason};
+use crate::stage::{Stage, StageId};
 
-/// What is told of a stage.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The report about a stage.
+#[derive(Clone, Debug, PartialEq)]
 pub struct StageReport {
-    /// Records that wait.
+    /// Its lag in records.
     pub lag: Option<u64>,
-    /// Seconds that a record waits.
+    /// How long a new record will wait, in seconds.
     pub lag_seconds: Option<u64>,
-    /// Records that come in, a second.
+    /// Input in records per second.
     pub input_rate: Option<u64>,
-    /// Records a second of one replica.
+    /// Capacity of one replica in records per second.
     pub capacity: Option<u64>,
-    /// What is recommended where nothing is carried out.
+    /// The recommended number of replicas, where decisions are not applied.
     pub recommended: Option<u32>,
-    /// Why in one word.
-    pub reason: &'static str,
-    /// The decision in a sentence.
+    /// The kind of reason of the decision.
+    pub reason: ReasonKind,
+    /// The decision in one sentence.
     pub decision: String,
-    /// What scaling cannot put right.
+    /// Problems that scaling cannot solve.
     pub findings: Vec<String>,
-    /// The names of these.
-    finding: Option<&'static str>,
-    /// The last change.
+    /// The kind of the first of them.
+    finding: Option<FindingKind>,
+    /// The last change of replicas.
     pub last_scaling: Option<ScalingStatus>,
-    /// What is to be remembered.
+    /// The scaling memory, for the next start of the operator.
     pub memory: Value,
     scaled: bool,
     active: bool,
 }
 
-/// What is told of a pipeline.
+/// The report about a pipeline.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PipelineReport {
-    /// Events that come in, a second.
+    /// Events per second.
     pub events_per_second: Option<u64>,
-    /// Alerts that are open.
+    /// Open alerts.
     pub alerts: Option<u64>,
-    /// What is wrong with its Kafka; none: it answers, or was not looked at.
-    pub outage: Option<Trouble>,
+    /// The failure of its Kafka cluster; none if it answers or was not polled yet.
+    pub outage: Option<Failure>,
     /// Its stages.
-    pub stages: BTreeMap<Role, StageReport>,
+    pub stages: BTreeMap<StageId, StageReport>,
 }
 
-/// What is said about scaling.
+/// The condition `ScalingActive`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScalingWord {
-    /// Whether something scales.
+pub struct ScalingCondition {
+    /// Its status.
     pub active: bool,
-    /// Why, in one word.
+    /// Its reason.
     pub reason: Reason,
-    /// Why, for a person.
+    /// Its message.
     pub message: String,
 }
 
-/// The report of a stage as it is watched; none before something was decided.
-pub(super) fn of(watch: &Watch) -> Option<StageReport> {
-    let decision = watch.decision.as_ref()?;
+/// The report about a stage; none before the first decision.
+pub(super) fn of(monitor: &StageMonitor) -> Option<StageReport> {
+    let decision = monitor.decision.as_ref()?;
     let signals = decision.signals.as_ref();
-    let told = decision.recommended != decision.replicas;
+    let only_recommended = decision.recommended != decision.replicas;
     Some(StageReport {
         lag: signals.map(|signals| signals.lag),
         lag_seconds: signals.and_then(|signals| signals.delay).map(|delay| two_digits(delay.as_secs_f64())),
         input_rate: signals.map(|signals| two_digits(signals.recent)),
-        capacity: watch.memory.capacity.map(|capacity| two_digits(capacity.records_per_second)),
-        recommended: told.then_some(decision.recommended.0),
-        reason: decision.reason.name(),
-        decision: sentence(decision, watch),
-        findings: decision.findings.iter().map(|finding| format!("{}: {finding}", finding.name())).collect(),
-        finding: decision.findings.first().map(|finding| finding.name()),
-        last_scaling: watch.memory.last.as_ref().map(|last| ScalingStatus {
+        capacity: monitor.memory.capacity.map(|capacity| two_digits(capacity.records_per_second)),
+        recommended: only_recommended.then_some(decision.recommended.0),
+        reason: decision.reason.kind(),
+        decision: decision.sentence(monitor.pods),
+        findings: decision.findings.iter().map(|finding| format!("{}: {finding}", finding.kind())).collect(),
+        finding: decision.findings.first().map(|finding| finding.kind()),
+        last_scaling: monitor.memory.last.as_ref().map(|last| ScalingStatus {
             from: last.from.0,
             to: last.to.0,
             reason: last.reason.clone(),
             time: last.at.rfc3339(),
         }),
-        memory: serde_json::to_value(&watch.memory).unwrap_or_default(),
-        scaled: watch.is_scaled(),
+        memory: serde_json::to_value(&monitor.memory).unwrap_or_default(),
+        scaled: monitor.is_scaled(),
         active: decision.active,
     })
 }
 
-fn sentence(decision: &Decision, watch: &Watch) -> String {
-    match decision.reason {
-        Why::Fixed => format!("{} run: no scaling is asked for", decision.replicas),
-        _ => decision.sentence(watch.pods),
-    }
-}
-
-/// Rounded to two digits, so that a status says something new only when something is.
+/// Rounds to two digits, so that the status changes only when the number does noticeably.
 pub(super) fn two_digits(number: f64) -> u64 {
     if number < 100.0 {
         return number.round() as u64;
@@ -107,8 +100,8 @@ pub(super) fn two_digits(number: f64) -> u64 {
 }
 
 impl StageReport {
-    /// Whether another report says the same but for numbers in sentences, which change all the time.
-    fn says(&self, other: &Self) -> bool {
+    /// Whether another report is the same, except for the numbers in sentences, which change all the time.
+    fn is_similar(&self, other: &Self) -> bool {
         let numbers = |report: &Self| {
             let Self { lag, lag_seconds, input_rate, capacity, recommended, reason, finding, .. } = report;
             let lag = lag.map(|lag| two_digits(lag as f64));
@@ -117,7 +110,7 @@ impl StageReport {
         numbers(self) == numbers(other) && self.last_scaling == other.last_scaling
     }
 
-    /// Writes it into the status of its stage.
+    /// Writes the report into the status of its stage.
     pub fn write(&self, status: &mut StageStatus) {
         let Self { lag, lag_seconds, input_rate, capacity, recommended, decision, findings, .. } =
             self.clone();
@@ -134,20 +127,23 @@ impl StageReport {
 }
 
 impl PipelineReport {
-    /// Whether another report says the same.
-    pub(super) fn says(&self, other: &Self) -> bool {
+    /// Whether another report is the same, except for the numbers in sentences.
+    pub(super) fn is_similar(&self, other: &Self) -> bool {
         (self.events_per_second, self.alerts) == (other.events_per_second, other.alerts)
             && self.stages.len() == other.stages.len()
-            && self.stages.iter().all(|(role, report)| other.stages.get(role).is_some_and(|o| report.says(o)))
+            && self
+                .stages
+                .iter()
+                .all(|(id, report)| other.stages.get(id).is_some_and(|o| report.is_similar(o)))
     }
 
     /// Whether replicas were changed since an earlier report.
     pub(super) fn has_scaled(&self, before: &Self) -> bool {
-        let last = |report: &Self, role| report.stages.get(role).and_then(|stage| stage.last_scaling.clone());
-        self.stages.keys().any(|role| last(self, role) != last(before, role))
+        let last = |report: &Self, id| report.stages.get(id).and_then(|stage| stage.last_scaling.clone());
+        self.stages.keys().any(|id| last(self, id) != last(before, id))
     }
 
-    /// Records that wait, over all stages.
+    /// The lag of all stages together.
     #[must_use]
     pub fn lag(&self) -> Option<u64> {
         let mut lags = self.stages.values().filter_map(|stage| stage.lag).peekable();
@@ -156,38 +152,40 @@ impl PipelineReport {
     }
 }
 
-/// What the condition `ScalingActive` says.
+/// The condition `ScalingActive`.
 #[must_use]
-pub fn word(stages: &[Stage], paused: bool, report: Option<&PipelineReport>) -> ScalingWord {
-    let asked: Vec<&Stage> = stages.iter().filter(|stage| super::is_scaled(stage)).collect();
-    let inactive = |reason, message: String| ScalingWord { active: false, reason, message };
-    if asked.is_empty() {
-        return inactive(
-            Reason::OfScaling("NotAsked"),
-            "no stage asks for scaling: `replicas` of each run".into(),
-        );
+pub fn condition(stages: &[Stage], paused: bool, report: Option<&PipelineReport>) -> ScalingCondition {
+    let scaled: Vec<&Stage> = stages.iter().filter(|stage| super::is_scaled(stage)).collect();
+    let inactive = |reason, message: String| ScalingCondition { active: false, reason, message };
+    if scaled.is_empty() {
+        let message = "no stage has `scaling`: each runs `replicas`";
+        return inactive(Reason::ScalingNotRequested, message.into());
     }
-    if paused && asked.iter().all(|stage| stage.role.pauses()) {
-        return inactive(Reason::Paused, "nothing is scaled until `paused` is false".into());
+    if paused && scaled.iter().all(|stage| stage.id.pauses()) {
+        return inactive(Reason::Paused, "not scaling until `paused` is false".into());
     }
     let reports = || report.into_iter().flat_map(|report| &report.stages).filter(|(_, report)| report.scaled);
     if let Some(outage) = report.and_then(|report| report.outage.as_ref()) {
-        return inactive(outage.reason, format!("nothing is changed without data: {}", outage.message));
+        return inactive(outage.reason, format!("not scaling without data: {}", outage.message));
     }
-    if let Some((role, report)) = reports().find(|(_, report)| !report.active) {
-        return inactive(Reason::OfScaling(report.reason), format!("{role}: {}", report.decision));
+    if let Some((id, report)) = reports().find(|(_, report)| !report.active) {
+        return inactive(Reason::ScalingDecision(report.reason), format!("{id}: {}", report.decision));
     }
     if reports().next().is_none() {
-        return inactive(Reason::OfScaling("Gathering"), "the stages have not been looked at yet".into());
+        return inactive(
+            Reason::ScalingDecision(ReasonKind::Gathering),
+            "no stage has been polled yet".into(),
+        );
     }
-    let active = |reason, message: String| ScalingWord { active: true, reason, message };
-    if let Some((role, report)) = reports().find(|(_, report)| report.finding.is_some()) {
-        let message = format!("{role}: {}", report.findings.join("; "));
-        return active(Reason::OfScaling(report.finding.unwrap_or("Finding")), message);
+    let active = |reason, message: String| ScalingCondition { active: true, reason, message };
+    if let Some((id, report, finding)) =
+        reports().find_map(|(id, report)| Some((id, report, report.finding?)))
+    {
+        let message = format!("{id}: {}", report.findings.join("; "));
+        return active(Reason::ScalingFinding(finding), message);
     }
-    let names: Vec<String> = asked.iter().map(|stage| stage.role.to_string()).collect();
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    active(Reason::OfScaling("Active"), format!("{} {verb} scaled by what waits", names.join(", ")))
+    let names: Vec<String> = scaled.iter().map(|stage| stage.id.to_string()).collect();
+    active(Reason::ScalingWorks, format!("scaling {}", names.join(", ")))
 }
 
 #[cfg(test)]
@@ -201,22 +199,31 @@ mod tests {
     #[case(1049.0, 1000)]
     #[case(1051.0, 1100)]
     #[case(123_456.0, 120_000)]
-    fn rates_are_told_to_two_digits(#[case] number: f64, #[case] told: u64) {
-        assert_eq!(two_digits(number), told);
+    fn rates_are_rounded_to_two_digits(#[case] number: f64, #[case] rounded: u64) {
+        assert_eq!(two_digits(number), rounded);
     }
 
     fn report(lag: u64, decision: &str) -> StageReport {
         StageReport {
             lag: Some(lag),
+            lag_seconds: None,
+            input_rate: None,
+            capacity: None,
+            recommended: None,
+            reason: ReasonKind::Settling,
             decision: decision.into(),
-            reason: "Settling",
-            ..StageReport::default()
+            findings: Vec::new(),
+            finding: None,
+            last_scaling: None,
+            memory: Value::Null,
+            scaled: true,
+            active: true,
         }
     }
 
     #[test]
-    fn a_sentence_with_other_numbers_is_no_news() {
-        assert!(report(10_010, "for 5s more").says(&report(10_020, "for 10s more")));
-        assert!(!report(10_010, "").says(&report(12_000, "")));
+    fn reports_that_differ_only_in_sentences_are_similar() {
+        assert!(report(10_010, "for 5s more").is_similar(&report(10_020, "for 10s more")));
+        assert!(!report(10_010, "").is_similar(&report(12_000, "")));
     }
 }

@@ -1,137 +1,148 @@
-//! From what is seen of Kafka to replicas, poll by poll.
+//! From polls of Kafka to replicas, poll by poll.
 
 use std::time::Duration;
 
 use herd_bus::kafka::{KafkaBus, KafkaSettings};
+use herd_spec::health::Trouble;
 use herd_spec::pipeline::StageStatus;
 use herd_spec::units::Partition;
 use rstest::rstest;
 
 use super::*;
-use crate::observe::State;
+use crate::observe::StageState;
 use crate::reason::Reason;
 use crate::stage::stages;
 
 const UID: &str = "u-1";
 
 /// A pipeline whose detector reads four partitions.
-struct Scene {
+struct Fixture {
     scaler: Scaler,
     detection: String,
     paused: bool,
-    wanted: u32,
+    replicas: u32,
     now: WallTime,
     end: i64,
     committed: i64,
 }
 
-impl Scene {
+impl Fixture {
     fn new(detection: &str) -> Self {
         Self {
             scaler: Scaler::default(),
             detection: detection.into(),
             paused: false,
-            wanted: 1,
+            replicas: 1,
             now: WallTime(1_800_000_000_000),
             end: 0,
             committed: 0,
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn pipeline(&self) -> HerdPipeline {
         let yaml = format!(
-            "{{apiVersion: herd.dev/v1alpha1, kind: HerdPipeline, metadata: {{name: shop, namespace: demo}}, spec: {{
+            "{{apiVersion: herd.dev/v1alpha1, kind: HerdPipeline, metadata: {{name: shop, namespace: demo, uid: {UID}}}, spec: {{
                 kafka: {{bootstrapServers: ['127.0.0.1:1'], partitions: 4}}, paused: {}, detection: {}}}}}",
             self.paused, self.detection
         );
-        let pipeline: HerdPipeline = serde_yaml::from_str(&yaml).unwrap();
-        Plan::of(&pipeline).unwrap()
+        serde_yaml::from_str(&yaml).unwrap()
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::of(&self.pipeline()).unwrap()
     }
 
     fn detector(&self) -> Stage {
-        stages(&self.plan()).into_iter().find(|stage| stage.role == Role::Detector).unwrap()
+        stages(&self.plan()).into_iter().find(|stage| stage.id == StageId::Detector).unwrap()
     }
 
-    /// What reconcile would ask of the Deployment.
-    fn asked(&self, live: Option<u32>) -> u32 {
-        self.scaler.replicas(UID, &self.plan(), &self.detector(), (live, &Sizes::new()), self.now)
-    }
-
-    /// Reconcile: the Deployment gets what is asked, and all its pods are ready.
-    fn reconcile(&mut self, before: Option<&HerdPipelineStatus>) {
-        self.wanted = self.asked(Some(self.wanted));
-        let plan = self.plan();
-        let (desired, ready) = (self.wanted, self.wanted);
-        let status = StageStatus { name: "detector".into(), desired, ready, ..StageStatus::default() };
-        let seen = StageSeen { role: Role::Detector, status, state: State::Ready };
-        let bus = KafkaBus::connect(&KafkaSettings::plain("127.0.0.1:1", "test")).unwrap();
-        let sizes = plan.topics.all().map(|topic| (topic.name.clone(), topic.partitions));
-        self.scaler.register(
+    /// `spec.replicas` that reconcile would apply.
+    fn decided(&self, current: Option<u32>) -> u32 {
+        self.scaler.replicas(
             UID,
+            &self.plan(),
+            &self.detector(),
+            (current, &PartitionCounts::new()),
+            self.now,
+        )
+    }
+
+    /// Reconciles: applies the decision, and all pods become ready.
+    fn reconcile(&mut self, before: Option<&HerdPipelineStatus>) {
+        self.replicas = self.decided(Some(self.replicas));
+        let plan = self.plan();
+        let (desired, ready) = (self.replicas, self.replicas);
+        let status = StageStatus { name: "detector".into(), desired, ready, ..StageStatus::default() };
+        let observed = ObservedStage { id: StageId::Detector, status, state: StageState::Ready };
+        let bus = KafkaBus::connect(&KafkaSettings::plain("127.0.0.1:1", "test")).unwrap();
+        let partition_counts = plan.topics.all().map(|topic| (topic.name.clone(), topic.partitions));
+        let identity = PipelineIdentity::of(&self.pipeline()).unwrap();
+        self.scaler.register(
+            &identity,
             Registration {
-                namespace: "demo",
-                name: "shop",
-                kafka: Some(("way".into(), bus)),
+                kafka: Some(&KafkaConnection { bus, cluster_key: "cluster".into() }),
                 plan: &plan,
                 stages: &[self.detector()],
-                seen: &[seen],
-                sizes: sizes.into(),
+                observed: &[observed],
+                partition_counts: partition_counts.into(),
                 before,
             },
         );
     }
 
-    fn places(&self, at: i64) -> Places {
+    fn offsets(&self, at: i64) -> Places {
         (0..4).map(|number| (("shop.events".into(), Partition(number)), Offset(at))).collect()
     }
 
-    /// Five seconds later: what a look at Kafka brings, and what is decided.
+    /// Records a poll of Kafka five seconds later, and decides.
     fn poll(
         &mut self,
         groups: Result<(Places, bool), String>,
-    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<ReasonKind>)> {
         self.now = self.now.plus(POLL);
-        let mut asks = self.scaler.asks(Scope::All);
-        let look::Ask { pipelines, .. } = asks.pop().unwrap();
-        let looked = look::Looked {
+        let mut requests = self.scaler.cluster_requests(Scope::All);
+        let kafka_poll::ClusterRequest { pipelines, .. } = requests.pop().unwrap();
+        let poll = kafka_poll::ClusterPoll {
             pipelines,
-            spans: Ok((self.places(0), self.places(self.end))),
-            groups: BTreeMap::from([((UID.to_owned(), Role::Detector), groups)]),
+            spans: Ok((self.offsets(0), self.offsets(self.end))),
+            groups: BTreeMap::from([((UID.to_owned(), StageId::Detector), groups)]),
         };
-        self.scaler.saw(self.now, &looked);
+        self.scaler.record_poll(self.now, &poll);
         self.scaler.decide(Scope::All, self.now)
     }
 
-    /// Five seconds later, when the look brings this instead of where partitions begin and end.
-    fn look(
+    /// The same with these start and end offsets, or an error.
+    fn poll_offsets(
         &mut self,
-        spans: Result<(Places, Places), look::Blind>,
-    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+        spans: Result<(Places, Places), kafka_poll::PollError>,
+    ) -> Vec<(ObjectRef<HerdPipeline>, Vec<ReasonKind>)> {
         self.now = self.now.plus(POLL);
-        let look::Ask { pipelines, .. } = self.scaler.asks(Scope::All).pop().unwrap();
-        self.scaler.saw(self.now, &look::Looked { pipelines, spans, groups: BTreeMap::new() });
+        let kafka_poll::ClusterRequest { pipelines, .. } =
+            self.scaler.cluster_requests(Scope::All).pop().unwrap();
+        self.scaler
+            .record_poll(self.now, &kafka_poll::ClusterPoll { pipelines, spans, groups: BTreeMap::new() });
         self.scaler.decide(Scope::All, self.now)
     }
 
-    /// Where all topics of the pipeline end.
+    /// The end offsets of all topics of the pipeline.
     fn all_ends(&self) -> Places {
         let topics = self.plan().topics;
         let all = topics
             .all()
             .into_iter()
             .flat_map(|topic| (0..4).map(|number| (topic.name.clone(), Partition(number))));
-        all.map(|place| (place, Offset(self.end))).collect()
+        all.map(|partition| (partition, Offset(self.end))).collect()
     }
 
-    /// The same with so many records in and done on each partition.
-    fn work(&mut self, input: i64, done: i64) -> Vec<(ObjectRef<HerdPipeline>, Vec<&'static str>)> {
+    /// The same with this many records added to and read from each partition.
+    fn work(&mut self, input: i64, done: i64) -> Vec<(ObjectRef<HerdPipeline>, Vec<ReasonKind>)> {
         self.end += input;
         self.committed = (self.committed + done).min(self.end);
-        self.poll(Ok((self.places(self.committed), true)))
+        self.poll(Ok((self.offsets(self.committed), true)))
     }
 
-    fn word(&self) -> ScalingWord {
-        word(&[self.detector()], self.paused, self.scaler.report(UID).as_ref())
+    fn condition(&self) -> ScalingCondition {
+        condition(&[self.detector()], self.paused, self.scaler.report(UID).as_ref())
     }
 }
 
@@ -144,271 +155,285 @@ impl Scene {
 #[case::off("{replicas: 3, scaling: {mode: Off}}", false, Some(5), 3)]
 #[case::asleep("{scaling: {min: 0, max: 4}}", false, Some(0), 0)]
 #[case::paused("{replicas: 3}", true, Some(3), 0)]
-fn before_anything_was_seen_replicas_stay_within_bounds(
+fn replicas_stay_within_bounds_before_the_first_poll(
     #[case] detection: &str,
     #[case] paused: bool,
-    #[case] live: Option<u32>,
-    #[case] wanted: u32,
+    #[case] current: Option<u32>,
+    #[case] expected: u32,
 ) {
-    let mut scene = Scene::new(detection);
-    scene.paused = paused;
-    assert_eq!(scene.asked(live), wanted);
+    let mut fixture = Fixture::new(detection);
+    fixture.paused = paused;
+    assert_eq!(fixture.decided(current), expected);
 }
 
 #[test]
-fn what_waits_brings_more_replicas_and_the_pipeline_is_brought_back_to_mind() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    let mut triggered = Vec::new();
+fn lag_adds_replicas_and_requeues_the_pipeline() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    let mut requeued = Vec::new();
     for _ in 0..12 {
-        triggered = scene.work(5000, 1000);
-        if scene.asked(Some(1)) > 1 {
+        requeued = fixture.work(5000, 1000);
+        if fixture.decided(Some(1)) > 1 {
             break;
         }
     }
-    assert!(scene.asked(Some(1)) > 1, "{:?}", scene.scaler.report(UID));
-    let (pipeline, reasons) = &triggered[0];
+    assert!(fixture.decided(Some(1)) > 1, "{:?}", fixture.scaler.report(UID));
+    let (pipeline, reasons) = &requeued[0];
     assert_eq!((pipeline.name.as_str(), pipeline.namespace.as_deref()), ("shop", Some("demo")));
     assert_eq!(reasons.len(), 1);
 }
 
 #[test]
-fn only_a_pipeline_in_doubt_gets_a_second_look() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    scene.work(10, 10);
-    assert!(!scene.scaler.is_in_doubt());
-    assert!(scene.scaler.asks(Scope::InDoubt).is_empty() && scene.scaler.pods(Scope::InDoubt).is_empty());
-    assert!(scene.scaler.decide(Scope::InDoubt, scene.now).is_empty());
+fn only_an_unconfirmed_decision_gets_a_second_poll() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    fixture.work(10, 10);
+    assert!(!fixture.scaler.needs_confirmation());
+    assert!(
+        fixture.scaler.cluster_requests(Scope::Unconfirmed).is_empty()
+            && fixture.scaler.pod_requests(Scope::Unconfirmed).is_empty()
+    );
+    assert!(fixture.scaler.decide(Scope::Unconfirmed, fixture.now).is_empty());
     for _ in 0..12 {
-        scene.work(5000, 1000);
-        if scene.scaler.is_in_doubt() {
+        fixture.work(5000, 1000);
+        if fixture.scaler.needs_confirmation() {
             break;
         }
     }
-    assert_eq!(scene.asked(Some(1)), 1, "one look alone adds none");
-    let asks = scene.scaler.asks(Scope::InDoubt);
-    assert_eq!(asks[0].pipelines.iter().map(|asked| asked.uid.as_str()).collect::<Vec<_>>(), [UID]);
-    scene.work(2000, 400);
-    assert!(scene.asked(Some(1)) > 1, "{:?}", scene.scaler.report(UID));
-    assert!(!scene.scaler.is_in_doubt());
+    assert_eq!(fixture.decided(Some(1)), 1, "one poll alone adds none");
+    let requests = fixture.scaler.cluster_requests(Scope::Unconfirmed);
+    assert_eq!(requests[0].pipelines.iter().map(|request| request.uid.as_str()).collect::<Vec<_>>(), [UID]);
+    fixture.work(2000, 400);
+    assert!(fixture.decided(Some(1)) > 1, "{:?}", fixture.scaler.report(UID));
+    assert!(!fixture.scaler.needs_confirmation());
 }
 
 #[test]
-fn while_a_decision_waits_to_be_carried_out_no_other_is_made() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    while scene.asked(Some(1)) == 1 {
-        scene.work(5000, 1000);
+fn makes_no_decision_while_another_is_pending() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    while fixture.decided(Some(1)) == 1 {
+        fixture.work(5000, 1000);
     }
-    let (decided, report) = (scene.asked(Some(1)), scene.scaler.report(UID).unwrap());
+    let (decided, report) = (fixture.decided(Some(1)), fixture.scaler.report(UID).unwrap());
     for _ in 0..20 {
-        // Everything is done at once: reason enough to change the mind.
-        let news = scene.work(0, 1_000_000);
+        // The lag is gone: another decision would remove replicas.
+        let news = fixture.work(0, 1_000_000);
         assert!(news.iter().all(|(_, reasons)| reasons.is_empty()), "{news:?}");
-        assert_eq!(scene.asked(Some(1)), decided);
+        assert_eq!(fixture.decided(Some(1)), decided);
     }
-    let told = |report: &PipelineReport| report.stages[&Role::Detector].last_scaling.clone().unwrap();
-    assert_eq!(told(&scene.scaler.report(UID).unwrap()), told(&report));
+    let last_scaling =
+        |report: &PipelineReport| report.stages[&StageId::Detector].last_scaling.clone().unwrap();
+    assert_eq!(last_scaling(&fixture.scaler.report(UID).unwrap()), last_scaling(&report));
 }
 
 #[test]
-fn a_group_that_cannot_be_looked_at_is_left_alone_and_the_condition_says_why() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.wanted = 3;
-    scene.reconcile(None);
-    scene.work(10, 10);
-    scene.poll(Err("the broker does not answer".into()));
-    // Told at most every ten seconds; here at once, by forgetting what was told.
-    scene.scaler.pipelines.lock().get_mut(UID).unwrap().told = None;
-    scene.poll(Err("the broker does not answer".into()));
-    assert_eq!(scene.asked(Some(3)), 3);
-    let word = scene.word();
-    assert_eq!((word.active, word.reason.name()), (false, "NoData"));
-    assert!(word.message.contains("the broker does not answer"), "{}", word.message);
+fn keeps_replicas_of_an_unknown_group_and_reports_why() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.replicas = 3;
+    fixture.reconcile(None);
+    fixture.work(10, 10);
+    fixture.poll(Err("the broker does not answer".into()));
+    // A report is due every ten seconds; without a last one, at once.
+    fixture.scaler.pipelines.lock().get_mut(UID).unwrap().reported = None;
+    fixture.poll(Err("the broker does not answer".into()));
+    assert_eq!(fixture.decided(Some(3)), 3);
+    let condition = fixture.condition();
+    assert_eq!((condition.active, condition.reason.name()), (false, "NoData"));
+    assert!(condition.message.contains("the broker does not answer"), "{}", condition.message);
 }
 
-fn outage() -> look::Blind {
-    let outage = Trouble::new(Reason::KafkaUnreachable, "k:1 refuses the connection");
-    look::Blind { why: "no answer".into(), outage: Some(outage) }
+fn outage() -> kafka_poll::PollError {
+    let outage = Failure::new(Reason::Trouble(Trouble::KafkaUnreachable), "k:1 refuses the connection");
+    kafka_poll::PollError { message: "no answer".into(), outage: Some(outage) }
 }
 
 #[test]
-fn a_kafka_that_is_away_is_told_at_once_and_its_return_too_and_no_rate_is_told_meanwhile() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
+fn reports_an_outage_and_its_end_at_once_without_rates_meanwhile() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
     for _ in 0..4 {
-        scene.end += 500;
-        scene.look(Ok((scene.places(0), scene.all_ends())));
+        fixture.end += 500;
+        fixture.poll_offsets(Ok((fixture.offsets(0), fixture.all_ends())));
     }
-    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Well);
-    scene.scaler.pipelines.lock().get_mut(UID).unwrap().told = None;
-    scene.look(Ok((scene.places(0), scene.all_ends())));
-    assert!(scene.scaler.report(UID).unwrap().events_per_second.is_some());
-    let news = scene.look(Err(outage()));
-    assert_eq!(news.len(), 1, "told within one look");
-    assert!(matches!(scene.scaler.kafka(UID), KafkaSeen::Away(_)));
-    let report = scene.scaler.report(UID).unwrap();
+    assert_eq!(fixture.scaler.kafka(UID), KafkaHealth::Healthy);
+    fixture.scaler.pipelines.lock().get_mut(UID).unwrap().reported = None;
+    fixture.poll_offsets(Ok((fixture.offsets(0), fixture.all_ends())));
+    assert!(fixture.scaler.report(UID).unwrap().events_per_second.is_some());
+    let news = fixture.poll_offsets(Err(outage()));
+    assert_eq!(news.len(), 1, "reported after one poll");
+    assert!(matches!(fixture.scaler.kafka(UID), KafkaHealth::Unavailable(_)));
+    let report = fixture.scaler.report(UID).unwrap();
     assert_eq!((report.events_per_second, report.lag()), (None, None));
-    let word = scene.word();
-    assert_eq!((word.active, word.reason), (false, Reason::KafkaUnreachable));
-    assert!(word.message.contains("k:1 refuses the connection"), "{}", word.message);
-    assert_eq!(scene.look(Ok((scene.places(0), scene.all_ends()))).len(), 1);
-    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Well);
+    let condition = fixture.condition();
+    assert_eq!((condition.active, condition.reason), (false, Reason::Trouble(Trouble::KafkaUnreachable)));
+    assert!(condition.message.contains("k:1 refuses the connection"), "{}", condition.message);
+    assert_eq!(fixture.poll_offsets(Ok((fixture.offsets(0), fixture.all_ends()))).len(), 1);
+    assert_eq!(fixture.scaler.kafka(UID), KafkaHealth::Healthy);
 }
 
 #[test]
-fn a_look_that_fails_while_kafka_answers_is_no_outage() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    scene.look(Err(look::Blind { why: "too slow".into(), outage: None }));
-    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Unknown);
-    assert_eq!(scene.word().reason.name(), "NoData");
+fn failed_poll_of_a_cluster_that_answers_is_no_outage() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    fixture.poll_offsets(Err(kafka_poll::PollError { message: "too slow".into(), outage: None }));
+    assert_eq!(fixture.scaler.kafka(UID), KafkaHealth::Unknown);
+    assert_eq!(fixture.condition().reason.name(), "NoData");
 }
 
 #[test]
-fn a_topic_that_is_not_to_be_found_is_told_at_once() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    scene.look(Ok((scene.places(0), scene.all_ends())));
-    let mut ends = scene.all_ends();
+fn reports_a_missing_topic_at_once() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    fixture.poll_offsets(Ok((fixture.offsets(0), fixture.all_ends())));
+    let mut ends = fixture.all_ends();
     ends.retain(|(topic, _), _| topic != "shop.baselines");
-    let news = scene.look(Ok((scene.places(0), ends)));
+    let news = fixture.poll_offsets(Ok((fixture.offsets(0), ends)));
     assert_eq!(news.len(), 1);
-    assert_eq!(scene.scaler.kafka(UID), KafkaSeen::Without(["shop.baselines".to_owned()].into()));
+    assert_eq!(fixture.scaler.kafka(UID), KafkaHealth::TopicsMissing(["shop.baselines".to_owned()].into()));
 }
 
 #[test]
-fn what_pods_report_is_told_at_once_and_the_same_with_other_numbers_is_no_news() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    let look = |scene: &mut Scene| scene.look(Ok((scene.places(0), scene.all_ends()))).len();
-    look(&mut scene);
-    let report = |scene: &Scene, troubles: &[(Reason, &str)]| {
-        let troubles =
-            troubles.iter().map(|(reason, words)| ("api".to_owned(), Trouble::new(*reason, *words)));
-        scene.scaler.pods_report(UID, troubles.collect(), Some(3));
+fn reports_a_pod_failure_at_once_and_ignores_other_numbers_in_its_message() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    let poll =
+        |fixture: &mut Fixture| fixture.poll_offsets(Ok((fixture.offsets(0), fixture.all_ends()))).len();
+    poll(&mut fixture);
+    let report = |fixture: &Fixture, failures: &[(Reason, &str)]| {
+        let failures =
+            failures.iter().map(|(reason, message)| ("api".to_owned(), Failure::new(*reason, *message)));
+        fixture.scaler.record_pod_health(UID, failures.collect(), Some(3));
     };
-    report(&scene, &[(Reason::DatabaseUnreachable, "tried 1 times")]);
-    assert_eq!(look(&mut scene), 1);
-    assert_eq!(scene.scaler.report(UID).unwrap().alerts, Some(3));
-    report(&scene, &[(Reason::DatabaseUnreachable, "tried 2 times")]);
-    assert_eq!(look(&mut scene), 0);
-    assert_eq!(scene.scaler.troubles(UID)["api"].message, "tried 1 times");
-    report(&scene, &[(Reason::DatabaseRefused, "no such database")]);
-    assert_eq!(look(&mut scene), 1);
-    report(&scene, &[]);
-    assert_eq!(look(&mut scene), 1);
-    assert!(scene.scaler.troubles(UID).is_empty());
+    report(&fixture, &[(Reason::Trouble(Trouble::DatabaseUnreachable), "tried 1 times")]);
+    assert_eq!(poll(&mut fixture), 1);
+    assert_eq!(fixture.scaler.report(UID).unwrap().alerts, Some(3));
+    report(&fixture, &[(Reason::Trouble(Trouble::DatabaseUnreachable), "tried 2 times")]);
+    assert_eq!(poll(&mut fixture), 0);
+    assert_eq!(fixture.scaler.failures(UID)["api"].message, "tried 1 times");
+    report(&fixture, &[(Reason::Trouble(Trouble::DatabaseRefused), "no such database")]);
+    assert_eq!(poll(&mut fixture), 1);
+    report(&fixture, &[]);
+    assert_eq!(poll(&mut fixture), 1);
+    assert!(fixture.scaler.failures(UID).is_empty());
 }
 
 #[test]
-fn after_a_pause_as_many_come_back_as_wait_for() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
+fn resumes_after_a_pause_with_replicas_for_the_lag() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
     for _ in 0..12 {
-        scene.work(1000, 1000);
+        fixture.work(1000, 1000);
     }
-    scene.paused = true;
-    scene.reconcile(None);
-    scene.work(10_000, 0);
-    assert_eq!((scene.wanted, scene.asked(Some(0))), (0, 0));
-    scene.paused = false;
-    scene.reconcile(None);
-    assert_eq!(scene.wanted, 0, "the next look decides");
-    scene.work(10_000, 0);
-    assert!(scene.asked(Some(0)) >= 1);
+    fixture.paused = true;
+    fixture.reconcile(None);
+    fixture.work(10_000, 0);
+    assert_eq!((fixture.replicas, fixture.decided(Some(0))), (0, 0));
+    fixture.paused = false;
+    fixture.reconcile(None);
+    assert_eq!(fixture.replicas, 0, "the next poll decides");
+    fixture.work(10_000, 0);
+    assert!(fixture.decided(Some(0)) >= 1);
 }
 
 #[test]
-fn after_a_pause_a_stage_that_is_only_advised_runs_as_before() {
-    let mut scene = Scene::new("{replicas: 3, scaling: {mode: Recommend, min: 1, max: 4}}");
-    scene.wanted = 3;
-    scene.reconcile(None);
-    scene.work(100, 100);
-    scene.paused = true;
-    scene.reconcile(None);
-    scene.work(100, 0);
-    assert_eq!(scene.wanted, 0);
-    scene.paused = false;
+fn resumes_after_a_pause_with_fixed_replicas_in_recommend_mode() {
+    let mut fixture = Fixture::new("{replicas: 3, scaling: {mode: Recommend, min: 1, max: 4}}");
+    fixture.replicas = 3;
+    fixture.reconcile(None);
+    fixture.work(100, 100);
+    fixture.paused = true;
+    fixture.reconcile(None);
+    fixture.work(100, 0);
+    assert_eq!(fixture.replicas, 0);
+    fixture.paused = false;
     for _ in 0..5 {
-        scene.reconcile(None);
-        scene.work(100, 100);
-        assert_eq!(scene.wanted, 3);
+        fixture.reconcile(None);
+        fixture.work(100, 100);
+        assert_eq!(fixture.replicas, 3);
     }
 }
 
 #[test]
-fn replicas_are_kept_where_more_partitions_were_seen_than_are_asked_for() {
-    let scene = Scene::new("{scaling: {min: 1, max: 50}}");
-    let sizes = Sizes::from([("shop.events".to_owned(), 24)]);
-    let asked =
-        |sizes| scene.scaler.replicas(UID, &scene.plan(), &scene.detector(), (Some(20), sizes), scene.now);
-    assert_eq!((asked(&sizes), asked(&Sizes::new())), (20, 4));
-}
-
-#[test]
-fn a_pipeline_for_which_nothing_can_be_carried_out_is_not_brought_back_to_mind() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    while scene.asked(Some(1)) == 1 {
-        scene.work(5000, 1000);
-    }
-    scene.scaler.block(UID);
-    let news = |scene: &mut Scene| {
-        scene.scaler.pipelines.lock().get_mut(UID).unwrap().told = None;
-        scene.work(5000, 1000)
+fn keeps_replicas_up_to_the_partitions_in_kafka() {
+    let fixture = Fixture::new("{scaling: {min: 1, max: 50}}");
+    let partition_counts = PartitionCounts::from([("shop.events".to_owned(), 24)]);
+    let decided = |partition_counts| {
+        fixture.scaler.replicas(
+            UID,
+            &fixture.plan(),
+            &fixture.detector(),
+            (Some(20), partition_counts),
+            fixture.now,
+        )
     };
-    assert!(news(&mut scene).is_empty());
-    scene.reconcile(None);
-    assert!(scene.wanted > 1 && !news(&mut scene).is_empty());
+    assert_eq!((decided(&partition_counts), decided(&PartitionCounts::new())), (20, 4));
 }
 
 #[test]
-fn what_was_learnt_survives_a_restart() {
-    let mut scene = Scene::new("{scaling: {min: 1, max: 4}}");
-    scene.reconcile(None);
-    for _ in 0..12 {
-        scene.work(5000, 1000);
-        scene.reconcile(None);
+fn does_not_requeue_a_blocked_pipeline() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    while fixture.decided(Some(1)) == 1 {
+        fixture.work(5000, 1000);
     }
-    let report = scene.scaler.report(UID).unwrap();
+    fixture.scaler.block(UID);
+    let news = |fixture: &mut Fixture| {
+        fixture.scaler.pipelines.lock().get_mut(UID).unwrap().reported = None;
+        fixture.work(5000, 1000)
+    };
+    assert!(news(&mut fixture).is_empty());
+    fixture.reconcile(None);
+    assert!(fixture.replicas > 1 && !news(&mut fixture).is_empty());
+}
+
+#[test]
+fn memory_survives_a_restart() {
+    let mut fixture = Fixture::new("{scaling: {min: 1, max: 4}}");
+    fixture.reconcile(None);
+    for _ in 0..12 {
+        fixture.work(5000, 1000);
+        fixture.reconcile(None);
+    }
+    let report = fixture.scaler.report(UID).unwrap();
     let mut stage = StageStatus { name: "detector".into(), ..StageStatus::default() };
-    report.stages[&Role::Detector].write(&mut stage);
+    report.stages[&StageId::Detector].write(&mut stage);
     assert!(stage.capacity.is_some(), "{stage:?}");
     let before = HerdPipelineStatus { stages: vec![stage.clone()], ..HerdPipelineStatus::default() };
-    let mut again = Scene { scaler: Scaler::default(), ..scene };
+    let mut again = Fixture { scaler: Scaler::default(), ..fixture };
     again.reconcile(Some(&before));
     again.work(0, 0);
     let mut after = StageStatus::default();
-    again.scaler.report(UID).unwrap().stages[&Role::Detector].write(&mut after);
+    again.scaler.report(UID).unwrap().stages[&StageId::Detector].write(&mut after);
     assert_eq!(after.capacity, stage.capacity);
     assert_eq!(after.last_scaling, stage.last_scaling);
 }
 
 #[test]
-fn where_nothing_waits_and_nothing_comes_the_group_is_not_asked_again() {
-    let mut scene = Scene::new("{replicas: 1}");
-    scene.reconcile(None);
-    let quiet = |scene: &Scene| scene.scaler.quiet(UID, &Role::Detector, &scene.places(scene.end));
-    scene.work(100, 50);
-    assert_eq!(quiet(&scene), None);
-    scene.work(0, 50);
-    assert_eq!(quiet(&scene), Some(scene.places(100)));
-    scene.end += 1;
-    assert_eq!(quiet(&scene), None);
+fn idle_group_is_not_polled_again() {
+    let mut fixture = Fixture::new("{replicas: 1}");
+    fixture.reconcile(None);
+    let idle = |fixture: &Fixture| {
+        fixture.scaler.idle_commits(UID, &StageId::Detector, &fixture.offsets(fixture.end))
+    };
+    fixture.work(100, 50);
+    assert_eq!(idle(&fixture), None);
+    fixture.work(0, 50);
+    assert_eq!(idle(&fixture), Some(fixture.offsets(100)));
+    fixture.end += 1;
+    assert_eq!(idle(&fixture), None);
 }
 
 #[test]
-fn the_rate_of_events_is_that_of_the_last_half_minute() {
-    let mut rate = Rate::default();
+fn event_rate_covers_the_last_30_seconds() {
+    let mut rate = EventRate::default();
     let begun = WallTime(1_800_000_000_000);
     for poll in 0..20_u32 {
         let end = if poll < 10 { 0 } else { 500 * (i64::from(poll) - 9) };
         rate.push(begun.plus(POLL * poll), end);
     }
-    assert_eq!(rate.a_second(), Some(100.0));
-    // The topic was made anew.
+    assert_eq!(rate.per_second(), Some(100.0));
+    // The topic was created again.
     rate.push(begun.plus(POLL * 20 + Duration::from_secs(1)), 3);
-    assert_eq!(rate.a_second(), None);
+    assert_eq!(rate.per_second(), None);
 }

@@ -1,47 +1,47 @@
-//! From the topics of a plan and those of Kafka to what must be done. Pure.
+//! Compares the topics of a plan with those of Kafka, and decides what to change. Pure.
 
 use std::collections::BTreeMap;
 
 use herd_bus::kafka::TopicFacts;
 use herd_spec::plan::{TopicPlan, Topics};
 
-/// Something to do in Kafka.
+/// A change of topics in Kafka.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Make it.
+pub enum TopicChange {
+    /// Create a topic.
     Create(TopicPlan),
-    /// Give it more partitions.
+    /// Add partitions.
     Grow {
         /// Its name.
         topic: String,
-        /// How many it is to have.
+        /// The new number of partitions.
         partitions: u32,
     },
-    /// Set these settings.
+    /// Set settings.
     Configure {
         /// Its name.
         topic: String,
-        /// By Kafka's names.
+        /// By Kafka's names of the settings.
         config: BTreeMap<String, String>,
     },
 }
 
-/// What is to be done, and what is not as asked for.
+/// The changes to make, and the differences that remain.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Decision {
+pub struct TopicDecision {
     /// In this order.
-    pub steps: Vec<Step>,
-    /// What stays different from the spec, with the reason.
+    pub changes: Vec<TopicChange>,
+    /// Differences from the spec that remain, each with its reason.
     pub notes: Vec<String>,
-    /// What makes the topics unusable, and what to do.
+    /// Why the topics cannot be used, and what to do.
     pub blocked: Option<String>,
 }
 
-/// What must be done so that Kafka has these topics. Partitions are only ever added, and only to `events` and `dead-letter`:
-/// the others were written by the hash of a key over as many partitions as they had from the start.
+/// Decides how to give Kafka these topics. Partitions are only added, and only to `events` and `dead-letter`: records of the other
+/// topics are partitioned by the hash of a key, which depends on the number of partitions.
 #[must_use]
-pub fn decide(wanted: &Topics, facts: &BTreeMap<String, TopicFacts>) -> Decision {
-    let mut decision = Decision::default();
+pub fn decide(wanted: &Topics, facts: &BTreeMap<String, TopicFacts>) -> TopicDecision {
+    let mut decision = TopicDecision::default();
     let judged = [&wanted.parts, &wanted.baselines, &wanted.windows, &wanted.alerts];
     let had =
         [&wanted.parts, &wanted.baselines].map(|topic| facts.get(&topic.name).map(|facts| facts.partitions));
@@ -49,42 +49,39 @@ pub fn decide(wanted: &Topics, facts: &BTreeMap<String, TopicFacts>) -> Decision
         && parts != baselines
     {
         decision.blocked = Some(format!(
-            "{} has {parts} partitions and {} has {baselines}: they must have the same number, so delete both, or create a pipeline with another name and another `topicPrefix`",
+            "{} has {parts} partitions, but {} has {baselines}, and both must have the same number: delete both topics, or create a pipeline with another name and another `topicPrefix`",
             wanted.parts.name, wanted.baselines.name
         ));
         return decision;
     }
-    // One of the two may have been lost: it comes back as the other is.
-    let judges = had.into_iter().flatten().next().unwrap_or(wanted.parts.partitions);
+    // If one of the two was deleted, it is created again with the partitions of the other.
+    let judge_partitions = had.into_iter().flatten().next().unwrap_or(wanted.parts.partitions);
     for topic in wanted.all() {
         let is_judged = judged.iter().any(|judged| judged.name == topic.name);
         match facts.get(&topic.name) {
             None => {
-                let partitions = if is_judged { judges } else { topic.partitions };
-                decision.steps.push(Step::Create(TopicPlan { partitions, ..topic.clone() }));
+                let partitions = if is_judged { judge_partitions } else { topic.partitions };
+                decision.changes.push(TopicChange::Create(TopicPlan { partitions, ..topic.clone() }));
             }
-            Some(facts) => decision.fit(topic, facts, is_judged),
+            Some(facts) => decision.compare(topic, facts, is_judged),
         }
     }
     decision
 }
 
-impl Decision {
-    fn fit(&mut self, topic: &TopicPlan, facts: &TopicFacts, fixed: bool) {
+impl TopicDecision {
+    fn compare(&mut self, topic: &TopicPlan, facts: &TopicFacts, fixed: bool) {
         let TopicPlan { name, partitions, replication, config } = topic;
         if facts.partitions < *partitions && !fixed {
-            self.steps.push(Step::Grow { topic: name.clone(), partitions: *partitions });
+            self.changes.push(TopicChange::Grow { topic: name.clone(), partitions: *partitions });
         } else if facts.partitions != *partitions {
-            let why =
-                if fixed { "their number is fixed when it is created" } else { "they are never taken away" };
-            self.notes.push(format!(
-                "{name} keeps its {} partitions ({partitions} are asked for): {why}",
-                facts.partitions
-            ));
+            let why = if fixed { "the number is fixed at creation" } else { "partitions cannot be removed" };
+            self.notes
+                .push(format!("{name} keeps {} partitions instead of {partitions}: {why}", facts.partitions));
         }
         if facts.replication != u32::from(*replication) {
             self.notes.push(format!(
-                "{name} has {} copies of each partition ({replication} are asked for): change that with kafka-reassign-partitions",
+                "{name} has replication factor {} instead of {replication}: change it with kafka-reassign-partitions",
                 facts.replication
             ));
         }
@@ -92,7 +89,7 @@ impl Decision {
         let differing: BTreeMap<String, String> =
             differing.map(|(key, value)| (key.clone(), value.clone())).collect();
         if !differing.is_empty() {
-            self.steps.push(Step::Configure { topic: name.clone(), config: differing });
+            self.changes.push(TopicChange::Configure { topic: name.clone(), config: differing });
         }
     }
 }
@@ -117,8 +114,8 @@ mod tests {
         }
     }
 
-    /// Kafka after these topics were made.
-    fn made(topics: &Topics) -> BTreeMap<String, TopicFacts> {
+    /// Kafka after these topics were created.
+    fn created(topics: &Topics) -> BTreeMap<String, TopicFacts> {
         let facts = |topic: &TopicPlan| TopicFacts {
             partitions: topic.partitions,
             replication: topic.replication.into(),
@@ -128,51 +125,54 @@ mod tests {
     }
 
     #[test]
-    fn in_an_empty_kafka_all_six_are_made() {
+    fn creates_all_six_topics_in_an_empty_cluster() {
         let decision = decide(&topics(6, 3), &BTreeMap::new());
-        let made = topics(6, 3).all().map(|topic| Step::Create(topic.clone()));
-        assert_eq!(decision, Decision { steps: made.into(), ..Decision::default() });
+        let created = topics(6, 3).all().map(|topic| TopicChange::Create(topic.clone()));
+        assert_eq!(decision, TopicDecision { changes: created.into(), ..TopicDecision::default() });
     }
 
     #[test]
-    fn when_all_is_as_wanted_nothing_is_done() {
-        assert_eq!(decide(&topics(6, 3), &made(&topics(6, 3))), Decision::default());
+    fn changes_nothing_when_topics_match_the_plan() {
+        assert_eq!(decide(&topics(6, 3), &created(&topics(6, 3))), TopicDecision::default());
     }
 
     #[test]
-    fn events_get_more_partitions_and_the_judged_topics_keep_theirs() {
-        let decision = decide(&topics(12, 12), &made(&topics(6, 6)));
-        assert_eq!(decision.steps, [Step::Grow { topic: "events".into(), partitions: 12 }]);
+    fn adds_partitions_to_events_and_keeps_those_of_judge_topics() {
+        let decision = decide(&topics(12, 12), &created(&topics(6, 6)));
+        assert_eq!(decision.changes, [TopicChange::Grow { topic: "events".into(), partitions: 12 }]);
         assert_eq!(decision.notes.len(), 4, "{:?}", decision.notes);
-        assert!(decision.notes[0].contains("parts keeps its 6 partitions"), "{:?}", decision.notes);
+        assert!(decision.notes[0].contains("parts keeps 6 partitions instead of 12"), "{:?}", decision.notes);
     }
 
     #[test]
-    fn partitions_are_never_taken_away() {
-        let decision = decide(&topics(3, 3), &made(&topics(6, 3)));
-        assert_eq!(decision.steps, []);
-        assert!(decision.notes[0].contains("never taken away"), "{:?}", decision.notes);
+    fn never_removes_partitions() {
+        let decision = decide(&topics(3, 3), &created(&topics(6, 3)));
+        assert_eq!(decision.changes, []);
+        assert!(decision.notes[0].contains("cannot be removed"), "{:?}", decision.notes);
     }
 
     #[test]
-    fn settings_that_drifted_are_set_again() {
-        let mut kafka = made(&topics(6, 3));
+    fn sets_settings_that_differ() {
+        let mut kafka = created(&topics(6, 3));
         kafka.get_mut("events").unwrap().config.insert("retention.ms".into(), "5".into());
         let config = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
-        assert_eq!(decide(&topics(6, 3), &kafka).steps, [Step::Configure { topic: "events".into(), config }]);
+        assert_eq!(
+            decide(&topics(6, 3), &kafka).changes,
+            [TopicChange::Configure { topic: "events".into(), config }]
+        );
     }
 
     #[test]
-    fn lost_baselines_come_back_with_as_many_partitions_as_parts() {
-        let mut kafka = made(&topics(6, 3));
+    fn creates_deleted_baselines_with_the_partitions_of_parts() {
+        let mut kafka = created(&topics(6, 3));
         kafka.remove("baselines");
         let decision = decide(&topics(6, 6), &kafka);
-        assert_eq!(decision.steps, [Step::Create(topic("baselines", 3))]);
+        assert_eq!(decision.changes, [TopicChange::Create(topic("baselines", 3))]);
     }
 
     #[test]
-    fn parts_and_baselines_that_differ_block() {
-        let mut kafka = made(&topics(6, 3));
+    fn blocks_when_parts_and_baselines_have_different_partitions() {
+        let mut kafka = created(&topics(6, 3));
         kafka.get_mut("baselines").unwrap().partitions = 4;
         assert!(decide(&topics(6, 3), &kafka).blocked.unwrap().contains("same number"));
     }

@@ -1,204 +1,231 @@
-//! The topics of a pipeline: looked at, decided about ([`decide()`]), put right. Kafka is asked on threads of its own and at most
-//! every ten minutes for each pipeline, for nothing tells us when a topic changes.
+//! The topics of a pipeline: described, compared with the plan ([`decide()`]), and changed. Kafka requests run on blocking threads, at
+//! most every ten minutes for each pipeline, because Kafka does not notify of changes.
 
-mod clusters;
 mod decide;
+mod kafka_clients;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use herd_bus::kafka::{KafkaBus, TopicFacts};
 use herd_bus::{Bus as _, BusError};
+use herd_spec::health::Trouble;
 use herd_spec::pipeline::TopicStatus;
 use herd_spec::plan::Topics;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use crate::reason::{Reason, Trouble};
+use crate::reason::{Failure, Reason};
 
-pub use clusters::{Clusters, Unusable};
-pub use decide::{Decision, Step, decide};
+pub use decide::{TopicChange, TopicDecision, decide};
+pub use kafka_clients::{InvalidKafkaSettings, KafkaClients, KafkaConnection};
 
-/// How long topics that were in order count as being so.
+/// How long a successful check of the topics is valid.
 const CONFIDENCE: Duration = Duration::from_secs(600);
-/// How long Kafka is left in peace after it failed.
-const RESPITE: Duration = Duration::from_secs(5);
-/// How long Kafka may take to say that it is there.
+/// Time between two attempts after Kafka failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long Kafka may take to answer a ping.
 const PING: Duration = Duration::from_secs(5);
 
-/// The topics of a pipeline as they are now.
+/// The state of a pipeline's topics.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Seen {
-    /// They can be used.
+pub enum TopicsState {
+    /// All can be used.
     Ready {
-        /// All of them.
+        /// The topics.
         topics: Vec<TopicStatus>,
-        /// What stays different from the spec.
+        /// Differences from the spec that remain.
         notes: Vec<String>,
     },
-    /// They cannot.
+    /// At least one cannot be used.
     NotReady {
-        /// Why, in one word.
+        /// The kind of failure.
         reason: Reason,
-        /// Why, and what to do.
+        /// What failed, and what to do.
         message: String,
-        /// Whether it may be otherwise later.
+        /// Whether to retry without a change of the spec.
         retry: bool,
     },
 }
 
-/// What is remembered of each pipeline: at most one entry a pipeline, removed with it.
+/// Keeps the topics of all pipelines as their plans describe them. Remembers the last check of each: at most one entry a pipeline,
+/// removed with it.
 #[derive(Default)]
-pub struct Keeper {
-    remembered: Mutex<HashMap<String, Memory>>,
+pub struct TopicReconciler {
+    checks: Mutex<HashMap<String, LastCheck>>,
 }
 
-/// What is remembered of one pipeline's topics.
-struct Memory {
-    /// What they were asked to be.
-    asked: String,
+/// The last check of one pipeline's topics.
+struct LastCheck {
+    /// Fingerprint of the cluster and the topics of the plan.
+    requested: String,
     at: Instant,
-    seen: Seen,
-    /// Those that we made: the status hears of them only once all are in order.
-    made: BTreeSet<String>,
-    /// Those that are told to be missing: they are created with the next look.
+    state: TopicsState,
+    /// Topics that the operator created: the status contains them only once all topics are ready.
+    created: BTreeSet<String>,
+    /// Topics that the status reports as missing: the next check creates them.
     missing: BTreeSet<String>,
 }
 
-/// What is known of a pipeline's topics before Kafka is asked.
+/// What the status and the scaler know of a pipeline's topics before the check.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Known {
-    /// Those that were there when they were looked at last.
-    pub had: BTreeSet<String>,
-    /// Those of them that we created.
+pub struct KnownTopics {
+    /// Topics that existed at the last check.
+    pub existed: BTreeSet<String>,
+    /// Those of them that the operator created.
     pub created: BTreeSet<String>,
-    /// Some of them seem to be missing: what is remembered does not count.
-    pub doubted: bool,
+    /// The scaler misses some of them: the last check is not valid.
+    pub missing_suspected: bool,
 }
 
-impl Keeper {
-    /// The topics of the pipeline with this uid, put right if need be. `asked` stands for all that was asked for: when it changes,
-    /// Kafka is asked again.
-    pub async fn settle(&self, uid: &str, asked: &str, bus: KafkaBus, topics: &Topics, known: Known) -> Seen {
-        let Known { had, mut created, doubted } = known;
-        let mut told = BTreeSet::new();
-        if let Some(Memory { asked: before, at, seen, made, missing }) = self.remembered.lock().get(uid) {
-            let well = matches!(seen, Seen::Ready { .. });
-            if before == asked && !(well && doubted) && at.elapsed() < if well { CONFIDENCE } else { RESPITE }
-            {
-                return seen.clone();
+impl TopicReconciler {
+    /// Ensures that the topics of the pipeline with this uid exist with the settings of the plan. `requested` is the fingerprint of
+    /// cluster and topics: when it changes, the last check is not valid.
+    pub async fn ensure(
+        &self,
+        uid: &str,
+        requested: &str,
+        bus: KafkaBus,
+        topics: &Topics,
+        known: KnownTopics,
+    ) -> TopicsState {
+        let KnownTopics { existed, mut created, missing_suspected } = known;
+        let mut reported_missing = BTreeSet::new();
+        if let Some(last) = self.checks.lock().get(uid) {
+            let ready = matches!(last.state, TopicsState::Ready { .. });
+            let valid_for = if ready { CONFIDENCE } else { RETRY };
+            if last.requested == requested && !(ready && missing_suspected) && last.at.elapsed() < valid_for {
+                return last.state.clone();
             }
-            created.extend(made.iter().cloned());
-            told.clone_from(missing);
+            created.extend(last.created.iter().cloned());
+            reported_missing.clone_from(&last.missing);
         }
         let topics = topics.clone();
         let span = tracing::Span::current();
-        let settled = tokio::task::spawn_blocking(move || {
-            let mut work = Work { created, had, missing: told };
-            let seen = span.in_scope(|| work.settle(&bus, &topics));
-            (seen, work)
+        let ensured = tokio::task::spawn_blocking(move || {
+            let mut check = Check { created, existed, missing: reported_missing };
+            let state = span.in_scope(|| check.ensure(&bus, &topics));
+            (state, check)
         });
-        let (seen, work) = match settled.await {
-            Ok((Ok(seen), work)) => (seen, work),
-            Ok((Err(error), work)) => (unavailable(&error), work),
+        let (state, check) = match ensured.await {
+            Ok((Ok(state), check)) => (state, check),
+            Ok((Err(error), check)) => (unavailable(&error), check),
             Err(error) => {
                 let message = error.to_string();
-                (Seen::NotReady { reason: Reason::Defect, message, retry: true }, Work::default())
+                (TopicsState::NotReady { reason: Reason::Defect, message, retry: true }, Check::default())
             }
         };
-        let Work { created: made, missing, .. } = work;
-        let memory = Memory { asked: asked.into(), at: Instant::now(), seen: seen.clone(), made, missing };
-        self.remembered.lock().insert(uid.into(), memory);
-        seen
+        let Check { created, missing, .. } = check;
+        let last = LastCheck {
+            requested: requested.into(),
+            at: Instant::now(),
+            state: state.clone(),
+            created,
+            missing,
+        };
+        self.checks.lock().insert(uid.into(), last);
+        state
     }
 
     /// Forgets a pipeline.
     pub fn forget(&self, uid: &str) {
-        self.remembered.lock().remove(uid);
+        self.checks.lock().remove(uid);
     }
 }
 
-/// Why Kafka did not do what was asked.
+/// A failed request to Kafka, as a failure of the pipeline.
 #[must_use]
-pub fn trouble(error: &BusError) -> Trouble {
-    let reason = if error.is_retryable() { Reason::KafkaUnreachable } else { Reason::KafkaRefused };
-    Trouble::new(reason, error.to_string())
+pub fn failure(error: &BusError) -> Failure {
+    let reason = if error.is_retryable() {
+        Reason::Trouble(Trouble::KafkaUnreachable)
+    } else {
+        Reason::Trouble(Trouble::KafkaRefused)
+    };
+    Failure::new(reason, error.to_string())
 }
 
-fn unavailable(error: &BusError) -> Seen {
-    warn!(%error, "topics are not in order");
-    let Trouble { reason, message } = trouble(error);
-    Seen::NotReady { reason, message, retry: true }
+fn unavailable(error: &BusError) -> TopicsState {
+    warn!(%error, "ensuring the topics failed");
+    let Failure { reason, message } = failure(error);
+    TopicsState::NotReady { reason, message, retry: true }
 }
 
-/// One look at the topics of a pipeline.
+/// One check of the topics of a pipeline.
 #[derive(Default)]
-struct Work {
-    /// See [`Known::had`].
-    had: BTreeSet<String>,
-    /// Those that we created.
+struct Check {
+    /// See [`KnownTopics::existed`].
+    existed: BTreeSet<String>,
+    /// Topics that the operator created.
     created: BTreeSet<String>,
-    /// Those that were told to be missing.
+    /// Topics that the status reports as missing.
     missing: BTreeSet<String>,
 }
 
-impl Work {
-    fn settle(&mut self, bus: &KafkaBus, topics: &Topics) -> Result<Seen, BusError> {
+impl Check {
+    fn ensure(&mut self, bus: &KafkaBus, topics: &Topics) -> Result<TopicsState, BusError> {
         bus.ping(PING)?;
         let names = topics.all().map(|topic| &*topic.name);
         let before = bus.topic_facts(&names)?;
-        let gone = |name: &&&str| self.had.contains(**name) && !before.contains_key(**name);
+        let gone = |name: &&&str| self.existed.contains(**name) && !before.contains_key(**name);
         let gone: BTreeSet<String> = names.iter().filter(gone).map(|name| (*name).to_owned()).collect();
         if !gone.is_subset(&self.missing) {
             let message = missing(&gone);
             warn!(topics = ?gone, "topics were deleted");
             self.missing = gone;
-            return Ok(Seen::NotReady { reason: Reason::TopicMissing, message, retry: true });
+            return Ok(TopicsState::NotReady {
+                reason: Reason::Trouble(Trouble::TopicMissing),
+                message,
+                retry: true,
+            });
         }
-        let Decision { steps, notes, blocked } = decide(topics, &before);
+        let TopicDecision { changes, notes, blocked } = decide(topics, &before);
         if let Some(message) = blocked {
-            return Ok(Seen::NotReady { reason: Reason::PartitionsDiffer, message, retry: true });
+            return Ok(TopicsState::NotReady { reason: Reason::PartitionsDiffer, message, retry: true });
         }
         self.created.retain(|name| before.contains_key(name));
-        let settled = steps.is_empty();
-        carry_out(bus, steps, &mut self.created)?;
+        let unchanged = changes.is_empty();
+        execute(bus, changes, &mut self.created)?;
         self.missing.clear();
-        let after = if settled { before } else { bus.topic_facts(&names)? };
-        Ok(Seen::Ready { topics: statuses(topics, &after, &self.created), notes })
+        let after = if unchanged { before } else { bus.topic_facts(&names)? };
+        Ok(TopicsState::Ready { topics: statuses(topics, &after, &self.created), notes })
     }
 }
 
-/// What is said of topics that were there and are not any more.
+/// The message about topics that were deleted.
 fn missing(topics: &BTreeSet<String>) -> String {
     let names = topics.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let (was, is, its) = if topics.len() == 1 { ("was", "is", "its") } else { ("were", "are", "their") };
+    let (was, its) = if topics.len() == 1 { ("was", "its") } else { ("were", "their") };
     format!(
-        "{names} {was} deleted from Kafka, and {is} created again within 15 s: {its} records are lost, and until then nothing can be written there"
+        "{names} {was} deleted from Kafka: {its} records are lost. The operator creates the topics again within 15 s; until then writes to them fail"
     )
 }
 
-fn carry_out(bus: &KafkaBus, steps: Vec<Step>, created: &mut BTreeSet<String>) -> Result<(), BusError> {
+fn execute(
+    bus: &KafkaBus,
+    changes: Vec<TopicChange>,
+    created: &mut BTreeSet<String>,
+) -> Result<(), BusError> {
     let mut missing = Vec::new();
-    for step in steps {
-        match step {
-            Step::Create(topic) => missing.push(topic),
-            Step::Grow { topic, partitions } => {
+    for change in changes {
+        match change {
+            TopicChange::Create(topic) => missing.push(topic),
+            TopicChange::Grow { topic, partitions } => {
                 bus.grow_topic(&topic, partitions)?;
                 info!(topic, partitions, "partitions added");
             }
-            Step::Configure { topic, config } => {
+            TopicChange::Configure { topic, config } => {
                 bus.configure_topic(&topic, &config)?;
-                info!(topic, ?config, "settings put right");
+                info!(topic, ?config, "settings changed");
             }
         }
     }
     let mut made = BTreeSet::new();
-    let outcome = bus.make_topics(&missing, &mut made);
+    let result = bus.make_topics(&missing, &mut made);
     if !made.is_empty() {
-        info!(topics = ?made, "created");
+        info!(topics = ?made, "topics created");
     }
     created.extend(made);
-    outcome
+    result
 }
 
 fn statuses(

@@ -4,12 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod bed;
+mod crash;
 mod deletion;
-mod killed;
+mod env;
+mod field_changes;
 mod lease;
 mod objects;
-mod once;
-mod refusals;
+mod rejections;
+mod single_reconcile;
 mod topics;
-mod walk;

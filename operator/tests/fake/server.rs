@@ -1,5 +1,5 @@
-//! An API server in memory: keeps what is applied, and fails when it is told to. It knows no schema and no defaults; Deployments are
-//! ready as soon as they are applied.
+//! An API server in memory: stores applied objects, and injects faults. It has no schema and no defaults; Deployments are ready as soon as
+//! they are applied.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,40 +10,40 @@ use axum::body::Body as Answer;
 use axum::http::{Method, Request, Response};
 use futures_util::stream;
 use herd_operator::context::Context;
+use herd_operator::event_publisher::EventPublisher;
 use herd_operator::metrics::Metrics;
 use herd_operator::scaling::Scaler;
-use herd_operator::tell::Teller;
 use kube::Client;
 use kube::client::Body;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// What becomes of watches.
+/// A fault of watches.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum WatchFault {
-    /// They end after so long.
+    /// They end after this duration.
     Dropped(Duration),
-    /// They are told that what they know is too old.
+    /// They get 410 Gone: their resource version is too old.
     Gone,
 }
 
-/// What becomes of a write.
+/// A fault of a write.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Fault {
-    /// It is answered so, and nothing is done.
-    Refused { code: u16, retry_after: u32 },
-    /// Nothing is done, and from now on nobody answers.
-    DeadBefore,
-    /// It is done, and from now on nobody answers.
-    DeadAfter,
+    /// It is rejected with this code.
+    Rejected { code: u16, retry_after: u32 },
+    /// It is not done, and from then on the server does not answer.
+    CrashBefore,
+    /// It is done, and from then on the server does not answer.
+    CrashAfter,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
-    /// What is gone, with its path, as of the version in which it went.
-    gone: Vec<(String, Value)>,
+    /// Deleted objects with their paths, as of the version of their deletion.
+    deleted: Vec<(String, Value)>,
     /// Method and path of each request.
     pub(crate) calls: Vec<String>,
     /// Which write (from 0) fails, and how.
@@ -51,18 +51,18 @@ pub(crate) struct State {
     /// Writes so far, but for Events.
     pub(crate) writes: usize,
     dead: bool,
-    /// How long every answer takes.
+    /// The delay of every answer.
     pub(crate) delay: Duration,
     pub(crate) watch_fault: Option<WatchFault>,
-    /// Counts the changes of the fault: watches that began before one end.
-    watch_era: usize,
+    /// Counts the changes of the fault: watches that started before one end.
+    watch_generation: usize,
 }
 
 /// An API server. Cheap to clone; clones are the same.
 #[derive(Clone, Default)]
 pub(crate) struct Server(pub(crate) Arc<Mutex<State>>);
 
-type Said = (u16, Value);
+type Reply = (u16, Value);
 
 impl Server {
     /// A client of it.
@@ -80,9 +80,9 @@ impl Server {
                 if query.contains("watch=true") {
                     return Ok(Response::new(server.watch(parts.uri.path(), &query)));
                 }
-                let (code, said) = server.answer(&parts.method, parts.uri.path(), &query, body);
+                let (code, reply) = server.answer(&parts.method, parts.uri.path(), &query, body);
                 let answer = Response::builder().status(code).header("content-type", "application/json");
-                Ok::<_, Infallible>(answer.body(Answer::from(said.to_string())).unwrap())
+                Ok::<_, Infallible>(answer.body(Answer::from(reply.to_string())).unwrap())
             }
         });
         Client::new(service, "default")
@@ -91,11 +91,17 @@ impl Server {
     /// An operator that has just been started.
     pub(crate) fn operator(&self) -> Arc<Context> {
         let (client, image) = (self.client(), "herd/worker:1".to_owned());
-        let teller = Teller::new(client.clone(), "test".into());
-        Arc::new(Context::new(client, image, Arc::new(Scaler::default()), teller, Metrics::default()))
+        let event_publisher = EventPublisher::new(client.clone(), "test".into());
+        Arc::new(Context::new(
+            client,
+            image,
+            Arc::new(Scaler::default()),
+            event_publisher,
+            Metrics::default(),
+        ))
     }
 
-    /// Puts an object there as it is.
+    /// Stores an object.
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.0.lock().store(path, object);
     }
@@ -104,21 +110,21 @@ impl Server {
         self.0.lock().objects.get(path).cloned()
     }
 
-    /// From now on watches fare so; those under way end.
+    /// Injects a fault into all watches, or ends it; running ones end.
     pub(crate) fn watches(&self, fault: Option<WatchFault>) {
         let mut state = self.0.lock();
         state.watch_fault = fault;
-        state.watch_era += 1;
+        state.watch_generation += 1;
     }
 
     /// The changes of a collection since the version that the query names, as they come.
     fn watch(&self, path: &str, query: &str) -> Answer {
         let from = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
         let from: u64 = from.and_then(|from| from.parse().ok()).unwrap_or(0);
-        let (era, fault) = {
+        let (generation, fault) = {
             let mut state = self.0.lock();
             state.calls.push(format!("WATCH {path}"));
-            (state.watch_era, state.watch_fault)
+            (state.watch_generation, state.watch_fault)
         };
         if fault == Some(WatchFault::Gone) {
             let (_, gone) = status(410, "too old resource version", 0);
@@ -131,7 +137,7 @@ impl Server {
             async move {
                 loop {
                     let over = matches!(fault, Some(WatchFault::Dropped(after)) if begun.elapsed() > after);
-                    if over || server.0.lock().watch_era != era {
+                    if over || server.0.lock().watch_generation != generation {
                         return None;
                     }
                     let (lines, newest) = server.0.lock().changes(&path, &query, from);
@@ -144,8 +150,8 @@ impl Server {
         }))
     }
 
-    /// Answers again.
-    pub(crate) fn revive(&self) {
+    /// Ends the fault.
+    pub(crate) fn recover(&self) {
         let mut state = self.0.lock();
         (state.dead, state.fault) = (false, None);
     }
@@ -170,7 +176,7 @@ impl Server {
         objects
     }
 
-    fn answer(&self, method: &Method, path: &str, query: &str, body: Value) -> Said {
+    fn answer(&self, method: &Method, path: &str, query: &str, body: Value) -> Reply {
         let mut state = self.0.lock();
         state.calls.push(format!("{method} {path}"));
         if state.dead {
@@ -185,26 +191,26 @@ impl Server {
         let number = state.writes;
         state.writes += 1;
         match state.fault {
-            Some((at, Fault::Refused { code, retry_after })) if at == number => {
-                return status(code, "refused by the test", retry_after);
+            Some((at, Fault::Rejected { code, retry_after })) if at == number => {
+                return status(code, "rejected by the test", retry_after);
             }
-            Some((at, Fault::DeadBefore)) if at == number => {
+            Some((at, Fault::CrashBefore)) if at == number => {
                 state.dead = true;
                 return status(503, "the connection is gone", 0);
             }
             _ => {}
         }
-        let said = state.write(method, path, body);
-        if matches!(state.fault, Some((at, Fault::DeadAfter)) if at == number) {
+        let reply = state.write(method, path, body);
+        if matches!(state.fault, Some((at, Fault::CrashAfter)) if at == number) {
             state.dead = true;
             return status(503, "the connection is gone", 0);
         }
-        said
+        reply
     }
 }
 
 impl State {
-    fn read(&self, path: &str, query: &str) -> Said {
+    fn read(&self, path: &str, query: &str) -> Reply {
         if let Some(object) = self.objects.get(path) {
             return (200, object.clone());
         }
@@ -237,7 +243,7 @@ impl State {
             object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
         };
         let within = |other: &str| other.rsplit_once('/').is_some_and(|(folder, _)| folder == path);
-        let gone = self.gone.iter().filter(|(other, object)| within(other) && selected(object, query));
+        let gone = self.deleted.iter().filter(|(other, object)| within(other) && selected(object, query));
         let gone = gone.map(|(_, object)| ("DELETED", object));
         let there = self.collection(path, query).map(|object| ("MODIFIED", object));
         let newer = there.chain(gone).filter(|(_, object)| version(object) > from);
@@ -247,7 +253,7 @@ impl State {
         })
     }
 
-    fn write(&mut self, method: &Method, path: &str, body: Value) -> Said {
+    fn write(&mut self, method: &Method, path: &str, body: Value) -> Reply {
         let (at, part) = match path.strip_suffix("/status") {
             Some(at) => (at, Some("status")),
             None => (path, None),
@@ -256,7 +262,7 @@ impl State {
             let Some(mut object) = self.objects.remove(at) else { return status(404, "not found", 0) };
             self.version += 1;
             object["metadata"]["resourceVersion"] = self.version.to_string().into();
-            self.gone.push((at.into(), object.clone()));
+            self.deleted.push((at.into(), object.clone()));
             return (200, object);
         }
         let mut object = self.objects.get(at).cloned().unwrap_or_else(|| json!({}));
@@ -311,7 +317,7 @@ fn merge(object: &mut Value, patch: &Value) {
     }
 }
 
-fn status(code: u16, message: &str, retry_after: u32) -> Said {
+fn status(code: u16, message: &str, retry_after: u32) -> Reply {
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
         "reason": if code == 404 { "NotFound" } else { "Test" }, "code": code, "details": {"retryAfterSeconds": retry_after},

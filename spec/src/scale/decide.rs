@@ -1,25 +1,25 @@
-//! The order of the questions.
+//! The rule: which question decides first, and the number of replicas.
 
 use std::time::Duration;
 
 use super::capacity;
 use super::history::History;
-use super::memory::{Crowded, Mark, Memory, Trial};
+use super::memory::{DemandSample, Memory, SpreadMinimum, Trial};
 use super::policy::{
-    CONFIRM, FIRST_BLOCK, LEAST, LONGEST_BLOCK, LONGEST_RESCALE, NO_BACKLOG, Policy, RESIDUE, SHORT, Source,
+    CONFIRM, FIRST_BLOCK, MAX_BLOCK, MAX_RESCALE, MIN_WINDOW, NO_BACKLOG, Policy, RESIDUE, SHORT, Source,
 };
-use super::reason::{Finding, Reason};
+use super::reason::{Finding, Reason, replicas};
 use super::signals::{Signals, rates};
 use super::target::{Demand, align, effective, fit};
-use super::trial::{self, Outcome};
+use super::trial::{self, TrialResult};
 use crate::pipeline::{ScalingMode, ScalingSpec};
 use crate::units::{Replicas, WallTime};
 
-/// The replicas of a stage, as they are.
+/// The current replicas of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pods {
-    /// How many are asked for (`spec.replicas`).
-    pub wanted: Replicas,
+    /// `spec.replicas` of its Deployment.
+    pub desired: Replicas,
     /// How many are ready.
     pub ready: Replicas,
 }
@@ -27,52 +27,55 @@ pub struct Pods {
 /// How many replicas a stage should have, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What to ask for; the present count where nothing is to be done.
+    /// The number to apply; the current one where nothing changes.
     pub replicas: Replicas,
-    /// What would be asked for if decisions were carried out: differs from `replicas` under `mode: Recommend`.
+    /// The number that would be applied with `mode: Auto`: differs from `replicas` with `mode: Recommend`.
     pub recommended: Replicas,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// What scaling cannot put right.
+    /// Problems that scaling cannot solve.
     pub findings: Vec<Finding>,
-    /// Whether decisions are made on fresh data (the condition `ScalingActive`).
+    /// Whether the decision is made from fresh data (the condition `ScalingActive`).
     pub active: bool,
-    /// The numbers behind it; none: there were not enough yet.
+    /// The numbers that it is made from; none before the second poll.
     pub signals: Option<Signals>,
-    /// To be given to the next call.
+    /// The memory for the next decision.
     pub memory: Memory,
 }
 
 impl Decision {
-    /// Whether replicas are added if the next look agrees: it need not wait for the next poll.
+    /// Whether replicas are added if another poll confirms it: that need not wait for the regular one.
     #[must_use]
-    pub fn wants_another_look(&self) -> bool {
+    pub fn needs_confirmation(&self) -> bool {
         matches!(self.reason, Reason::Confirming { .. }) && self.memory.behind < CONFIRM
     }
 
-    /// The decision in one sentence: `3 → 6: 12,000 records wait, …`.
+    /// The decision in one sentence: `3 → 6 replicas: input 5,407 records/s exceeds capacity 4,515 records/s`.
     #[must_use]
     pub fn sentence(&self, pods: Pods) -> String {
-        if self.recommended == pods.wanted {
-            format!("{} stay: {}", pods.wanted, self.reason)
+        let (now, reason) = (pods.desired, &self.reason);
+        if *reason == Reason::Fixed {
+            format!("fixed at {}: {reason}", replicas(self.replicas))
+        } else if self.recommended == now {
+            format!("keeping {}: {reason}", replicas(now))
         } else if self.replicas == self.recommended {
-            format!("{} → {}: {}", pods.wanted, self.replicas, self.reason)
+            format!("{now} → {}: {reason}", replicas(self.replicas))
         } else {
-            format!("{} → {} recommended: {}", pods.wanted, self.recommended, self.reason)
+            format!("{now} → {} recommended: {reason}", replicas(self.recommended))
         }
     }
 }
 
 /// Decides how many replicas a stage should have.
 ///
-/// - `policy`: what was asked for, from the plan.
-/// - `history`: what was seen of it lately.
+/// - `policy`: the scaling policy, from the plan.
+/// - `history`: the recent observations.
 /// - `pods`: its replicas at `now`.
 /// - `memory`: that of the decision before; the default at first.
-/// - `now`: the time the newest observation was made, or later.
+/// - `now`: the time of the newest observation, or later.
 ///
-/// The answer lies within `min` and `max`, never above the number of partitions, and is the present count wherever data is
-/// missing or the group is not at rest. Where scaling is not asked for, it is the fixed count.
+/// The decision is within `min` and `max` and never above the number of partitions. It is the current number where data is missing or
+/// the group is not stable, and the fixed number where the stage has no `scaling`.
 #[must_use]
 pub fn decide(policy: &Policy, history: &History, pods: Pods, memory: &Memory, now: WallTime) -> Decision {
     let mut memory = memory.clone();
@@ -83,32 +86,34 @@ pub fn decide(policy: &Policy, history: &History, pods: Pods, memory: &Memory, n
     let (recommended, reason) = match &policy.scaling {
         _ if policy.paused => (Replicas(0), Reason::Paused),
         None => (policy.fixed, Reason::Fixed),
-        Some(scaling) if scaling.mode == ScalingMode::Off => (pods.wanted, Reason::Off),
+        Some(scaling) if scaling.mode == ScalingMode::Off => (pods.desired, Reason::Off),
         Some(scaling) => {
             let signals = signals.as_ref();
-            Stage { policy, scaling, history, pods, now, signals, memory: &mut memory }.verdict()
+            Evaluation { policy, scaling, history, pods, now, signals, memory: &mut memory }.run()
         }
     };
-    let only_told = policy.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Recommend);
-    let replicas = if only_told && !policy.paused { pods.wanted } else { recommended };
-    if replicas != pods.wanted {
-        memory.scaled(now, pods.wanted, replicas, reason.to_string());
-        // Only who went to sleep by itself knows up to where everything was done.
+    let only_recommended =
+        policy.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Recommend);
+    let replicas = if only_recommended && !policy.paused { pods.desired } else { recommended };
+    if replicas != pods.desired {
+        memory.record_scaling(now, pods.desired, replicas, reason.to_string());
+        // The end offsets are those of the processed records only if the stage was scaled to 0 for lack of work.
         memory.slept_at = match (&reason, history.newest()) {
             (Reason::Sleep { .. }, Some(newest)) => Some(newest.points.iter().map(|point| point.end).sum()),
             _ => None,
         };
     } else {
-        memory.trial = memory.trial.filter(|trial| trial.to == pods.wanted);
+        memory.trial = memory.trial.filter(|trial| trial.to == pods.desired);
     }
     let findings = signals.as_ref().map_or_else(Vec::new, |signals| findings(&memory, signals, policy, now));
     Decision { replicas, recommended, reason, findings, active, signals, memory }
 }
 
-type Verdict = (Replicas, Reason);
+/// A number of replicas, and its reason.
+type Target = (Replicas, Reason);
 
-/// Everything a verdict is made of.
-struct Stage<'a> {
+/// The inputs of one decision.
+struct Evaluation<'a> {
     policy: &'a Policy,
     scaling: &'a ScalingSpec,
     history: &'a History,
@@ -118,28 +123,30 @@ struct Stage<'a> {
     memory: &'a mut Memory,
 }
 
-impl Stage<'_> {
-    fn verdict(mut self) -> Verdict {
+impl Evaluation<'_> {
+    fn run(mut self) -> Target {
         let bounds = self.policy.bounds(self.scaling, self.now);
         let stable = match self.history.fresh(self.now) {
             Ok(newest) => newest.stable,
-            Err(why) => return self.outside(bounds).unwrap_or((self.pods.wanted, Reason::NoData { why })),
+            Err(error) => {
+                return self.out_of_bounds(bounds).unwrap_or((self.pods.desired, Reason::NoData { error }));
+            }
         };
-        let calm = stable && self.pods.ready == self.pods.wanted;
-        self.memory.calm(self.now, self.pods.wanted, calm);
-        if self.pods.wanted.0 == 0 {
-            return self.asleep(bounds);
+        let all_ready = self.pods.ready == self.pods.desired;
+        self.memory.record_stability(self.now, self.pods.desired, stable && all_ready);
+        if self.pods.desired.0 == 0 {
+            return self.wake(bounds);
         }
         let Some(signals) = self.signals else {
-            return self.outside(bounds).unwrap_or((self.pods.wanted, Reason::Gathering));
+            return self.out_of_bounds(bounds).unwrap_or((self.pods.desired, Reason::Gathering));
         };
         capacity::learn(self.memory, self.history, signals, self.pods.ready, self.now);
-        self.remember(signals);
-        let outcome = trial::judge(self.memory, self.history, signals, self.policy.source, self.now);
-        if let Some(verdict) = self.outside(bounds) {
-            return verdict;
+        self.record_demand(signals);
+        let trial = trial::evaluate(self.memory, self.history, signals, self.policy.source, self.now);
+        if let Some(target) = self.out_of_bounds(bounds) {
+            return target;
         }
-        if let Outcome::Back { to, before, after } = outcome {
+        if let TrialResult::Back { to, before, after } = trial {
             return (to.clamp(bounds.0, bounds.1), Reason::GoBack { before, after });
         }
         if let Some((wanted, reason)) = self.up(signals, bounds) {
@@ -149,14 +156,14 @@ impl Stage<'_> {
         self.down(signals, bounds, stable)
     }
 
-    /// A count outside its bounds is put right whatever the data says.
-    fn outside(&self, (least, most): (Replicas, Replicas)) -> Option<Verdict> {
-        let now = self.pods.wanted;
-        if now > most {
-            Some((most, Reason::AboveMax { most }))
-        } else if now < least {
+    /// A number outside the bounds is corrected without any data.
+    fn out_of_bounds(&self, (min, max): (Replicas, Replicas)) -> Option<Target> {
+        let now = self.pods.desired;
+        if now > max {
+            Some((max, Reason::AboveMax { max }))
+        } else if now < min {
             let floor = self.policy.floor(self.now).filter(|floor| floor.min.0 > self.scaling.min);
-            Some((least, Reason::BelowMin { least, floor: floor.map(ToString::to_string) }))
+            Some((min, Reason::BelowMin { min, floor: floor.map(ToString::to_string) }))
         } else {
             None
         }
@@ -167,29 +174,29 @@ impl Stage<'_> {
         (capacity > 0.0).then_some(Demand { scaling: self.scaling, source: self.policy.source, capacity })
     }
 
-    /// What the rule for taking away will look back on.
-    fn remember(&mut self, signals: &Signals) {
+    /// Records the demand for the rule that removes replicas.
+    fn record_demand(&mut self, signals: &Signals) {
         let demand = self.demand().map(|demand| demand.as_is(signals));
-        let mark = Mark { at: self.now, demand, idle: signals.idle() };
-        self.memory.mark(mark, self.scaling.stabilisation.0);
+        let sample = DemandSample { at: self.now, demand, idle: signals.idle() };
+        self.memory.push_demand(sample, self.scaling.stabilisation.0);
     }
 
-    /// Nothing runs: wake as soon as there is something to do, with as many as it takes.
-    fn asleep(&self, bounds: (Replicas, Replicas)) -> Verdict {
+    /// No replica runs: starts as many as needed as soon as there is work.
+    fn wake(&self, bounds: (Replicas, Replicas)) -> Target {
         let Some(newest) = self.history.newest() else { return (Replicas(0), Reason::Gathering) };
         let lags = || newest.points.iter().map(|point| point.lag());
         let lag: u64 = lags().sum();
-        let come = match (self.memory.slept_at, self.history.previous()) {
+        let has_input = match (self.memory.slept_at, self.history.previous()) {
             (Some(end), _) => newest.points.iter().map(|point| point.end).sum::<i64>() > end,
             (None, Some(before)) => rates(before, newest, |point| point.end) > 0.0,
             (None, None) => false,
         };
-        let floor = self.outside(bounds);
-        if !come && !lags().any(|lag| lag > RESIDUE) {
+        let floor = self.out_of_bounds(bounds);
+        if !has_input && !lags().any(|lag| lag > RESIDUE) {
             return floor.unwrap_or((Replicas(0), Reason::Asleep));
         }
         let wanted = self.demand().map_or(Replicas(1), |demand| {
-            // The newest rate alone: records have only just begun to come.
+            // The newest rate alone: input has only just begun.
             let input =
                 self.history.previous().map_or(0.0, |before| rates(before, newest, |point| point.end));
             let rescale = self.memory.rescale_time().as_secs_f64();
@@ -205,10 +212,10 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether more are needed, how many, and why.
-    fn up(&mut self, signals: &Signals, bounds: (Replicas, Replicas)) -> Option<Verdict> {
-        let (now, source) = (self.pods.wanted, self.policy.source);
-        // What was only seen to be done is no limit: where nothing waits, more coming in than before is no reason yet.
+    /// The number of replicas if more are needed.
+    fn up(&mut self, signals: &Signals, bounds: (Replicas, Replicas)) -> Option<Target> {
+        let (now, source) = (self.pods.desired, self.policy.source);
+        // A capacity that is not proven is a lower bound: without a backlog, an input above it is no reason to add replicas.
         let proven = self.memory.capacity.is_some_and(|capacity| capacity.proven);
         let Some(demand) = self.demand().filter(|_| proven || !signals.no_backlog()) else {
             let backlog = !signals.no_backlog() && !self.drains(signals);
@@ -216,13 +223,13 @@ impl Stage<'_> {
             return backlog.then_some((doubled, Reason::Doubling { lag: signals.lag }));
         };
         let reason = match source {
-            Source::Topic { .. } => self.behind(signals, demand.capacity),
+            Source::Topic { .. } => self.falls_behind(signals, demand.capacity),
             Source::Requests => self.too_busy(signals, demand.capacity * f64::from(now.0)),
         };
         if let Some(reason) = reason {
             let mut wanted = demand.replicas(demand.to_add(signals, self.memory.rescale_time()));
             if source == Source::Requests && signals.busy.is_some_and(|busy| busy >= 0.95) {
-                // What was turned away is not seen.
+                // Rejected requests are not counted.
                 wanted = wanted.max(Replicas(now.0.saturating_mul(2)));
             }
             let wanted = fit(wanted, source, self.scaling, (bounds.0, Replicas(u32::MAX)));
@@ -233,15 +240,15 @@ impl Stage<'_> {
         self.uneven(signals)
     }
 
-    /// Whether all replicas together do too little.
-    fn behind(&self, signals: &Signals, capacity: f64) -> Option<Reason> {
-        let possible = effective(self.pods.wanted, self.policy.source) * capacity;
-        // A partition that is too hot for one replica cannot be helped by more of them.
+    /// Whether the capacity of all replicas together is too low.
+    fn falls_behind(&self, signals: &Signals, capacity: f64) -> Option<Reason> {
+        let possible = effective(self.pods.desired, self.policy.source) * capacity;
+        // More replicas do not help a partition whose input exceeds the capacity of one.
         let helped = || signals.partitions.iter().filter(|one| !one.stuck);
         let input: f64 = helped().map(|one| one.input.min(capacity)).sum();
         let lag: u64 = helped().filter(|one| one.recent < capacity).map(|one| one.lag).sum();
-        // Replicas with time to spare do more than was thought.
-        let spare = signals.no_backlog() && signals.busy.is_some_and(|busy| busy < self.too_much());
+        // Replicas that are not busy have a higher capacity than known.
+        let spare = signals.no_backlog() && signals.busy.is_some_and(|busy| busy < self.max_busy());
         if possible <= input {
             return (!spare).then_some(Reason::Input { input, capacity: possible });
         }
@@ -254,25 +261,26 @@ impl Stage<'_> {
         })
     }
 
-    /// Whether replicas that serve requests have less room than they should.
+    /// Whether replicas that serve requests have less headroom than they should.
     fn too_busy(&self, signals: &Signals, possible: f64) -> Option<Reason> {
         let busy = signals.busy?.max(signals.recent / possible).min(1.0);
-        (busy > self.too_much()).then_some(Reason::Busy { busy })
+        (busy > self.max_busy()).then_some(Reason::Busy { busy })
     }
 
-    /// From here on replicas are too busy: half of what is to be kept free is gone.
-    fn too_much(&self) -> f64 {
+    /// The utilisation from which replicas are too busy: half of the headroom is used.
+    fn max_busy(&self) -> f64 {
         (1.0 + self.scaling.utilisation) / 2.0
     }
 
-    /// Whether what waits becomes less, fast enough.
+    /// Whether the lag falls fast enough.
     fn drains(&self, signals: &Signals) -> bool {
         let drain = signals.lag as f64 / (signals.output - signals.recent).max(0.0);
         drain <= self.scaling.catch_up.0.as_secs_f64()
     }
 
-    /// Whether one worker has too many partitions: for three polls, one of them falls behind that need not.
-    fn uneven(&mut self, signals: &Signals) -> Option<Verdict> {
+    /// Whether one replica has too many partitions: one of them has fallen behind for three polls, although its input is below the
+    /// capacity of a replica.
+    fn uneven(&mut self, signals: &Signals) -> Option<Target> {
         let Source::Topic { partitions } = self.policy.source else { return None };
         let capacity = self.memory.capacity?.records_per_second;
         let catch_up = self.scaling.catch_up.0.as_secs_f64();
@@ -285,12 +293,12 @@ impl Stage<'_> {
             return None;
         };
         self.memory.uneven = self.memory.uneven.saturating_add(1);
-        let next = align(Replicas(self.pods.wanted.0 + 1), self.policy.source, self.scaling);
+        let next = align(Replicas(self.pods.desired.0 + 1), self.policy.source, self.scaling);
         (self.memory.uneven >= 3 && next.0 <= partitions)
             .then(|| (next, Reason::Uneven { partition: worst.name.clone(), lag: worst.lag }))
     }
 
-    /// More are needed: as many at once as is wise, if nothing speaks against it now.
+    /// More are needed: limits the step, and checks that nothing prevents the change now.
     fn add(
         &mut self,
         signals: &Signals,
@@ -298,37 +306,37 @@ impl Stage<'_> {
         reason: Reason,
         bounds: (Replicas, Replicas),
         stable: bool,
-    ) -> Verdict {
-        let now = self.pods.wanted;
-        let stay = |reason| (now, reason);
+    ) -> Target {
+        let now = self.pods.desired;
+        let keep = |reason| (now, reason);
         let step = Replicas(now.0.saturating_mul(2).max(now.0.saturating_add(4)));
         let step = align(step, self.policy.source, self.scaling);
         let wanted = fit(wanted.min(step), self.policy.source, self.scaling, bounds);
         self.memory.behind = self.memory.behind.saturating_add(1);
         if wanted <= now {
-            let most = bounds.1;
-            return stay(Reason::AtMost { most, lag: signals.lag, delay: signals.delay });
+            let max = bounds.1;
+            return keep(Reason::AtMost { max, lag: signals.lag, delay: signals.delay });
         }
-        if let Some(rest) = self.unrest(stable) {
-            return stay(rest);
+        if let Some(reason) = self.transition(stable) {
+            return keep(reason);
         }
         if self.scaling.pause_up {
-            return stay(Reason::PausedUp { wanted });
+            return keep(Reason::PausedUp { wanted });
         }
         if let Some(block) = self.memory.blocked(self.now) {
-            return stay(Reason::DownstreamBound { left: trial::left(block, self.now) });
+            return keep(Reason::DownstreamBound { left: trial::left(block, self.now) });
         }
-        // Whether the last ones helped decides whether more would.
+        // The running trial shows whether more replicas help.
         if self.memory.behind < CONFIRM || self.memory.trial.is_some() {
-            return stay(Reason::Confirming { wanted });
+            return keep(Reason::Confirming { wanted });
         }
         if self.scaling.mode != ScalingMode::Auto {
-            // What is only told has no effect to learn from.
+            // A recommendation has no effect to measure.
         } else if matches!(reason, Reason::Uneven { .. }) {
-            self.crowd(wanted);
+            self.keep_spread(wanted);
         } else {
-            // As it is now: the rate over half a minute still has part of the time before.
-            let lately = self.history.before(LEAST).zip(self.history.newest());
+            // The current output: the rate over 30 s includes time before the change.
+            let lately = self.history.before(MIN_WINDOW).zip(self.history.newest());
             let lately = lately.map_or(0.0, |(from, to)| rates(from, to, |point| point.position));
             let (output, capacity) = (signals.output.max(lately), self.memory.capacity);
             self.memory.trial = Some(Trial { from: now, to: wanted, output, capacity });
@@ -336,19 +344,18 @@ impl Stage<'_> {
         (wanted, reason)
     }
 
-    /// Keeps a count that was needed for its spread, longer each time it is needed again.
-    fn crowd(&mut self, needed: Replicas) {
-        let length =
-            self.memory.crowded.map_or(FIRST_BLOCK, |crowded| (2 * crowded.length).min(LONGEST_BLOCK));
-        self.memory.crowded = Some(Crowded { needed, until: self.now.plus(length), length });
+    /// Keeps a number that was needed to spread the partitions, longer each time it is needed again.
+    fn keep_spread(&mut self, needed: Replicas) {
+        let length = self.memory.crowded.map_or(FIRST_BLOCK, |crowded| (2 * crowded.length).min(MAX_BLOCK));
+        self.memory.crowded = Some(SpreadMinimum { needed, until: self.now.plus(length), length });
     }
 
-    /// What keeps a stage from being changed at all, for now.
-    fn unrest(&self, stable: bool) -> Option<Reason> {
-        let Pods { wanted, ready } = self.pods;
+    /// The transition that prevents a change for now.
+    fn transition(&self, stable: bool) -> Option<Reason> {
+        let Pods { desired, ready } = self.pods;
         let left = self.memory.settling(self.now);
-        if ready != wanted {
-            Some(Reason::NotReady { ready, wanted })
+        if ready != desired {
+            Some(Reason::NotReady { ready, desired })
         } else if !stable {
             Some(Reason::Rebalancing)
         } else {
@@ -356,16 +363,16 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether replicas that do not get ready keep others from going: not if those that are ready are as many as shall stay, and
-    /// not for ever, or they would run on where there is no room for all.
-    fn bears(&self, rest: &Reason, wanted: Replicas) -> bool {
-        let given_up = self.memory.last.as_ref().is_none_or(|last| self.now.since(last.at) > LONGEST_RESCALE);
-        matches!(rest, Reason::NotReady { .. }) && (self.pods.ready >= wanted || given_up)
+    /// Whether replicas may be removed during a transition: when others do not become ready, if enough are ready, or if they have not for
+    /// long. Otherwise replicas that the cluster has no room for would never be removed.
+    fn may_remove_during(&self, transition: &Reason, wanted: Replicas) -> bool {
+        let given_up = self.memory.last.as_ref().is_none_or(|last| self.now.since(last.at) > MAX_RESCALE);
+        matches!(transition, Reason::NotReady { .. }) && (self.pods.ready >= wanted || given_up)
     }
 
-    /// Whether fewer have been enough for long.
-    fn down(&mut self, signals: &Signals, bounds: (Replicas, Replicas), stable: bool) -> Verdict {
-        let now = self.pods.wanted;
+    /// Removes replicas, if fewer were enough for all of the stabilisation time.
+    fn down(&mut self, signals: &Signals, bounds: (Replicas, Replicas), stable: bool) -> Target {
+        let now = self.pods.desired;
         let keep = self.scaling.stabilisation.0;
         let possible = self.demand().map(|demand| demand.capacity * f64::from(now.0));
         let steady = Reason::Steady { input: signals.recent, capacity: possible, delay: signals.delay };
@@ -376,23 +383,24 @@ impl Stage<'_> {
         if self.scaling.pause_down {
             return (now, Reason::PausedDown { wanted });
         }
-        if let Some(rest) = self.unrest(stable).filter(|rest| !self.bears(rest, wanted)) {
-            return (now, rest);
+        let transition = self.transition(stable);
+        if let Some(reason) = transition.filter(|reason| !self.may_remove_during(reason, wanted)) {
+            return (now, reason);
         }
         let since = |at: Option<WallTime>| at.map_or(Duration::MAX, |at| self.now.since(at));
         let lowered = keep.saturating_sub(since(self.memory.lowered));
-        // The rates looked back on follow a step with delay: what has just been added is not yet in them.
+        // The rates follow a step with a delay: the effect of the last change is not in them yet.
         let changed = SHORT.saturating_sub(since(self.memory.last.as_ref().map(|last| last.at)));
         let missing = self.memory.watched(self.now, keep).err().unwrap_or_default();
         let left = missing.max(lowered).max(changed);
         if left.is_zero() { (wanted, reason) } else { (now, Reason::Stabilising { wanted, left }) }
     }
 
-    /// The highest need of the stabilisation time, at most half as few as there are.
-    fn fewer(&self, signals: &Signals, bounds: (Replicas, Replicas)) -> Verdict {
-        let (now, source) = (self.pods.wanted, self.policy.source);
+    /// The number for the highest demand of the stabilisation time, at least half of the current one.
+    fn fewer(&self, signals: &Signals, bounds: (Replicas, Replicas)) -> Target {
+        let (now, source) = (self.pods.desired, self.policy.source);
         let watched = self.scaling.stabilisation.0;
-        let idle = self.memory.trail.iter().all(|mark| mark.idle);
+        let idle = self.memory.trail.iter().all(|sample| sample.idle);
         if now.0 == 1 && bounds.0.0 == 0 && idle {
             return (Replicas(0), Reason::Sleep { watched });
         }
@@ -404,7 +412,7 @@ impl Stage<'_> {
             let wanted = fit(floor, source, self.scaling, (bounds.0.max(Replicas(1)), bounds.1));
             return (wanted, if idle { spare(signals, watched) } else { Reason::Probe { watched } });
         };
-        let highest = self.memory.trail.iter().filter_map(|mark| mark.demand).fold(0.0, f64::max);
+        let highest = self.memory.trail.iter().filter_map(|sample| sample.demand).fold(0.0, f64::max);
         let wanted = demand.replicas(highest).max(floor);
         let wanted = fit(wanted, source, self.scaling, (bounds.0.max(Replicas(1)), bounds.1));
         (wanted, spare(signals, watched))

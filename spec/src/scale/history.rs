@@ -1,4 +1,4 @@
-//! What was seen of a stage, lately.
+//! The recent observations of a stage.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -25,46 +25,46 @@ impl fmt::Display for PartitionName {
     }
 }
 
-/// How far a consumer group is on one partition.
+/// The progress of a consumer group on one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionProgress {
     /// The partition.
     pub name: PartitionName,
-    /// Its first record that still exists.
+    /// The offset of its first record.
     pub start: Offset,
-    /// The offset after its last stable record.
+    /// The last stable offset.
     pub end: Offset,
-    /// The next record the group will read; none: it never committed.
+    /// The committed offset; none if the group never committed.
     pub committed: Option<Offset>,
 }
 
-/// Where a group begins that never committed.
+/// Where a group without committed offsets starts (Kafka's `auto.offset.reset`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reset {
-    /// At the first record there is.
+    /// At the first record.
     #[default]
     Earliest,
-    /// After the last record there was when the stage was first seen.
+    /// After the last record of the first observation.
     Latest,
 }
 
-/// One look at a stage.
+/// One observation of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The work.
     pub work: Work,
-    /// Whether the group is not rebalancing; true for a stage without a group.
+    /// Whether the group is stable, that is, not rebalancing; true for a stage without a group.
     pub stable: bool,
-    /// Share of their time for which the ready replicas did not wait for work, 0 to 1, the mean of them; none: unknown.
+    /// Mean utilisation of the ready replicas, 0 to 1; none if unknown.
     pub busy: Option<f64>,
 }
 
-/// The work of a stage, as it was seen.
+/// The work of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// Every partition of every topic it reads.
     Records(Vec<PartitionProgress>),
-    /// Requests served since some beginning, all replicas together.
+    /// A counter of requests served by all replicas together.
     Requests(u64),
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Sample {
     pub(super) busy: Option<f64>,
 }
 
-/// One partition at one time.
+/// End offset and position of one partition at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Point {
     pub(super) end: i64,
@@ -89,9 +89,9 @@ impl Point {
     }
 }
 
-/// What was seen of a stage in the last two minutes, newest last. Bounded: a sample a poll, a point a partition.
+/// The observations of a stage over the last two minutes, newest last. Bounded: a sample a poll, a point a partition.
 ///
-/// It begins anew after a gap and when partitions come or go, because a rate across such a break would be none.
+/// It restarts after a gap and when partitions are added or removed, because a rate across such a break would be wrong.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     reset: Reset,
@@ -102,15 +102,15 @@ pub struct History {
 }
 
 impl History {
-    /// Nothing seen yet.
+    /// A history without observations.
     #[must_use]
     pub fn new(reset: Reset) -> Self {
         Self { reset, ..Self::default() }
     }
 
-    /// Adds what was seen at `at`, later than anything before.
-    pub fn push(&mut self, at: WallTime, seen: Observation) {
-        let (names, points) = match seen.work {
+    /// Adds an observation at `at`, later than all before.
+    pub fn push(&mut self, at: WallTime, observation: Observation) {
+        let (names, points) = match observation.work {
             Work::Records(partitions) => self.points(partitions),
             Work::Requests(served) => {
                 let served = i64::try_from(served).unwrap_or(i64::MAX);
@@ -127,15 +127,15 @@ impl History {
             self.samples.clear();
         }
         self.names = names;
-        self.samples.push_back(Sample { at, points, stable: seen.stable, busy: seen.busy });
+        self.samples.push_back(Sample { at, points, stable: observation.stable, busy: observation.busy });
         while self.samples.front().is_some_and(|first| at.since(first.at) > LONG + POLL) {
             self.samples.pop_front();
         }
     }
 
-    /// Notes that a look failed, and why: rates begin anew after it.
-    pub fn fail(&mut self, at: WallTime, why: impl Into<String>) {
-        self.failed = Some((at, why.into()));
+    /// Records that a poll failed: rates restart after it.
+    pub fn fail(&mut self, at: WallTime, error: impl Into<String>) {
+        self.failed = Some((at, error.into()));
     }
 
     fn points(&mut self, mut partitions: Vec<PartitionProgress>) -> (Vec<PartitionName>, Vec<Point>) {
@@ -158,28 +158,28 @@ impl History {
         &self.names
     }
 
-    /// The newest sample, if it still counts at `now`; otherwise why not.
+    /// The newest sample, if it is not outdated at `now`; otherwise the reason.
     pub(super) fn fresh(&self, now: WallTime) -> Result<&Sample, String> {
-        if let Some((at, why)) = &self.failed {
-            return Err(format!("the look at it {} s ago failed: {why}", now.since(*at).as_secs()));
+        if let Some((at, error)) = &self.failed {
+            return Err(format!("the poll {} s ago failed: {error}", now.since(*at).as_secs()));
         }
-        let newest = self.samples.back().ok_or("it was not looked at yet")?;
+        let newest = self.samples.back().ok_or("not polled yet")?;
         let age = now.since(newest.at);
-        if age > STALE { Err(format!("it was last looked at {} s ago", age.as_secs())) } else { Ok(newest) }
+        if age > STALE { Err(format!("last polled {} s ago", age.as_secs())) } else { Ok(newest) }
     }
 
-    /// The newest sample at least `window` before the newest one; the oldest there is where history is shorter.
+    /// The newest sample that is at least `window` older than the newest one; the oldest if the history is shorter.
     pub(super) fn before(&self, window: Duration) -> Option<&Sample> {
         let newest = self.samples.back()?;
         let from = newest.at.minus(window);
         self.samples.iter().rev().find(|sample| sample.at <= from).or(self.samples.front())
     }
 
-    /// How busy the replicas were since `from`, in the mean; none where they did not tell at every look.
+    /// Mean utilisation since `from`; none if it is missing in a sample.
     pub(super) fn busy_since(&self, from: WallTime) -> Option<f64> {
-        let told = self.samples.iter().filter(|sample| sample.at > from).map(|sample| sample.busy);
-        let told: Vec<f64> = told.collect::<Option<_>>()?;
-        (!told.is_empty()).then(|| told.iter().sum::<f64>() / told.len() as f64)
+        let values = self.samples.iter().filter(|sample| sample.at > from).map(|sample| sample.busy);
+        let values: Vec<f64> = values.collect::<Option<_>>()?;
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 
     /// The sample before the newest one.

@@ -1,5 +1,5 @@
-//! How many replicas a stage should have, and why: the only place that decides it, on Kubernetes, under `herd up` and in
-//! the simulator.
+//! Decides how many replicas a stage should have, and why: for the operator on Kubernetes, and in the simulator of `bench/scaling`.
+//! (`herd up` runs one of each stage.)
 //!
 //! ```text
 //! plan ──► Policy ─────┐
@@ -8,17 +8,18 @@
 //! pods ──► Pods ───────┘
 //! ```
 //!
-//! [`decide`] is pure: no clock, no I/O, the same answer for the same arguments. The shell looks at the stage every
-//! [`POLL`], and once more [`SECOND_LOOK`] later where [`Decision::wants_another_look`], pushes what it saw into a
-//! [`History`], calls [`decide`], carries [`Decision::replicas`] out and keeps [`Decision::memory`] for the next call. `docs/scaling.md` explains the rule.
+//! [`decide`] is pure: no clock, no I/O, the same decision for the same arguments. The caller polls the stage every [`POLL`], and again
+//! after [`CONFIRM_AFTER`] where [`Decision::needs_confirmation`]; pushes the observation into a [`History`]; calls [`decide`]; applies
+//! [`Decision::replicas`]; and keeps [`Decision::memory`] for the next call. `docs/scaling.md` explains the rule.
 //!
-//! - `decide`: the order of the questions. `target`: from demand to a count. `signals`: rates and delays.
-//! - `capacity`: what one replica can do. `trial`: whether added replicas helped.
-//! - [`schedule`]: times at which more are kept.
+//! - `decide`: the order of the rules. `target`: from demand to a number of replicas. `signals`: rates and delays.
+//! - `capacity`: the capacity of one replica. `trial`: whether added replicas raised the output.
+//! - [`schedule`]: floors, times with a higher minimum.
 
 mod capacity;
 mod decide;
 mod history;
+mod kind;
 mod memory;
 mod policy;
 mod reason;
@@ -31,7 +32,8 @@ mod trial;
 
 pub use decide::{Decision, Pods, decide};
 pub use history::{History, Observation, PartitionName, PartitionProgress, Reset, Work};
+pub use kind::{FindingKind, ReasonKind};
 pub use memory::{Block, Capacity, Memory, Scaling};
-pub use policy::{POLL, Policy, SECOND_LOOK, Source};
+pub use policy::{CONFIRM_AFTER, POLL, Policy, Source};
 pub use reason::{Finding, Reason};
 pub use signals::{PartitionSignals, Signals};

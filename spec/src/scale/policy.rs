@@ -1,4 +1,4 @@
-//! What a stage is meant to do, and the numbers of the rule that nobody has to choose.
+//! The scaling policy of a stage, and the constants of the rule.
 
 use std::time::Duration;
 
@@ -9,54 +9,54 @@ use crate::units::{Replicas, WallTime};
 
 /// How often a stage is observed and decided on.
 pub const POLL: Duration = Duration::from_secs(5);
-/// How soon it is looked at again where one more look decides whether replicas are added.
-pub const SECOND_LOOK: Duration = Duration::from_secs(3);
-/// Age from which the newest observation no longer counts: two polls and the time one takes.
+/// How soon it is polled again where the next poll must confirm that replicas are added.
+pub const CONFIRM_AFTER: Duration = Duration::from_secs(3);
+/// Age from which the newest observation is outdated: two polls and the time that one takes.
 pub(super) const STALE: Duration = Duration::from_millis(12_500);
-/// Window of the rates that follow a change.
+/// Window of the rates that follow a change quickly.
 pub(super) const SHORT: Duration = Duration::from_secs(30);
-/// Window of the rates that outlast a wave.
+/// Window of the rates that average a wave.
 pub(super) const LONG: Duration = Duration::from_secs(120);
-/// Least time a rate is taken over: two polls, but for what timers are late.
-pub(super) const LEAST: Duration = Duration::from_secs(9);
+/// Minimum window of a rate: two polls, less the delay of timers.
+pub(super) const MIN_WINDOW: Duration = Duration::from_secs(9);
 /// A delay up to this is no backlog.
 pub(super) const NO_BACKLOG: Duration = Duration::from_secs(10);
 /// Time without progress, with lag, after which a partition is stuck.
 pub(super) const STUCK: Duration = Duration::from_secs(60);
-/// Rescale time as long as none was measured.
+/// Rescale time until one is measured.
 pub(super) const FIRST_RESCALE: Duration = Duration::from_secs(20);
-/// Least time between a change and the next.
-pub(super) const LEAST_SETTLE: Duration = Duration::from_secs(15);
-/// A rescale time that was measured longer than this says more about the cluster than about the next one.
-pub(super) const LONGEST_RESCALE: Duration = Duration::from_secs(300);
-/// Share of the newest value in the capacity's moving average.
+/// Minimum time between two changes.
+pub(super) const MIN_SETTLE: Duration = Duration::from_secs(15);
+/// Maximum of a measured rescale time: a longer one is a problem of the cluster and does not predict the next.
+pub(super) const MAX_RESCALE: Duration = Duration::from_secs(300);
+/// Weight of the newest value in the moving average of the capacity.
 pub(super) const SMOOTHING: f64 = 0.3;
-/// Records of a partition that stay uncommitted for good: transaction markers.
+/// Offsets of a partition that are never committed: transaction markers.
 pub(super) const RESIDUE: u64 = 2;
-/// Looks running that must agree before replicas are added.
+/// Consecutive polls that must agree before replicas are added.
 pub(super) const CONFIRM: u8 = 2;
-/// First time for which no replicas are added after adding some raised nothing.
+/// First time without adding replicas, after added ones did not raise the output.
 pub(super) const FIRST_BLOCK: Duration = Duration::from_secs(600);
-/// Longest of these times, which double.
-pub(super) const LONGEST_BLOCK: Duration = Duration::from_secs(4 * 3600);
-/// Least share of the expected gain that counts as one.
-pub(super) const LEAST_GAIN: f64 = 0.1;
-/// Loss of throughput by a change that is taken back.
+/// Maximum of this time, which doubles.
+pub(super) const MAX_BLOCK: Duration = Duration::from_secs(4 * 3600);
+/// Minimum share of the expected gain that counts as a gain.
+pub(super) const MIN_GAIN: f64 = 0.1;
+/// Loss of output for which a change is reverted.
 pub(super) const LOSS: f64 = 0.05;
 
-/// Where a stage's work comes from.
+/// The source of a stage's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A consumer group's partitions.
+    /// Partitions, read by a consumer group.
     Topic {
-        /// Partitions of its largest topic: more replicas than that would idle.
+        /// Number of partitions of its largest topic: more replicas would be idle.
         partitions: u32,
     },
-    /// Requests: there is no lag, only how busy the replicas are.
+    /// Requests: there is no lag, only utilisation.
     Requests,
 }
 
-/// What a stage is meant to do.
+/// The scaling policy of a stage.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub(super) fixed: Replicas,
@@ -67,57 +67,57 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The policy of a stage. `paused` is the whole pipeline's switch, for those stages that it stops.
+    /// The policy of a stage. `paused` is `spec.paused`, for those stages that it stops.
     #[must_use]
     pub fn of(stage: &StagePlan, source: Source, paused: bool) -> Self {
         let scaling = stage.scaling.clone();
-        // Validation has read every floor before.
+        // Validation has parsed every floor before.
         let floors = scaling.iter().flat_map(|scaling| &scaling.floors);
         let floors = floors.filter_map(|floor| Floor::of(floor).ok()).collect();
         Self { fixed: Replicas(stage.replicas), scaling, floors, source, paused }
     }
 
-    /// How many a stage starts with, before anything was observed.
+    /// The number of replicas before the first decision.
     #[must_use]
     pub fn initial(&self, now: WallTime) -> Replicas {
         match &self.scaling {
             _ if self.paused => Replicas(0),
             Some(scaling) if scaling.mode != ScalingMode::Off => {
-                let (least, most) = self.bounds(scaling, now);
-                self.fixed.clamp(least, most)
+                let (min, max) = self.bounds(scaling, now);
+                self.fixed.clamp(min, max)
             }
             _ => self.fixed,
         }
     }
 
-    /// The count within its bounds that is nearest to one that runs: until something was decided.
+    /// The number within the bounds that is nearest to the current one: until the first decision.
     #[must_use]
     pub fn within(&self, replicas: Replicas, now: WallTime) -> Replicas {
         match &self.scaling {
             Some(scaling) if !self.paused && scaling.mode != ScalingMode::Off => {
-                let (least, most) = self.bounds(scaling, now);
-                replicas.clamp(least, most)
+                let (min, max) = self.bounds(scaling, now);
+                replicas.clamp(min, max)
             }
             _ => self.initial(now),
         }
     }
 
-    /// Fewest and most replicas at `now`. Never more than partitions, whatever else is asked for.
+    /// Minimum and maximum at `now`. Never more than partitions, whatever the spec requests.
     #[must_use]
     pub(super) fn bounds(&self, scaling: &ScalingSpec, now: WallTime) -> (Replicas, Replicas) {
         let useful = match self.source {
             Source::Topic { partitions } => partitions.max(1),
             Source::Requests => u32::MAX,
         };
-        let most = scaling.max.max(1).min(useful);
+        let max = scaling.max.max(1).min(useful);
         let floor = self.floor(now).map_or(0, |floor| floor.min.0);
-        // Nothing would be seen of requests that nobody takes, so none would ever wake.
-        let least = if self.source == Source::Requests { 1 } else { 0 };
-        (Replicas(scaling.min.max(floor).max(least).min(most)), Replicas(most))
+        // Without a replica no request is observed, so nothing would start one again.
+        let always = if self.source == Source::Requests { 1 } else { 0 };
+        (Replicas(scaling.min.max(floor).max(always).min(max)), Replicas(max))
     }
 
-    /// The highest floor that holds at `now`.
+    /// The active floor with the highest minimum at `now`.
     pub(super) fn floor(&self, now: WallTime) -> Option<&Floor> {
-        self.floors.iter().filter(|floor| floor.holds(now)).max_by_key(|floor| floor.min)
+        self.floors.iter().filter(|floor| floor.is_active(now)).max_by_key(|floor| floor.min)
     }
 }

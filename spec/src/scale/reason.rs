@@ -1,4 +1,4 @@
-//! Why, in words a person understands.
+//! Reasons and findings, as sentences with the numbers that decided.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,194 +7,195 @@ use crate::pipeline::Span;
 use crate::units::Replicas;
 
 use super::history::PartitionName;
+use super::kind::{FindingKind, ReasonKind};
 
-/// Why a stage has, or gets, that many replicas. Its text is one sentence with the numbers that decided; [`Self::name`] is
-/// one word for conditions and metrics.
+/// Why a stage has, or gets, this number of replicas. Displayed as one sentence with the numbers that decided; [`Self::kind`] is the
+/// word for conditions and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// No scaling is asked for.
+    /// See [`ReasonKind::Fixed`].
     Fixed,
-    /// `mode: Off`.
+    /// See [`ReasonKind::Off`].
     Off,
-    /// The pipeline is paused.
+    /// See [`ReasonKind::Paused`].
     Paused,
-    /// Fewer than the least run.
+    /// See [`ReasonKind::BelowMin`].
     BelowMin {
-        /// The least.
-        least: Replicas,
-        /// The floor that asks for it, where it is not `min`.
+        /// The minimum.
+        min: Replicas,
+        /// The floor with this minimum, where it is not `min` of the spec.
         floor: Option<String>,
     },
-    /// More run than the most.
+    /// See [`ReasonKind::AboveMax`].
     AboveMax {
-        /// The most: `max`, or the topic's partitions.
-        most: Replicas,
+        /// The maximum: `max` of the spec, or the number of partitions.
+        max: Replicas,
     },
-    /// It could not be seen how the stage does: it stays as it is.
+    /// See [`ReasonKind::NoData`].
     NoData {
-        /// Why.
-        why: String,
+        /// The error of the last poll.
+        error: String,
     },
-    /// Rates need two polls.
+    /// See [`ReasonKind::Gathering`].
     Gathering,
-    /// The last change is too young.
+    /// See [`ReasonKind::Settling`].
     Settling {
-        /// What is left.
+        /// The remaining time.
         left: Duration,
     },
-    /// Not all replicas are ready.
+    /// See [`ReasonKind::NotReady`].
     NotReady {
-        /// How many are.
+        /// How many are ready.
         ready: Replicas,
         /// Of how many.
-        wanted: Replicas,
+        desired: Replicas,
     },
-    /// The group is handing partitions over.
+    /// See [`ReasonKind::Rebalancing`].
     Rebalancing,
-    /// More would help; the next poll must agree.
+    /// See [`ReasonKind::Confirming`].
     Confirming {
-        /// The count it would be.
+        /// The number that would be decided.
         wanted: Replicas,
     },
-    /// More would help, but `pauseUp` is set.
+    /// See [`ReasonKind::PausedUp`].
     PausedUp {
-        /// The count it would be.
+        /// The number that would be decided.
         wanted: Replicas,
     },
-    /// Fewer would do, but `pauseDown` is set.
+    /// See [`ReasonKind::PausedDown`].
     PausedDown {
-        /// The count it would be.
+        /// The number that would be decided.
         wanted: Replicas,
     },
-    /// Replicas added before raised nothing.
+    /// See [`ReasonKind::DownstreamBound`].
     DownstreamBound {
-        /// Until the next try.
+        /// Time until the next attempt.
         left: Duration,
     },
-    /// All there may be are running, and it is not enough.
+    /// See [`ReasonKind::AtMost`].
     AtMost {
-        /// The most.
-        most: Replicas,
-        /// Records that wait.
+        /// The maximum.
+        max: Replicas,
+        /// The lag in records.
         lag: u64,
-        /// How long they wait.
+        /// How long a new record will wait.
         delay: Option<Duration>,
     },
-    /// Fewer would do, but not for long enough yet.
+    /// See [`ReasonKind::Stabilising`].
     Stabilising {
-        /// The count it would be.
+        /// The number that would be decided.
         wanted: Replicas,
-        /// What is left.
+        /// The remaining time.
         left: Duration,
     },
-    /// It is right as it is.
+    /// See [`ReasonKind::Steady`].
     Steady {
-        /// Records a second that come in.
+        /// Input in records per second.
         input: f64,
-        /// What the replicas can do, records a second, where it is known.
+        /// Capacity of all replicas in records per second, where it is known.
         capacity: Option<f64>,
-        /// How long records wait.
+        /// How long a new record will wait.
         delay: Option<Duration>,
     },
-    /// Nothing to do, and nothing runs.
+    /// See [`ReasonKind::Asleep`].
     Asleep,
-    /// More comes in than the replicas can do.
+    /// See [`ReasonKind::Input`].
     Input {
-        /// Records a second that come in.
+        /// Input in records per second.
         input: f64,
-        /// What the replicas can do.
+        /// Capacity of all replicas in records per second.
         capacity: f64,
     },
-    /// What waits would take too long.
+    /// See [`ReasonKind::Backlog`].
     Backlog {
-        /// Records that wait.
+        /// The lag in records.
         lag: u64,
-        /// How long it would take; none: it would never end.
+        /// How long it would take; none if it grows.
         drain: Option<Duration>,
-        /// How long it may.
+        /// How long it may take.
         catch_up: Duration,
     },
-    /// It falls behind, and nobody knows how much a replica can do: twice as many.
+    /// See [`ReasonKind::Doubling`].
     Doubling {
-        /// Records that wait.
+        /// The lag in records.
         lag: u64,
     },
-    /// One worker has more than its share, though the sum is fine.
+    /// See [`ReasonKind::Uneven`].
     Uneven {
-        /// The partition that falls behind.
+        /// The partition with the highest lag.
         partition: Option<PartitionName>,
-        /// What waits there.
+        /// Its lag in records.
         lag: u64,
     },
-    /// Replicas are busier than they are meant to be.
+    /// See [`ReasonKind::Busy`].
     Busy {
-        /// Share of their time at work.
+        /// Utilisation, 0 to 1.
         busy: f64,
     },
-    /// Work has come for a stage that sleeps.
+    /// See [`ReasonKind::Wake`].
     Wake {
-        /// Records that wait.
+        /// The lag in records.
         lag: u64,
     },
-    /// Fewer have been enough for long.
+    /// See [`ReasonKind::Spare`].
     Spare {
-        /// Records a second that come in.
+        /// Input in records per second.
         input: f64,
-        /// For how long.
+        /// For how long fewer were enough.
         watched: Duration,
     },
-    /// Fewer, to learn how much one can do.
+    /// See [`ReasonKind::Probe`].
     Probe {
-        /// For how long there was no backlog.
+        /// For how long there was no lag.
         watched: Duration,
     },
-    /// Nothing to do for long.
+    /// See [`ReasonKind::Sleep`].
     Sleep {
-        /// For how long.
+        /// For how long there was no input.
         watched: Duration,
     },
-    /// More replicas did less: back.
+    /// See [`ReasonKind::GoBack`].
     GoBack {
-        /// Records a second before.
+        /// Output in records per second before.
         before: f64,
-        /// Records a second after.
+        /// Output in records per second after.
         after: f64,
     },
 }
 
 impl Reason {
-    /// One word, in CamelCase.
+    /// The kind, without the numbers.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub const fn kind(&self) -> ReasonKind {
         match self {
-            Self::Fixed => "Fixed",
-            Self::Off => "Off",
-            Self::Paused => "Paused",
-            Self::BelowMin { .. } => "BelowMin",
-            Self::AboveMax { .. } => "AboveMax",
-            Self::NoData { .. } => "NoData",
-            Self::Gathering => "Gathering",
-            Self::Settling { .. } => "Settling",
-            Self::NotReady { .. } => "NotReady",
-            Self::Rebalancing => "Rebalancing",
-            Self::Confirming { .. } => "Confirming",
-            Self::PausedUp { .. } => "PausedUp",
-            Self::PausedDown { .. } => "PausedDown",
-            Self::DownstreamBound { .. } => "DownstreamBound",
-            Self::AtMost { .. } => "AtMost",
-            Self::Stabilising { .. } => "Stabilising",
-            Self::Steady { .. } => "Steady",
-            Self::Asleep => "Asleep",
-            Self::Input { .. } => "Input",
-            Self::Backlog { .. } => "Backlog",
-            Self::Doubling { .. } => "Doubling",
-            Self::Uneven { .. } => "Uneven",
-            Self::Busy { .. } => "Busy",
-            Self::Wake { .. } => "Wake",
-            Self::Spare { .. } => "Spare",
-            Self::Probe { .. } => "Probe",
-            Self::Sleep { .. } => "Sleep",
-            Self::GoBack { .. } => "GoBack",
+            Self::Fixed => ReasonKind::Fixed,
+            Self::Off => ReasonKind::Off,
+            Self::Paused => ReasonKind::Paused,
+            Self::BelowMin { .. } => ReasonKind::BelowMin,
+            Self::AboveMax { .. } => ReasonKind::AboveMax,
+            Self::NoData { .. } => ReasonKind::NoData,
+            Self::Gathering => ReasonKind::Gathering,
+            Self::Settling { .. } => ReasonKind::Settling,
+            Self::NotReady { .. } => ReasonKind::NotReady,
+            Self::Rebalancing => ReasonKind::Rebalancing,
+            Self::Confirming { .. } => ReasonKind::Confirming,
+            Self::PausedUp { .. } => ReasonKind::PausedUp,
+            Self::PausedDown { .. } => ReasonKind::PausedDown,
+            Self::DownstreamBound { .. } => ReasonKind::DownstreamBound,
+            Self::AtMost { .. } => ReasonKind::AtMost,
+            Self::Stabilising { .. } => ReasonKind::Stabilising,
+            Self::Steady { .. } => ReasonKind::Steady,
+            Self::Asleep => ReasonKind::Asleep,
+            Self::Input { .. } => ReasonKind::Input,
+            Self::Backlog { .. } => ReasonKind::Backlog,
+            Self::Doubling { .. } => ReasonKind::Doubling,
+            Self::Uneven { .. } => ReasonKind::Uneven,
+            Self::Busy { .. } => ReasonKind::Busy,
+            Self::Wake { .. } => ReasonKind::Wake,
+            Self::Spare { .. } => ReasonKind::Spare,
+            Self::Probe { .. } => ReasonKind::Probe,
+            Self::Sleep { .. } => ReasonKind::Sleep,
+            Self::GoBack { .. } => ReasonKind::GoBack,
         }
     }
 }
@@ -202,131 +203,145 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fixed => f.write_str("no scaling is asked for"),
-            Self::Off => f.write_str("scaling is off"),
+            Self::Fixed => f.write_str("the stage has no `scaling`"),
+            Self::Off => f.write_str("`mode` is Off"),
             Self::Paused => f.write_str("the pipeline is paused"),
-            Self::BelowMin { least, floor: None } => write!(f, "at least {least} are asked for"),
-            Self::BelowMin { least, floor: Some(floor) } => {
-                write!(f, "at least {least} are asked for now ({floor})")
+            Self::BelowMin { min, floor: None } => write!(f, "the minimum is {min}"),
+            Self::BelowMin { min, floor: Some(floor) } => {
+                write!(f, "the minimum is {min} at this time (floor {floor})")
             }
-            Self::AboveMax { most } => {
-                write!(f, "at most {most} are of use: `max`, or the topic's partitions")
+            Self::AboveMax { max } => {
+                write!(f, "the maximum is {max} (`max`, or the number of partitions)")
             }
-            Self::NoData { why } => write!(f, "nothing is changed without data: {why}"),
-            Self::Gathering => f.write_str("rates need two looks at the stage"),
-            Self::Settling { left } => write!(f, "the last change has {} to take effect", secs(*left)),
-            Self::NotReady { ready, wanted } => write!(f, "{ready} of {wanted} replicas are ready"),
-            Self::Rebalancing => f.write_str("the consumer group is handing partitions over"),
-            Self::Confirming { wanted } => write!(f, "{wanted} seem to be needed; the next look decides"),
-            Self::PausedUp { wanted } => write!(f, "{wanted} are needed, but `pauseUp` is set"),
-            Self::PausedDown { wanted } => write!(f, "{wanted} would do, but `pauseDown` is set"),
+            Self::NoData { error } => write!(f, "no data: {error}"),
+            Self::Gathering => f.write_str("rates are known after two polls"),
+            Self::Settling { left } => {
+                write!(f, "waiting {} for the last change to take effect", secs(*left))
+            }
+            Self::NotReady { ready, desired } => write!(f, "{ready} of {} ready", replicas(*desired)),
+            Self::Rebalancing => f.write_str("the consumer group is rebalancing"),
+            Self::Confirming { wanted } => {
+                write!(f, "{} may be needed; the next poll decides", replicas(*wanted))
+            }
+            Self::PausedUp { wanted } => write!(f, "{} needed, but `pauseUp` is set", replicas(*wanted)),
+            Self::PausedDown { wanted } => {
+                write!(f, "{} would be enough, but `pauseDown` is set", replicas(*wanted))
+            }
             Self::DownstreamBound { left } => write!(
                 f,
-                "the replicas added last raised nothing: what comes after this stage is the limit; next try in {}",
+                "the last added replicas did not raise the output, so the limit is downstream of this stage; next attempt in {}",
                 secs(*left)
             ),
-            Self::AtMost { most, lag, delay } => {
-                write!(f, "all {most} that may run do, and {} records wait", count(*lag))?;
-                delay.map_or(Ok(()), |delay| write!(f, " for {}", secs(delay)))
+            Self::AtMost { max, lag, delay } => {
+                write!(f, "at the maximum of {}, with a lag of {} records", replicas(*max), count(*lag))?;
+                delay.map_or(Ok(()), |delay| write!(f, " ({})", secs(delay)))
             }
             Self::Stabilising { wanted, left } => {
-                write!(f, "{wanted} would do, if so for {} more", secs(*left))
+                write!(
+                    f,
+                    "{} would be enough; removing in {} at the earliest",
+                    replicas(*wanted),
+                    secs(*left)
+                )
             }
             Self::Steady { input, capacity, delay } => {
-                write!(f, "{} records/s come in", number(*input))?;
+                write!(f, "input {} records/s", number(*input))?;
                 if let Some(capacity) = capacity {
-                    write!(f, " of {} possible", number(*capacity))?;
+                    write!(f, ", capacity {} records/s", number(*capacity))?;
                 }
-                delay.map_or(Ok(()), |delay| write!(f, ", waiting {}", secs(delay)))
+                delay.map_or(Ok(()), |delay| write!(f, ", delay {}", secs(delay)))
             }
-            Self::Asleep => f.write_str("nothing to do"),
+            Self::Asleep => f.write_str("no input and no lag"),
             Self::Input { input, capacity } => {
-                write!(f, "{} records/s come in, {} can be done", number(*input), number(*capacity))
+                write!(
+                    f,
+                    "input {} records/s exceeds capacity {} records/s",
+                    number(*input),
+                    number(*capacity)
+                )
             }
             Self::Backlog { lag, drain: Some(drain), catch_up } => write!(
                 f,
-                "{} records wait, which would take {}, more than {}",
+                "a lag of {} records takes {}, longer than `catchUp` ({})",
                 count(*lag),
                 secs(*drain),
                 secs(*catch_up)
             ),
             Self::Backlog { lag, drain: None, .. } => {
-                write!(f, "{} records wait, and they become more", count(*lag))
+                write!(f, "a lag of {} records is growing", count(*lag))
             }
             Self::Doubling { lag } => {
-                write!(f, "{} records wait, and it is not known yet what one replica can do", count(*lag))
+                write!(f, "a lag of {} records, and the capacity of a replica is unknown", count(*lag))
             }
             Self::Uneven { partition, lag } => {
-                write!(f, "{} records wait on ", count(*lag))?;
+                write!(f, "a lag of {} records on ", count(*lag))?;
                 match partition {
                     Some(name) => write!(f, "{name}")?,
                     None => f.write_str("one replica")?,
                 }
                 f.write_str(", whose replica has too many partitions")
             }
-            Self::Busy { busy } => write!(f, "replicas are at work {:.0} % of their time", busy * 100.0),
-            Self::Wake { lag: 0 } => f.write_str("records have come"),
-            Self::Wake { lag } => write!(f, "{} records have come", count(*lag)),
-            Self::Spare { input, watched } => {
-                write!(
-                    f,
-                    "{} records/s come in; fewer have been enough for {}",
-                    number(*input),
-                    secs(*watched)
-                )
-            }
-            Self::Probe { watched } => write!(
+            Self::Busy { busy } => write!(f, "replicas are {:.0} % busy", busy * 100.0),
+            Self::Wake { lag: 0 } => f.write_str("records arrived"),
+            Self::Wake { lag } => write!(f, "{} records arrived", count(*lag)),
+            Self::Spare { input, watched } => write!(
                 f,
-                "no backlog for {}, and it is not known yet what one replica can do: fewer will tell",
+                "input {} records/s; fewer replicas were enough for {}",
+                number(*input),
                 secs(*watched)
             ),
-            Self::Sleep { watched } => write!(f, "nothing to do for {}", secs(*watched)),
+            Self::Probe { watched } => write!(
+                f,
+                "no lag for {}, and the capacity of a replica is unknown; fewer replicas show it",
+                secs(*watched)
+            ),
+            Self::Sleep { watched } => write!(f, "no input for {}", secs(*watched)),
             Self::GoBack { before, after } => write!(
                 f,
-                "with more replicas only {} records/s were done, before it were {}",
-                number(*after),
-                number(*before)
+                "output fell from {} to {} records/s with more replicas",
+                number(*before),
+                number(*after)
             ),
         }
     }
 }
 
-/// Something about a stage that scaling cannot put right.
+/// A problem of a stage that scaling cannot solve.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Finding {
-    /// More comes in on one partition than one replica can do, and a partition has one reader.
+    /// The input of one partition exceeds the capacity of a replica, and a partition has one reader.
     HotPartition {
-        /// Which.
+        /// Which partition.
         partition: PartitionName,
-        /// Records a second that come in.
+        /// Its input in records per second.
         input: f64,
-        /// Records a second one replica can do.
+        /// Capacity of one replica in records per second.
         capacity: f64,
     },
-    /// A partition has not moved for a minute while others did.
+    /// A partition has not advanced for a minute while others have.
     StuckPartition {
-        /// Which.
+        /// Which partition.
         partition: PartitionName,
-        /// Records that wait there.
+        /// Its lag in records.
         lag: u64,
     },
-    /// Replicas that were added raised nothing.
+    /// Replicas that were added did not raise the output.
     DownstreamBound {
-        /// Records a second that get through.
+        /// Output in records per second.
         output: f64,
-        /// Until more are tried.
+        /// Time until the next attempt.
         left: Duration,
     },
 }
 
 impl Finding {
-    /// One word, in CamelCase.
+    /// The kind, without the numbers.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub const fn kind(&self) -> FindingKind {
         match self {
-            Self::HotPartition { .. } => "HotPartition",
-            Self::StuckPartition { .. } => "StuckPartition",
-            Self::DownstreamBound { .. } => "DownstreamBound",
+            Self::HotPartition { .. } => FindingKind::HotPartition,
+            Self::StuckPartition { .. } => FindingKind::StuckPartition,
+            Self::DownstreamBound { .. } => FindingKind::DownstreamBound,
         }
     }
 }
@@ -336,18 +351,18 @@ impl fmt::Display for Finding {
         match self {
             Self::HotPartition { partition, input, capacity } => write!(
                 f,
-                "{} records/s come in on {partition}, one replica can do {}: more replicas do not help; spread the keys",
+                "input {} records/s on {partition} exceeds the capacity of one replica, {} records/s. More replicas do not help: spread the keys",
                 number(*input),
                 number(*capacity)
             ),
             Self::StuckPartition { partition, lag } => write!(
                 f,
-                "{partition} has not moved for a minute while others did; {} records wait: look at its reader's log",
+                "{partition} has not advanced for a minute while others have, with a lag of {} records: see the log of its replica",
                 count(*lag)
             ),
             Self::DownstreamBound { output, left } => write!(
                 f,
-                "more replicas do not get more than {} records/s through: look at what comes after this stage; next try in {}",
+                "more replicas do not raise the output above {} records/s: check what is downstream of this stage. Next attempt in {}",
                 number(*output),
                 secs(*left)
             ),
@@ -355,12 +370,17 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A length of time in whole seconds.
+/// `1 replica`, `4 replicas`.
+pub(super) fn replicas(count: Replicas) -> String {
+    if count.0 == 1 { "1 replica".into() } else { format!("{count} replicas") }
+}
+
+/// A duration in whole seconds.
 fn secs(duration: Duration) -> Span {
     Span(Duration::from_secs(duration.as_secs_f64().round() as u64))
 }
 
-/// A rate: whole from ten on.
+/// A rate: rounded to a whole number from ten on.
 fn number(rate: f64) -> String {
     if rate >= 10.0 || rate == 0.0 { count(rate.round() as u64) } else { format!("{rate:.1}") }
 }

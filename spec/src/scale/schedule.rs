@@ -1,4 +1,5 @@
-//! Times at which more replicas are kept: a crontab's five fields, on the clock of a place.
+//! Floors: times with a higher minimum of replicas. A schedule has the five fields of a crontab, in a time zone. Parsed by hand, because
+//! the schema of the custom resource (CEL) must accept exactly the same expressions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,10 +12,10 @@ use jiff::tz::TimeZone;
 use crate::pipeline::FloorSpec;
 use crate::units::{Replicas, WallTime};
 
-/// Most floors of one stage.
+/// Maximum number of floors of one stage.
 pub const MAX_FLOORS: usize = 16;
 
-/// What is wrong with a schedule or a time zone, and what to write instead.
+/// An invalid schedule or time zone, with what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Not five fields.
@@ -22,14 +23,14 @@ pub enum ScheduleError {
         "`{0}` is not a schedule: write minute, hour, day of month, month, day of week, e.g. `45 7 * * mon-fri`"
     )]
     Fields(String),
-    /// A field that is none.
+    /// An invalid field.
     #[error("`{field}` is not {what}: write {least} to {most}, in `{schedule}`")]
     Field {
-        /// What was written.
+        /// The field.
         field: String,
-        /// What was meant to stand there.
+        /// The meaning of the field.
         what: &'static str,
-        /// The least value.
+        /// The lowest value.
         least: u8,
         /// The highest value.
         most: u8,
@@ -51,7 +52,7 @@ pub fn time_zone(name: &str) -> Result<TimeZone, ScheduleError> {
     TimeZone::tzif(name, data).map_err(|_| unknown())
 }
 
-/// The five fields of a crontab: a bit for each value that is meant.
+/// The five fields of a crontab: a bit for each matching value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     minutes: u64,
@@ -59,7 +60,7 @@ pub struct Schedule {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// A crontab's rule: where both kinds of day are restricted, either will do.
+    /// The rule of cron: if both kinds of day are restricted, either may match.
     either_day: bool,
 }
 
@@ -156,7 +157,7 @@ impl Schedule {
         has(self.months, date.month()) && if self.either_day { day || weekday } else { day && weekday }
     }
 
-    /// The times it names on one day, in order.
+    /// The matching times of one day, in order.
     fn times(&self, date: jiff::civil::Date) -> impl Iterator<Item = jiff::civil::DateTime> {
         let (hours, minutes, on) = (self.hours, self.minutes, self.on(date));
         let hours = (0..24_i8).filter(move |hour| on && hours >> hour & 1 == 1);
@@ -167,22 +168,22 @@ impl Schedule {
     }
 }
 
-/// A [`FloorSpec`] that has been read.
+/// A parsed [`FloorSpec`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Floor {
     schedule: Schedule,
     lasts: Duration,
     zone: TimeZone,
-    /// Fewest replicas while it holds.
+    /// The minimum of replicas while it is active.
     pub min: Replicas,
     written: String,
 }
 
 impl Floor {
-    /// Reads a floor.
+    /// Parses a floor.
     ///
     /// # Errors
-    /// The schedule or the time zone is none.
+    /// If the schedule or the time zone is invalid.
     pub fn of(spec: &FloorSpec) -> Result<Self, ScheduleError> {
         Ok(Self {
             schedule: spec.schedule.parse()?,
@@ -193,13 +194,13 @@ impl Floor {
         })
     }
 
-    /// Whether it holds at `now`: it began at most its length ago. Where clocks are put forward over its beginning, it
-    /// begins that much later.
+    /// Whether it is active at `now`: it began less than its length ago. If daylight saving time skips its beginning, it begins that much
+    /// later.
     #[must_use]
-    pub fn holds(&self, now: WallTime) -> bool {
+    pub fn is_active(&self, now: WallTime) -> bool {
         let Ok(instant) = Timestamp::from_millisecond(now.0) else { return false };
         let today = self.zone.to_datetime(instant).date();
-        // It lasts a day at most, so it began today or yesterday, or, with a day of 23 hours, the day before.
+        // It lasts at most a day, so it began today or yesterday, or the day before with a day of 23 hours.
         let days = (0..=2_i64).filter_map(|back| today.checked_sub(back.days()).ok());
         let mut begins = days.flat_map(|date| self.schedule.times(date));
         begins.any(|begin| {
@@ -245,14 +246,14 @@ mod tests {
     #[case::no_step("*/20 * * * *", "1m", "UTC", "2026-11-21T10:41:30Z", false)]
     #[case::sunday_is_seven("0 0 * * 7", "1h", "UTC", "2026-11-22T00:30:00Z", true)]
     #[case::either_day("0 0 1 * mon", "1h", "UTC", "2026-11-23T00:30:00Z", true)]
-    fn a_floor_holds_from_its_time_for_its_length(
+    fn floor_is_active_from_its_time_for_its_length(
         #[case] schedule: &str,
         #[case] lasts: &str,
         #[case] zone: &str,
         #[case] now: &str,
-        #[case] holds: bool,
+        #[case] active: bool,
     ) {
-        assert_eq!(floor(schedule, lasts, zone).holds(at(now)), holds);
+        assert_eq!(floor(schedule, lasts, zone).is_active(at(now)), active);
     }
 
     #[rstest]
@@ -262,7 +263,7 @@ mod tests {
     #[case("*/0 * * * *")]
     #[case("* * 0 * *")]
     #[case("* * * foo *")]
-    fn what_is_no_schedule_is_refused(#[case] written: &str) {
+    fn invalid_schedule_is_rejected(#[case] written: &str) {
         assert!(written.parse::<Schedule>().is_err());
     }
 }

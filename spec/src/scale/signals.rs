@@ -1,54 +1,53 @@
-//! From what was seen to rates and delays.
+//! Rates and delays, from the history.
 
 use std::time::Duration;
 
 use super::history::{History, PartitionName, Point, Sample};
-use super::policy::{LEAST, LONG, NO_BACKLOG, RESIDUE, SHORT, STUCK};
+use super::policy::{LONG, MIN_WINDOW, NO_BACKLOG, RESIDUE, SHORT, STUCK};
 
-/// The numbers behind a decision.
+/// The numbers that a decision is made from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Signals {
-    /// Records that come in, a second: the largest of the rates over 10 s, 30 s and 120 s.
+    /// Input in records per second: the highest of the rates over 10 s, 30 s and 120 s.
     pub input: f64,
-    /// Records that come in, a second, over 30 s.
+    /// Input in records per second over 30 s.
     pub recent: f64,
-    /// Records worked off, a second, over 30 s.
+    /// Output in records per second over 30 s.
     pub output: f64,
-    /// Records waiting, without those of stuck partitions.
+    /// Lag in records, without that of stuck partitions.
     pub lag: u64,
-    /// How long a record that comes in now will wait, about: lag over the larger of input and output; none: there is lag
-    /// and nothing moves.
+    /// How long a new record will wait, approximately: lag over the larger of input and output; none if there is lag and neither moves.
     pub delay: Option<Duration>,
     /// Each partition, by name. A stage that serves requests has one without a name.
     pub partitions: Vec<PartitionSignals>,
-    /// Share of their time the replicas were at work, 0 to 1, where they tell.
+    /// Mean utilisation of the replicas, 0 to 1, where it is known.
     pub busy: Option<f64>,
 }
 
 /// The numbers of one partition; see [`Signals`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionSignals {
-    /// Which; none for requests.
+    /// Which partition; none for requests.
     pub name: Option<PartitionName>,
-    /// Records waiting.
+    /// Lag in records.
     pub lag: u64,
-    /// Records that come in, a second, the largest rate.
+    /// Input in records per second, the highest rate.
     pub input: f64,
-    /// Records that come in, a second, over 30 s.
+    /// Input in records per second over 30 s.
     pub recent: f64,
-    /// Records worked off, a second, over 30 s.
+    /// Output in records per second over 30 s.
     pub output: f64,
-    /// It has lag and has not moved for a minute, while others did.
+    /// It has lag and has not advanced for a minute, while others have.
     pub stuck: bool,
 }
 
 impl PartitionSignals {
-    /// Seconds until it has caught up, as it goes now; infinite where it falls behind.
+    /// Seconds until the lag is gone at the current rates; infinite if it grows.
     pub(super) fn drain(&self) -> f64 {
         if self.lag == 0 { 0.0 } else { self.lag as f64 / (self.output - self.recent).max(0.0) }
     }
 
-    /// Whether it has more waiting than what comes in in ten seconds.
+    /// Whether its lag is more than ten seconds of input.
     pub(super) fn behind(&self) -> bool {
         self.lag > 2 * RESIDUE && self.lag as f64 > self.recent * NO_BACKLOG.as_secs_f64()
     }
@@ -58,8 +57,8 @@ impl Signals {
     /// The signals of a history of at least two polls.
     pub(super) fn of(history: &History) -> Option<Self> {
         let newest = history.newest()?;
-        let (now, short, long) = (history.before(LEAST)?, history.before(SHORT)?, history.before(LONG)?);
-        if newest.at.since(short.at) < LEAST {
+        let (now, short, long) = (history.before(MIN_WINDOW)?, history.before(SHORT)?, history.before(LONG)?);
+        if newest.at.since(short.at) < MIN_WINDOW {
             return None;
         }
         let still = history.before(STUCK).filter(|sample| newest.at.since(sample.at) >= STUCK);
@@ -70,7 +69,7 @@ impl Signals {
             PartitionSignals {
                 name: history.names().get(index).cloned(),
                 lag: point.lag(),
-                // The first shows a step at once, the last outlasts a wave.
+                // The shortest window shows a step at once, the longest averages a wave.
                 input: recent.max(rate(now, newest, index, ends)).max(rate(long, newest, index, ends)),
                 recent,
                 output: rate(short, newest, index, |point| point.position),
@@ -90,13 +89,13 @@ impl Signals {
         Some(Self { input, recent, output, lag, delay, busy: newest.busy, partitions })
     }
 
-    /// No backlog: what waits is done within ten seconds, or is a few records that stay for good.
+    /// No backlog: the lag is done within ten seconds, or consists of offsets that are never committed.
     pub(super) fn no_backlog(&self) -> bool {
         let residue = self.partitions.iter().all(|one| one.stuck || one.lag <= RESIDUE);
         residue || self.delay.is_some_and(|delay| delay <= NO_BACKLOG)
     }
 
-    /// Nothing comes in, and nothing waits but what stays for good.
+    /// No input, and no lag but offsets that are never committed.
     pub(super) fn idle(&self) -> bool {
         self.recent == 0.0 && self.partitions.iter().all(|one| one.lag <= RESIDUE)
     }
@@ -113,7 +112,7 @@ fn delay(lag: u64, rate: f64) -> Option<Duration> {
     }
 }
 
-/// Records a second between two samples, on one partition; never negative.
+/// Records per second between two samples on one partition; never negative.
 pub(super) fn rate(from: &Sample, to: &Sample, index: usize, of: impl Fn(&Point) -> i64) -> f64 {
     let seconds = to.at.since(from.at).as_secs_f64();
     match (from.points.get(index), to.points.get(index)) {
@@ -122,7 +121,7 @@ pub(super) fn rate(from: &Sample, to: &Sample, index: usize, of: impl Fn(&Point)
     }
 }
 
-/// Records a second between two samples, on all partitions.
+/// Records per second between two samples on all partitions.
 pub(super) fn rates(from: &Sample, to: &Sample, of: impl Fn(&Point) -> i64 + Copy) -> f64 {
     (0..to.points.len()).map(|index| rate(from, to, index, of)).sum()
 }

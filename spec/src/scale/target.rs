@@ -1,4 +1,4 @@
-//! From demand to a count of replicas.
+//! From demand to a number of replicas.
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use super::signals::{PartitionSignals, Signals};
 use crate::pipeline::ScalingSpec;
 use crate::units::Replicas;
 
-/// What work asks for, in records a second of capacity.
+/// The capacity that the work needs, in records per second.
 ///
-/// Of one partition: `rate / utilisation + (lag + rate · rescale) / catchUp`: what comes in, with some room, and what waits
-/// (and will wait until a change has been carried out) within the time to catch up. It counts for at most one replica's
-/// capacity, because a partition has one reader.
+/// Of one partition: `rate / utilisation + (lag + rate · rescale) / catchUp`: the input with headroom, and the lag (with that which
+/// accumulates until a change has taken effect) within the time to catch up. It is at most the capacity of one replica, because a
+/// partition has one reader.
 pub(super) struct Demand<'a> {
     pub(super) scaling: &'a ScalingSpec,
     pub(super) source: Source,
-    /// Records a second of one replica.
+    /// Capacity of one replica in records per second.
     pub(super) capacity: f64,
 }
 
 impl Demand<'_> {
-    /// Demand when replicas would be added, which takes `rescale`: from the larger rates.
+    /// Demand for adding replicas, which takes `rescale`: from the higher rates.
     pub(super) fn to_add(&self, signals: &Signals, rescale: Duration) -> f64 {
         let rescale = rescale.as_secs_f64();
         self.sum(signals, |one| self.of(one.input, one.lag as f64 + one.input * rescale))
     }
 
-    /// Demand as it stands, to compare over time: from the 30 s rates.
+    /// Current demand, to compare over time: from the 30 s rates.
     pub(super) fn as_is(&self, signals: &Signals) -> f64 {
         self.sum(signals, |one| self.of(one.recent, one.lag as f64))
     }
@@ -43,21 +43,21 @@ impl Demand<'_> {
         signals.partitions.iter().filter(|one| !one.stuck).map(|one| of(one).min(most)).sum()
     }
 
-    /// Replicas for a demand, at least one.
+    /// The number of replicas for a demand, at least one.
     pub(super) fn replicas(&self, demand: f64) -> Replicas {
-        // A hair less, so that 3.0000000001 is 3.
+        // Slightly less, so that 3.0000000001 is 3.
         let count = (demand / self.capacity - 1e-6).ceil().clamp(1.0, f64::from(u32::MAX));
         // Within u32 by the clamp.
         Replicas(count as u32)
     }
 }
 
-/// The least count from `replicas` on that leaves the busiest worker with fewer partitions: `⌈P / k⌉` for some `k`.
+/// The lowest number from `replicas` on that lowers the partitions of the busiest replica: `⌈P / k⌉` for some `k`.
 pub(super) fn align(replicas: Replicas, source: Source, scaling: &ScalingSpec) -> Replicas {
     match source {
         Source::Topic { partitions } if scaling.align && replicas.0 > 0 && replicas.0 < partitions => {
-            // With n replicas the busiest has ⌈P/n⌉; the fewest replicas for which that holds too are what we want, so n
-            // rises until it is one of them.
+            // With n replicas the busiest has ⌈P/n⌉ partitions. The result is the lowest number with the same ⌈P/n⌉, so n rises until
+            // it is one.
             let aligned = |n: &u32| partitions.div_ceil(partitions.div_ceil(*n)) == *n;
             Replicas((replicas.0..=partitions).find(aligned).unwrap_or(partitions))
         }
@@ -65,7 +65,7 @@ pub(super) fn align(replicas: Replicas, source: Source, scaling: &ScalingSpec) -
     }
 }
 
-/// The same, within bounds: where the next one up is too many, the highest one that is not.
+/// The same, within bounds: where the next one is above the maximum, the highest one that is not.
 pub(super) fn fit(
     replicas: Replicas,
     source: Source,
@@ -82,7 +82,7 @@ pub(super) fn fit(
     within.clamp(least, most)
 }
 
-/// How many replicas' capacity a count really has when partitions are spread by number: `P / ⌈P/n⌉`.
+/// The effective number of replicas when each has a whole number of partitions: `P / ⌈P/n⌉`.
 pub(super) fn effective(replicas: Replicas, source: Source) -> f64 {
     match source {
         Source::Topic { partitions } if replicas.0 > 0 => {
@@ -102,7 +102,10 @@ mod tests {
     #[case(12, &[1, 2, 3, 4, 6, 12])]
     #[case(7, &[1, 2, 3, 4, 7])]
     #[case(1, &[1])]
-    fn aligned_counts_are_those_that_relieve_the_busiest(#[case] partitions: u32, #[case] expected: &[u32]) {
+    fn aligned_counts_lower_the_partitions_of_the_busiest_replica(
+        #[case] partitions: u32,
+        #[case] expected: &[u32],
+    ) {
         let source = Source::Topic { partitions };
         let spec = ScalingSpec::default();
         let counts: Vec<u32> =
@@ -112,7 +115,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fitted_count_is_within_bounds_and_as_good_as_asked(partitions in 1_u32..200, n in 1_u32..300, most in 1_u32..200) {
+        fn fitted_count_is_within_bounds_and_at_least_as_effective(partitions in 1_u32..200, n in 1_u32..300, most in 1_u32..200) {
             let source = Source::Topic { partitions };
             let most = most.min(partitions);
             let spec = ScalingSpec::default();

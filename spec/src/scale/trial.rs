@@ -1,78 +1,80 @@
-//! Whether added replicas helped. Where they did not, something behind the stage is the limit, and more would only cost.
+//! Whether added replicas raised the output. If not, the limit is downstream of the stage, and more replicas would only cost.
 
 use std::time::Duration;
 
 use super::history::History;
 use super::memory::{Block, Memory};
-use super::policy::{FIRST_BLOCK, LEAST_GAIN, LEAST_SETTLE, LONGEST_BLOCK, LOSS, NO_BACKLOG, SHORT, Source};
+use super::policy::{FIRST_BLOCK, LOSS, MAX_BLOCK, MIN_GAIN, MIN_SETTLE, NO_BACKLOG, SHORT, Source};
 use super::signals::{Signals, rates};
 use super::target::effective;
 use crate::units::{Replicas, WallTime};
 
-/// What came of a trial.
-pub(super) enum Outcome {
-    /// There is none, or it is not over.
+/// The result of a trial.
+pub(super) enum TrialResult {
+    /// There is no trial, or it is still running.
     Open,
-    /// The replicas stay: they helped, or there is nothing left to tell by.
+    /// The added replicas stay: they raised the output, or there is no lag left to measure by.
     Keep,
-    /// They raised nothing.
+    /// They did not raise the output.
     Useless,
-    /// Less is done than before: back to as many as before.
+    /// They lowered the output: the change is reverted.
     Back {
-        /// How many there were.
+        /// The number before.
         to: Replicas,
-        /// Records a second worked off then.
+        /// Output in records per second before.
         before: f64,
-        /// Records a second worked off since.
+        /// Output in records per second since.
         after: f64,
     },
 }
 
-/// Judges the trial that runs, once its replicas have worked undisturbed for a while: by what was done since then.
-pub(super) fn judge(
+/// Evaluates the running trial by the output since its replicas became ready and the group stable.
+pub(super) fn evaluate(
     memory: &mut Memory,
     history: &History,
     signals: &Signals,
     source: Source,
     now: WallTime,
-) -> Outcome {
-    recovered(memory, signals);
-    let (Some(trial), Some(calm)) = (memory.trial, memory.calm_since) else { return Outcome::Open };
-    let calm = now.since(calm);
-    let since = history.before(calm.min(SHORT)).zip(history.newest());
-    let Some((from, to)) = since.filter(|_| calm >= LEAST_SETTLE) else { return Outcome::Open };
+) -> TrialResult {
+    unblock(memory, signals);
+    let (Some(trial), Some(stable_for)) = (memory.trial, memory.stable_since) else {
+        return TrialResult::Open;
+    };
+    let stable_for = now.since(stable_for);
+    let since = history.before(stable_for.min(SHORT)).zip(history.newest());
+    let Some((from, to)) = since.filter(|_| stable_for >= MIN_SETTLE) else { return TrialResult::Open };
     let output = rates(from, to, |point| point.position);
     memory.trial = None;
     if signals.delay.is_some_and(|delay| delay <= NO_BACKLOG) {
         memory.downstream = None;
-        return Outcome::Keep;
+        return TrialResult::Keep;
     }
     let gain = output - trial.output;
     let expected = trial.output * (effective(trial.to, source) / effective(trial.from, source) - 1.0);
-    if gain >= LEAST_GAIN * expected {
+    if gain >= MIN_GAIN * expected {
         memory.downstream = None;
-        return Outcome::Keep;
+        return TrialResult::Keep;
     }
-    let length = memory.downstream.map_or(FIRST_BLOCK, |block| (2 * block.length).min(LONGEST_BLOCK));
+    let length = memory.downstream.map_or(FIRST_BLOCK, |block| (2 * block.length).min(MAX_BLOCK));
     memory.downstream = Some(Block { until: now.plus(length), length, output });
-    // What was measured meanwhile is the limit's share of each replica, not what a replica can do.
+    // The capacity measured during the trial is each replica's share of the downstream limit.
     memory.capacity = trial.capacity;
     if gain < -LOSS * trial.output {
-        Outcome::Back { to: trial.from, before: trial.output, after: output }
+        TrialResult::Back { to: trial.from, before: trial.output, after: output }
     } else {
-        Outcome::Useless
+        TrialResult::Useless
     }
 }
 
-/// Much more gets through than when it was stopped: what was the limit is none any more.
-fn recovered(memory: &mut Memory, signals: &Signals) {
+/// Ends the block if the output is much higher than when it began: the downstream limit is gone.
+fn unblock(memory: &mut Memory, signals: &Signals) {
     let over = |block: &Block| signals.output > 1.2 * block.output + 1.0;
     if memory.downstream.as_ref().is_some_and(over) {
         memory.downstream = None;
     }
 }
 
-/// What is left of a block, for people.
+/// The remaining time of a block.
 pub(super) fn left(block: &Block, now: WallTime) -> Duration {
     block.until.since(now)
 }

@@ -6,7 +6,7 @@ use herd_spec::pipeline::{ScalingSpec, Span};
 use herd_spec::plan::StagePlan;
 use herd_spec::scale::{
     Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
-    SECOND_LOOK, Source, Work, decide,
+    CONFIRM_AFTER, Source, Work, decide,
 };
 use herd_spec::units::{Offset, Partition, Replicas, WallTime};
 
@@ -60,8 +60,8 @@ impl Herd {
 impl Rule for Herd {
     fn replicas(&mut self, look: &Look) -> Option<u32> {
         let since_poll = look.now % POLL.as_secs();
-        let doubtful = self.last.as_ref().is_some_and(Decision::wants_another_look);
-        if since_poll != 0 && !(doubtful && since_poll == SECOND_LOOK.as_secs()) {
+        let unconfirmed = self.last.as_ref().is_some_and(Decision::needs_confirmation);
+        if since_poll != 0 && !(unconfirmed && since_poll == CONFIRM_AFTER.as_secs()) {
             return None;
         }
         let now = WallTime(0).plus(Duration::from_secs(look.now));
@@ -74,7 +74,7 @@ impl Rule for Herd {
             }
             None => self.history.fail(now, "the broker does not answer"),
         }
-        let pods = Pods { wanted: Replicas(look.wanted), ready: Replicas(look.ready) };
+        let pods = Pods { desired: Replicas(look.wanted), ready: Replicas(look.ready) };
         let decision = decide(&self.policy, &self.history, pods, &self.memory, now);
         self.memory = decision.memory.clone();
         self.says = decision.sentence(pods);

@@ -20,12 +20,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Many tests at once keep the cluster's own controllers busy.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// The image of pods in these tests: there is none of this name, for here only the objects count.
+/// Parallel tests keep the controllers of the cluster busy.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// The image of pods in these tests. It does not exist: these tests need objects, not running pods.
 pub(crate) const IMAGE: &str = "herd.invalid/worker:none";
 
-pub(crate) struct Bed {
+pub(crate) struct TestEnv {
     pub(crate) client: Client,
     pub(crate) namespace: String,
     operators: Vec<Operator>,
@@ -40,27 +40,27 @@ pub(crate) struct Operator {
 impl Operator {
     pub(crate) async fn end(self) -> Result<(), RunError> {
         self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.expect("the operator ends in time").expect("no panic")
+        tokio::time::timeout(TIMEOUT, self.task).await.expect("the operator ends in time").expect("no panic")
     }
 
-    /// As if the process had been killed.
+    /// Ends it as if the process had been killed.
     pub(crate) async fn kill(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-/// The way to the cluster.
+/// The client configuration of the cluster.
 pub(crate) async fn config() -> Config {
-    herd_operator::tls::choose();
+    herd_operator::tls::install_provider();
     let file = std::env::var("HERD_TEST_KUBECONFIG").expect("HERD_TEST_KUBECONFIG=FILE");
     let config = Kubeconfig::read_from(file).expect("a kubeconfig");
     Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a configuration")
 }
 
-impl Bed {
-    /// A namespace with the CRD there, and no operator yet.
-    pub(crate) async fn bare(test: &str) -> Self {
+impl TestEnv {
+    /// A namespace in a cluster with the CRD, without an operator.
+    pub(crate) async fn without_operator(test: &str) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter("herd_operator=info,warn")
             .with_test_writer()
@@ -77,10 +77,10 @@ impl Bed {
 
     /// The same with an operator.
     pub(crate) async fn new(test: &str) -> Self {
-        let mut bed = Self::bare(test).await;
-        let operator = bed.operator("one").await;
-        bed.operators.push(operator);
-        bed
+        let mut env = Self::without_operator(test).await;
+        let operator = env.operator("one").await;
+        env.operators.push(operator);
+        env
     }
 
     pub(crate) async fn operator(&self, identity: &str) -> Operator {
@@ -111,7 +111,7 @@ impl Bed {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// Applies a pipeline as a person would.
+    /// Applies a pipeline as a user.
     pub(crate) async fn apply(&self, pipeline: &Value) -> Result<HerdPipeline, kube::Error> {
         let name = pipeline["metadata"]["name"].as_str().unwrap();
         let person = PatchParams::apply("person").force();
@@ -120,7 +120,7 @@ impl Bed {
 
     pub(crate) async fn secret(&self, name: &str, key: &str, value: &str) {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}});
-        // Each key has an owner of its own, so that a Secret can have several.
+        // Each key has its own field manager, so that a Secret can have several.
         let person = PatchParams::apply(&format!("person-{key}")).force();
         self.api::<Secret>().patch(name, &person, &Patch::Apply(&secret)).await.unwrap();
     }
@@ -148,8 +148,8 @@ impl Bed {
 
     pub(crate) async fn events(&self, reason: &str) -> Vec<String> {
         let all = self.api::<k8s_openapi::api::core::v1::Event>().list(&Default::default()).await.unwrap();
-        let told = all.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
-        told.filter_map(|event| event.message).collect()
+        let found = all.items.into_iter().filter(|event| event.reason.as_deref() == Some(reason));
+        found.filter_map(|event| event.message).collect()
     }
 
     /// Ends the operators and removes the namespace.
@@ -168,12 +168,12 @@ async fn install_crd(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&crd)).await.unwrap();
     let established = await_condition(api, &name, conditions::is_crd_established());
-    tokio::time::timeout(PATIENCE, established).await.expect("the CRD is established").unwrap();
+    tokio::time::timeout(TIMEOUT, established).await.expect("the CRD is established").unwrap();
 }
 
-/// Waits until `probe` gives its value; says what it saw last if it never does.
+/// Waits until `probe` returns a value; panics with its last error after the timeout.
 pub(crate) async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match probe().await {
             Ok(value) => return value,
@@ -183,7 +183,7 @@ pub(crate) async fn until<T, E: Debug>(what: &str, mut probe: impl AsyncFnMut() 
     }
 }
 
-/// An example of the project as it is written for Kubernetes: with a Kafka, and PostgreSQL instead of a file.
+/// An example of the project, changed for Kubernetes: with a Kafka cluster, and PostgreSQL instead of SQLite.
 pub(crate) fn example(name: &str) -> Value {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(name);
     let mut pipeline: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();

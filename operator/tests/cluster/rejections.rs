@@ -1,12 +1,12 @@
-//! What the API server refuses, with the words that say what to write instead; and what is taken that is right.
+//! Specs that the API server rejects, with a message that says what to write instead; and valid ones at the limits.
 
 use herd_spec::pipeline::HerdPipeline;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, example};
+use crate::env::{TestEnv, example};
 
-/// A spec with one field changed (a JSON pointer), and words of the answer.
+/// A changed field (JSON pointer), its value, and a part of the message.
 fn cases() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("/spec/kafka", Value::Null, "on Kubernetes there is no embedded broker"),
@@ -87,8 +87,8 @@ fn floor(schedule: &str, lasts: &str, min: u32, zone: &str) -> Value {
     json!({"scaling": {"floors": [{"schedule": schedule, "for": lasts, "min": min, "timeZone": zone}]}})
 }
 
-/// Fields with what only just is right.
-fn rights() -> Vec<(&'static str, Value)> {
+/// Fields with values at the limits.
+fn valid_cases() -> Vec<(&'static str, Value)> {
     vec![
         ("/spec/kafka/retention", json!("1h")),
         ("/spec/kafka/retention", json!("3600s")),
@@ -124,59 +124,61 @@ fn changed(pointer: &str, value: &Value) -> Value {
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
-async fn a_spec_that_cannot_be_is_refused_with_what_to_write_instead() {
-    let bed = Bed::bare("refused").await;
-    let mut lost = Vec::new();
-    for (pointer, value, words) in cases() {
+async fn invalid_spec_is_rejected_with_what_to_write_instead() {
+    let env = TestEnv::without_operator("refused").await;
+    let mut failures = Vec::new();
+    for (pointer, value, message) in cases() {
         let pipeline = changed(pointer, &value);
         let dry = PatchParams::apply("person").dry_run();
         let name = pipeline["metadata"]["name"].as_str().unwrap();
-        match bed.api::<HerdPipeline>().patch(name, &dry, &Patch::Apply(&pipeline)).await {
-            Err(kube::Error::Api(status)) if status.message.contains(words) => {}
-            Err(error) => lost.push(format!("{pointer} = {value}: {error}")),
-            Ok(_) => lost.push(format!("{pointer} = {value} was taken")),
+        match env.api::<HerdPipeline>().patch(name, &dry, &Patch::Apply(&pipeline)).await {
+            Err(kube::Error::Api(status)) if status.message.contains(message) => {}
+            Err(error) => failures.push(format!("{pointer} = {value}: {error}")),
+            Ok(_) => failures.push(format!("{pointer} = {value} was accepted")),
         }
     }
-    for (pointer, value) in rights() {
+    for (pointer, value) in valid_cases() {
         let pipeline = changed(pointer, &value);
         let dry = PatchParams::apply("person").dry_run();
-        let taken = bed.api::<HerdPipeline>().patch("shop", &dry, &Patch::Apply(&pipeline)).await;
+        let taken = env.api::<HerdPipeline>().patch("shop", &dry, &Patch::Apply(&pipeline)).await;
         let parsed: HerdPipeline = serde_json::from_value(pipeline).unwrap();
         if let Err(error) = taken {
-            lost.push(format!("{pointer} = {value}: {error}"));
+            failures.push(format!("{pointer} = {value}: {error}"));
         } else if let Err(problems) = herd_spec::validate::check(&parsed) {
-            lost.push(format!("{pointer} = {value} is taken, and then refused: {problems:?}"));
+            failures.push(format!(
+                "{pointer} = {value} is accepted by the API server and rejected by the operator: {problems:?}"
+            ));
         }
     }
-    assert!(lost.is_empty(), "{} of {}:\n{}", lost.len(), cases().len(), lost.join("\n"));
-    println!("{} specs were refused with the right words", cases().len());
-    bed.end().await;
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), cases().len(), failures.join("\n"));
+    println!("{} specs were rejected with the right message", cases().len());
+    env.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
 async fn partitions_only_grow() {
-    let bed = Bed::bare("grow").await;
+    let env = TestEnv::without_operator("grow").await;
     let mut pipeline = example("shop.yaml");
     pipeline["spec"]["kafka"]["detectorPartitions"] = 2.into();
     for partitions in [2, 4] {
         pipeline["spec"]["kafka"]["partitions"] = partitions.into();
-        bed.apply(&pipeline).await.unwrap();
+        env.apply(&pipeline).await.unwrap();
     }
     for (field, value, words) in [("partitions", 3, "never shrink"), ("detectorPartitions", 4, "fixed when")]
     {
         let mut less = pipeline.clone();
         less["spec"]["kafka"][field] = value.into();
-        let error = bed.apply(&less).await.unwrap_err().to_string();
+        let error = env.apply(&less).await.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
-    bed.end().await;
+    env.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
-async fn another_topic_prefix_is_refused_with_what_to_do_instead() {
-    let bed = Bed::bare("prefix").await;
+async fn changed_topic_prefix_is_rejected_with_what_to_do_instead() {
+    let env = TestEnv::without_operator("prefix").await;
     let mut named = example("shop.yaml");
     named["spec"]["kafka"]["topicPrefix"] = "old".into();
     let unnamed = example("shop.yaml");
@@ -186,44 +188,44 @@ async fn another_topic_prefix_is_refused_with_what_to_do_instead() {
         pipeline
     };
     let refused = async |pipeline: &Value, what: &str| {
-        let error = bed.apply(pipeline).await.expect_err(what).to_string();
+        let error = env.apply(pipeline).await.expect_err(what).to_string();
         assert!(error.contains("spec.kafka.topicPrefix cannot be changed"), "{what}: {error}");
         assert!(error.contains("Create a second pipeline with another name and the new prefix"), "{error}");
     };
-    bed.apply(&named).await.unwrap();
+    env.apply(&named).await.unwrap();
     refused(&with("new"), "another prefix").await;
     refused(&unnamed, "no prefix: then it is the pipeline's name").await;
     // The rule is about the prefix alone: what else is changed beside the same prefix is taken.
     let mut more = named.clone();
     more["spec"]["kafka"]["partitions"] = 4.into();
-    bed.apply(&more).await.unwrap();
+    env.apply(&more).await.unwrap();
     // Deleted and created again, it may have any.
-    bed.api::<HerdPipeline>().delete("shop", &Default::default()).await.unwrap();
-    crate::bed::until("the pipeline to be gone", async || {
-        match bed.api::<HerdPipeline>().get_opt("shop").await.unwrap() {
+    env.api::<HerdPipeline>().delete("shop", &Default::default()).await.unwrap();
+    crate::env::until("the pipeline to be deleted", async || {
+        match env.api::<HerdPipeline>().get_opt("shop").await.unwrap() {
             None => Ok(()),
             Some(there) => Err(there.metadata.deletion_timestamp),
         }
     })
     .await;
-    bed.apply(&unnamed).await.unwrap();
+    env.apply(&unnamed).await.unwrap();
     refused(&with("new"), "a prefix where there was none").await;
     // What counts is the effective prefix: the pipeline's own name written out is no change.
-    bed.apply(&with("shop")).await.unwrap();
-    bed.apply(&unnamed).await.unwrap();
-    bed.end().await;
+    env.apply(&with("shop")).await.unwrap();
+    env.apply(&unnamed).await.unwrap();
+    env.end().await;
 }
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
-async fn what_only_we_can_see_becomes_a_condition() {
-    let bed = Bed::new("invalid").await;
+async fn problem_that_only_the_operator_finds_becomes_a_condition() {
+    let env = TestEnv::new("invalid").await;
     let mut pipeline = example("shop.yaml");
-    // The API server can look neither into a JSON Schema nor into the list of time zones.
+    // The schema of the custom resource can check neither a JSON Schema nor a time zone.
     pipeline["spec"]["events"]["schema"] = json!({"properties": {"price": {"type": "money"}}});
     pipeline["spec"]["detection"] = floor("0 8 * * *", "1h", 1, "Mars");
-    bed.apply(&pipeline).await.unwrap();
-    let stalled = bed.await_reason("shop", "Stalled", "Invalid").await;
+    env.apply(&pipeline).await.unwrap();
+    let stalled = env.await_reason("shop", "Stalled", "Invalid").await;
     assert_eq!(stalled.status, "True");
     for words in [
         "spec.events.schema.properties.price.type: is not a JSON Schema: ",
@@ -233,12 +235,12 @@ async fn what_only_we_can_see_becomes_a_condition() {
     }
     pipeline["spec"]["events"].as_object_mut().unwrap().remove("schema");
     pipeline["spec"].as_object_mut().unwrap().remove("detection");
-    bed.secret("store", "url", "postgres://store").await;
-    bed.apply(&pipeline).await.unwrap();
-    crate::bed::until("it to go on", async || {
-        let stalled = bed.condition("shop", "Stalled").await.unwrap();
+    env.secret("store", "url", "postgres://store").await;
+    env.apply(&pipeline).await.unwrap();
+    crate::env::until("it not to be stalled", async || {
+        let stalled = env.condition("shop", "Stalled").await.unwrap();
         if stalled.status == "False" { Ok(()) } else { Err(stalled) }
     })
     .await;
-    bed.end().await;
+    env.end().await;
 }

@@ -1,5 +1,5 @@
-//! Who else sets fields of the objects that we keep: an HPA, a VPA, a hand. What they set is put right, so that without a word of it
-//! two controllers would fight in silence.
+//! Detects other field managers that set fields of the operator's objects: an HPA, a VPA, a person. The operator sets such fields back;
+//! without a condition, two controllers would overwrite each other unnoticed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,61 +13,61 @@ use serde_json::Value;
 
 use crate::desired::MANAGER;
 
-/// For how long a contest is told of after it was seen last: a little longer than a steady pipeline is left alone.
-const TOLD: Duration = Duration::from_secs(15 * 60);
-/// Contests remembered of one pipeline; of more, the first ones.
-const MOST: usize = 16;
-/// The annotation by which a VerticalPodAutoscaler marks pods that it has changed.
-const VPA: &str = "vpaUpdates";
+/// How long a conflict is reported after it was found last: longer than the requeue interval of a pipeline that is Ready.
+const REPORTED: Duration = Duration::from_secs(15 * 60);
+/// Conflicts that are remembered of one pipeline; of more, the first ones.
+const MAX_CONFLICTS: usize = 16;
+/// The annotation that a VerticalPodAutoscaler sets on pods that it has changed.
+const VPA_ANNOTATION: &str = "vpaUpdates";
 
-/// Somebody else sets a field that is ours.
+/// A field of the operator that another field manager set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Contest {
+pub struct FieldConflict {
     /// The object, `Deployment shop-detector`.
     pub object: String,
-    /// Who, as the API server knows them.
+    /// The field manager.
     pub manager: String,
-    /// Which field, `spec.replicas`.
+    /// The field, `spec.replicas`.
     pub field: String,
 }
 
-impl fmt::Display for Contest {
+impl fmt::Display for FieldConflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, manager, field } = self;
         if field == RESOURCES_OF_PODS {
             return write!(
                 f,
-                "{manager} changed the resources of {object}: set `resources` of the stage instead, and remove the autoscaler"
+                "{manager} changed the resources of {object}: remove the autoscaler, and set `resources` of the stage instead"
             );
         }
         let (who, instead) = match (manager.as_str(), field.as_str()) {
-            // The autoscaler's controller runs in it.
+            // The HorizontalPodAutoscaler controller runs in it.
             ("kube-controller-manager", "spec.replicas") => {
-                (" (a HorizontalPodAutoscaler)", ": remove it, and set `scaling` of the stage instead")
+                (" (a HorizontalPodAutoscaler)", "remove it, and set `scaling` of the stage instead")
             }
             (_, "spec.replicas") => {
-                ("", ": set `replicas` or `scaling` of the stage in the HerdPipeline instead")
+                ("", "set `replicas` or `scaling` of the stage in the HerdPipeline instead")
             }
-            _ => ("", ": set it in the HerdPipeline instead, where it can be"),
+            _ => ("", "if the HerdPipeline has this setting, change it there instead"),
         };
-        write!(f, "`{manager}`{who} set {field} of {object}, which was set back{instead}")
+        write!(f, "`{manager}`{who} set {field} of {object}, and the operator reset it: {instead}")
     }
 }
 
 const RESOURCES_OF_PODS: &str = "resources of pods";
 
-/// The fields of `wanted` that somebody else has set in the object as it is.
+/// The fields of `desired` that other field managers set in the live object.
 #[must_use]
-pub fn of_object(kind: &str, there: &DynamicObject, wanted: &Value) -> Vec<Contest> {
+pub fn of_object(kind: &str, live: &DynamicObject, desired: &Value) -> Vec<FieldConflict> {
     let mut found = Vec::new();
-    for entry in there.managed_fields() {
-        let manager = entry.manager.clone().unwrap_or_else(|| "somebody".into());
+    for entry in live.managed_fields() {
+        let manager = entry.manager.clone().unwrap_or_else(|| "unknown".into());
         let status = entry.subresource.as_deref() == Some("status");
         let (Some(fields), false, false) = (&entry.fields_v1, status, manager == MANAGER) else { continue };
         let mut set = Vec::new();
-        overlap(&fields.0, wanted, "", &mut set);
-        found.extend(set.into_iter().map(|field| Contest {
-            object: format!("{kind} {}", there.name_any()),
+        overlap(&fields.0, desired, "", &mut set);
+        found.extend(set.into_iter().map(|field| FieldConflict {
+            object: format!("{kind} {}", live.name_any()),
             manager: manager.clone(),
             field,
         }));
@@ -75,8 +75,8 @@ pub fn of_object(kind: &str, there: &DynamicObject, wanted: &Value) -> Vec<Conte
     found
 }
 
-/// The paths that both `fields` (as the API server writes sets of fields) and `wanted` have.
-fn overlap(fields: &Value, wanted: &Value, path: &str, found: &mut Vec<String>) {
+/// The paths that both `fields` (in the FieldsV1 format) and `desired` have.
+fn overlap(fields: &Value, desired: &Value, path: &str, found: &mut Vec<String>) {
     let Value::Object(fields) = fields else { return };
     let leaf = !fields.keys().any(|key| key != ".");
     if leaf && !path.is_empty() {
@@ -85,19 +85,19 @@ fn overlap(fields: &Value, wanted: &Value, path: &str, found: &mut Vec<String>) 
     }
     for (key, inner) in fields {
         if let Some(name) = key.strip_prefix("f:")
-            && let Some(wanted) = wanted.get(name)
+            && let Some(desired) = desired.get(name)
         {
             let dot = if path.is_empty() { "" } else { "." };
-            overlap(inner, wanted, &format!("{path}{dot}{name}"), found);
+            overlap(inner, desired, &format!("{path}{dot}{name}"), found);
         } else if let Some(item) = key.strip_prefix("k:")
-            && let Some((name, wanted)) = item_of(item, wanted)
+            && let Some((name, desired)) = item_of(item, desired)
         {
-            overlap(inner, wanted, &format!("{path}[{name}]"), found);
+            overlap(inner, desired, &format!("{path}[{name}]"), found);
         }
     }
 }
 
-/// The item of a list that a key such as `{"name":"worker"}` stands for, with its name.
+/// The item of a list with a key such as `{"name":"worker"}`, and its name.
 fn item_of<'v>(key: &str, list: &'v Value) -> Option<(String, &'v Value)> {
     let key: Value = serde_json::from_str(key).ok()?;
     let key = key.as_object()?;
@@ -107,13 +107,13 @@ fn item_of<'v>(key: &str, list: &'v Value) -> Option<(String, &'v Value)> {
     Some((name.to_owned(), item))
 }
 
-/// The stages whose pods' resources a VerticalPodAutoscaler has changed.
+/// The stages whose pods were changed by a VerticalPodAutoscaler.
 #[must_use]
-pub fn of_pods(pods: &[Pod]) -> Vec<Contest> {
-    let changed = pods.iter().filter(|pod| pod.annotations().contains_key(VPA));
+pub fn of_pods(pods: &[Pod]) -> Vec<FieldConflict> {
+    let changed = pods.iter().filter(|pod| pod.annotations().contains_key(VPA_ANNOTATION));
     let mut found: Vec<_> = changed
-        .map(|pod| Contest {
-            object: format!("pods of {}", crate::desired::role_of(pod.labels()).unwrap_or_default()),
+        .map(|pod| FieldConflict {
+            object: format!("pods of {}", crate::desired::stage_of(pod.labels()).unwrap_or_default()),
             manager: "a VerticalPodAutoscaler".into(),
             field: RESOURCES_OF_PODS.into(),
         })
@@ -123,39 +123,39 @@ pub fn of_pods(pods: &[Pod]) -> Vec<Contest> {
     found
 }
 
-/// What is remembered of each pipeline's contests, by uid.
+/// The recent conflicts of each pipeline, by uid.
 #[derive(Default)]
-pub struct Contests(Mutex<HashMap<String, Vec<(Contest, Instant)>>>);
+pub struct FieldConflicts(Mutex<HashMap<String, Vec<(FieldConflict, Instant)>>>);
 
-impl Contests {
-    /// These were seen. True: some of them for the first time.
-    pub fn see(&self, uid: &str, seen: Vec<Contest>) -> bool {
-        if seen.is_empty() {
+impl FieldConflicts {
+    /// Records conflicts. True: some of them are new.
+    pub fn record(&self, uid: &str, found: Vec<FieldConflict>) -> bool {
+        if found.is_empty() {
             return false;
         }
         let (now, mut new) = (Instant::now(), false);
         let mut all = self.0.lock();
         let known = all.entry(uid.to_owned()).or_default();
-        for contest in seen {
-            if let Some((_, at)) = known.iter_mut().find(|(other, _)| *other == contest) {
+        for conflict in found {
+            if let Some((_, at)) = known.iter_mut().find(|(other, _)| *other == conflict) {
                 *at = now;
-            } else if known.len() < MOST {
-                known.push((contest, now));
+            } else if known.len() < MAX_CONFLICTS {
+                known.push((conflict, now));
                 new = true;
             }
         }
         new
     }
 
-    /// Those of the last minutes.
+    /// The conflicts of the last minutes.
     #[must_use]
-    pub fn of(&self, uid: &str) -> Vec<Contest> {
+    pub fn recent(&self, uid: &str) -> Vec<FieldConflict> {
         let mut all = self.0.lock();
         let Some(known) = all.get_mut(uid) else { return Vec::new() };
-        known.retain(|(_, at)| at.elapsed() < TOLD);
-        let mut told: Vec<_> = known.iter().map(|(contest, _)| contest.clone()).collect();
-        told.sort();
-        told
+        known.retain(|(_, at)| at.elapsed() < REPORTED);
+        let mut recent: Vec<_> = known.iter().map(|(conflict, _)| conflict.clone()).collect();
+        recent.sort();
+        recent
     }
 
     /// Forgets a pipeline.
@@ -176,44 +176,44 @@ mod tests {
             .unwrap()
     }
 
-    fn wanted() -> Value {
+    fn desired() -> Value {
         let container = json!({"name": "worker", "resources": {"limits": {"memory": "1Gi"}}});
         json!({"spec": {"replicas": 2, "template": {"spec": {"containers": [container]}}}})
     }
 
     #[rstest]
     #[case::an_autoscaler("kube-controller-manager", Some("scale"), json!({"f:spec": {"f:replicas": {}}}),
-        "`kube-controller-manager` (a HorizontalPodAutoscaler) set spec.replicas of Deployment shop-detector, which was set back: remove it")]
-    #[case::a_hand("kubectl", Some("scale"), json!({"f:spec": {"f:replicas": {}}}), "`kubectl` set spec.replicas of Deployment shop-detector")]
+        "`kube-controller-manager` (a HorizontalPodAutoscaler) set spec.replicas of Deployment shop-detector, and the operator reset it: remove it")]
+    #[case::a_person("kubectl", Some("scale"), json!({"f:spec": {"f:replicas": {}}}), "`kubectl` set spec.replicas of Deployment shop-detector")]
     #[case::resources("kubectl-edit", None,
         json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"worker\"}": {"f:resources": {"f:limits": {"f:memory": {}}}}}}}}}),
         "set spec.template.spec.containers[worker].resources.limits.memory of")]
-    fn who_sets_a_field_of_ours_is_named(
+    fn names_the_manager_of_a_conflicting_field(
         #[case] manager: &str,
         #[case] subresource: Option<&str>,
         #[case] fields: Value,
         #[case] words: &str,
     ) {
-        let found = of_object("Deployment", &deployment(manager, subresource, &fields), &wanted());
+        let found = of_object("Deployment", &deployment(manager, subresource, &fields), &desired());
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].to_string().contains(words), "{}", found[0]);
     }
 
     #[rstest]
-    #[case::ourselves(MANAGER, None, json!({"f:spec": {"f:replicas": {}}}))]
+    #[case::the_operator(MANAGER, None, json!({"f:spec": {"f:replicas": {}}}))]
     #[case::a_status("kube-controller-manager", Some("status"), json!({"f:status": {"f:replicas": {}}}))]
-    #[case::what_is_not_ours("kube-controller-manager", None, json!({"f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}}}))]
+    #[case::a_field_not_desired("kube-controller-manager", None, json!({"f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}}}))]
     #[case::a_sidecar("injector", None, json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"proxy\"}": {".": {}, "f:image": {}}}}}}}))]
-    fn what_others_may_set_is_no_contest(
+    fn ignores_fields_that_do_not_conflict(
         #[case] manager: &str,
         #[case] subresource: Option<&str>,
         #[case] fields: Value,
     ) {
-        assert_eq!(of_object("Deployment", &deployment(manager, subresource, &fields), &wanted()), []);
+        assert_eq!(of_object("Deployment", &deployment(manager, subresource, &fields), &desired()), []);
     }
 
     #[test]
-    fn a_vertical_autoscaler_is_known_by_its_mark() {
+    fn recognises_a_vertical_pod_autoscaler_by_its_annotation() {
         let pod = json!({"metadata": {"name": "a", "labels": {"app.kubernetes.io/component": "detector"}, "annotations": {"vpaUpdates": "Pod resources updated by x"}}});
         let pods: Vec<Pod> =
             vec![serde_json::from_value(pod.clone()).unwrap(), serde_json::from_value(pod).unwrap()];

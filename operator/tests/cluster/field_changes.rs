@@ -14,8 +14,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, until};
-use crate::once::{no_pods, objects, once, operator, shop, unmet};
+use crate::env::{TestEnv, until};
+use crate::single_reconcile::{missing_changes, no_pods, objects, operator, reconcile_once, shop};
 use crate::topics;
 
 /// Texts that some field takes: the first that the API server lets through is used.
@@ -43,27 +43,27 @@ const TEXTS: &[&str] = &[
 /// Numbers likewise.
 const NUMBERS: &[f64] = &[0.9, 1e-8, 0.5, 2.0, 3.0, 7.0, 5000.0, 2_000_000.0];
 
-/// Fields of which no object tells: they are about topics, or about what the operator itself does.
+/// Fields that change no object: those of topics, and of the operator's own behaviour.
 const NOT_IN_OBJECTS: &[&str] = &[
     "/kafka/retention",
     "/kafka/replication",
     "/kafka/config",
     "/kafka/deletionPolicy",
     "/scaling",
-    // A stage that is scaled has as many as it needs.
+    // The number of replicas of a scaled stage does not depend on it.
     "/detection/replicas",
     "/detection removed",
 ];
-/// Fields from whose change there is no way back; or, after a pause, only with the next look at what waits.
+/// Fields whose change cannot be reverted; or, after a pause, only after the next poll.
 const ONE_WAY: &[&str] = &["/kafka/partitions", "/kafka/detectorPartitions", "/paused"];
-/// Fields that keep the value they were created with: every change is refused with these words.
+/// Immutable fields: every change is rejected with this message.
 const FIXED: &[(&str, &str)] = &[("/kafka/topicPrefix", "spec.kafka.topicPrefix cannot be changed")];
-/// Fields that no value makes right: reserved, of `herd up` alone, of other stages, or (a schema) not to be made up.
+/// Fields without a valid value here: reserved, only for `herd up`, of other stages, or (a schema) not generated.
 const NEVER: &[&str] = &["/api/stage/scaling", "/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
 
-/// From which all steps go: something of everything.
-fn home(bed: &Bed) -> Value {
-    let mut pipeline = topics::shop(bed);
+/// The spec that all changes start from: it has every kind of field.
+fn base_pipeline(env: &TestEnv) -> Value {
+    let mut pipeline = topics::shop(env);
     let secret = |key: &str| json!({"name": "store", "key": key});
     let stage = json!({
         "replicas": 2,
@@ -72,7 +72,7 @@ fn home(bed: &Bed) -> Value {
     let scaled = json!({
         "scaling": {"min": 1, "max": 4, "floors": [{"schedule": "0 8 * * *", "for": "1h", "min": 1}]},
     });
-    let door = json!({"host": "a.example", "path": "/a", "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}});
+    let ingress = json!({"host": "a.example", "path": "/a", "className": "nginx", "tlsSecret": "tls", "annotations": {"a": "b"}});
     let spec = &mut pipeline["spec"];
     spec["kafka"]["retention"] = "1d".into();
     spec["events"]["maxAge"] = "400d".into();
@@ -83,7 +83,7 @@ fn home(bed: &Bed) -> Value {
         "cors": {"origins": ["https://a.example"]},
         "trustedProxies": ["10.0.0.0/8", "2001:db8::/32"],
         "limits": {"eventsPerSecondPerKey": 9},
-        "ingress": door,
+        "ingress": ingress,
         "stage": stage,
     });
     spec["detection"] = scaled;
@@ -108,7 +108,7 @@ fn home(bed: &Bed) -> Value {
         {"name": "hook", "webhook": {"url": "https://hook.example/alerts"}},
     ]);
     spec["api"] =
-        json!({"ingress": door, "token": secret("url"), "stage": {"replicas": 1}, "store": "history"});
+        json!({"ingress": ingress, "token": secret("url"), "stage": {"replicas": 1}, "store": "history"});
     pipeline
 }
 
@@ -194,8 +194,8 @@ fn walk(schema: &JSONSchemaProps, now: &Value, path: &str, steps: &mut Steps) {
     }
 }
 
-fn changed(home: &Value, path: &str, value: Option<&Value>) -> Value {
-    let mut pipeline = home.clone();
+fn changed(base: &Value, path: &str, value: Option<&Value>) -> Value {
+    let mut pipeline = base.clone();
     let pointer = format!("/spec{}", path.split(' ').next().unwrap());
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     match (pipeline.pointer_mut(parent).unwrap(), value) {
@@ -207,151 +207,156 @@ fn changed(home: &Value, path: &str, value: Option<&Value>) -> Value {
     pipeline
 }
 
-/// What became of all steps.
+/// The results of all changes.
 #[derive(Default)]
-struct Walked {
-    /// Taken, carried out, and taken back.
-    taken: usize,
-    /// Refused by the API server.
-    refused: usize,
-    /// Taken by the API server, refused by the operator.
+struct Results {
+    /// Accepted, applied and reverted.
+    accepted: usize,
+    /// Rejected by the API server.
+    rejected: usize,
+    /// Accepted by the API server, rejected by the operator.
     stalled: usize,
-    /// Changes of fields that keep their value, each refused.
+    /// Changes of immutable fields, each rejected.
     fixed: usize,
     wrong: Vec<String>,
-    /// Fields of which a value was taken (true), or none, whatever list they are in.
+    /// Whether a value of the field was accepted, whatever list it is in.
     fields: BTreeMap<String, bool>,
 }
 
-struct Walk<'b> {
-    bed: &'b Bed,
+struct ChangeTest<'b> {
+    env: &'b TestEnv,
     operator: Arc<Context>,
-    home: Value,
+    base: Value,
     first: BTreeMap<String, Value>,
-    walked: Walked,
+    results: Results,
 }
 
-impl Walk<'_> {
+impl ChangeTest<'_> {
     async fn apply(&self, pipeline: &Value, dry: bool) -> Result<HerdPipeline, String> {
         let mut person = PatchParams::apply("person").force();
         person.dry_run = dry;
-        let api = self.bed.api::<HerdPipeline>();
+        let api = self.env.api::<HerdPipeline>();
         api.patch("shop", &person, &Patch::Apply(pipeline)).await.map_err(|error| error.to_string())
     }
 
     async fn step(&mut self, path: &str, values: &[Option<Value>]) {
         let field: String = path.split(' ').next().unwrap().replace(|c: char| c.is_ascii_digit(), "#");
-        let known = self.walked.fields.entry(field.clone()).or_default();
+        let known = self.results.fields.entry(field.clone()).or_default();
         *known |= values == [None];
         for value in values {
-            let pipeline = changed(&self.home, path, value.as_ref());
+            let pipeline = changed(&self.base, path, value.as_ref());
             let dry = self.apply(&pipeline, true).await;
             if let Some((_, words)) = FIXED.iter().find(|(fixed, _)| *fixed == field) {
                 match dry {
-                    Ok(_) => self.walked.wrong.push(format!("{path} = {value:?} was taken")),
-                    // Texts that can be no prefix at all are refused for that.
+                    Ok(_) => self.results.wrong.push(format!("{path} = {value:?} was accepted")),
+                    // Values that are no valid prefix are rejected for that.
                     Err(said) if said.contains(words) || said.contains("cannot begin the name") => {}
-                    Err(said) => self.walked.wrong.push(format!("{path} = {value:?}: {said}")),
+                    Err(said) => self.results.wrong.push(format!("{path} = {value:?}: {said}")),
                 }
-                self.walked.fixed += 1;
-                self.walked.fields.insert(field.clone(), true);
+                self.results.fixed += 1;
+                self.results.fields.insert(field.clone(), true);
                 continue;
             }
             if dry.is_ok() {
-                self.walked.fields.insert(field, true);
-                return self.there_and_back(path, value.as_ref(), &pipeline).await;
+                self.results.fields.insert(field, true);
+                return self.apply_and_revert(path, value.as_ref(), &pipeline).await;
             }
-            self.walked.refused += 1;
+            self.results.rejected += 1;
         }
     }
 
-    async fn there_and_back(&mut self, path: &str, value: Option<&Value>, pipeline: &Value) {
+    async fn apply_and_revert(&mut self, path: &str, value: Option<&Value>, pipeline: &Value) {
         let step = format!("{path} = {}", value.map_or("nothing".into(), Value::to_string));
         self.apply(pipeline, false).await.unwrap();
-        let outcome = once(self.bed, &self.operator).await;
-        let there = objects(self.bed).await;
-        if plan::of(&shop(self.bed).await).is_err() {
-            self.walked.stalled += 1;
+        let outcome = reconcile_once(self.env, &self.operator).await;
+        let there = objects(self.env).await;
+        if plan::of(&shop(self.env).await).is_err() {
+            self.results.stalled += 1;
             if outcome.is_ok() || there != self.first {
-                self.walked.wrong.push(format!("{step}: not refused, or objects were changed"));
+                self.results.wrong.push(format!("{step}: not rejected, or objects were changed"));
             }
         } else if let Err(error) = outcome {
-            // A Secret that is not there is waited for; nothing else may fail.
+            // A missing Secret stalls the pipeline; nothing else may fail.
             if error.reason() == Reason::SecretMissing {
-                self.walked.stalled += 1;
+                self.results.stalled += 1;
             } else {
-                self.walked.wrong.push(format!("{step}: {error}"));
+                self.results.wrong.push(format!("{step}: {error}"));
             }
         } else {
-            self.walked.taken += 1;
-            let unmet = unmet(self.bed).await;
-            if !unmet.is_empty() {
-                self.walked.wrong.push(format!("{step}: objects do not match the spec: {unmet:?}"));
+            self.results.accepted += 1;
+            let missing_changes = missing_changes(self.env).await;
+            if !missing_changes.is_empty() {
+                self.results
+                    .wrong
+                    .push(format!("{step}: objects do not match the spec: {missing_changes:?}"));
             }
-            let untold = NOT_IN_OBJECTS.iter().any(|part| path.contains(part));
-            if (there == self.first) != untold && !self.is_the_same(pipeline) {
-                let how = if untold { "changes objects" } else { "changes no object" };
-                self.walked.wrong.push(format!("{step}: it {how}"));
+            let no_object = NOT_IN_OBJECTS.iter().any(|part| path.contains(part));
+            if (there == self.first) != no_object && !self.is_the_same(pipeline) {
+                let how = if no_object { "changes objects" } else { "changes no object" };
+                self.results.wrong.push(format!("{step}: it {how}"));
             }
         }
-        if let Err(error) = self.apply(&self.home, false).await {
-            self.walked.wrong.push(format!("{step}: no way back: {error}"));
+        if let Err(error) = self.apply(&self.base, false).await {
+            self.results.wrong.push(format!("{step}: reverting was rejected: {error}"));
             return;
         }
-        if let Err(error) = once(self.bed, &self.operator).await {
-            self.walked.wrong.push(format!("{step}: back: {error}"));
+        if let Err(error) = reconcile_once(self.env, &self.operator).await {
+            self.results.wrong.push(format!("{step}: reverting: {error}"));
         }
-        let back = objects(self.bed).await;
+        let back = objects(self.env).await;
         if back != self.first {
             let other: Vec<_> =
                 back.iter().filter(|(name, object)| self.first.get(*name) != Some(object)).collect();
-            self.walked.wrong.push(format!("{step}: back again, these differ: {other:?}"));
+            self.results.wrong.push(format!("{step}: after reverting, these differ: {other:?}"));
         }
     }
 
-    /// Whether the plan is the same: the value is what the field is without it.
+    /// Whether the plan is the same: the value is the default of the field.
     fn is_the_same(&self, pipeline: &Value) -> bool {
         let plan = |pipeline: &Value| {
             let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
             format!("{:?}", plan::of(&parsed).unwrap())
         };
-        plan(pipeline) == plan(&self.home)
+        plan(pipeline) == plan(&self.base)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs HERD_TEST_KUBECONFIG and HERD_TEST_KAFKA: make test sets them"]
-async fn every_field_there_and_back() {
-    let bed = Bed::bare("walk").await;
-    no_pods(&bed).await;
+async fn every_field_can_be_changed_and_reverted() {
+    let env = TestEnv::without_operator("walk").await;
+    no_pods(&env).await;
     for key in ["url", "other"] {
-        bed.secret("store", key, "postgres://store").await;
+        env.secret("store", key, "postgres://store").await;
     }
-    let home = home(&bed);
-    bed.apply(&home).await.unwrap();
-    let operator = operator(bed.client.clone());
-    once(&bed, &operator).await.unwrap();
+    let base = base_pipeline(&env);
+    env.apply(&base).await.unwrap();
+    let operator = operator(env.client.clone());
+    reconcile_once(&env, &operator).await.unwrap();
     until("objects that match the spec", async || {
-        let unmet = unmet(&bed).await;
-        if unmet.is_empty() { Ok(()) } else { Err(unmet) }
+        let missing_changes = missing_changes(&env).await;
+        if missing_changes.is_empty() { Ok(()) } else { Err(missing_changes) }
     })
     .await;
     let crd = herd_spec::crd::crd();
     let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
     let mut steps = Steps::new();
-    walk(&schema.properties.as_ref().unwrap()["spec"], &home["spec"], "", &mut steps);
-    let first = objects(&bed).await;
-    let mut walk = Walk { bed: &bed, operator, home, first, walked: Walked::default() };
+    walk(&schema.properties.as_ref().unwrap()["spec"], &base["spec"], "", &mut steps);
+    let first = objects(&env).await;
+    let mut test = ChangeTest { env: &env, operator, base, first, results: Results::default() };
     steps.retain(|(path, _)| !ONE_WAY.iter().any(|field| path.starts_with(field)));
     for (path, values) in &steps {
-        walk.step(path, values).await;
+        test.step(path, values).await;
     }
-    let Walked { taken, refused, stalled, fixed, wrong, fields } = walk.walked;
-    println!("{} fields: {taken} changes there and back, {refused} refused, {stalled} stalled", fields.len());
+    let Results { accepted, rejected, stalled, fixed, wrong, fields } = test.results;
+    println!(
+        "{} fields: {accepted} changes applied and reverted, {rejected} rejected, {stalled} stalled",
+        fields.len()
+    );
     assert!(wrong.is_empty(), "{} steps:\n{}", wrong.len(), wrong.join("\n"));
-    let never: Vec<_> = fields.iter().filter(|(_, taken)| !**taken).map(|(field, _)| field).collect();
-    assert_eq!(never, NEVER, "no value of these was taken");
-    assert!(taken >= 150, "only {taken}");
-    assert!(fixed > FIXED.len(), "only {fixed} changes of fixed fields were tried");
-    bed.end().await;
+    let never: Vec<_> = fields.iter().filter(|(_, accepted)| !**accepted).map(|(field, _)| field).collect();
+    assert_eq!(never, NEVER, "no value of these was accepted");
+    assert!(accepted >= 150, "only {accepted}");
+    assert!(fixed > FIXED.len(), "only {fixed} changes of immutable fields were tried");
+    env.end().await;
 }

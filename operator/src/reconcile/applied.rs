@@ -1,0 +1,145 @@
+//! A pipeline whose objects were applied, and the observation of it that the status is made from.
+
+use std::collections::BTreeMap;
+
+use herd_spec::pipeline::{DeletionPolicy, HerdPipeline, UrlsStatus};
+use jiff::Timestamp;
+
+use crate::context::Context;
+use crate::desired::PipelineContext;
+use crate::error::Error;
+use crate::field_conflicts::FieldConflict;
+use crate::observe::{self, Deployments, ObservedStage, StageState};
+use crate::plan::ClusterPlan;
+use crate::reason::Failure;
+use crate::scaling::{self, PartitionCounts, PipelineReport, Registration, ScalingCondition};
+use crate::stage::{Stage, StageId};
+use crate::topics::{InvalidKafkaSettings, KafkaConnection, TopicsState};
+use crate::{groups, pod_failures};
+
+/// A pipeline whose objects were applied. Only [`super::Prepared::apply`] makes it.
+pub struct Applied {
+    pub(super) pipeline: PipelineContext,
+    pub(super) plan: ClusterPlan,
+    pub(super) stages: Vec<Stage>,
+    pub(super) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
+    pub(super) topics: TopicsState,
+    pub(super) partition_counts: PartitionCounts,
+    /// As the API server returned them.
+    pub(super) deployments: Deployments,
+}
+
+/// The observation of an applied pipeline. Only [`Applied::observe`] makes it, and a status can only be made from it.
+pub struct Observed(Observation);
+
+/// The state of a pipeline.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// Its stages.
+    pub stages: Vec<ObservedStage>,
+    /// Its topics.
+    pub topics: TopicsState,
+    /// The condition `ScalingActive`.
+    pub scaling: ScalingCondition,
+    /// Rates, lag and scaling decisions; none before the first poll.
+    pub report: Option<PipelineReport>,
+    /// Fields of its objects that other field managers set lately.
+    pub field_conflicts: Vec<FieldConflict>,
+    /// Whether all consumer groups that are no longer used are deleted.
+    pub groups_deleted: bool,
+    /// Whether the pipeline is paused.
+    pub paused: bool,
+    /// The URLs of its Services.
+    pub urls: UrlsStatus,
+}
+
+impl Observation {
+    /// Whether all stages and topics are ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let stages_are = self.stages.iter().all(|stage| stage.state.is_ready());
+        stages_are && matches!(self.topics, TopicsState::Ready { .. })
+    }
+}
+
+impl Observed {
+    /// The state.
+    #[must_use]
+    pub fn observation(&self) -> &Observation {
+        &self.0
+    }
+
+    /// For tests of the status.
+    #[cfg(test)]
+    pub(crate) fn of(observation: Observation) -> Self {
+        Self(observation)
+    }
+}
+
+impl Applied {
+    /// Observes the stages, deletes consumer groups that are no longer used, and registers the pipeline for scaling.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub async fn observe(self, pipeline: &HerdPipeline, context: &Context) -> Result<Observed, Error> {
+        let stages = self.observe_stages(context).await?;
+        let groups_deleted = self.delete_unused_groups(pipeline, context).await;
+        let uid = &self.pipeline.identity.uid;
+        let plan = &self.plan.plan;
+        context.scaler.register(
+            &self.pipeline.identity,
+            Registration {
+                kafka: self.kafka.as_ref().ok(),
+                plan,
+                stages: &self.stages,
+                observed: &stages,
+                partition_counts: self.partition_counts.clone(),
+                before: pipeline.status.as_ref(),
+            },
+        );
+        let report = context.scaler.report(uid);
+        Ok(Observed(Observation {
+            scaling: scaling::condition(&self.stages, plan.paused, report.as_ref()),
+            stages,
+            report,
+            field_conflicts: context.field_conflicts.recent(uid),
+            groups_deleted,
+            paused: plan.paused,
+            urls: UrlsStatus {
+                collector: self.pipeline.url_of(&StageId::Collector),
+                api: self.pipeline.url_of(&StageId::Api),
+            },
+            topics: self.topics,
+        }))
+    }
+
+    async fn observe_stages(&self, context: &Context) -> Result<Vec<ObservedStage>, Error> {
+        let observe = |failures: &BTreeMap<String, Failure>| {
+            observe::stages(&self.pipeline, &self.stages, &self.deployments, failures)
+        };
+        // From the pods' health reports of the last poll.
+        let mut failures = context.scaler.failures(&self.pipeline.identity.uid);
+        let stages = observe(&failures);
+        if stages.iter().all(|stage| !matches!(stage.state, StageState::Rolling(_) | StageState::Scaling(_)))
+        {
+            return Ok(stages);
+        }
+        // And the pods' status of now: the last poll may be a moment old, or there was none yet.
+        let pods = observe::pods(&context.client, &self.pipeline.identity).await?;
+        for (stage, failure) in pod_failures::by_stage(&pods, &BTreeMap::new(), Timestamp::now()) {
+            failures.entry(stage).or_insert(failure);
+        }
+        Ok(observe(&failures))
+    }
+
+    /// Deletes the groups of sinks that are no longer in the spec, if the deletion policy is `Delete`. False: some could not be deleted
+    /// yet.
+    async fn delete_unused_groups(&self, pipeline: &HerdPipeline, context: &Context) -> bool {
+        let policy = pipeline.spec.kafka.as_ref().map(|kafka| kafka.deletion_policy).unwrap_or_default();
+        let (DeletionPolicy::Delete, Ok(connection)) = (policy, &self.kafka) else { return true };
+        let uid = &self.pipeline.identity.uid;
+        context.groups.add(uid, groups::of_removed_sinks(pipeline, &self.plan.plan));
+        context.groups.keep(uid, &groups::of_plan(&self.plan.plan));
+        context.groups.delete(uid, connection.bus.clone()).await
+    }
+}
