@@ -96,8 +96,8 @@ fn is_of(owner: &str, live: &DynamicObject) -> bool {
 
 fn owner_of(live: &DynamicObject) -> String {
     match live.owner_references().first() {
-        Some(owner) => format!("the {} {} ({})", owner.kind, owner.name, owner.uid),
-        None => "nobody".into(),
+        Some(owner) => format!("belongs to the {} {} ({})", owner.kind, owner.name, owner.uid),
+        None => "has no owner".into(),
     }
 }
 
@@ -279,8 +279,8 @@ mod tests {
     fn deletes_undesired_objects_of_this_owner_only() {
         let live =
             Live::from([live_object("ours", "me", "f", "v"), live_object("theirs", "other", "f", "v")]);
-        let gone = Change::Delete { kind: Kind::ConfigMap, name: "ours".into(), uid: "u".into() };
-        assert_eq!(changes("me", vec![], &live).unwrap(), [gone]);
+        let deleted = Change::Delete { kind: Kind::ConfigMap, name: "ours".into(), uid: "u".into() };
+        assert_eq!(changes("me", vec![], &live).unwrap(), [deleted]);
     }
 
     #[test]

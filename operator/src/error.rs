@@ -22,13 +22,13 @@ pub enum Error {
     #[error("{0}")]
     Secret(SecretMissing),
     /// An object of this name has another owner.
-    #[error("{kind} {name} belongs to {owner}: rename the pipeline, or delete that object")]
+    #[error("{kind} {name} already exists and {owner}: rename the pipeline, or delete that object")]
     Taken {
         /// Its kind.
         kind: &'static str,
         /// Its name.
         name: String,
-        /// Its owner.
+        /// Its owner, as a predicate: `belongs to …` or `has no owner`.
         owner: String,
     },
     /// Another pipeline has the same topics.

@@ -192,11 +192,11 @@ mod tests {
         #[case] manager: &str,
         #[case] subresource: Option<&str>,
         #[case] fields: Value,
-        #[case] words: &str,
+        #[case] message: &str,
     ) {
         let found = of_object("Deployment", &deployment(manager, subresource, &fields), &desired());
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].to_string().contains(words), "{}", found[0]);
+        assert!(found[0].to_string().contains(message), "{}", found[0]);
     }
 
     #[rstest]

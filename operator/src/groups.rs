@@ -44,9 +44,9 @@ impl Groups {
         if names.is_empty() {
             return true;
         }
-        let asked = names.clone();
-        let left = match tokio::task::spawn_blocking(move || delete(&bus, &asked)).await {
-            Ok(Ok(left)) => left,
+        let requested = names.clone();
+        let remaining = match tokio::task::spawn_blocking(move || delete(&bus, &requested)).await {
+            Ok(Ok(remaining)) => remaining,
             Ok(Err(error)) => {
                 warn!(%error, groups = ?names, "deleting consumer groups failed, retrying");
                 return false;
@@ -56,16 +56,16 @@ impl Groups {
                 return false;
             }
         };
-        let deleted: Vec<&String> = names.difference(&left).collect();
+        let deleted: Vec<&String> = names.difference(&remaining).collect();
         if !deleted.is_empty() {
             info!(groups = ?deleted, "consumer groups deleted");
         }
-        let done = left.is_empty();
+        let done = remaining.is_empty();
         let mut all = self.0.lock();
         if done {
             all.remove(uid);
         } else {
-            all.insert(uid.to_owned(), left);
+            all.insert(uid.to_owned(), remaining);
         }
         done
     }

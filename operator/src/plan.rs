@@ -14,11 +14,11 @@ pub struct ClusterPlan {
     pub plan: Plan,
     /// Its Kafka cluster.
     pub kafka: KafkaPlan,
-    /// Ingresses from outside.
+    /// The Ingresses that the spec requests.
     pub ingresses: Ingresses,
 }
 
-/// Ingresses from outside the cluster, where they are asked for.
+/// The Ingresses that the spec requests.
 #[derive(Clone, Debug, Default)]
 pub struct Ingresses {
     /// To the collector.

@@ -134,7 +134,7 @@ fn for_api(plan: &Plan) -> Plan {
     bare(plan)
 }
 
-/// Without what only the operator reads: partition_counts of stages, settings of topics.
+/// Without the parts that only the operator reads: partition_counts of stages, settings of topics.
 fn bare(plan: &Plan) -> Plan {
     let one = StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
     let mut plan = plan.clone();

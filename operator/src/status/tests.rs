@@ -31,7 +31,7 @@ fn ready() -> Observation {
         scaling: ScalingCondition {
             active: false,
             reason: Reason::ScalingNotRequested,
-            message: "no stage asks for scaling".into(),
+            message: "no stage has `scaling`".into(),
         },
         report: None,
         field_conflicts: Vec::new(),

@@ -166,12 +166,12 @@ impl Check {
         bus.ping(PING)?;
         let names = topics.all().map(|topic| &*topic.name);
         let before = bus.topic_facts(&names)?;
-        let gone = |name: &&&str| self.existed.contains(**name) && !before.contains_key(**name);
-        let gone: BTreeSet<String> = names.iter().filter(gone).map(|name| (*name).to_owned()).collect();
-        if !gone.is_subset(&self.missing) {
-            let message = missing(&gone);
-            warn!(topics = ?gone, "topics were deleted");
-            self.missing = gone;
+        let is_deleted = |name: &&&str| self.existed.contains(**name) && !before.contains_key(**name);
+        let deleted: BTreeSet<String> = names.iter().filter(is_deleted).map(|name| (*name).to_owned()).collect();
+        if !deleted.is_subset(&self.missing) {
+            let message = missing(&deleted);
+            warn!(topics = ?deleted, "topics were deleted");
+            self.missing = deleted;
             return Ok(TopicsState::NotReady {
                 reason: Reason::Trouble(Trouble::TopicMissing),
                 message,

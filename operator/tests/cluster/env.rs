@@ -1,4 +1,4 @@
-//! A namespace, an operator that looks after it, and ways to wait.
+//! The test environment: a namespace, an operator that watches it, and ways to wait.
 
 use std::fmt::Debug;
 use std::path::Path;

@@ -1,5 +1,5 @@
-//! A walk through the CRD's own schema: from a pipeline to one that differs in a single field, and back. After each step the objects
-//! match the spec; back again, they are as they were. What the API server or the operator refuses changes nothing.
+//! Changes each field of the schema of the custom resource, and reverts the change. After each change the objects match the spec; after
+//! reverting it, they are as before. A change that the API server or the operator rejects changes no object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::env::{TestEnv, until};
 use crate::single_reconcile::{missing_changes, no_pods, objects, operator, reconcile_once, shop};
 use crate::topics;
 
-/// Texts that some field takes: the first that the API server lets through is used.
+/// Values for text fields: the first that the API server accepts is used.
 const TEXTS: &[&str] = &[
     "45s",
     "90s",
@@ -40,7 +40,7 @@ const TEXTS: &[&str] = &[
     "purchases",
     "url",
 ];
-/// Numbers likewise.
+/// Values for number fields.
 const NUMBERS: &[f64] = &[0.9, 1e-8, 0.5, 2.0, 3.0, 7.0, 5000.0, 2_000_000.0];
 
 /// Fields that change no object: those of topics, and of the operator's own behaviour.
@@ -55,11 +55,11 @@ const NOT_IN_OBJECTS: &[&str] = &[
     "/detection removed",
 ];
 /// Fields whose change cannot be reverted; or, after a pause, only after the next poll.
-const ONE_WAY: &[&str] = &["/kafka/partitions", "/kafka/detectorPartitions", "/paused"];
+const IRREVERSIBLE: &[&str] = &["/kafka/partitions", "/kafka/detectorPartitions", "/paused"];
 /// Immutable fields: every change is rejected with this message.
-const FIXED: &[(&str, &str)] = &[("/kafka/topicPrefix", "spec.kafka.topicPrefix cannot be changed")];
+const IMMUTABLE: &[(&str, &str)] = &[("/kafka/topicPrefix", "spec.kafka.topicPrefix cannot be changed")];
 /// Fields without a valid value here: reserved, only for `herd up`, of other stages, or (a schema) not generated.
-const NEVER: &[&str] = &["/api/stage/scaling", "/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
+const UNCHANGEABLE: &[&str] = &["/api/stage/scaling", "/events/schema", "/sinks/#/druid", "/sinks/#/sqlite"];
 
 /// The spec that all changes start from: it has every kind of field.
 fn base_pipeline(env: &TestEnv) -> Value {
@@ -122,11 +122,11 @@ fn number(value: f64, whole: bool) -> Value {
 /// Values for a field of this schema other than `now`.
 fn values(schema: &JSONSchemaProps, now: &Value) -> Vec<Option<Value>> {
     let kind = schema.type_.as_deref().unwrap_or("object");
-    if let Some(words) = &schema.enum_ {
-        return words
+    if let Some(values) = &schema.enum_ {
+        return values
             .iter()
-            .map(|word| Some(word.0.clone()))
-            .filter(|word| word.as_ref() != Some(now))
+            .map(|value| Some(value.0.clone()))
+            .filter(|value| value.as_ref() != Some(now))
             .collect();
     }
     let all = match kind {
@@ -246,12 +246,12 @@ impl ChangeTest<'_> {
         for value in values {
             let pipeline = changed(&self.base, path, value.as_ref());
             let dry = self.apply(&pipeline, true).await;
-            if let Some((_, words)) = FIXED.iter().find(|(fixed, _)| *fixed == field) {
+            if let Some((_, message)) = IMMUTABLE.iter().find(|(fixed, _)| *fixed == field) {
                 match dry {
                     Ok(_) => self.results.wrong.push(format!("{path} = {value:?} was accepted")),
                     // Values that are no valid prefix are rejected for that.
-                    Err(said) if said.contains(words) || said.contains("cannot begin the name") => {}
-                    Err(said) => self.results.wrong.push(format!("{path} = {value:?}: {said}")),
+                    Err(error) if error.contains(message) || error.contains("cannot begin the name") => {}
+                    Err(error) => self.results.wrong.push(format!("{path} = {value:?}: {error}")),
                 }
                 self.results.fixed += 1;
                 self.results.fields.insert(field.clone(), true);
@@ -344,7 +344,7 @@ async fn every_field_can_be_changed_and_reverted() {
     walk(&schema.properties.as_ref().unwrap()["spec"], &base["spec"], "", &mut steps);
     let first = objects(&env).await;
     let mut test = ChangeTest { env: &env, operator, base, first, results: Results::default() };
-    steps.retain(|(path, _)| !ONE_WAY.iter().any(|field| path.starts_with(field)));
+    steps.retain(|(path, _)| !IRREVERSIBLE.iter().any(|field| path.starts_with(field)));
     for (path, values) in &steps {
         test.step(path, values).await;
     }
@@ -355,8 +355,8 @@ async fn every_field_can_be_changed_and_reverted() {
     );
     assert!(wrong.is_empty(), "{} steps:\n{}", wrong.len(), wrong.join("\n"));
     let never: Vec<_> = fields.iter().filter(|(_, accepted)| !**accepted).map(|(field, _)| field).collect();
-    assert_eq!(never, NEVER, "no value of these was accepted");
+    assert_eq!(never, UNCHANGEABLE, "no value of these was accepted");
     assert!(accepted >= 150, "only {accepted}");
-    assert!(fixed > FIXED.len(), "only {fixed} changes of immutable fields were tried");
+    assert!(fixed > IMMUTABLE.len(), "only {fixed} changes of immutable fields were tried");
     env.end().await;
 }

@@ -1,4 +1,4 @@
-//! The operator against a real API server with its controllers and kubelet: `HERD_TEST_KUBECONFIG` says which, `HERD_TEST_KAFKA`
+//! The operator against a real API server with its controllers and kubelet: `HERD_TEST_KUBECONFIG` names its kubeconfig, `HERD_TEST_KAFKA`
 //! (optional, `host:port`, as the operator reaches it) adds what needs a broker. Each test has a namespace of its own and runs an
 //! operator of its own for it.
 

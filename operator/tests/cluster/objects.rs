@@ -178,7 +178,7 @@ async fn object_of_another_owner_is_not_changed() {
         .unwrap();
     env.apply(&example("shop.yaml")).await.unwrap();
     let ready = env.await_reason("shop", "Ready", "NameTaken").await;
-    assert!(ready.message.contains("Service shop-api belongs to nobody"), "{}", ready.message);
+    assert!(ready.message.contains("Service shop-api already exists and has no owner"), "{}", ready.message);
     env.end().await;
 }
 
@@ -199,13 +199,13 @@ async fn writes(port: u16) -> String {
 #[ignore = "needs HERD_TEST_KUBECONFIG: make test sets it"]
 async fn unchanged_pipeline_is_not_written() {
     let env = shop("steady").await;
-    let quiet = async || {
+    let unchanged = async || {
         let before = (writes(env.port()).await, live_objects(&env, "shop").await);
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
         let after = (writes(env.port()).await, live_objects(&env, "shop").await);
         if before == after { Ok(before) } else { Err((before, after)) }
     };
-    let (before, objects) = until("a steady state", quiet).await;
+    let (before, objects) = until("no more writes", unchanged).await;
     // Triggers that do not change the desired objects.
     let touch = json!({"metadata": {"annotations": {"person": "was here"}}});
     env.api::<Service>().patch("shop-api", &PatchParams::default(), &Patch::Merge(&touch)).await.unwrap();

@@ -47,8 +47,8 @@ pub(crate) async fn shop(env: &TestEnv) -> HerdPipeline {
     env.api::<HerdPipeline>().get("shop").await.unwrap()
 }
 
-/// One reconcile of the pipeline `shop`, when the API server's cache knows of all that was written before, as it does once a watch
-/// has told of it.
+/// One reconcile of the pipeline `shop`, once the API server's cache has all objects that were written before, as it does when a watch
+/// has reported them.
 pub(crate) async fn reconcile_once(env: &TestEnv, operator: &Arc<Context>) -> Result<(), Error> {
     let identity = PipelineIdentity::of(&shop(env).await).unwrap();
     let versions = |live: Live| -> Vec<_> {

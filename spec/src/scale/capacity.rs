@@ -36,20 +36,20 @@ pub(super) fn learn(
     let live = || signals.partitions.iter().filter(|one| !one.stuck);
     let saturated = signals.delay.is_none_or(|delay| delay > NO_BACKLOG) && live().all(|one| one.behind());
     // Over the same window as the output: a burst that has just begun would be in the utilisation but not yet in the output.
-    let (seen, proven) = match history.busy_since(from.at) {
+    let (measured, proven) = match history.busy_since(from.at) {
         Some(busy) if busy >= MIN_BUSY => (each / busy.min(1.0), busy >= MIN_BUSY_TO_PROVE),
         None if saturated => (each, true),
         _ => (each, false),
     };
     memory.capacity = Some(match memory.capacity {
-        None => Capacity { records_per_second: seen, proven },
-        Some(known) if proven && !known.proven => Capacity { records_per_second: seen.max(each), proven },
+        None => Capacity { records_per_second: measured, proven },
+        Some(known) if proven && !known.proven => Capacity { records_per_second: measured.max(each), proven },
         Some(known) => {
             let old = known.records_per_second;
             // Batches have a fixed cost: a replica that is busy with few records can process more per second with many. Only one that
             // falls behind has reached its limit.
-            let follow = saturated || seen > old;
-            let records_per_second = if follow { old + SMOOTHING * (seen - old) } else { old };
+            let follow = saturated || measured > old;
+            let records_per_second = if follow { old + SMOOTHING * (measured - old) } else { old };
             Capacity { records_per_second, proven: known.proven }
         }
     });

@@ -180,7 +180,7 @@ impl Memory {
 
     /// Whether the trail covers `keep`; otherwise the missing time.
     pub(super) fn watched(&self, now: WallTime, keep: Duration) -> Result<(), Duration> {
-        let seen = self.trail.front().map_or(Duration::ZERO, |first| now.since(first.at));
-        if seen >= keep { Ok(()) } else { Err(keep - seen) }
+        let covered = self.trail.front().map_or(Duration::ZERO, |first| now.since(first.at));
+        if covered >= keep { Ok(()) } else { Err(keep - covered) }
     }
 }

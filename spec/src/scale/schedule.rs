@@ -37,7 +37,7 @@ pub enum ScheduleError {
         /// The whole schedule.
         schedule: String,
     },
-    /// A place nobody knows.
+    /// An unknown time zone.
     #[error("`{0}` is not a time zone: write its IANA name, e.g. `Europe/Berlin`")]
     Zone(String),
 }
