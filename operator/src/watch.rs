@@ -176,7 +176,7 @@ where
 fn referencing(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> Vec<ObjectRef<HerdPipeline>> {
     let references = |pipeline: &HerdPipeline| {
         pipeline.namespace() == secret.namespace()
-            && Plan::of(pipeline).is_ok_and(|plan| {
+            && Plan::parse(pipeline).is_ok_and(|plan| {
                 plan.secrets().into_iter().any(|reference| reference.name == secret.name_any())
             })
     };

@@ -118,7 +118,7 @@ fn container(pipeline: &PipelineContext, scaled: &ScaledStage) -> Container {
     let mut args = match id {
         StageId::Collector => vec!["collector".into()],
         StageId::Detector => vec!["detector".into()],
-        StageId::Sink(name) => vec!["sink".into(), "--name".into(), name.clone()],
+        StageId::Sink(name) => vec!["sink".into(), "--name".into(), name.to_string()],
         StageId::Api => vec!["api".into(), "--collector".into(), pipeline.url_of(&StageId::Collector)],
     };
     let plan = format!("/etc/herd/{PLAN}");

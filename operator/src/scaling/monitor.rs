@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use herd_bus::kafka::Places;
 use herd_spec::pipeline::{ScalingMode, StageStatus};
-use herd_spec::plan::{Plan, SinkKind, StagePlan};
+use herd_spec::plan::{Plan, StagePlan};
 use herd_spec::scale::{
     Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
     Source, Work, decide,
@@ -67,24 +67,9 @@ impl Requested {
 /// A detector is scaled by the lag of fold. The lag of judge would never be 0: fold writes a watermark to each partition every emit
 /// interval, also when no event arrives.
 pub(super) fn subscription(id: &StageId, plan: &Plan) -> Option<Subscription> {
-    let topics = &plan.topics;
-    match id {
-        StageId::Collector | StageId::Api => None,
-        StageId::Detector => {
-            Some(Subscription { group: plan.groups.fold.clone(), topics: vec![topics.events.name.clone()] })
-        }
-        StageId::Sink(name) => {
-            let sink = plan.sinks.iter().find(|sink| sink.name == *name)?;
-            let topics = match sink.kind {
-                SinkKind::Webhook { .. } => vec![&topics.alerts],
-                SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-                    vec![&topics.events, &topics.windows, &topics.alerts]
-                }
-            };
-            let topics = topics.into_iter().map(|topic| topic.name.clone()).collect();
-            Some(Subscription { group: sink.group.clone(), topics })
-        }
-    }
+    let subscription = plan.subscription(id)?;
+    let topics = subscription.topics.into_iter().map(|topic| topic.name.clone()).collect();
+    Some(Subscription { group: subscription.group.to_owned(), topics })
 }
 
 /// The scaling policy of a stage, with the number of partitions in Kafka, or of the plan if that is unknown.

@@ -49,7 +49,7 @@ impl Fixture {
     }
 
     fn plan(&self) -> Plan {
-        Plan::of(&self.pipeline()).unwrap()
+        Plan::parse(&self.pipeline()).unwrap()
     }
 
     fn detector(&self) -> Stage {

@@ -2,7 +2,7 @@
 
 use herd_spec::health::Trouble;
 use herd_spec::pipeline::{HerdPipelineStatus, StageStatus, TopicStatus, UrlsStatus};
-use herd_spec::validate::Problem;
+use herd_spec::problem::Problem;
 use rstest::rstest;
 
 use super::*;
@@ -24,7 +24,7 @@ fn ready() -> Observation {
         stages: vec![
             stage(StageId::Collector, 1, 1, StageState::Ready),
             stage(StageId::Detector, 2, 2, StageState::Ready),
-            stage(StageId::Sink("store".into()), 1, 1, StageState::Ready),
+            stage(StageId::Sink("store".parse().unwrap()), 1, 1, StageState::Ready),
             stage(StageId::Api, 1, 1, StageState::Ready),
         ],
         topics: TopicsState::Ready { topics: vec![topic], notes: vec![] },
@@ -48,7 +48,7 @@ fn paused() -> Observation {
     let mut observation = ready();
     observation.paused = true;
     observation.stages[1] = stage(StageId::Detector, 0, 0, StageState::Stopped);
-    observation.stages[2] = stage(StageId::Sink("store".into()), 0, 0, StageState::Stopped);
+    observation.stages[2] = stage(StageId::Sink("store".parse().unwrap()), 0, 0, StageState::Stopped);
     observation
 }
 
@@ -78,7 +78,7 @@ fn scaling() -> Observation {
 fn failing() -> Observation {
     let mut observation = rolling();
     observation.stages[2] = stage(
-        StageId::Sink("store".into()),
+        StageId::Sink("store".parse().unwrap()),
         0,
         1,
         StageState::Failing(Failure::new(

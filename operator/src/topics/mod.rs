@@ -167,7 +167,8 @@ impl Check {
         let names = topics.all().map(|topic| &*topic.name);
         let before = bus.topic_facts(&names)?;
         let is_deleted = |name: &&&str| self.existed.contains(**name) && !before.contains_key(**name);
-        let deleted: BTreeSet<String> = names.iter().filter(is_deleted).map(|name| (*name).to_owned()).collect();
+        let deleted: BTreeSet<String> =
+            names.iter().filter(is_deleted).map(|name| (*name).to_owned()).collect();
         if !deleted.is_subset(&self.missing) {
             let message = missing(&deleted);
             warn!(topics = ?deleted, "topics were deleted");

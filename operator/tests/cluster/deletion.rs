@@ -37,7 +37,7 @@ async fn topics_are_deleted_or_kept_by_policy_and_foreign_ones_kept() {
         let mut pipeline = shop(&env);
         pipeline["spec"]["kafka"]["deletionPolicy"] = policy.into();
         let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
-        let topics = herd_spec::plan::Plan::of(&parsed).unwrap().topics;
+        let topics = herd_spec::plan::Plan::parse(&parsed).unwrap().topics;
         // One that the operator did not create.
         kafka().make_topics(std::slice::from_ref(&topics.alerts), &mut BTreeSet::new()).unwrap();
         env.apply(&pipeline).await.unwrap();

@@ -59,7 +59,7 @@ async fn objects_of_every_example_are_accepted() {
         let pipeline = example(&format!("{name}.yaml"));
         let name = pipeline["metadata"]["name"].as_str().unwrap().to_owned();
         let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
-        for reference in Plan::of(&parsed).unwrap().secrets() {
+        for reference in Plan::parse(&parsed).unwrap().secrets() {
             env.secret(&reference.name, &reference.key, "value").await;
         }
         env.apply(&pipeline).await.unwrap();

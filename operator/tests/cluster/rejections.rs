@@ -144,7 +144,7 @@ async fn invalid_spec_is_rejected_with_what_to_write_instead() {
         let parsed: HerdPipeline = serde_json::from_value(pipeline).unwrap();
         if let Err(error) = taken {
             failures.push(format!("{pointer} = {value}: {error}"));
-        } else if let Err(problems) = herd_spec::validate::check(&parsed) {
+        } else if let Err(problems) = herd_spec::plan::Plan::parse(&parsed) {
             failures.push(format!(
                 "{pointer} = {value} is accepted by the API server and rejected by the operator: {problems:?}"
             ));
