@@ -108,7 +108,7 @@ pub fn traces() -> Vec<Trace> {
         },
         Trace {
             poison: Some((3, 900)),
-            ..Trace::even("poison", "one partition stands still while the rest doubles", 3600, 900, |t| {
+            ..Trace::even("poison", "one partition is stuck while the input of the rest doubles", 3600, 900, |t| {
                 if (900..2700).contains(&t) { 1600.0 } else { 800.0 }
             })
         },
@@ -127,12 +127,12 @@ pub fn traces() -> Vec<Trace> {
         Trace {
             outage: 900..960,
             replicas: 3,
-            ..Trace::even("outage", "the broker is away for a minute", 2400, 900, |_| 2000.0)
+            ..Trace::even("outage", "the broker is unavailable for a minute", 2400, 900, |_| 2000.0)
         },
         Trace {
             backlog: 1_000_000,
             replicas: 1,
-            ..Trace::even("cold", "a million records wait for one replica that nobody knows", 3000, 0, |_| {
+            ..Trace::even("cold", "a lag of a million records for one replica of unknown capacity", 3000, 0, |_| {
                 1000.0
             })
         },
