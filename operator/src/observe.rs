@@ -185,9 +185,7 @@ fn observe(
     } else if let Some(message) = failed.or(stuck).and_then(|condition| condition.message) {
         StageState::Failing(Failure::new(Reason::PodRefused, message))
     } else {
-        StageState::Rolling(format!(
-            "{ready} of {desired} replicas are ready, {updated} are of the new version"
-        ))
+        StageState::Rolling(format!("{ready} of {desired} replicas are ready, {updated} of the new version"))
     };
     ObservedStage {
         id: id.clone(),

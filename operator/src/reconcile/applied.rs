@@ -30,11 +30,11 @@ pub struct Applied {
 }
 
 /// The observation of an applied pipeline. Only [`Applied::observe`] makes it, and a status can only be made from it.
-pub struct Observed(Observation);
+pub struct Observed(PipelineObservation);
 
 /// The state of a pipeline.
 #[derive(Clone, Debug)]
-pub struct Observation {
+pub struct PipelineObservation {
     /// Its stages.
     pub stages: Vec<ObservedStage>,
     /// Its topics.
@@ -53,7 +53,7 @@ pub struct Observation {
     pub urls: UrlsStatus,
 }
 
-impl Observation {
+impl PipelineObservation {
     /// Whether all stages and topics are ready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -65,13 +65,13 @@ impl Observation {
 impl Observed {
     /// The state.
     #[must_use]
-    pub fn observation(&self) -> &Observation {
+    pub fn observation(&self) -> &PipelineObservation {
         &self.0
     }
 
     /// For tests of the status.
     #[cfg(test)]
-    pub(crate) fn of(observation: Observation) -> Self {
+    pub(crate) fn of(observation: PipelineObservation) -> Self {
         Self(observation)
     }
 }
@@ -98,7 +98,7 @@ impl Applied {
             },
         );
         let report = context.scaler.report(uid);
-        Ok(Observed(Observation {
+        Ok(Observed(PipelineObservation {
             scaling: scaling::condition(&self.stages, plan.paused, report.as_ref()),
             stages,
             report,

@@ -23,7 +23,7 @@ use crate::reason::Reason;
 use crate::topics::TopicsState;
 use crate::{deletion, events, plan, status};
 
-pub use applied::{Applied, Observation, Observed};
+pub use applied::{Applied, Observed, PipelineObservation};
 pub use prepared::Prepared;
 
 /// Requeue interval of a pipeline that is Ready: no watch reports a change in Kafka.
@@ -138,7 +138,11 @@ fn status_after(
     }
 }
 
-fn schedule_next(identity: &PipelineIdentity, observation: &Observation, context: &Context) -> Reconciled {
+fn schedule_next(
+    identity: &PipelineIdentity,
+    observation: &PipelineObservation,
+    context: &Context,
+) -> Reconciled {
     if let TopicsState::NotReady { retry: true, reason, .. } = observation.topics {
         let pause = context.backoff.next(&identity.uid, Duration::ZERO);
         return Reconciled { action: Action::requeue(pause), failure: Some(reason) };

@@ -11,7 +11,7 @@ use crate::error::{Error, Retry};
 use crate::field_conflicts::FieldConflict;
 use crate::observe::{ObservedStage, StageState};
 use crate::reason::{ConditionType, Reason};
-use crate::reconcile::{Observation, Observed};
+use crate::reconcile::{Observed, PipelineObservation};
 use crate::scaling::{PipelineReport, ScalingCondition};
 use crate::stage::StageId;
 use crate::topics::TopicsState;
@@ -41,7 +41,7 @@ pub fn of_observed(
     now: &str,
 ) -> HerdPipelineStatus {
     let observation = observed.observation();
-    let Observation { stages, topics, report, paused, .. } = observation;
+    let PipelineObservation { stages, topics, report, paused, .. } = observation;
     let of =
         |kind: fn(&StageId) -> bool| stages.iter().filter(move |stage| kind(&stage.id)).collect::<Vec<_>>();
     let detectors = of(|id| *id == StageId::Detector);
@@ -145,7 +145,7 @@ pub fn of_error(
 }
 
 /// `Ready`, `Reconciling` and `Stalled`, as kstatus defines them.
-fn overall_conditions(observation: &Observation) -> Vec<Condition> {
+fn overall_conditions(observation: &PipelineObservation) -> Vec<Condition> {
     let all = |ready, reconciling, stalled, reason, message: &str| {
         vec![
             condition(ConditionType::Ready, ready, reason, message),

@@ -18,9 +18,9 @@ fn stage(id: StageId, ready: u32, desired: u32, state: StageState) -> ObservedSt
     ObservedStage { id, status, state }
 }
 
-fn ready() -> Observation {
+fn ready() -> PipelineObservation {
     let topic = TopicStatus { name: "shop.events".into(), partitions: 6, replication: 1, created: true };
-    Observation {
+    PipelineObservation {
         stages: vec![
             stage(StageId::Collector, 1, 1, StageState::Ready),
             stage(StageId::Detector, 2, 2, StageState::Ready),
@@ -44,7 +44,7 @@ fn ready() -> Observation {
     }
 }
 
-fn paused() -> Observation {
+fn paused() -> PipelineObservation {
     let mut observation = ready();
     observation.paused = true;
     observation.stages[1] = stage(StageId::Detector, 0, 0, StageState::Stopped);
@@ -52,18 +52,18 @@ fn paused() -> Observation {
     observation
 }
 
-fn rolling() -> Observation {
+fn rolling() -> PipelineObservation {
     let mut observation = ready();
     observation.stages[1] = stage(
         StageId::Detector,
         1,
         2,
-        StageState::Rolling("1 of 2 replicas are ready, 1 are of the new version".into()),
+        StageState::Rolling("1 of 2 replicas are ready, 1 of the new version".into()),
     );
     observation
 }
 
-fn scaling() -> Observation {
+fn scaling() -> PipelineObservation {
     let mut observation = ready();
     let message = "1 of 4 replicas are ready, minimum 1".to_owned();
     observation.stages[1] = stage(StageId::Detector, 1, 4, StageState::Scaling(message));
@@ -75,7 +75,7 @@ fn scaling() -> Observation {
     observation
 }
 
-fn failing() -> Observation {
+fn failing() -> PipelineObservation {
     let mut observation = rolling();
     observation.stages[2] = stage(
         StageId::Sink("store".parse().unwrap()),
@@ -89,11 +89,11 @@ fn failing() -> Observation {
     observation
 }
 
-fn without_kafka() -> Observation {
+fn without_kafka() -> PipelineObservation {
     let message = "pinging: the broker does not answer".to_owned();
     let outage = Failure::new(Reason::Trouble(Trouble::KafkaUnreachable), message.clone());
     let report = PipelineReport { outage: Some(outage), ..PipelineReport::default() };
-    Observation {
+    PipelineObservation {
         topics: TopicsState::NotReady {
             reason: Reason::Trouble(Trouble::KafkaUnreachable),
             message,
@@ -104,7 +104,11 @@ fn without_kafka() -> Observation {
     }
 }
 
-fn of(observation: &Observation, before: Option<&HerdPipelineStatus>, now: &str) -> HerdPipelineStatus {
+fn of(
+    observation: &PipelineObservation,
+    before: Option<&HerdPipelineStatus>,
+    now: &str,
+) -> HerdPipelineStatus {
     of_observed(before, Some(3), &Observed::of(observation.clone()), now)
 }
 
@@ -122,7 +126,7 @@ fn published(before: Option<&HerdPipelineStatus>, after: &HerdPipelineStatus) ->
 #[case("rolling", rolling())]
 #[case("failing", failing())]
 #[case("without-kafka", without_kafka())]
-fn status_reports_the_observation(#[case] name: &str, #[case] observation: Observation) {
+fn status_reports_the_observation(#[case] name: &str, #[case] observation: PipelineObservation) {
     insta::assert_yaml_snapshot!(format!("status-{name}"), of(&observation, None, NOW));
 }
 
