@@ -1,4 +1,7 @@
 //! Times at which more replicas are kept: a crontab's five fields, on the clock of a place.
+//!
+//! By hand, because what may be written is part of the API: croner takes more than the five fields (seconds, `L`, `W`, `#`,
+//! `@daily`), and does not say which field is wrong and what to write there instead.
 
 use std::fmt;
 use std::str::FromStr;
