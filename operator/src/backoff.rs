@@ -1,4 +1,6 @@
 //! How long to wait after a failure: longer each time, and never in step with others.
+//!
+//! By hand, because the pause is a function of a count kept for each pipeline; backon's is an iterator to be kept instead.
 
 use std::collections::HashMap;
 use std::time::Duration;
