@@ -29,7 +29,7 @@ pub async fn run(
     metrics: Metrics,
     stop: CancellationToken,
 ) {
-    let http = reqwest::Client::new();
+    let http = crate::tls::http_client();
     let mut served = HashMap::new();
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

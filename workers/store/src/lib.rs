@@ -7,6 +7,7 @@
 mod copy;
 mod error;
 mod fault;
+mod migrations;
 mod postgres;
 mod read;
 mod revenue;
