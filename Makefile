@@ -66,8 +66,9 @@ docs: ## Build the Rust documentation
 	@cargo doc --workspace --no-deps --open
 deny: ## Licences, sources and advisories of all dependencies
 	@dev/test tools deny
-reference: ## Write the generated reference and CRD anew, and what the chart takes from them
+reference: web/node_modules/.installed ## Write the generated reference, CRD, OpenAPI document and its types anew, and what the chart takes from them
 	@UPDATE=1 cargo test --workspace reference
+	@cd web && npm run --silent types
 	@UPDATE=1 dev/chart/test
 
 .PHONY: up down logs ps clean

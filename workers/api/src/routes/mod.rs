@@ -63,24 +63,3 @@ pub(crate) fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     );
     (router, document)
 }
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    /// The dashboard's types are generated from it (`npm run types`).
-    #[test]
-    fn the_reference_of_the_api_is_current() {
-        let (_, document) = super::router();
-        let generated = serde_json::to_string_pretty(&document).unwrap() + "\n";
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/openapi.json");
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(&path, &generated).unwrap();
-        }
-        let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            kept == generated,
-            "docs/reference/openapi.json is not what the routes make: run `make reference`"
-        );
-    }
-}
