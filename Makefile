@@ -37,8 +37,8 @@ endurance: ## MINUTES=30 RATE=20000: a fault a minute; writes endurance.csv and 
 
 .PHONY: build
 build: install web ## Build the dashboard and the `herd` command
-	@echo "herd: building (the first time takes about ten minutes on two cores)"
-	@cargo build --workspace
+	@echo "herd: building (the first time takes about five minutes on two cores)"
+	@cargo build --workspace --bin herd # as part of the workspace: with the same features, `make test` goes on from here
 
 .PHONY: install
 install: ## Install the Debian packages that are missing
@@ -60,15 +60,15 @@ web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path
 .PHONY: fmt lint docs deny reference
 fmt: ## Format the Rust code
 	@cargo fmt --all
-lint: ## Clippy, warnings denied
-	@dev/test lint
+lint: ## Clippy, ESLint, shellcheck, ruff, unused dependencies
+	@dev/test tools web web-check lint scripts unused
 docs: ## Build the Rust documentation
 	@cargo doc --workspace --no-deps --open
-deny: ## Licences and advisories of all dependencies (installs cargo-deny the first time)
-	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
-	@cargo deny check licenses bans sources
-reference: ## Write the generated reference and CRD anew, and what the chart takes from them
+deny: ## Licences, sources and advisories of all dependencies
+	@dev/test tools deny
+reference: web/node_modules/.installed ## Write the generated reference, CRD, OpenAPI document and its types anew, and what the chart takes from them
 	@UPDATE=1 cargo test --workspace reference
+	@cd web && npm run --silent types
 	@UPDATE=1 dev/chart/test
 
 .PHONY: up down logs ps clean
@@ -101,5 +101,5 @@ images: web ## Build the images without Docker, as OCI archives under target/ima
 	@dev/images
 
 .PHONY: services-down
-services-down: ## Stop the test bed's Kafka and PostgreSQL
+services-down: ## Stop the Kafka and PostgreSQL of the tests
 	@dev/kafka/broker down; dev/postgres/server down

@@ -1,6 +1,11 @@
 # Faust agent: views per item in a 1 s tumbling window (event time), rolling z-score per item, alert -> topic. usage: N=... faust_peer.py worker -l warning
-import os,time,sys,math,collections,datetime
+import collections
+import math
+import os
+import time
+
 import faust
+
 N=int(os.environ.get("N","300000")); STORE=os.environ.get("STORE","memory://"); TABLE=os.environ.get("TABLE","1")=="1"
 app=faust.App("fp-"+os.environ.get("RUN",str(int(time.time()))),broker="kafka://"+os.environ.get("BROKER","127.0.0.1:19092"),store=STORE,value_serializer="json",topic_partitions=6,web_enabled=False,consumer_auto_offset_reset="earliest",processing_guarantee="at_least_once",topic_disable_leader=True,stream_wait_empty=False,broker_commit_interval=1.0)
 class Ev(faust.Record,serializer="json",validation=False):

@@ -1,17 +1,24 @@
 """usage: pg_peer.py MODE N [uniq|nouniq] [NDJSON file, for copy]. Kafka consumer -> Postgres. modes: one (INSERT + commit per row), one_batchcommit (INSERT per row, commit per 1000),
 execvalues (psycopg2 execute_values 1000), copy (COPY 5000 rows/txn, no Kafka: physical limit of one connection), copy_k (Kafka->COPY)"""
-import os,sys,time,json,io,psycopg2
+import io
+import json
+import os
+import sys
+import time
 from os import urandom as U
+from pathlib import Path
+
+import psycopg2
+from confluent_kafka import Consumer, TopicPartition
 from psycopg2.extras import execute_values
-from confluent_kafka import Consumer,TopicPartition
+
 mode=sys.argv[1]; N=int(sys.argv[2]); uniq=len(sys.argv)<4 or sys.argv[3]!="nouniq"
 cn=psycopg2.connect(os.environ.get("POSTGRES","host=127.0.0.1 port=15433 user=postgres dbname=postgres")); cu=cn.cursor()
 cu.execute("drop table if exists ev"); cu.execute("create table ev(event_id uuid %s, user_id text, event_type text, product_id text, ts timestamptz, session_id text)"%("primary key" if uniq else "")); cn.commit()
 def source():
     if mode=="copy":
-        ls=[json.loads(l) for l in open(sys.argv[4])]
+        ls=[json.loads(l) for l in Path(sys.argv[4]).read_text().splitlines()]
         i=0
-        import uuid
         while True:
             e=ls[i%len(ls)]; i+=1
             yield e

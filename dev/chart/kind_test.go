@@ -42,8 +42,8 @@ func TestTheMappedPortsLeadToTheCollectorAndTheDashboard(t *testing.T) {
 			mapped[port.ContainerPort] = port
 		}
 	}
-	doors := map[string]int32{}
-	for _, service := range all[*corev1.Service](decoded(t, read(t, "dev/kind/doors.yaml"))) {
+	ports := map[string]int32{}
+	for _, service := range all[*corev1.Service](decoded(t, read(t, "dev/kind/nodeports.yaml"))) {
 		if service.Spec.Type != corev1.ServiceTypeNodePort {
 			t.Errorf("%s is no NodePort", service.Name)
 		}
@@ -51,9 +51,9 @@ func TestTheMappedPortsLeadToTheCollectorAndTheDashboard(t *testing.T) {
 		if port.ListenAddress != "127.0.0.1" {
 			t.Errorf("%s can be reached from outside this machine", service.Name)
 		}
-		doors[service.Spec.Selector["app.kubernetes.io/component"]] = port.HostPort
+		ports[service.Spec.Selector["app.kubernetes.io/component"]] = port.HostPort
 	}
-	if len(doors) != 2 || doors["collector"] != 8080 || doors["api"] != 8081 {
-		t.Errorf("%v", doors)
+	if len(ports) != 2 || ports["collector"] != 8080 || ports["api"] != 8081 {
+		t.Errorf("%v", ports)
 	}
 }

@@ -46,7 +46,7 @@ func examples(t *testing.T) []runtime.Object {
 		t.Fatalf("the demo is not where it was: %v %v", files, err)
 	}
 	var objects []runtime.Object
-	for _, file := range append(files, root+"/examples/load.yaml", root+"/dev/kind/doors.yaml") {
+	for _, file := range append(files, root+"/examples/load.yaml", root+"/dev/kind/nodeports.yaml") {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -58,7 +58,7 @@ impl Ready {
     /// [`ReadyError`].
     pub async fn run(self) -> Outcome {
         let url = address(&self.url)?;
-        let client = Client::builder()
+        let client = herd_stage::http_client()
             .timeout(TRY_TIMEOUT)
             .build()
             .map_err(|error| ReadyError::Url { written: self.url.clone(), why: error.to_string() })?;

@@ -1,4 +1,5 @@
-//! Exponential backoff with jitter after failed reconciles. By hand, because the count of failures outlives the future that failed.
+//! Exponential backoff with jitter after failed reconciles. By hand, because the pause is a function of a count that outlives the
+//! future that failed; backon's is an iterator to be kept instead.
 
 use std::collections::HashMap;
 use std::time::Duration;

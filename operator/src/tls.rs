@@ -1,8 +1,14 @@
-//! The cryptography of connections to the API server.
+//! The cryptography of connections.
 
-/// Installs it, once a process and before the first connection. The dependencies of this program include two providers, and rustls
-/// requires a choice.
+/// Installs it, once a process and before the first connection: reqwest is built without one of its own, and panics otherwise.
 pub fn install_provider() {
     // An error means that one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// A client for plain requests to pods.
+#[allow(clippy::disallowed_methods)] // The cryptography is chosen before.
+pub(crate) fn http_client() -> reqwest::Client {
+    install_provider();
+    reqwest::Client::new()
 }

@@ -1,4 +1,7 @@
 //! Quantities as Kubernetes writes them: `250m`, `512Mi`, `1e3`.
+//!
+//! By hand, because it is one function: they are only compared and divided here, where a double is exact enough. kube_quantity would
+//! bring decimal arithmetic and a parser library into every program.
 
 /// The number that a quantity of Kubernetes stands for; none if it is none.
 #[must_use]

@@ -65,7 +65,7 @@ impl Running {
             tokio::spawn(run(stage.clone(), listener)),
             tokio::spawn(async move { served.await.unwrap() }),
         ];
-        Self { http: reqwest::Client::new(), url, ops: ops_url, stage, tasks }
+        Self { http: herd_stage::http_client().build().unwrap(), url, ops: ops_url, stage, tasks }
     }
 
     async fn report(&self, path: &str) -> (StatusCode, HealthReport) {

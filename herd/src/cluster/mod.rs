@@ -168,8 +168,6 @@ struct Cluster {
 
 impl Place {
     async fn connect(&self) -> Result<Cluster, ClusterError> {
-        // Two kinds are in this program, and rustls does not guess. An error says that one was chosen before.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let problem = |error: &dyn std::fmt::Display| ClusterError::Config(error.to_string());
         let config = if self.context.is_none() && self.kubeconfig.is_none() {
             Config::infer().await.map_err(|error| problem(&error))?

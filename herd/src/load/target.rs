@@ -136,7 +136,7 @@ impl Target {
         if url.path() == "/" {
             url.set_path("/track");
         }
-        let client = Client::builder()
+        let client = herd_stage::http_client()
             .pool_max_idle_per_host(connections.max(1))
             .tcp_nodelay(true)
             .timeout(TRY_TIMEOUT)

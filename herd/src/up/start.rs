@@ -81,7 +81,10 @@ pub async fn prepare<B: Bus>(bus: &B, plan: &Plan) -> Result<u64, UpError> {
 
 /// Waits until the collector and the api have begun; what they still wait for after `within`.
 pub async fn ready(addresses: &Addresses, within: Duration) -> Option<String> {
-    let client = reqwest::Client::new();
+    let client = match herd_stage::http_client().build() {
+        Ok(client) => client,
+        Err(error) => return Some(error.to_string()),
+    };
     let deadline = Instant::now() + within;
     loop {
         // Before both answer, nobody has said yet what it waits for.

@@ -22,7 +22,7 @@ const CONCURRENCY: usize = 16;
 /// Polls and decides until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let scaler = &context.scaler;
-    let http = reqwest::Client::new();
+    let http = crate::tls::http_client();
     let mut counters = HashMap::new();
     let mut ticks = tokio::time::interval(POLL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

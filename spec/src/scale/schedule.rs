@@ -1,5 +1,7 @@
-//! Floors: times with a higher minimum of replicas. A schedule has the five fields of a crontab, in a time zone. Parsed by hand, because
-//! the schema of the custom resource (CEL) must accept exactly the same expressions.
+//! Floors: times with a higher minimum of replicas. A schedule has the five fields of a crontab, in a time zone.
+//!
+//! Parsed by hand, because the schema of the custom resource (CEL) must accept exactly the same expressions: croner takes more than
+//! the five fields (seconds, `L`, `W`, `#`, `@daily`), and does not say which field is wrong and what to write there instead.
 
 use std::fmt;
 use std::str::FromStr;

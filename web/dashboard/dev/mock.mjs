@@ -6,6 +6,10 @@
  *   npm run mock            PORT=4680
  *   MOCK=empty              a pipeline that has seen nothing yet, and nobody sends to: only spikes bring events
  *   MOCK=young              no bands yet: the detectors still learn
+ *
+ * `npm run check` holds what it answers against the API's types.
+ *
+ * @import { Alert, AlertPage, DetectorInfo, MetricInfo, Pipeline, Series, Severity, SpikeAccepted, Stats, Trending, WindowPoint } from '../src/wire'
  */
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
@@ -24,6 +28,7 @@ const HISTORY = 90;
 const CROWD_EVERY = 40_000;
 const CROWD_FOR = 8_000;
 
+/** @returns {MetricInfo} */
 const metric = (name, fn, field, types, key = ['item_id']) => ({
   name,
   function: fn,
@@ -39,6 +44,7 @@ const METRICS = [
   metric('visitors', 'unique', 'user_id', []),
   metric('countries', 'count', null, [], ['properties.country']),
 ];
+/** @type {DetectorInfo[]} */
 const DETECTORS = [
   ['crowd', 'views', 'poisson', 'critical'],
   ['drift', 'views', 'ewma', 'warning'],
@@ -49,10 +55,11 @@ const DETECTORS = [
   metric,
   algorithm,
   direction: 'both',
-  severity,
+  severity: /** @type {Severity} */ (severity),
   min_count: 20,
   cooldown_ms: 60_000,
 }));
+/** @type {Pipeline} */
 const PIPELINE = {
   name: 'shop',
   paused: false,
@@ -137,6 +144,7 @@ const bandsOf = (m, window) =>
         };
       });
 const round = (n) => Math.round(n * 100) / 100;
+/** @returns {WindowPoint} */
 const wire = (m, start, window) => ({
   start,
   count: window.count,
@@ -144,6 +152,7 @@ const wire = (m, start, window) => ({
   final: window.final,
   bands: bandsOf(m, window),
 });
+/** @returns {Series} */
 const series = (m, key) => ({
   metric: m.name,
   key,
@@ -155,6 +164,7 @@ const series = (m, key) => ({
 
 // ---- alerts -------------------------------------------------------------------------------------------------------
 
+/** @type {Map<string, Alert>} */
 const alerts = new Map();
 const RANK = { early: 0, firing: 1, resolved: 2, withdrawn: 3 };
 function raise(m, detector, key, start, window, band, state, now, extra = {}) {
@@ -162,8 +172,8 @@ function raise(m, detector, key, start, window, band, state, now, extra = {}) {
   const known = alerts.get(id);
   if (known && RANK[known.state] > RANK[state]) return;
   const spread = round((band.upper - band.expected) / 4);
+  /** @type {Alert} */
   const alert = {
-    v: 1,
     id,
     pipeline: 'shop',
     detector: detector.name,
@@ -179,6 +189,7 @@ function raise(m, detector, key, start, window, band, state, now, extra = {}) {
     spread,
     score: band.score,
     summary: `${key}: ${Math.round(window.value)} ${m.name} in 10 s, expected about ${Math.round(band.expected)} ± ${Math.round(spread)}, ${Math.round(band.score)} times the usual spread`,
+    resolved: null,
     raised: known?.raised ?? now,
     ...extra,
   };
@@ -210,12 +221,15 @@ function judge(now) {
     }
   }
 }
+/** @returns {AlertPage} */
+const page = () => ({ alerts: newestAlerts(), next_cursor: null });
 const newestAlerts = () =>
   [...alerts.values()].filter((a) => a.state !== 'withdrawn').sort((a, b) => b.raised - a.raised);
 
 // ---- answers ------------------------------------------------------------------------------------------------------
 
 const ranks = new Map();
+/** @returns {Trending} */
 function trending(m, now) {
   const start = Math.floor(now / SIZE) * SIZE;
   const scored = [...values.get(m.name)]
@@ -257,6 +271,7 @@ function rememberRanks(now) {
 let eventsTotal = MODE === 'empty' ? 0 : 1_284_310;
 let refused = 214;
 let rate = 0;
+/** @returns {Stats} */
 function stats(now) {
   const empty = MODE === 'empty';
   const stage = (name, part, lag) => ({
@@ -298,7 +313,7 @@ const server = createServer(async (request, response) => {
   const now = Date.now();
   if (pathname === '/api/v1/pipeline') return json(200, PIPELINE);
   if (pathname === '/api/v1/stats') return json(200, stats(now));
-  if (pathname === '/api/v1/alerts') return json(200, { alerts: newestAlerts(), next_cursor: null });
+  if (pathname === '/api/v1/alerts') return json(200, page());
   if (pathname === '/api/v1/trending') {
     const m = metricOf(searchParams.get('metric')) ?? METRICS[0];
     return json(200, trending(m, now));
@@ -313,7 +328,9 @@ const server = createServer(async (request, response) => {
     } else {
       crowds.push({ key: item, from: now, until: now + 5000, factor: 9 });
     }
-    return json(202, { item, type: 'view_product', events: 400, seconds: 5 });
+    /** @type {SpikeAccepted} */
+    const accepted = { item, type: 'view_product', events: 400, seconds: 5 };
+    return json(202, accepted);
   }
   if (pathname.startsWith('/api/'))
     return json(404, { title: 'Not found', detail: `No such path: ${pathname}` });
@@ -338,7 +355,7 @@ function publish(room, frame) {
 }
 function snapshot(room, now) {
   if (room === 'stats') return stats(now);
-  if (room === 'alerts') return { alerts: newestAlerts(), next_cursor: null };
+  if (room === 'alerts') return page();
   if (room.startsWith('trending:')) return trending(metricOf(room.slice(9)) ?? METRICS[0], now);
   const slash = room.indexOf('/');
   const m = room.startsWith('item:') && metricOf(room.slice(5, slash));

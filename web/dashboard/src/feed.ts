@@ -19,9 +19,9 @@ export const OFFLINE_AFTER = 6;
 /** What the feed needs of the browser; tests bring their own. */
 export interface Surroundings {
   open(url: string): Pick<WebSocket, 'send' | 'close' | 'onopen' | 'onmessage' | 'onclose'>;
-  now(): number;
-  random(): number;
-  online(): boolean;
+  now: () => number;
+  random: () => number;
+  online: () => boolean;
 }
 
 export const BROWSER: Surroundings = {
@@ -32,8 +32,8 @@ export const BROWSER: Surroundings = {
 };
 
 export interface Listener {
-  connection(connection: Connection): void;
-  frames(frames: ServerFrame[]): void;
+  connection: (connection: Connection) => void;
+  frames: (frames: ServerFrame[]) => void;
 }
 
 /** How long to wait before attempt `attempt` (from 1): doubling, capped, and ±25 % so that pages do not come back in step. */

@@ -11,8 +11,8 @@ const RETRY_MS = 3000;
 
 export interface Herd {
   state: State;
-  select(selection: Selection): void;
-  retry(): void;
+  select: (selection: Selection) => void;
+  retry: () => void;
 }
 
 export function useHerd(): Herd {
@@ -52,7 +52,7 @@ export function useHerd(): Herd {
         (error: unknown) => {
           if (abort.signal.aborted) return;
           dispatch({ do: 'problem', problem: error instanceof Error ? error.message : String(error) });
-          timer = setTimeout(read, RETRY_MS);
+          timer = setTimeout(() => void read(), RETRY_MS);
         },
       );
     void read();
@@ -62,7 +62,8 @@ export function useHerd(): Herd {
     };
   }, [live, retries]);
 
-  const rooms = useMemo(() => roomsOf(state), [state.pipeline, state.selection]);
+  const { pipeline, selection } = state;
+  const rooms = useMemo(() => roomsOf({ pipeline, selection }), [pipeline, selection]);
   useEffect(() => feed.current?.want(rooms), [rooms]);
 
   const hash = toHash(state.selection);

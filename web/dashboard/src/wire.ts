@@ -1,136 +1,27 @@
-/** The shapes that the API and the WebSocket speak. Times are milliseconds since 1970, UTC. */
+/**
+ * The shapes that the API and the WebSocket speak. Times are milliseconds since 1970, UTC. Those of REST are generated from
+ * the API's OpenAPI document (`npm run types`); the WebSocket's frames, which that does not describe, are made of them.
+ */
 
-export type Severity = 'info' | 'warning' | 'critical';
-export type AlertState = 'early' | 'firing' | 'resolved' | 'withdrawn';
+import type { components } from './schema';
 
-export interface MetricInfo {
-  name: string;
-  function: 'count' | 'sum' | 'mean' | 'unique';
-  field: string | null;
-  key: string[];
-  types: string[];
-  window_ms: number;
-  emit_ms: number;
-}
+type Schemas = components['schemas'];
 
-export interface DetectorInfo {
-  name: string;
-  metric: string;
-  algorithm: string;
-  direction: string;
-  severity: Severity;
-  min_count: number;
-  cooldown_ms: number;
-}
-
-export interface Pipeline {
-  name: string;
-  paused: boolean;
-  max_lateness_ms: number;
-  metrics: MetricInfo[];
-  detectors: DetectorInfo[];
-  sinks: { name: string; kind: string }[];
-  simulate: boolean;
-  store: boolean;
-}
-
-export interface StageStats {
-  stage: string;
-  /** Records that wait. */
-  lag: number;
-  /** How long these would take at the present rate; null: the stage stands still while they wait. */
-  lag_seconds: number | null;
-  rate_per_second: number;
-}
-
-export interface Stats {
-  now: number;
-  events_per_second: number;
-  events_total: number;
-  refused_total: number;
-  windows_total: number;
-  alerts_firing: number;
-  stages: StageStats[];
-}
-
-export interface TrendingItem {
-  rank: number;
-  previous_rank: number | null;
-  key: string;
-  /** Over the windows of the last minute. */
-  value: number;
-  share: number;
-  /** Values of the last windows, oldest first. */
-  spark: number[];
-}
-
-export interface Trending {
-  metric: string;
-  window_ms: number;
-  /** End of the newest window; null: nothing was seen yet. */
-  as_of: number | null;
-  total: number;
-  keys: number;
-  items: TrendingItem[];
-  other: { keys: number; value: number };
-}
-
-/** The range that a detector takes for usual. */
-export interface Band {
-  detector: string;
-  expected: number;
-  lower: number;
-  upper: number;
-  score: number;
-}
-
-export interface WindowPoint {
-  start: number;
-  count: number;
-  value: number;
-  final: boolean;
-  bands?: Band[];
-}
-
-export interface Series {
-  metric: string;
-  key: string;
-  size_ms: number;
-  windows: WindowPoint[];
-}
-
-export interface Alert {
-  id: string;
-  pipeline: string;
-  detector: string;
-  metric: string;
-  key: string;
-  severity: Severity;
-  state: AlertState;
-  start: number;
-  size_ms: number;
-  count: number;
-  value: number;
-  expected: number;
-  spread: number;
-  score: number;
-  summary: string;
-  resolved?: number | null;
-  /** When it was first raised; by the clock, where `start` is event time. */
-  raised?: number | null;
-}
-
-export interface AlertPage {
-  alerts: Alert[];
-  next_cursor: string | null;
-}
-
-export interface SpikeAccepted {
-  item: string;
-  type: string;
-  events: number;
-  seconds: number;
-}
+export type Severity = Schemas['Severity'];
+export type AlertState = Schemas['AlertState'];
+export type MetricInfo = Schemas['Metric'];
+export type DetectorInfo = Schemas['Detector'];
+export type Pipeline = Schemas['Pipeline'];
+export type StageStats = Schemas['Stage'];
+export type Stats = Schemas['Stats'];
+export type TrendingItem = Schemas['TrendingItem'];
+export type Trending = Schemas['Trending'];
+export type Band = Schemas['Band'];
+export type WindowPoint = Schemas['Point'];
+export type Series = Schemas['Windows'];
+export type AlertPage = Schemas['Alerts'];
+export type Alert = Schemas['Alert'];
+export type SpikeAccepted = Schemas['Spike'];
 
 /** What a WebSocket client may say. */
 export type ClientFrame = { op: 'subscribe' | 'unsubscribe'; room: string } | { op: 'ping' };

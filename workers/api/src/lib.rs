@@ -13,6 +13,7 @@ mod alerts;
 mod app;
 mod auth;
 mod dashboard;
+mod enumerations;
 mod follow;
 mod history;
 mod hub;
@@ -195,7 +196,7 @@ fn app(
         None => None,
         Some(base) => {
             let key = plan.collector.keys.first().map(|key| stage.secrets.read(&key.secret)).transpose()?;
-            Some(Collector { base, key, http: reqwest::Client::builder().no_proxy().build()? })
+            Some(Collector { base, key, http: herd_stage::http_client().no_proxy().build()? })
         }
     };
     Ok(App {

@@ -7,6 +7,7 @@ use herd_spec::wire::{Alert, AlertState, Band, Severity, Window};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::enumerations::{AlertStateName, FunctionName, SeverityName};
 use crate::trending::Top;
 
 /// What the pipeline counts, watches and keeps.
@@ -38,8 +39,10 @@ pub(crate) struct MetricShape {
     /// Its name.
     pub(crate) name: String,
     /// `count`, `sum`, `mean` or `unique`.
+    #[schema(value_type = FunctionName)]
     pub(crate) function: &'static str,
     /// The field it is computed of; none for `count`.
+    #[schema(required)]
     pub(crate) field: Option<String>,
     /// The fields whose values are the key.
     pub(crate) key: Vec<String>,
@@ -64,7 +67,7 @@ pub(crate) struct DetectorShape {
     /// `up`, `down` or `both`.
     pub(crate) direction: &'static str,
     /// `info`, `warning` or `critical`.
-    #[schema(value_type = String)]
+    #[schema(value_type = SeverityName)]
     pub(crate) severity: Severity,
     /// Windows with fewer events never alert upwards.
     pub(crate) min_count: u64,
@@ -165,6 +168,7 @@ pub(crate) struct StageShape {
     /// Records that wait for it.
     pub(crate) lag: u64,
     /// How long it would take for these at its present rate; none: it stands still while records wait.
+    #[schema(required)]
     pub(crate) lag_seconds: Option<f64>,
     /// Records it got done a second, over the last seconds.
     pub(crate) rate_per_second: f64,
@@ -179,6 +183,7 @@ pub(crate) struct TrendingShape {
     /// Length of its windows.
     pub(crate) window_ms: i64,
     /// End of the newest window taken into account; none: nothing was seen yet.
+    #[schema(required)]
     pub(crate) as_of: Option<i64>,
     /// The value of all keys together, over the windows that cover the last minute.
     pub(crate) total: f64,
@@ -196,6 +201,7 @@ pub(crate) struct TrendingItem {
     /// Its place, from 1.
     pub(crate) rank: u64,
     /// Its place one window earlier; none: it is new.
+    #[schema(required)]
     pub(crate) previous_rank: Option<u64>,
     /// The key.
     pub(crate) key: String,
@@ -340,6 +346,7 @@ pub(crate) struct AlertsShape {
     /// The alerts.
     pub(crate) alerts: Vec<AlertShape>,
     /// Give it as `cursor` for the next page; none: this is the last.
+    #[schema(required)]
     pub(crate) next_cursor: Option<String>,
     /// What the answer is without, and why: the store does not answer. Not there where nothing is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -361,10 +368,10 @@ pub(crate) struct AlertShape {
     /// The key.
     pub(crate) key: String,
     /// `info`, `warning` or `critical`.
-    #[schema(value_type = String)]
+    #[schema(value_type = SeverityName)]
     pub(crate) severity: Severity,
     /// `early`, `firing`, `resolved`; over WebSocket also `withdrawn`: take it off the page.
-    #[schema(value_type = String)]
+    #[schema(value_type = AlertStateName)]
     pub(crate) state: AlertState,
     /// Start of the window.
     pub(crate) start: i64,
@@ -383,6 +390,7 @@ pub(crate) struct AlertShape {
     /// Why, in words.
     pub(crate) summary: String,
     /// Start of the first later window that was usual again.
+    #[schema(required)]
     pub(crate) resolved: Option<i64>,
     /// When it was first raised, by the detector's clock.
     pub(crate) raised: i64,

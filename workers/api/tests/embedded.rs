@@ -67,7 +67,8 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
         limits,
     ));
     let deadline = Instant::now() + PATIENCE;
-    reqwest::get(format!("http://{base}/api/v1/pipeline")).await.unwrap();
+    let http = herd_stage::http_client().build().unwrap();
+    http.get(format!("http://{base}/api/v1/pipeline")).send().await.unwrap();
     while !stage.health.report().ready {
         assert!(Instant::now() < deadline, "never ready");
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -5,6 +5,7 @@
 mod house;
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Json;
@@ -205,6 +206,22 @@ async fn every_route_of_the_document_answers() {
             "GET /api/v1/users/{id}/events",
             "POST /api/v1/simulate/spike/{item}",
         ]
+    );
+}
+
+/// The dashboard's types are generated from it (`npm run types`).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_of_the_api_is_current() {
+    let (_, document) = House::open().await.get("/api/v1/openapi.json").await;
+    let generated = serde_json::to_string_pretty(&document).unwrap() + "\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/openapi.json");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &generated).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == generated,
+        "docs/reference/openapi.json is not what the routes make: run `make reference`"
     );
 }
 

@@ -8,6 +8,7 @@ pub mod health;
 pub mod ops;
 pub mod secrets;
 mod throttle;
+mod tls;
 pub mod waiting;
 
 use prometheus_client::registry::Registry;
@@ -21,6 +22,7 @@ pub use clock::{Clock, SystemClock};
 pub use health::Health;
 pub use secrets::{Secret, SecretError, Secrets};
 pub use throttle::Throttle;
+pub use tls::http_client;
 pub use waiting::Waiting;
 
 /// The surroundings of one running stage. Cheap to clone.

@@ -8,6 +8,7 @@ mod copy;
 mod error;
 mod fault;
 mod location;
+mod migrations;
 mod postgres;
 mod read;
 mod revenue;

@@ -82,7 +82,7 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Stor
         .fetch_one(&mut *connection)
         .await
         .map_err(|error| sort(doing, error))?;
-    let mut migrator = sqlx::migrate!("migrations/postgres");
+    let mut migrator = crate::migrations::postgres();
     if !exists {
         migrator.create_schema(quoted(schema));
     }

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use herd_spec::units::{EventTime, WallTime};
 use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Event, Severity, VERSION, Window};
 use serde::Serialize;
+use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
 use crate::error::sort;
 use crate::{Dialect, Store, StoreError};
@@ -168,64 +169,89 @@ macro_rules! fetch {
     };
 }
 
-#[derive(sqlx::FromRow)]
-struct WindowRow {
-    start: i64,
-    size_ms: i64,
-    count: i64,
-    value: f64,
-    bands: String,
+/// A row of either database, its columns named like its fields. By hand, because sqlx's derive compiles sqlx and both its
+/// databases once more, for the compiler.
+macro_rules! row {
+    (struct $name:ident { $($field:ident: $type:ty,)* }) => {
+        struct $name {
+            $($field: $type,)*
+        }
+
+        impl<'r, R: Row> FromRow<'r, R> for $name
+        where
+            &'static str: ColumnIndex<R>,
+            $($type: Decode<'r, R::Database> + Type<R::Database>,)*
+        {
+            fn from_row(row: &'r R) -> sqlx::Result<Self> {
+                Ok(Self { $($field: row.try_get(stringify!($field))?,)* })
+            }
+        }
+    };
 }
 
-#[derive(sqlx::FromRow)]
-struct AlertRow {
-    id: String,
-    pipeline: String,
-    detector: String,
-    metric: String,
-    key: String,
-    severity: String,
-    state: String,
-    start: i64,
-    size_ms: i64,
-    count: i64,
-    value: f64,
-    expected: f64,
-    spread: f64,
-    score: f64,
-    summary: String,
-    resolved: Option<i64>,
-    raised: i64,
+row! {
+    struct WindowRow {
+        start: i64,
+        size_ms: i64,
+        count: i64,
+        value: f64,
+        bands: String,
+    }
 }
 
-#[derive(sqlx::FromRow)]
-struct EventRow {
-    event_id: String,
-    event_type: String,
-    user_id: Option<String>,
-    item_id: Option<String>,
-    time: i64,
-    received: i64,
-    properties: String,
+row! {
+    struct AlertRow {
+        id: String,
+        pipeline: String,
+        detector: String,
+        metric: String,
+        key: String,
+        severity: String,
+        state: String,
+        start: i64,
+        size_ms: i64,
+        count: i64,
+        value: f64,
+        expected: f64,
+        spread: f64,
+        score: f64,
+        summary: String,
+        resolved: Option<i64>,
+        raised: i64,
+    }
 }
 
-#[derive(sqlx::FromRow)]
-struct StatsRow {
-    user_id: String,
-    events: i64,
-    purchases: i64,
-    revenue: f64,
-    sessions: i64,
-    first_seen: i64,
-    last_seen: i64,
+row! {
+    struct EventRow {
+        event_id: String,
+        event_type: String,
+        user_id: Option<String>,
+        item_id: Option<String>,
+        time: i64,
+        received: i64,
+        properties: String,
+    }
 }
 
-#[derive(sqlx::FromRow)]
-struct CountsRow {
-    events: i64,
-    windows: i64,
-    alerts: i64,
-    alerts_firing: i64,
+row! {
+    struct StatsRow {
+        user_id: String,
+        events: i64,
+        purchases: i64,
+        revenue: f64,
+        sessions: i64,
+        first_seen: i64,
+        last_seen: i64,
+    }
+}
+
+row! {
+    struct CountsRow {
+        events: i64,
+        windows: i64,
+        alerts: i64,
+        alerts_firing: i64,
+    }
 }
 
 impl From<StatsRow> for UserStats {

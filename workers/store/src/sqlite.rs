@@ -71,7 +71,7 @@ impl Sqlite {
         let failed = |error| sort(doing, error);
         let mut connection = self.writer.acquire().await.map_err(failed)?;
         let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        sqlx::migrate!("migrations/sqlite")
+        crate::migrations::sqlite()
             .run_direct(None, &mut *tx, false)
             .await
             .map_err(|error| sort_migration(doing, error))?;

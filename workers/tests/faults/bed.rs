@@ -1,4 +1,4 @@
-//! The bed that `dev/with-bed` has made: brokers, database, disk, networks, and what can be done to them.
+//! The bed that `dev/with-env` has made: brokers, database, disk, networks, and what can be done to them.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -47,7 +47,7 @@ impl Bed {
     pub(crate) fn here() -> Option<Self> {
         let setting = |name: &str| std::env::var(name).ok();
         Some(Self {
-            folder: setting("HERD_BED")?.into(),
+            folder: setting("HERD_ENV")?.into(),
             dev: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dev"),
             kafka: setting("HERD_TEST_KAFKA")?,
             postgres: setting("HERD_TEST_POSTGRES")?,
@@ -57,7 +57,7 @@ impl Bed {
 
     /// Whether PostgreSQL has a disk of its own, small enough to be filled.
     pub(crate) fn has_small_disk() -> bool {
-        std::env::var("BED_POSTGRES").is_ok_and(|size| !size.is_empty())
+        std::env::var("ENV_POSTGRES").is_ok_and(|size| !size.is_empty())
     }
 
     /// What makes the clock of a process wrong.
@@ -135,7 +135,7 @@ impl Bed {
     pub(crate) fn fill_disk(&self) {
         assert!(
             Self::has_small_disk(),
-            "PostgreSQL's disk is not of its own: run this in a bed with BED_POSTGRES set"
+            "PostgreSQL's disk is not of its own: run this in a bed with ENV_POSTGRES set"
         );
         let disk = self.folder.join("disk");
         // PostgreSQL goes on writing meanwhile.
@@ -151,7 +151,7 @@ impl Bed {
     }
 
     pub(crate) fn widen_disk(&self) {
-        let size = std::env::var("BED_POSTGRES").unwrap();
+        let size = std::env::var("ENV_POSTGRES").unwrap();
         assert!(self.resize_disk(&size), "PostgreSQL's disk cannot be made as large as it was");
     }
 

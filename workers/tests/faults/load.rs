@@ -65,7 +65,7 @@ impl Load {
             delays: Arc::default(),
             script,
             collectors,
-            client: reqwest::Client::builder().timeout(PATIENCE).build().unwrap(),
+            client: herd_stage::http_client().timeout(PATIENCE).build().unwrap(),
             stop: AtomicBool::new(false),
             places: Arc::new(Semaphore::new(REQUESTS)),
             batches: AtomicU64::new(0),

@@ -35,6 +35,7 @@ mod script;
 mod truth;
 mod verdict;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,10 @@ const LONG_RATE: u64 = 2_000;
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 fn main() -> ExitCode {
+    // cargo-nextest asks which tests there are: none that it could run.
+    if std::env::args().any(|argument| argument == "--list") {
+        return ExitCode::SUCCESS;
+    }
     let wish: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     // Also run by `cargo test --workspace`, which has no bed for it.
     let (Some(bed), Some(wish)) = (Bed::here(), wish.split_first()) else {
@@ -150,19 +155,28 @@ async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
     conclude(reports)
 }
 
-/// Prints the table and what is wrong; the last line is one that `dev/test` counts.
+/// Prints the table and what is wrong, and writes a result of each fault for `dev/test`.
 pub(crate) fn conclude(reports: Vec<Report>) -> ExitCode {
     println!("\n{HEAD}");
     let (mut passed, mut failed) = (0, 0);
+    let mut results = String::new();
+    let mut result = |name: &str, passed: bool, message: &str| {
+        let line = serde_json::json!({"name": name, "passed": passed, "message": message});
+        results.push_str(&format!("{line}\n"));
+    };
     for report in &reports {
         // What was not seen as it should be is a problem of one row; what is not exact, of all in the run.
         for row in &report.rows {
             println!("{}", row.line(report.exact));
+            result(row.fault, report.exact && row.looked_well(), &row.line(report.exact));
         }
         let well = report.rows.iter().filter(|row| report.exact && row.looked_well()).count();
         let spoilt = report.rows.len() - well;
         passed += well;
         failed += if report.problems.is_empty() { spoilt } else { spoilt.max(1) };
+        if spoilt == 0 && !report.problems.is_empty() {
+            result("the run as a whole", false, &report.problems.join("\n"));
+        }
     }
     for report in reports {
         print!("\n{}", report.summary);
@@ -174,5 +188,8 @@ pub(crate) fn conclude(reports: Vec<Report>) -> ExitCode {
         "\ntest result: {}. {passed} passed; {failed} failed;",
         if failed == 0 { "ok" } else { "FAILED" }
     );
+    if let Some(folder) = std::env::var_os("TEST_RESULTS") {
+        std::fs::write(Path::new(&folder).join("faults.jsonl"), results).expect("a folder for results");
+    }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

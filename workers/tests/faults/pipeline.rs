@@ -128,7 +128,7 @@ spec:
             plan,
             schema,
             bus,
-            client: reqwest::Client::builder().timeout(Duration::from_secs(3)).build().unwrap(),
+            client: herd_stage::http_client().timeout(Duration::from_secs(3)).build().unwrap(),
             bed,
             members: Mutex::default(),
             peaks: Mutex::default(),

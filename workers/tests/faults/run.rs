@@ -37,7 +37,7 @@ pub(crate) struct Settings {
 
 /// What became of one fault.
 pub(crate) struct Row {
-    fault: &'static str,
+    pub(crate) fault: &'static str,
     what: String,
     events: u64,
     restarts: u32,

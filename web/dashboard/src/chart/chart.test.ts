@@ -15,7 +15,7 @@ const series: Series = {
   key: 'p1',
   size_ms: 10,
   windows: [
-    { start: 0, count: 4, value: 4, final: true },
+    { start: 0, count: 4, value: 4, final: true, bands: [] },
     { start: 10, count: 5, value: 5, final: true, bands: [band('b', 4, 9), band('a', 5, 8)] },
     { start: 40, count: 6, value: 6, final: false, bands: [band('a', 5, 800)] },
   ],

@@ -64,6 +64,7 @@ const alert = (id: string, state: Alert['state'], more: Partial<Alert> = {}): Al
   spread: 1,
   score: 36,
   summary: 'p1: 40 views in 10 s',
+  resolved: null,
   raised: 1000,
   ...more,
 });
@@ -72,6 +73,7 @@ const point = (start: number, value: number, final = false): WindowPoint => ({
   count: value,
   value,
   final,
+  bands: [],
 });
 const windowFrame = (start: number, value: number, final = false, key = 'p1'): ServerFrame => ({
   type: 'window',

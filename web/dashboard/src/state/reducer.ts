@@ -79,7 +79,7 @@ export function reduce(state: State, action: Action): State {
 }
 
 /** The rooms that this state needs. */
-export function roomsOf(state: State): string[] {
+export function roomsOf(state: Pick<State, 'pipeline' | 'selection'>): string[] {
   const { metric, key } = state.selection;
   const rooms = [STATS_ROOM, ALERTS_ROOM];
   if (state.pipeline && metric !== null) {

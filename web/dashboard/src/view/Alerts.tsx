@@ -13,7 +13,7 @@ interface Props {
   pipeline: Pipeline;
   skew: number;
   selection: Selection;
-  onSelect(alert: Alert): void;
+  onSelect: (alert: Alert) => void;
 }
 
 /** Most alerts drawn at once. */
@@ -100,7 +100,7 @@ interface CardProps {
   alert: Alert;
   now: number;
   isSelected: boolean;
-  onSelect(): void;
+  onSelect: () => void;
 }
 
 function AlertCard({ alert, now, isSelected, onSelect }: CardProps) {

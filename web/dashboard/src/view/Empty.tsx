@@ -22,6 +22,7 @@ export function Empty({
 function Command({ text }: { text: string }) {
   const [copied, setCopied] = useState(false);
   const copy = () =>
+    // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- not there on pages without TLS
     navigator.clipboard?.writeText(text).then(
       () => setCopied(true),
       () => setCopied(false), // Forbidden: the text can still be selected.
@@ -39,7 +40,7 @@ function Command({ text }: { text: string }) {
 }
 
 /** The whole page, before the pipeline's description is known. */
-export function Unreachable({ problem, onRetry }: { problem: string | null; onRetry(): void }) {
+export function Unreachable({ problem, onRetry }: { problem: string | null; onRetry: () => void }) {
   return (
     <main id="main" className="unreachable" aria-busy={problem === null}>
       {problem === null ? (

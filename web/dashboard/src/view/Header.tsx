@@ -6,8 +6,8 @@ interface Props {
   pipeline: Pipeline | null;
   connection: Connection;
   selected: string | null;
-  onMetric(name: string): void;
-  onRetry(): void;
+  onMetric: (name: string) => void;
+  onRetry: () => void;
 }
 
 export function Header({ pipeline, connection, selected, onMetric, onRetry }: Props) {
@@ -63,7 +63,7 @@ const WORDS: Record<Connection['phase'], string> = {
   offline: 'Offline',
 };
 
-function ConnectionState({ connection, onRetry }: { connection: Connection; onRetry(): void }) {
+function ConnectionState({ connection, onRetry }: { connection: Connection; onRetry: () => void }) {
   const { phase } = connection;
   return (
     <div className="connection" data-testid="connection" data-phase={phase}>
@@ -86,7 +86,7 @@ function Countdown({ until }: { until: number }) {
   return <span className="countdown">{left > 0 ? `in ${left} s` : '…'}</span>;
 }
 
-function ThemeToggle({ theme, onToggle }: { theme: Theme; onToggle(): void }) {
+function ThemeToggle({ theme, onToggle }: { theme: Theme; onToggle: () => void }) {
   const other = theme === 'dark' ? 'light' : 'dark';
   return (
     <button

@@ -12,7 +12,7 @@ interface Props {
   /** Keys with an alert that is going on. */
   firing: Set<string>;
   eventsTotal: number | null;
-  onSelect(key: string): void;
+  onSelect: (key: string) => void;
 }
 
 const SHOWN = 10;

@@ -104,7 +104,7 @@ impl House {
             collector,
             limits,
         ));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = herd_stage::http_client().no_proxy().build().unwrap();
         let house = Self { base, bus, plan, stage, running, http };
         house
             .until(|house| async move {

@@ -81,7 +81,7 @@ impl Collector {
         }
         Self {
             address,
-            http: reqwest::Client::new(),
+            http: herd_stage::http_client().build().unwrap(),
             shutdown,
             stage: ours,
             plan,

@@ -86,7 +86,7 @@ fn post(
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
         .ok_or_else(|| unusable("its address is not of the form https://host/path".into()))?;
-    let client = reqwest::Client::builder()
+    let client = herd_stage::http_client()
         .user_agent(concat!("herd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .build()

@@ -1,10 +1,25 @@
-"""What the end-to-end test stands on: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
-import base64, functools, json, os, re, socket, struct, subprocess, tempfile, time
-import urllib.error, urllib.request
+"""The environment of the end-to-end tests: kubectl, helm, psql, HTTP, a WebSocket, and ways to wait."""
+import base64
+import functools
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, f"{ROOT}/dev")
+from results import record  # noqa: F401 - also for those that import this
+
 IMAGES = os.environ.get("IMAGES", os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "images"))
-TAG = re.search(r"^appVersion: (\S+)", open(f"{ROOT}/charts/herd/Chart.yaml").read(), re.M)[1]
+TAG = re.search(r"^appVersion: (\S+)", Path(ROOT, "charts/herd/Chart.yaml").read_text(), re.MULTILINE)[1]
 HERD = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "debug", "herd")
 KAFKA = os.environ["HERD_TEST_KAFKA"]
 POSTGRES = os.environ["HERD_TEST_POSTGRES"]
@@ -16,7 +31,7 @@ class Wrong(Exception):
 
 
 def run(*command, given=None, check=True):
-    done = subprocess.run(command, input=given, text=True, capture_output=True, cwd=ROOT)
+    done = subprocess.run(command, check=False, input=given, text=True, capture_output=True, cwd=ROOT)
     if check and done.returncode != 0:
         raise Wrong(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
@@ -131,19 +146,19 @@ def process_of(pod, command, namespace):
     uid = get("pod", pod, namespace)["metadata"]["uid"]
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            of_pod = uid in open(f"/proc/{pid}/cgroup").read()
-            if of_pod and open(f"/proc/{pid}/comm").read().strip() == command:
+            of_pod = uid in Path(f"/proc/{pid}/cgroup").read_text()
+            if of_pod and Path(f"/proc/{pid}/comm").read_text().strip() == command:
                 return int(pid)
         except FileNotFoundError:
             pass
     raise Wrong(f"no process {command} of {pod}")
 
 
-def doors():
-    """Kafka and PostgreSQL of the test bed, under the names that the demo's have."""
+def services():
+    """Services for the Kafka and PostgreSQL of the tests, under the names that the demo uses."""
     address, port = KAFKA.split(":")
     postgres = re.search(r":(\d+)/", POSTGRES)[1]
-    text = open(f"{ROOT}/dev/e2e/doors.yaml").read()
+    text = Path(ROOT, "dev/e2e/services.yaml").read_text()
     for name, value in (("ADDRESS", address), ("KAFKA_PORT", port), ("POSTGRES_PORT", postgres)):
         text = text.replace(name, value)
     apply(text)

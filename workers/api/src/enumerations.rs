@@ -1,0 +1,34 @@
+//! Enumerations as the OpenAPI document describes them: the types themselves are `herd_spec`'s, which knows nothing of it.
+
+#![allow(dead_code)] // Only described.
+
+use utoipa::ToSchema;
+
+/// What a metric computes.
+#[derive(ToSchema)]
+#[schema(as = Function, rename_all = "lowercase")]
+pub(crate) enum FunctionName {
+    Count,
+    Sum,
+    Mean,
+    Unique,
+}
+
+/// How grave an alert is.
+#[derive(ToSchema)]
+#[schema(as = Severity, rename_all = "lowercase")]
+pub(crate) enum SeverityName {
+    Info,
+    Warning,
+    Critical,
+}
+
+/// How far an alert is. `withdrawn` comes over WebSocket only: take it off the page.
+#[derive(ToSchema)]
+#[schema(as = AlertState, rename_all = "lowercase")]
+pub(crate) enum AlertStateName {
+    Early,
+    Firing,
+    Resolved,
+    Withdrawn,
+}
