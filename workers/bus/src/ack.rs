@@ -1,11 +1,12 @@
 //! Acknowledgements: one counter for many records, awaited by a task or a thread.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
+
+use crate::DeliveryError;
 
 /// A set of sent records whose acknowledgements are awaited together.
 #[derive(Debug, Default)]
@@ -20,21 +21,6 @@ struct State {
     pending: usize,
     failed: Vec<(u32, DeliveryError)>,
 }
-
-/// A record that will never be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryError {
-    /// What the client says.
-    pub why: String,
-}
-
-impl fmt::Display for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the record could not be delivered: {}", self.why)
-    }
-}
-
-impl std::error::Error for DeliveryError {}
 
 /// The right to report one record of a set, once. Dropped unreported (a client that went away), it counts as failed.
 #[derive(Debug)]

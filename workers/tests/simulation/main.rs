@@ -13,7 +13,7 @@
 //! | `shrink` | a failing scenario made smaller |
 //!
 //! `make simulate SEEDS=1000000` runs more of them (from `FROM`, for at most `MINUTES`), `make simulate SEED=7` one alone,
-//! `MUTANT=WordsFirst` with a broken rule.
+//! `MUTANT=WatermarksFirst` with a broken rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 #![allow(
     clippy::cast_possible_truncation,
@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use checker::Finding;
 use mutant::Mutant;
-use scenario::{Blow, Scenario};
+use scenario::{Fault, Scenario};
 use tokio::runtime::{Handle, Runtime};
 
 /// What the seeds amount to.
@@ -81,7 +81,7 @@ fn findings(
     runtime: &Handle,
     tally: &mut Tally,
 ) -> Vec<Finding> {
-    let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Blow::Change(..)));
+    let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Fault::Change(..)));
     let check = if is_changed { change::check } else { checker::check };
     let outcome = run::run(scenario, mutant, runtime);
     tally.add(&Tally {
@@ -142,7 +142,7 @@ fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<
     let small_found = left.first().unwrap_or(&found[0]);
     format!(
         "seed {seed} (alone: make simulate SEED={seed}), {} findings, the first: {}\n  shrunk from {} sends and {} faults to {} and {} \
-         ({} sources, {} judges, {:?} members, scale {}):\n    {small_found}\n    faults left: {:?}\n    weather left: {:?}, store {}",
+         ({} sources, {} judges, {:?} members, scale {}):\n    {small_found}\n    faults left: {:?}\n    fault_schedule left: {:?}, store {}",
         found.len(),
         found[0],
         scenario.sends.len(),
@@ -154,7 +154,7 @@ fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<
         small.members,
         small.scale,
         small.faults,
-        small.weather,
+        small.fault_schedule,
         small.store,
     )
 }

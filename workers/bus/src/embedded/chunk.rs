@@ -152,13 +152,13 @@ impl Chunk {
 
     /// Hands out the record at `place`, which must be there ([`Chunk::more`]), and goes past it. `headers` is room to
     /// decode headers in, used again from record to record.
-    pub(super) fn read(
+    pub(super) fn read<R>(
         &self,
         place: &mut Place,
         partition: Partition,
         headers: &mut Vec<(String, Vec<u8>)>,
-        each: &mut impl FnMut(&Record<'_>),
-    ) {
+        each: &mut impl FnMut(&Record<'_>) -> R,
+    ) -> R {
         let at = place.0;
         let offset = self.offset(*place);
         let timestamp = i64::from_le_bytes(self.array(at + 4));
@@ -180,15 +180,15 @@ impl Chunk {
             Some(&self.bytes[at - length..at])
         };
         let (key, value) = (take(key), take(value));
+        place.0 = at;
         each(&Record {
             partition,
             offset: Offset(offset),
             timestamp: WallTime(timestamp),
             key,
             value,
-            headers: if headers.is_empty() { Headers::NONE } else { Headers::List(headers) },
-        });
-        place.0 = at;
+            headers: if headers.is_empty() { Headers::NONE } else { Headers::of(headers) },
+        })
     }
 
     /// Goes past the record at `place` without looking at it.

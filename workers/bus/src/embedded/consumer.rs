@@ -50,18 +50,26 @@ struct Position {
     place: Option<Place>,
 }
 
+/// What ended reading from a partition.
+enum Stopped<E> {
+    /// The store cannot be read.
+    Store(StoreError),
+    /// Whoever was handed a record refused to go on.
+    Each(E),
+}
+
 impl Position {
     fn new(log: Arc<Log>) -> Self {
         Self { log, started: false, paused: false, next: 0, ready: VecDeque::new(), place: None }
     }
 
-    fn take(
+    fn take<E>(
         &mut self,
         store: &Store,
         limit: usize,
         headers: &mut Vec<(String, Vec<u8>)>,
-        each: &mut impl FnMut(&Record<'_>),
-    ) -> Result<usize, StoreError> {
+        each: &mut impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<usize, Stopped<E>> {
         let mut taken = 0;
         while taken < limit {
             let Some(chunk) = self.ready.front() else {
@@ -70,7 +78,7 @@ impl Position {
                 if self.next >= end {
                     break;
                 }
-                self.ready = self.log.read(store, self.next, READ_BYTES)?;
+                self.ready = self.log.read(store, self.next, READ_BYTES).map_err(Stopped::Store)?;
                 if self.ready.is_empty() {
                     // Compaction left nothing up to the end.
                     self.next = end;
@@ -83,7 +91,7 @@ impl Position {
                 if offset < self.next {
                     chunk.skip(&mut place);
                 } else {
-                    chunk.read(&mut place, self.log.id(), headers, each);
+                    chunk.read(&mut place, self.log.id(), headers, each).map_err(Stopped::Each)?;
                     self.next = offset + 1;
                     taken += 1;
                 }
@@ -147,7 +155,11 @@ impl EmbeddedConsumer {
         }
     }
 
-    fn drain(&mut self, limit: usize, each: &mut impl FnMut(&Record<'_>)) -> Result<usize, StoreError> {
+    fn drain<E: From<BusError>>(
+        &mut self,
+        limit: usize,
+        each: &mut impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let active = |position: &Position| position.started && !position.paused;
         let order: Vec<u32> = (self.positions.range(self.turn..).chain(self.positions.range(..self.turn)))
             .filter(|(_, position)| active(position))
@@ -164,7 +176,11 @@ impl EmbeddedConsumer {
                     return Ok(taken);
                 }
                 if let Some(position) = self.positions.get_mut(partition) {
-                    taken += position.take(&self.bus.store, room, &mut self.headers, each)?;
+                    let took = position.take(&self.bus.store, room, &mut self.headers, each);
+                    taken += took.map_err(|stopped| match stopped {
+                        Stopped::Store(error) => error.doing(format!("reading {}", self.topic.name)).into(),
+                        Stopped::Each(error) => error,
+                    })?;
                 }
             }
         }
@@ -195,12 +211,11 @@ impl EmbeddedConsumer {
 }
 
 impl Consumer for EmbeddedConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         let deadline = Instant::now() + wait;
         loop {
             let changes = self.changes();
@@ -208,9 +223,7 @@ impl Consumer for EmbeddedConsumer {
             if !changes.is_empty() {
                 return Ok(Fetched { records: 0, changes });
             }
-            let records = self
-                .drain(limit, &mut each)
-                .map_err(|error| error.doing(format!("reading {}", self.topic.name)))?;
+            let records = self.drain(limit, &mut each)?;
             // However long it waits, it must be seen to live.
             let now = Instant::now();
             let until = deadline.min(now + self.bus.options.session_timeout / 4);

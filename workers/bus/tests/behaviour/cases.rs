@@ -95,7 +95,11 @@ pub(crate) fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
     while total < 100 {
         assert!(Instant::now() < deadline);
         let count = Cell::new(0);
-        let fetched = consumer.fetch(Duration::from_millis(50), 7, |_| count.set(count.get() + 1)).unwrap();
+        let fetched = consumer.fetch(Duration::from_millis(50), 7, |_| {
+            count.set(count.get() + 1);
+            Ok::<_, BusError>(())
+        });
+        let fetched = fetched.unwrap();
         assert!(count.get() <= 7);
         assert_eq!(fetched.records, count.get());
         total += count.get();

@@ -5,10 +5,10 @@
 mod cases;
 mod disk;
 mod embedded;
-mod gap;
 mod looks;
 mod member;
 mod refusals;
+mod unread;
 
 /// Each case once against each bus.
 macro_rules! behaviour {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::wire::Alert;
+use herd_stage::backoff::Pace;
 use herd_stage::{Clock, Health, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{StatusCode, Url, header};
 use sha2::Sha256;
 
 use super::format::body;
-use crate::backoff::Pace;
 use crate::metrics::{OutcomeLabels, SinkLabels, SinkMetrics};
 
 /// The longest an endpoint may ask us to wait.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use herd_bus::{Change, Consumer as _};
+use herd_bus::{BusError, Change, Consumer as _};
 
 use crate::member::{Member, both, fill, topic};
 
@@ -18,7 +18,8 @@ fn what_a_dead_member_was_giving_up_is_read_again() {
     // Told to give some up, it says nothing more.
     let deadline = std::time::Instant::now() + crate::member::PATIENCE;
     loop {
-        let fetched = first.consumer.fetch(std::time::Duration::from_millis(20), 1, |_| {}).unwrap();
+        let fetched =
+            first.consumer.fetch(std::time::Duration::from_millis(20), 1, |_| Ok::<_, BusError>(())).unwrap();
         newcomer.step();
         if fetched.changes.iter().any(|change| matches!(change, Change::Revoked(_))) {
             break;

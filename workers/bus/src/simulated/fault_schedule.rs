@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use herd_spec::units::WallTime;
 
-/// The faults of a simulated bus, as chances from 0 to 1. [`Weather::default`] is calm: nothing goes wrong.
+/// The faults of a simulated bus, as chances from 0 to 1. [`FaultSchedule::default`] is calm: nothing goes wrong.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Weather {
+pub struct FaultSchedule {
     /// What all chance comes from.
     pub seed: u64,
     /// When it clears up: from then on nothing new goes wrong.
     pub until: WallTime,
     /// What happens to a record that is sent.
     pub sending: Sending,
-    /// The same for topics that have a weather of their own, by name.
+    /// The same for topics that have faults of their own, by name.
     pub topics: BTreeMap<String, Sending>,
     /// Chance that a fetch brings a few of the records at hand only.
     pub partial: f64,
@@ -49,7 +49,7 @@ pub struct Sending {
     pub longest: Duration,
 }
 
-impl Weather {
+impl FaultSchedule {
     pub(super) fn sending(&self, topic: &str) -> &Sending {
         self.topics.get(topic).unwrap_or(&self.sending)
     }

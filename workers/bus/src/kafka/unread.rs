@@ -20,18 +20,18 @@ use super::error::bus_error;
 use super::requests::partitions_of;
 use crate::BusError;
 
-/// Pause before a look, and how long a gap must last: giving partitions up takes a moment.
+/// Pause between two checks, and how long partitions must stay unread: giving partitions up takes a moment.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Who gives partitions up may be held up by a database: members that join anew meanwhile help nobody.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a look at the group has shown.
+/// What a check of the group has shown.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
+enum GroupState {
     /// The group hands partitions over just now.
-    Unrest,
+    Rebalancing,
     /// These have no reader; none missing: all is well.
     Unread(BTreeSet<Partition>),
 }
@@ -42,24 +42,24 @@ pub(super) enum Advice {
     /// Go on, and ask again.
     GoOn,
     /// All partitions are read: there is nothing more to ask.
-    Rest,
+    Done,
     /// Leave the group and join anew.
     JoinAnew,
 }
 
-/// Looks for a gap until there is none.
-pub(super) struct Lookout {
+/// Checks a group until all partitions are read.
+pub(super) struct UnreadPartitionMonitor {
     topic: String,
     group: String,
     pause: Duration,
     next: Instant,
-    /// The gap of the look before.
+    /// What the check before found unread.
     last: BTreeSet<Partition>,
-    /// A look waits for brokers, and the stage must go on: it has a thread of its own.
-    look: Option<JoinHandle<Result<Seen, BusError>>>,
+    /// The check under way. It waits for brokers, and the stage must go on: it has a thread of its own.
+    check: Option<JoinHandle<Result<GroupState, BusError>>>,
 }
 
-impl Lookout {
+impl UnreadPartitionMonitor {
     pub(super) fn new(topic: &str, group: &str) -> Self {
         Self {
             topic: topic.to_owned(),
@@ -67,7 +67,7 @@ impl Lookout {
             pause: PAUSE,
             next: Instant::now() + PAUSE,
             last: BTreeSet::new(),
-            look: None,
+            check: None,
         }
     }
 
@@ -78,11 +78,11 @@ impl Lookout {
             self.next = now + self.pause;
             return Advice::GoOn;
         }
-        if self.look.as_ref().is_some_and(JoinHandle::is_finished) {
+        if self.check.as_ref().is_some_and(JoinHandle::is_finished) {
             self.next = now + self.pause;
-            let seen = self.look.take().map(JoinHandle::join);
+            let seen = self.check.take().map(JoinHandle::join);
             return match seen {
-                Some(Ok(Ok(seen))) => self.judge(seen),
+                Some(Ok(Ok(seen))) => self.evaluate(seen),
                 Some(Ok(Err(error))) => {
                     tracing::debug!(%error, "who reads which partitions");
                     Advice::GoOn
@@ -90,20 +90,20 @@ impl Lookout {
                 Some(Err(_)) | None => Advice::GoOn,
             };
         }
-        if self.look.is_none() && now >= self.next {
+        if self.check.is_none() && now >= self.next {
             let (consumer, topic, group) = (Arc::clone(consumer), self.topic.clone(), self.group.clone());
-            let look = move || look(&consumer, &topic, &group);
-            self.look = std::thread::Builder::new().name("lookout".into()).spawn(look).ok();
+            let check = move || check(&consumer, &topic, &group);
+            self.check = std::thread::Builder::new().name("unread-partitions".into()).spawn(check).ok();
             self.next = now + self.pause;
         }
         Advice::GoOn
     }
 
-    fn judge(&mut self, seen: Seen) -> Advice {
-        let unread = match seen {
-            Seen::Unrest => BTreeSet::new(),
-            Seen::Unread(unread) if unread.is_empty() => return Advice::Rest,
-            Seen::Unread(unread) => unread,
+    fn evaluate(&mut self, state: GroupState) -> Advice {
+        let unread = match state {
+            GroupState::Rebalancing => BTreeSet::new(),
+            GroupState::Unread(unread) if unread.is_empty() => return Advice::Done,
+            GroupState::Unread(unread) => unread,
         };
         let stays = !unread.is_empty() && unread == self.last;
         self.last = unread;
@@ -123,19 +123,19 @@ impl Lookout {
     }
 }
 
-fn look(consumer: &BaseConsumer<Rebalances>, topic: &str, group: &str) -> Result<Seen, BusError> {
+fn check(consumer: &BaseConsumer<Rebalances>, topic: &str, group: &str) -> Result<GroupState, BusError> {
     let count = partitions_of(consumer, topic, PATIENCE)?;
     let found = consumer.fetch_group_list(Some(group), PATIENCE);
     let found = found.map_err(|error| bus_error(format!("looking at the group {group}"), &error))?;
     let found = found.groups().iter().find(|found| found.name() == group && found.state() == "Stable");
-    let Some(found) = found else { return Ok(Seen::Unrest) };
+    let Some(found) = found else { return Ok(GroupState::Rebalancing) };
     let mut unread: BTreeSet<Partition> = (0..count).map(Partition).collect();
     for member in found.members() {
         for partition in assigned(member.assignment().unwrap_or_default(), topic) {
             unread.remove(&partition);
         }
     }
-    Ok(Seen::Unread(unread))
+    Ok(GroupState::Unread(unread))
 }
 
 /// The partitions of a topic in a member's assignment, as Kafka's consumer protocol writes it: a version, then topics with their
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assignment_is_read_as_kafka_writes_it() {
+    fn parses_an_assignment_of_kafkas_consumer_protocol() {
         let mut bytes = vec![0, 1, 0, 0, 0, 2];
         for (topic, numbers) in [("other", &[7_u8][..]), ("events", &[0, 2, 5])] {
             bytes.extend([0, u8::try_from(topic.len()).unwrap()]);
@@ -200,19 +200,19 @@ mod tests {
     }
 
     #[test]
-    fn only_a_gap_that_stays_makes_a_member_join_anew_and_less_and_less_often() {
-        let mut lookout = Lookout::new("events", "g");
-        let gap = || Seen::Unread(partitions(&[0, 1]));
-        assert_eq!(lookout.judge(gap()), Advice::GoOn, "somebody may be about to take them over");
-        assert_eq!(lookout.judge(Seen::Unread(partitions(&[1]))), Advice::GoOn);
-        assert_eq!(lookout.judge(Seen::Unrest), Advice::GoOn);
-        assert_eq!(lookout.judge(gap()), Advice::GoOn);
-        assert_eq!(lookout.judge(gap()), Advice::JoinAnew);
-        assert_eq!(lookout.pause, 2 * PAUSE);
+    fn joins_anew_when_the_same_partitions_stay_unread_and_less_and_less_often() {
+        let mut monitor = UnreadPartitionMonitor::new("events", "g");
+        let unread = || GroupState::Unread(partitions(&[0, 1]));
+        assert_eq!(monitor.evaluate(unread()), Advice::GoOn, "somebody may be about to take them over");
+        assert_eq!(monitor.evaluate(GroupState::Unread(partitions(&[1]))), Advice::GoOn);
+        assert_eq!(monitor.evaluate(GroupState::Rebalancing), Advice::GoOn);
+        assert_eq!(monitor.evaluate(unread()), Advice::GoOn);
+        assert_eq!(monitor.evaluate(unread()), Advice::JoinAnew);
+        assert_eq!(monitor.pause, 2 * PAUSE);
         for _ in 0..20 {
-            lookout.judge(gap());
+            monitor.evaluate(unread());
         }
-        assert_eq!(lookout.pause, LONGEST_PAUSE);
-        assert_eq!(lookout.judge(Seen::Unread(BTreeSet::new())), Advice::Rest);
+        assert_eq!(monitor.pause, LONGEST_PAUSE);
+        assert_eq!(monitor.evaluate(GroupState::Unread(BTreeSet::new())), Advice::Done);
     }
 }

@@ -8,11 +8,11 @@ use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, EventRef, Window};
 use herd_store::{Rows, Table};
 
-use crate::dead_letter::{Letter, Refusal};
+use crate::dead_letter::{Refusal, RefusedRecord};
 
 /// What becomes of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(super) enum Fate {
     /// The row of this number.
     Row(usize),
     /// Nothing: a running window, a tombstone. The position moves past it.
@@ -37,7 +37,7 @@ struct Entry {
 
 /// Records of one topic, in the order they came.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(super) struct Batch {
     raw: Vec<u8>,
     entries: Vec<Entry>,
     rows: Rows,
@@ -47,29 +47,29 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// An empty batch whose rows go where `rows` does.
-    pub(crate) fn new(rows: Rows) -> Self {
+    pub(super) fn new(rows: Rows) -> Self {
         Self { raw: Vec::new(), entries: Vec::new(), rows, done: 0 }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// The entries that are not stored yet.
-    pub(crate) fn open(&self) -> Range<usize> {
+    pub(super) fn open(&self) -> Range<usize> {
         self.done..self.entries.len()
     }
 
     /// Bytes of the records.
-    pub(crate) fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.raw.len()
     }
 
-    pub(crate) fn rows(&self) -> &Rows {
+    pub(super) fn rows(&self) -> &Rows {
         &self.rows
     }
 
-    pub(crate) fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.raw.clear();
         self.entries.clear();
         self.rows.clear();
@@ -77,11 +77,11 @@ impl Batch {
     }
 
     /// All entries before this one are stored.
-    pub(crate) fn stored(&mut self, end: usize) {
+    pub(super) fn stored(&mut self, end: usize) {
         self.done = end;
     }
 
-    pub(crate) fn push(&mut self, record: &Record<'_>) {
+    pub(super) fn push(&mut self, record: &Record<'_>) {
         let fate = encode(&mut self.rows, record);
         let mut keep = |bytes: Option<&[u8]>| {
             bytes.map(|bytes| {
@@ -102,7 +102,7 @@ impl Batch {
     }
 
     /// The rows of a range of entries.
-    pub(crate) fn rows_of(&self, range: &Range<usize>) -> Range<usize> {
+    pub(super) fn rows_of(&self, range: &Range<usize>) -> Range<usize> {
         let mut rows = self.entries[range.clone()].iter().filter_map(|entry| match entry.fate {
             Fate::Row(row) => Some(row),
             _ => None,
@@ -112,7 +112,7 @@ impl Batch {
     }
 
     /// Where a range of entries brings each of its partitions.
-    pub(crate) fn reach(&self, range: &Range<usize>) -> Vec<(Partition, Offset)> {
+    pub(super) fn reach(&self, range: &Range<usize>) -> Vec<(Partition, Offset)> {
         let mut reach: Vec<(Partition, Offset)> = Vec::new();
         for entry in &self.entries[range.clone()] {
             let next = entry.offset.next();
@@ -126,9 +126,9 @@ impl Batch {
     }
 
     /// The refused entries of a range that the dead-letter topic does not have yet.
-    pub(crate) fn letters(&self, range: &Range<usize>) -> impl Iterator<Item = Letter<'_>> {
+    pub(super) fn dead_letters(&self, range: &Range<usize>) -> impl Iterator<Item = RefusedRecord<'_>> {
         self.entries[range.clone()].iter().filter_map(|entry| match &entry.fate {
-            Fate::Refused { why, sent: false } => Some(Letter {
+            Fate::Refused { why, sent: false } => Some(RefusedRecord {
                 partition: entry.partition,
                 offset: entry.offset,
                 timestamp: entry.timestamp,
@@ -141,7 +141,7 @@ impl Batch {
     }
 
     /// The dead-letter topic has the refused entries of a range.
-    pub(crate) fn sent(&mut self, range: &Range<usize>) {
+    pub(super) fn sent(&mut self, range: &Range<usize>) {
         for entry in &mut self.entries[range.clone()] {
             if let Fate::Refused { sent, .. } = &mut entry.fate {
                 *sent = true;
@@ -150,7 +150,7 @@ impl Batch {
     }
 
     /// The database refuses the one row of a range.
-    pub(crate) fn refuse(&mut self, range: &Range<usize>, why: &Refusal) {
+    pub(super) fn refuse(&mut self, range: &Range<usize>, why: &Refusal) {
         for entry in &mut self.entries[range.clone()] {
             if matches!(entry.fate, Fate::Row(_)) {
                 entry.fate = Fate::Refused { why: why.clone(), sent: false };
@@ -159,7 +159,7 @@ impl Batch {
     }
 
     /// Drops what is stored, and the records of partitions that went to another member.
-    pub(crate) fn forget(&mut self, gone: &[Partition]) {
+    pub(super) fn forget(&mut self, gone: &[Partition]) {
         let raw = std::mem::take(&mut self.raw);
         let entries = std::mem::take(&mut self.entries);
         let done = std::mem::take(&mut self.done);

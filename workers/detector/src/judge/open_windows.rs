@@ -6,7 +6,7 @@ use herd_spec::units::{EventTime, Offset, Partition};
 use herd_spec::wire::Part;
 
 use crate::aggregate::Running;
-use crate::algorithm::Usual;
+use crate::algorithm::Expectation;
 use crate::keyed::{self, Keyed};
 
 /// The open windows of a metric, by their start.
@@ -17,17 +17,17 @@ pub(super) type OpenWindows = BTreeMap<EventTime, Open>;
 pub(super) struct Open {
     /// Offset of its first part.
     pub(super) first: Offset,
-    pub(super) keys: Keyed<Tally>,
+    pub(super) keys: Keyed<SourceValues>,
 }
 
 /// What the sources say of one key in one window.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct SourceValues {
     sources: Vec<SourceValue>,
     /// Whether it changed since its running value was last sent.
     pub(super) changed: bool,
-    /// What is usual for it, by detector, once that is known; it does not change while the window is open.
-    pub(super) usual: Option<Box<[Option<Usual>]>>,
+    /// What each detector expects, once that is known; it does not change while the window is open.
+    pub(super) expectations: Option<Box<[Option<Expectation>]>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct SourceValue {
     value: Running,
 }
 
-impl Tally {
+impl SourceValues {
     /// Takes a part's value in; false if a newer one is there.
     fn take(&mut self, part: &Part<'_>, value: Running) -> bool {
         let same = |known: &&mut SourceValue| (known.source, known.since) == (part.source, part.since);
@@ -67,5 +67,5 @@ impl Tally {
 /// Takes the part at `offset` in; false if a newer one of its source is there.
 pub(super) fn take(windows: &mut OpenWindows, offset: Offset, part: &Part<'_>, value: Running) -> bool {
     let open = windows.entry(part.start).or_insert_with(|| Open { first: offset, keys: Keyed::default() });
-    keyed::at(&mut open.keys, &part.key, Tally::default).take(part, value)
+    keyed::at(&mut open.keys, &part.key, SourceValues::default).take(part, value)
 }

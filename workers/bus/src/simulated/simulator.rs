@@ -8,8 +8,8 @@ use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime, millis};
 
 use super::dice::Dice;
+use super::fault_schedule::FaultSchedule;
 use super::topic::{Kept, Topic};
-use super::weather::Weather;
 use crate::group::MemberId;
 use crate::{Ack, BusError, DeliveryError};
 
@@ -23,16 +23,16 @@ pub(super) mod purpose {
 }
 
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct Simulator {
     pub(super) now: WallTime,
     /// What the coordinator is told the time is: it never takes anybody for dead by itself.
     pub(super) instant: Instant,
-    pub(super) weather: Weather,
-    /// Whether records travel at once, without waiting for [`World::settle`].
+    pub(super) fault_schedule: FaultSchedule,
+    /// Whether records travel at once, without waiting for [`Simulator::settle`].
     pub(super) eager: bool,
     pub(super) topics: Vec<Topic>,
     ids: HashMap<String, usize>,
-    /// Sent since the last [`World::settle`].
+    /// Sent since the last [`Simulator::settle`].
     outgoing: Vec<Sent>,
     flights: BTreeMap<(WallTime, u64), Flight>,
     /// When the last record under way of a producer's lane is written: those behind it come no sooner.
@@ -60,12 +60,12 @@ enum Flight {
     Ack { producer: u64, ack: Ack, lost: bool },
 }
 
-impl World {
-    pub(super) fn new(now: WallTime, weather: Weather, eager: bool) -> Self {
+impl Simulator {
+    pub(super) fn new(now: WallTime, fault_schedule: FaultSchedule, eager: bool) -> Self {
         Self {
             now,
             instant: Instant::now(),
-            weather,
+            fault_schedule,
             eager,
             topics: Vec::new(),
             ids: HashMap::new(),
@@ -84,12 +84,12 @@ impl World {
         self.serial
     }
 
-    pub(super) fn is_stormy(&self) -> bool {
-        self.now < self.weather.until
+    pub(super) fn has_faults(&self) -> bool {
+        self.now < self.fault_schedule.until
     }
 
     pub(super) fn dice(&self, purpose: &[u64]) -> Dice {
-        let mut dice = Dice::new(self.weather.seed, purpose);
+        let mut dice = Dice::new(self.fault_schedule.seed, purpose);
         Dice::new(dice.next_u64(), &[self.now.0.unsigned_abs()])
     }
 
@@ -97,8 +97,8 @@ impl World {
     pub(super) fn unanswered(&mut self, doing: &str) -> Result<(), BusError> {
         let number = self.number();
         let mut dice = self.dice(&[purpose::REQUEST, number]);
-        if self.is_stormy() && dice.chance(self.weather.unanswered) {
-            return Err(BusError::Unavailable { doing: doing.into(), why: "it is stormy".into() });
+        if self.has_faults() && dice.chance(self.fault_schedule.unanswered) {
+            return Err(BusError::Unavailable { doing: doing.into(), why: "it is faulty".into() });
         }
         Ok(())
     }
@@ -127,7 +127,7 @@ impl World {
         let wanted = (plan.partitions as usize).max(topic.logs.len());
         topic.logs.resize_with(wanted, Vec::new);
         if topic.known < topic.partitions() {
-            let seen = self.now.plus(self.weather.discovery);
+            let seen = self.now.plus(self.fault_schedule.discovery);
             self.discoveries.push((seen, id));
             self.discover();
         }
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// Whether a producer has sent anything since the last [`World::settle`].
+    /// Whether a producer has sent anything since the last [`Simulator::settle`].
     pub(super) fn has_outgoing(&self, producer: u64) -> bool {
         self.outgoing.iter().any(|sent| sent.producer == producer)
     }
@@ -177,13 +177,13 @@ impl World {
         let number = self.number();
         let mut dice = self.dice(&[purpose::SEND, number]);
         let (mut written, mut told, mut outcome, mut doubled) = (self.now, self.now, Outcome::Written, None);
-        if self.is_stormy() {
-            let sending = self.weather.sending(&self.topics[topic].name);
+        if self.has_faults() {
+            let sending = self.fault_schedule.sending(&self.topics[topic].name);
             let mut delay = |happens: bool| {
                 let longest = if happens { millis(sending.longest) } else { 0 };
                 Duration::from_millis(dice.between(0, longest).unsigned_abs())
             };
-            let mut luck = Dice::new(self.weather.seed, &[purpose::SEND, number, 0]);
+            let mut luck = Dice::new(self.fault_schedule.seed, &[purpose::SEND, number, 0]);
             written = written.plus(delay(luck.chance(sending.late)));
             told = written.plus(delay(luck.chance(sending.late_ack)));
             if luck.chance(sending.lost_ack) {
@@ -275,7 +275,7 @@ impl World {
 
     /// A member went without a word.
     pub(super) fn bury(&mut self, topic: usize, group: &str, member: MemberId) {
-        let session = if self.is_stormy() { self.weather.session } else { Duration::ZERO };
+        let session = if self.has_faults() { self.fault_schedule.session } else { Duration::ZERO };
         self.deaths.push((self.now.plus(session), topic, group.to_owned(), member));
         if self.eager {
             self.advance(self.now);
