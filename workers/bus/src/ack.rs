@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_set_is_done_when_its_last_record_is() {
+    async fn done_returns_when_the_last_record_is_acknowledged() {
         let acks = Acks::new();
         let (first, second) = (acks.expect(0), acks.expect(1));
         first.report(Ok(()));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_that_never_came_is_a_failure() {
+    fn counts_a_dropped_acknowledgement_as_failed() {
         let acks = Acks::new();
         drop(acks.expect(7));
         assert!(acks.wait(Duration::ZERO));
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_never_sent_is_no_failure() {
+    fn a_cancelled_acknowledgement_is_no_failure() {
         let acks = Acks::new();
         acks.expect(0).cancel();
         assert!(acks.take_failed().is_empty());

@@ -62,7 +62,7 @@ impl Fold {
 }
 
 #[test]
-fn a_duplicate_is_known_while_any_window_that_overlaps_the_longest_is_open() {
+fn drops_a_duplicate_while_a_window_that_overlaps_the_longest_is_open() {
     let mut fold =
         Fold::resume(&Position::START, 0, metrics("[{name: m, window: 7s}, {name: n, window: 10s}]"));
     fold.event("x", 9_500);
@@ -112,7 +112,7 @@ fn a_new_definition_counts_from_where_the_old_one_was_sent() {
 }
 
 #[test]
-fn the_same_definition_goes_on_as_if_nothing_had_happened() {
+fn an_unchanged_definition_keeps_counting() {
     let spec = "[{name: m, window: 2s}, {name: n, window: 10s}]";
     let mut first = Fold::resume(&Position::START, 0, metrics(spec));
     (0..5).for_each(|n| {

@@ -137,7 +137,7 @@ const YEARS: i64 = 56 * 365 * 24 * 3600;
 
 /// Judged one by one, 1.7 thousand million windows would take half an hour.
 #[test]
-fn a_silence_of_56_years_is_judged_at_once() {
+fn judges_a_silence_of_56_years_at_once() {
     let detectors = "[{name: low, metric: views, algorithm: {threshold: {below: 5}}}, \
                      {name: both, metric: views, direction: both, algorithm: {poisson: {}}}, \
                      {name: level, metric: views, direction: down, algorithm: {ewma: {}}}, \
@@ -157,7 +157,7 @@ fn a_silence_of_56_years_is_judged_at_once() {
 }
 
 #[test]
-fn a_threshold_fires_again_within_a_silence_once_its_cooldown_is_over() {
+fn threshold_fires_again_in_a_silence_after_its_cooldown() {
     let detectors =
         "[{name: low, metric: views, cooldown: 1h, algorithm: {threshold: {below: 5, above: 20}}}]";
     let mut judge = Judge::new(watched("1s", detectors));
@@ -181,7 +181,7 @@ proptest! {
 
     /// It does not matter whether windows close one by one or a silence closes at once.
     #[test]
-    fn silence_at_once_gives_what_silence_window_by_window_gives(
+    fn silence_judged_at_once_equals_silence_judged_window_by_window(
         blocks in prop::collection::vec((prop::collection::vec(0_u64..40, 1..12), 1_i64..400), 1..4),
         without in 0_usize..5,
     ) {

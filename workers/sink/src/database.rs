@@ -236,7 +236,7 @@ mod tests {
     use herd_store::{Fault, Place};
 
     #[test]
-    fn what_needs_mending_is_told_once_and_tried_with_pauses_of_minutes_in_the_end() {
+    fn reports_an_outage_once_and_backs_off_to_minutes() {
         let dropped = |table: &str| StoreError::Refused {
             doing: "storing a batch",
             fault: Fault::TableMissing,

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use herd_bus::{Bus, BusError, Change, Consumer, Membership};
 use parking_lot::Mutex;
 
+use crate::expected::Bits;
 use crate::pipeline::Pipeline;
-use crate::truth::Bits;
 
 #[derive(Default)]
 pub(crate) struct Delays {

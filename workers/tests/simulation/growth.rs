@@ -16,7 +16,7 @@ use crate::plan;
 /// Judges must wait for a new source before anybody reads it, or windows close without what it has: whoever takes it over may
 /// be long in coming.
 #[test]
-fn those_who_read_other_sources_tell_of_new_ones() {
+fn announces_a_new_source_before_anybody_reads_it() {
     let plan = plan::of(1, 1);
     let begin = WallTime(1_800_000_000_000);
     let far = begin.plus(Duration::from_secs(3600));

@@ -160,7 +160,7 @@ fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<
 }
 
 #[test]
-fn whatever_happens_every_event_counts_once() {
+fn counts_every_event_once_under_faults() {
     let from = number("FROM", 0);
     let range = match number("SEED", u64::MAX) {
         u64::MAX => from..from + number("SEEDS", 5_000),
@@ -193,7 +193,7 @@ fn whatever_happens_every_event_counts_once() {
 
 /// As many seeds with changes of the spec. `CHANGES=7` is one of them alone.
 #[test]
-fn whatever_the_spec_becomes_no_event_is_lost() {
+fn counts_every_event_once_when_the_spec_changes() {
     let range = match number("CHANGES", u64::MAX) {
         u64::MAX => 0..number("SEEDS", 1_500),
         seed => seed..seed + 1,
@@ -218,7 +218,7 @@ fn whatever_the_spec_becomes_no_event_is_lost() {
 const FOUND: [u64; 4] = [0, 117, 804, 1_002_437];
 
 #[test]
-fn what_was_found_stays_mended() {
+fn passes_seeds_that_once_failed() {
     for seed in FOUND {
         let (_, _, failed) = seeds(Scenario::of, seed..seed + 1, None, 1, None);
         assert!(failed.is_empty(), "{}", report(Scenario::of, seed, &failed[0].1, None));
@@ -226,7 +226,7 @@ fn what_was_found_stays_mended() {
 }
 
 #[test]
-fn a_seed_always_tells_the_same_story() {
+fn a_seed_always_gives_the_same_run() {
     let runtime = Runtime::new().unwrap();
     for seed in 0..100 {
         let told = |_| {
@@ -243,7 +243,7 @@ fn a_seed_always_tells_the_same_story() {
 const NOTICED: u64 = 300;
 
 #[test]
-fn every_broken_rule_is_noticed() {
+fn notices_every_broken_rule() {
     let mut unnoticed = Vec::new();
     for mutant in Mutant::ALL {
         let of = if mutant.is_of_changes() { Scenario::changing } else { Scenario::of };

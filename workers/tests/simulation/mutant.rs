@@ -24,7 +24,7 @@ pub(crate) enum Mutant {
     JudgeCommitsFirst,
     /// Who takes a source over begins at the committed offset.
     FoldReplaysNothing,
-    /// Who takes a docket over begins at the committed offset.
+    /// Who takes a partition of parts over begins at the committed offset.
     JudgeReplaysNothing,
     /// Who takes a source over counts into closed windows too.
     ReplaysIntoClosedWindows,
@@ -311,10 +311,12 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
             part.since = Offset(0);
             PartRecord::Part(part).write(&mut out);
         }
-        (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut word)) if word.state != SourceState::Active => {
-            word.watermark = Some(EventTime(4_000_000_000_000));
-            word.state = SourceState::Active;
-            PartRecord::Watermark(word).write(&mut out);
+        (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut watermark))
+            if watermark.state != SourceState::Active =>
+        {
+            watermark.watermark = Some(EventTime(4_000_000_000_000));
+            watermark.state = SourceState::Active;
+            PartRecord::Watermark(watermark).write(&mut out);
         }
         _ => return None,
     }

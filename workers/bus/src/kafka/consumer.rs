@@ -35,7 +35,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub struct KafkaConsumer {
     consumer: Arc<BaseConsumer<Rebalances>>,
     topic: String,
-    role: Role,
+    subscription: Subscription,
     /// What is this member's, started or not.
     owned: BTreeSet<Partition>,
     /// Which partitions records are handed out of, by number.
@@ -51,7 +51,7 @@ pub struct KafkaConsumer {
 }
 
 #[derive(Clone, Debug)]
-enum Role {
+enum Subscription {
     Member { group: String },
     All { known: u32, told: u32, look: Instant },
 }
@@ -60,7 +60,7 @@ impl fmt::Debug for KafkaConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaConsumer")
             .field("topic", &self.topic)
-            .field("role", &self.role)
+            .field("subscription", &self.subscription)
             .finish_non_exhaustive()
     }
 }
@@ -75,28 +75,28 @@ impl KafkaConsumer {
     ) -> Result<Self, BusError> {
         let doing = || format!("reading {topic}");
         let mut unread = None;
-        let (config, role) = match membership {
+        let (config, subscription) = match membership {
             Membership::Group { group, instance } => {
                 // Who has no name of its own joins anew each time.
                 unread = instance.map(|_| UnreadPartitionMonitor::new(topic, group));
                 // One process may read several topics in one group.
                 let instance = instance.map(|instance| format!("{instance}.{topic}"));
-                (settings.member(topic, group, instance), Role::Member { group: group.to_owned() })
+                (settings.member(topic, group, instance), Subscription::Member { group: group.to_owned() })
             }
             Membership::All => {
                 let look = Instant::now() + LOOK_FOR_PARTITIONS;
-                (settings.reader(topic, reader_group), Role::All { known: partitions, told: 0, look })
+                (settings.reader(topic, reader_group), Subscription::All { known: partitions, told: 0, look })
             }
         };
         let consumer: BaseConsumer<Rebalances> =
             config.create_with_context(Rebalances::default()).map_err(|error| bus_error(doing(), &error))?;
-        if let Role::Member { .. } = role {
+        if let Subscription::Member { .. } = subscription {
             consumer.subscribe(&[topic]).map_err(|error| bus_error(doing(), &error))?;
         }
         Ok(Self {
             consumer: Arc::new(consumer),
             topic: topic.to_owned(),
-            role,
+            subscription,
             owned: BTreeSet::new(),
             started: Vec::new(),
             revoked: BTreeSet::new(),
@@ -120,7 +120,7 @@ impl KafkaConsumer {
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        let changes = if let Role::All { known, told, look } = &mut self.role {
+        let changes = if let Subscription::All { known, told, look } = &mut self.subscription {
             if Instant::now() >= *look {
                 *look = Instant::now() + LOOK_FOR_PARTITIONS;
                 match partitions_of(&self.consumer, &self.topic, Duration::from_secs(1)) {
@@ -195,9 +195,9 @@ impl KafkaConsumer {
     }
 
     fn group(&self, doing: &str) -> Result<&str, BusError> {
-        match &self.role {
-            Role::Member { group } => Ok(group),
-            Role::All { .. } => Err(BusError::Refused {
+        match &self.subscription {
+            Subscription::Member { group } => Ok(group),
+            Subscription::All { .. } => Err(BusError::Refused {
                 doing: format!("{doing} {}", self.topic),
                 why: "a consumer that reads all partitions has no group".into(),
             }),
@@ -424,7 +424,7 @@ impl Drop for KafkaConsumer {
     /// Answers what is still open, so that librdkafka can leave the group; leaving happens when the client is dropped.
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Release);
-        if let Role::All { .. } = self.role {
+        if let Subscription::All { .. } = self.subscription {
             return;
         }
         if let Err(error) = self.go_on_committing() {

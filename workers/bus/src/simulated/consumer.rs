@@ -323,7 +323,7 @@ impl Consumer for SimulatedConsumer {
 impl Drop for SimulatedConsumer {
     fn drop(&mut self) {
         if let Role::Member { group, id } = &self.role {
-            self.simulator.lock().bury(self.topic, group, *id);
+            self.simulator.lock().member_died(self.topic, group, *id);
         }
     }
 }

@@ -274,7 +274,7 @@ impl Simulator {
     }
 
     /// A member went without a word.
-    pub(super) fn bury(&mut self, topic: usize, group: &str, member: MemberId) {
+    pub(super) fn member_died(&mut self, topic: usize, group: &str, member: MemberId) {
         let session = if self.has_faults() { self.fault_schedule.session } else { Duration::ZERO };
         self.deaths.push((self.now.plus(session), topic, group.to_owned(), member));
         if self.eager {

@@ -8,7 +8,7 @@ use crate::member::{Member, both, fill, topic};
 
 #[test]
 #[ignore = "needs HERD_TEST_KAFKA: make test sets it"]
-fn what_a_dead_member_was_giving_up_is_read_again() {
+fn reads_partitions_again_that_a_dead_member_was_giving_up() {
     let bus = crate::kafka();
     let topic = topic(&bus, 6);
     let join = |name| Member::join_as(&bus, &topic, "g", Some(name));

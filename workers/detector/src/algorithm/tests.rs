@@ -77,7 +77,7 @@ fn nothing_is_judged_before_the_warm_up_is_over(#[case] algorithm: AlgorithmSpec
 }
 
 #[test]
-fn a_past_crowd_blunts_the_mean_but_not_the_median() {
+fn a_past_crowd_raises_the_bound_of_zscore_and_not_of_mad() {
     let mut past = CALM.to_vec();
     past.push(900.0);
     let (zscore, mad) = (rule(zscore(), Direction::Up), rule(mad(), Direction::Up));
@@ -88,7 +88,7 @@ fn a_past_crowd_blunts_the_mean_but_not_the_median() {
 }
 
 #[test]
-fn a_rare_item_needs_more_than_a_handful_of_events() {
+fn a_rare_item_does_not_fire_below_the_minimum_count() {
     let rule = rule(poisson(), Direction::Up);
     let expectation =
         rule.expectation(&after(&rule, &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])).unwrap();
@@ -97,7 +97,7 @@ fn a_rare_item_needs_more_than_a_handful_of_events() {
 }
 
 #[test]
-fn little_exposure_makes_the_range_wide() {
+fn few_windows_make_a_wide_range() {
     let rule = rule(poisson(), Direction::Up);
     let early = rule.expectation(&after(&rule, &[20.0; 6])).unwrap();
     let settled = rule.expectation(&after(&rule, &[20.0; 200])).unwrap();
@@ -107,7 +107,7 @@ fn little_exposure_makes_the_range_wide() {
 
 /// Exact tails of the Poisson distribution: P(X ≥ 60 | 20) = 3.4e-13, P(X ≥ 53 | 20) = 2.9e-9, by summation.
 #[test]
-fn the_bound_on_chance_errs_on_the_silent_side_and_not_by_much() {
+fn poisson_bound_is_conservative_and_tight() {
     let expectation = Expectation { expected: 20.0, spread: 20.0_f64.sqrt(), lower: 0.0, upper: 0.0 };
     let exact = |k: u32| {
         let mut term = (-20.0_f64).exp();
@@ -161,7 +161,7 @@ fn a_drop_is_seen_where_it_is_asked_for(#[case] algorithm: AlgorithmSpec) {
 
 proptest! {
     #[test]
-    fn the_range_is_a_range_and_scores_rise_with_values(
+    fn range_contains_the_expectation_and_scores_are_monotonic(
         values in prop::collection::vec(0.0..10_000.0_f64, 6..80), low in 0.0..20_000.0_f64, more in 0.0..20_000.0_f64,
     ) {
         for algorithm in [zscore(), mad(), ewma(), poisson()] {
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn a_history_reads_what_it_writes(values in prop::collection::vec(0.0..1e6_f64, 0..80)) {
+    fn history_round_trips(values in prop::collection::vec(0.0..1e6_f64, 0..80)) {
         for algorithm in [zscore(), mad(), ewma(), poisson()] {
             let rule = rule(algorithm, Direction::Up);
             let history = after(&rule, &values);
@@ -229,7 +229,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
+fn learning_depends_on_the_algorithm_and_not_on_bounds() {
     let learning = |algorithm| rule(algorithm, Direction::Up).learning();
     let ewma_of = |sigmas, half_life, warmup| AlgorithmSpec {
         ewma: Some(EwmaSpec { sigmas, half_life, warmup }),

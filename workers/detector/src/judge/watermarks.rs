@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_source_does_not_vouch_for_what_came_after_its_announce() {
+    fn an_idle_source_does_not_vouch_for_watermarks_announced_after_its_own() {
         let records = [
             announce(1, Some(100), Idle, 10_000),
             announce(0, Some(900), Active, 10_000),

@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_without_its_secrets() {
+    fn shows_the_address_without_its_secrets() {
         let url = Url::parse("https://ann:pass@hooks.example.com:8443/services/T0/B0/token?key=1").unwrap();
         assert_eq!(place(&url), "https://hooks.example.com:8443");
     }

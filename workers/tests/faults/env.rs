@@ -1,4 +1,4 @@
-//! The bed that `dev/with-bed` has made: brokers, database, disk, networks, and what can be done to them.
+//! The environment that `dev/with-bed` has made: brokers, database, disk, networks, and what can be done to them.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -32,7 +32,7 @@ impl Signal {
     }
 }
 
-pub(crate) struct Bed {
+pub(crate) struct Env {
     folder: PathBuf,
     dev: PathBuf,
     pub(crate) kafka: String,
@@ -42,8 +42,8 @@ pub(crate) struct Bed {
 
 pub(crate) const BROKERS: [u8; 3] = [1, 2, 3];
 
-impl Bed {
-    /// The bed we are in; none: we are in none.
+impl Env {
+    /// The environment we are in; none: we are in none.
     pub(crate) fn here() -> Option<Self> {
         let setting = |name: &str| std::env::var(name).ok();
         Some(Self {
@@ -135,7 +135,7 @@ impl Bed {
     pub(crate) fn fill_disk(&self) {
         assert!(
             Self::has_small_disk(),
-            "PostgreSQL's disk is not of its own: run this in a bed with BED_POSTGRES set"
+            "PostgreSQL's disk is not of its own: run this in an environment with BED_POSTGRES set"
         );
         let disk = self.folder.join("disk");
         // PostgreSQL goes on writing meanwhile.
@@ -162,7 +162,7 @@ impl Bed {
         mount.status().unwrap().success()
     }
 
-    /// A network namespace joined to the bed.
+    /// A network namespace joined to the environment.
     pub(crate) fn namespace(&self) -> Namespace {
         let mut made = self.namespaces.lock();
         *made += 1;

@@ -126,7 +126,7 @@ impl Bits {
 }
 
 /// All that clients were told.
-pub(crate) struct Truth {
+pub(crate) struct Expected {
     pub(crate) accepted: Bits,
     pub(crate) invalid: Bits,
     /// Numbers that were sent more often than the script says: a client that had no answer, or was told to try again.
@@ -141,7 +141,7 @@ pub(crate) struct Truth {
     lateness_ms: i64,
 }
 
-impl Truth {
+impl Expected {
     pub(crate) fn new(lateness_ms: i64) -> Self {
         Self {
             accepted: Bits::default(),
