@@ -8,8 +8,8 @@ use clap::Args;
 use herd_spec::change::{self, Change, Meaning};
 use herd_spec::pipeline::{Direction, Span};
 use herd_spec::plan::{
-    AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan,
-    WebhookUrl,
+    AggregatePlan, Algorithm, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, StorePlan,
+    Test, TopicPlan, WebhookPlan, WebhookUrl,
 };
 use herd_spec::wire::FieldPath;
 
@@ -157,12 +157,12 @@ pub fn tree(plan: &Plan) -> String {
     ));
     for sink in &plan.sinks {
         let what = match &sink.kind {
-            SinkKind::Postgres { schema, .. } => format!("PostgreSQL, schema {schema}"),
-            SinkKind::Sqlite { path } => format!("SQLite, {path}"),
-            SinkKind::Webhook { url: WebhookUrl::Plain(url), format, .. } => {
+            SinkKind::Store(StorePlan::Postgres { schema, .. }) => format!("PostgreSQL, schema {schema}"),
+            SinkKind::Store(StorePlan::Sqlite { path }) => format!("SQLite, {path}"),
+            SinkKind::Webhook(WebhookPlan { url: WebhookUrl::Plain(url), format, .. }) => {
                 format!("webhook {url}, {format:?}")
             }
-            SinkKind::Webhook { url: WebhookUrl::Secret(secret), format, .. } => {
+            SinkKind::Webhook(WebhookPlan { url: WebhookUrl::Secret(secret), format, .. }) => {
                 format!("webhook of secret {}/{}, {format:?}", secret.name, secret.key)
             }
         };
@@ -247,24 +247,25 @@ fn test(condition: &Condition) -> String {
 }
 
 fn detector(detector: &DetectorPlan) -> Branch {
-    let algorithm = &detector.algorithm;
-    let how = if let Some(bound) = &algorithm.threshold {
-        let above = bound.above.map(|value| format!("above {value}"));
-        let below = bound.below.map(|value| format!("below {value}"));
-        format!("threshold: {}", above.into_iter().chain(below).collect::<Vec<_>>().join(" or "))
-    } else if let Some(a) = &algorithm.zscore {
-        format!("zscore: {} sigmas over {} windows, warm after {}", a.sigmas, a.history, a.warmup)
-    } else if let Some(a) = &algorithm.ewma {
-        format!("ewma: {} sigmas, half-life {} windows, warm after {}", a.sigmas, a.half_life, a.warmup)
-    } else if let Some(a) = &algorithm.mad {
-        format!("mad: {} deviations over {} windows, warm after {}", a.deviations, a.history, a.warmup)
-    } else if let Some(a) = &algorithm.poisson {
-        format!(
+    let how = match &detector.algorithm {
+        Algorithm::Threshold(bounds) => {
+            let above = bounds.above().map(|value| format!("above {value}"));
+            let below = bounds.below().map(|value| format!("below {value}"));
+            format!("threshold: {}", above.into_iter().chain(below).collect::<Vec<_>>().join(" or "))
+        }
+        Algorithm::Zscore(a) => {
+            format!("zscore: {} sigmas over {} windows, warm after {}", a.sigmas, a.history, a.warmup)
+        }
+        Algorithm::Ewma(a) => {
+            format!("ewma: {} sigmas, half-life {} windows, warm after {}", a.sigmas, a.half_life, a.warmup)
+        }
+        Algorithm::Mad(a) => {
+            format!("mad: {} deviations over {} windows, warm after {}", a.deviations, a.history, a.warmup)
+        }
+        Algorithm::Poisson(a) => format!(
             "poisson: probability {:e}, half-life {} windows, warm after {}",
             a.probability, a.half_life, a.warmup
-        )
-    } else {
-        "no algorithm".to_owned()
+        ),
     };
     let direction = match detector.direction {
         Direction::Up => "upwards",

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use herd_bus::{Bus, BusError, Progress};
-use herd_spec::plan::{Plan, SinkKind};
+use herd_spec::plan::Plan;
 use herd_spec::units::WallTime;
 
 use crate::shapes::{StageShape, StatsShape};
@@ -36,14 +36,10 @@ pub(crate) fn measure<B: Bus>(plan: &Plan, bus: &B, now: WallTime) -> Result<Sam
     let refused = bus.progress(&topics.dead_letter.name, &plan.groups.fold)?;
     let mut stages = vec![stage("fold", &[&fold]), stage("judge", &[&judge])];
     for sink in &plan.sinks {
-        let read: &[&str] = match sink.kind {
-            SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-                &[&topics.events.name, &topics.windows.name, &topics.alerts.name]
-            }
-            SinkKind::Webhook { .. } => &[&topics.alerts.name],
-        };
-        let progress =
-            read.iter().map(|topic| bus.progress(topic, &sink.group)).collect::<Result<Vec<_>, _>>()?;
+        let subscription = sink.subscription(topics);
+        let progress = (subscription.topics.iter())
+            .map(|topic| bus.progress(&topic.name, subscription.group))
+            .collect::<Result<Vec<_>, _>>()?;
         let progress: Vec<&[Progress]> = progress.iter().map(Vec::as_slice).collect();
         stages.push(stage(&format!("sink.{}", sink.name), &progress));
     }

@@ -10,8 +10,8 @@
 //! is deterministic given the order of its input, so replay after a crash changes nothing. `docs/architecture.md` tells why.
 //!
 //! The pure parts know nothing of buses and clocks: [`fold::source`] and [`judge::partition`] hold the protocol,
-//! [`algorithm`] the statistics; [`fold::worker`] and [`judge::worker`] drive them over a [`herd_bus::Bus`], one step at a
-//! time, each on a thread of its own.
+//! [`algorithm`] the statistics; [`fold::worker`] and [`judge::worker`] say what a member of their group does with records, and
+//! [`herd_member::Member`] drives them over a [`herd_bus::Bus`], one step at a time, each on a thread of its own.
 
 pub mod aggregate;
 pub mod algorithm;

@@ -52,7 +52,7 @@ pub enum SinkError {
         /// Whether the plan says so, and not a Secret, which may be changed.
         of_plan: bool,
     },
-    /// A thread could not be started, or ended without a word.
+    /// A thread could not be started, or panicked.
     #[error("sink {sink}: the thread of {part} {why}")]
     Thread {
         /// The sink.

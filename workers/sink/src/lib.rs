@@ -49,12 +49,21 @@ pub async fn run<B: Bus>(
     }
     // A failure of one part stops the other parts of this sink, but not what else runs in this process.
     let stage = stage.part();
+    let context = SinkContext { plan: &plan, sink: &sink, bus, stage, member: &member };
     match &sink.kind {
-        SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-            database::run(&plan, &sink, bus, &stage, &data, &member).await
-        }
-        SinkKind::Webhook { .. } => webhook::run(&plan, &sink, bus, &stage, &member).await,
+        SinkKind::Store(store) => database::run(&context, store, &data).await,
+        SinkKind::Webhook(webhook) => webhook::run(&context, webhook).await,
     }
+}
+
+/// What every kind of sink runs with.
+struct SinkContext<'a, B> {
+    plan: &'a Plan,
+    sink: &'a SinkPlan,
+    bus: B,
+    stage: Stage,
+    /// Its name in its group.
+    member: &'a str,
 }
 
 /// Runs `body` on a thread of its own; whatever way it ends, the whole sink is told to stop.

@@ -7,6 +7,7 @@
 mod copy;
 mod error;
 mod fault;
+mod location;
 mod postgres;
 mod read;
 mod revenue;
@@ -18,6 +19,7 @@ use std::path::Path;
 
 pub use error::StoreError;
 pub use fault::{Fault, Place};
+pub use location::StoreLocation;
 pub use read::{AlertFilter, AlertPage, Counts, MAX_ROWS, StoredAlert, UserOrder, UserStats};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
 pub use write::{Advance, Tables, Writer, Written};

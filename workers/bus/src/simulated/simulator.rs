@@ -245,7 +245,7 @@ impl Simulator {
         flights.find(|(_, flight)| matches!(flight, Flight::Ack { .. })).map(|((due, _), _)| *due)
     }
 
-    /// A producer went without a word: of what it had under way, each partition gets a beginning.
+    /// A producer died: of what it had under way, each partition gets a beginning.
     pub(super) fn crash(&mut self, producer: u64) {
         self.settle();
         let mut lanes: BTreeMap<Lane, u64> = BTreeMap::new();
@@ -273,7 +273,7 @@ impl Simulator {
         self.lanes.retain(|(of, ..), _| *of != producer);
     }
 
-    /// A member went without a word.
+    /// A member died.
     pub(super) fn member_died(&mut self, topic: usize, group: &str, member: MemberId) {
         let session = if self.has_faults() { self.fault_schedule.session } else { Duration::ZERO };
         self.deaths.push((self.now.plus(session), topic, group.to_owned(), member));

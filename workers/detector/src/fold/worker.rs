@@ -158,7 +158,7 @@ impl<B: Bus, C: Clock> Processor for Fold<B, C> {
             tracing::info!(%partition, from = %position.replay_from, next = %position.next, "taking over a source");
             let source = Source::resume(partition, &position, &self.metrics, now);
             for (place, since) in source.began(&position, &self.metrics) {
-                tracing::info!(%partition, metric = self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
+                tracing::info!(%partition, metric = %self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
             }
             self.sources.insert(partition, source);
             let (from, committed) = (position.replay_from, commit.map(|_| position.to_commit()));

@@ -68,7 +68,7 @@ impl Metric {
                 }
                 self.baselines.remove(key);
                 self.firing.remove(key);
-                // By hand, without a word of when: it begins anew, and nothing is past.
+                // Deleted by hand, without the header that says when: it begins anew, and nothing is past.
                 if at < Index::MAX {
                     self.forgotten.insert(key.into(), at);
                 }

@@ -144,7 +144,7 @@ impl JudgePartition {
     ) -> Result<ReadOutcome, E> {
         let ours = |metric: &&mut Metric| {
             let watched = &metric.watched;
-            watched.metric.name == part.metric
+            *watched.metric.name == *part.metric
                 && part.shape.is_none_or(|shape| shape.definition == watched.definition)
         };
         let metric = self.metrics.iter_mut().find(ours);

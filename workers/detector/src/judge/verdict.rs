@@ -3,7 +3,7 @@
 //! One alert for one crowd, whatever the timing. Windows of a key are judged in order as they close; an alert is raised by
 //! the first that crosses, and no other until it is resolved (a window is usual again) and the cooldown is over. A window
 //! still open may be known to cross already, and then fires early. Should an older window, open at that time too, turn out
-//! to have crossed first (its events came late), the alert is that window's, and the younger one's early word is withdrawn
+//! to have crossed first (its events came late), the alert is that window's, and the younger one's early alert is withdrawn
 //! when it closes. So the alerts that remain are a function of the closed windows alone.
 
 use herd_spec::pipeline::AggregateFunction;
@@ -105,7 +105,7 @@ fn alert(
         id: AlertId::of(candidate.pipeline, &watch.name, candidate.key, start),
         pipeline: candidate.pipeline.to_owned(),
         detector: watch.name.clone(),
-        metric: metric.name.clone(),
+        metric: metric.name.to_string(),
         rule: watch.rule_hash,
         key: candidate.key.to_owned(),
         severity: watch.severity,

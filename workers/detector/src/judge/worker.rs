@@ -101,7 +101,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         let judge = Self {
             outputs: Outputs { outbox, topics, counters },
             bus: bus.clone(),
-            pipeline: plan.pipeline.clone(),
+            pipeline: plan.pipeline.to_string(),
             rules: Watched::rules(&watched),
             watched,
             judge_count: parts,
@@ -366,7 +366,7 @@ impl<P: Producer> Outputs<P> {
     }
 }
 
-/// When a tombstone says its key was forgotten; one without a word of ours (written by hand) means for good.
+/// When a tombstone says its key was forgotten; one without our header (written by hand) means for good.
 fn forgotten_at(tombstone: &Record<'_>) -> Index {
     let header = tombstone.headers.iter().find(|(name, _)| *name == FORGOTTEN_AT);
     header.and_then(|(_, value)| std::str::from_utf8(value).ok()?.parse().ok()).unwrap_or(Index::MAX)

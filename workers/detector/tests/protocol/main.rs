@@ -39,7 +39,7 @@ fn run(seed: u64, script: &Script, faults: bool) -> RunResult {
         judge_commits: vec![None; script.judges],
         outcome: RunResult::default(),
     };
-    assert_eq!(simulator.plan.pipeline, "proof");
+    assert_eq!(simulator.plan.pipeline.as_str(), "proof");
     let mut folds: Vec<Option<FoldMember>> =
         (0..script.sources).map(|p| Some(simulator.fold_member(p))).collect();
     let mut judges: Vec<Option<JudgeMember>> =

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_spec::pipeline::{
-    AlgorithmSpec, Direction, EwmaSpec, LimitsSpec, PoissonSpec, ResourcesSpec, ThresholdSpec,
-};
+use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, PoissonSpec, ResourcesSpec};
 use herd_spec::plan::{
-    AggregatePlan, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan, MetricPlan, Plan,
-    StagePlan, TopicPlan, Topics,
+    AggregatePlan, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
+    MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
 
@@ -17,7 +15,7 @@ pub(crate) const EMIT: Duration = Duration::from_secs(1);
 
 pub(crate) fn plan() -> Plan {
     let metric = |name: &str, seconds| MetricPlan {
-        name: name.into(),
+        name: name.parse().unwrap(),
         types: vec![],
         conditions: vec![],
         key: vec![FieldPath::ItemId],
@@ -27,8 +25,8 @@ pub(crate) fn plan() -> Plan {
         max_keys: 1_000,
     };
     let detector = |name: &str, metric: &str, direction, min_count, cooldown, algorithm| DetectorPlan {
-        name: name.into(),
-        metric: metric.into(),
+        name: name.parse().unwrap(),
+        metric: metric.parse().unwrap(),
         algorithm,
         direction,
         min_count,
@@ -37,10 +35,8 @@ pub(crate) fn plan() -> Plan {
     };
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
-    let threshold = ThresholdSpec { above: Some(12.0), below: None };
-    let crowd = AlgorithmSpec { poisson: Some(poisson), ..Default::default() };
-    let many = AlgorithmSpec { threshold: Some(threshold), ..Default::default() };
-    let either = AlgorithmSpec { ewma: Some(ewma), ..Default::default() };
+    let (crowd, either) = (Algorithm::Poisson(poisson), Algorithm::Ewma(ewma));
+    let many = Algorithm::Threshold(Threshold::Above(12.0));
     Plan {
         metrics: vec![metric("short", 10), metric("long", 60)],
         detectors: vec![
@@ -63,7 +59,7 @@ fn empty_plan() -> Plan {
     let stage = || StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
     let path = |names: &[&str]| names.iter().map(|name| vec![(*name).to_owned()]).collect::<Vec<_>>();
     Plan {
-        pipeline: "proof".into(),
+        pipeline: "proof".parse().unwrap(),
         kafka: None,
         topics: Topics {
             events: topic("events"),

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use herd_bus::Bus;
 use herd_spec::pipeline::WebhookFormat;
-use herd_spec::plan::{Plan, SinkKind, SinkPlan, WebhookUrl};
+use herd_spec::plan::{WebhookPlan, WebhookUrl};
 use herd_spec::wire::Severity;
 use herd_stage::backoff::Pace;
 use herd_stage::{Stage, SystemClock};
@@ -23,28 +23,26 @@ use self::post::Post;
 use self::sink::{Setup, WebhookSink};
 use crate::conditions::condition;
 use crate::metrics::SinkMetrics;
-use crate::{SinkError, spawn};
+use crate::{SinkContext, SinkError, spawn};
 
 pub(crate) async fn run<B: Bus>(
-    plan: &Plan,
-    sink: &SinkPlan,
-    bus: B,
-    stage: &Stage,
-    member: &str,
+    context: &SinkContext<'_, B>,
+    webhook: &WebhookPlan,
 ) -> Result<(), SinkError> {
+    let SinkContext { plan, sink, bus, stage, member } = context;
     let condition = condition(&sink.name, "webhook");
-    let (post, min_severity) = post(sink, stage, condition, Pace::ENDPOINT)?;
+    let (post, min_severity) = post(&sink.name, webhook, stage, condition, Pace::ENDPOINT)?;
     let setup = Setup {
-        sink: sink.name.clone(),
+        sink: sink.name.to_string(),
         group: sink.group.clone(),
-        member: member.to_owned(),
+        member: (*member).to_owned(),
         topic: plan.topics.alerts.name.clone(),
         dead_letter: plan.topics.dead_letter.name.clone(),
         min_severity,
         stage: stage.clone(),
         runtime: Handle::current(),
     };
-    let shutdown = stage.shutdown.clone();
+    let (bus, shutdown) = (bus.clone(), stage.shutdown.clone());
     let body = move || {
         let mut member = WebhookSink::join(setup, &bus, post)?;
         member.run(&shutdown)?;
@@ -55,19 +53,18 @@ pub(crate) async fn run<B: Bus>(
 
 /// What will post, and the least severity it posts.
 fn post(
-    sink: &SinkPlan,
+    sink: &str,
+    webhook: &WebhookPlan,
     stage: &Stage,
     condition: &'static str,
     pace: Pace,
 ) -> Result<(Post<SystemClock>, Severity), SinkError> {
-    let SinkKind::Webhook { url, format, signing_key, min_severity, timeout, attempts } = &sink.kind else {
-        unreachable!("run() gives other kinds to other rooms")
-    };
+    let WebhookPlan { url, format, signing_key, min_severity, timeout, attempts } = webhook;
     let secret = |reference| {
-        stage.secrets.read(reference).map_err(|source| SinkError::Secret { sink: sink.name.clone(), source })
+        stage.secrets.read(reference).map_err(|source| SinkError::Secret { sink: sink.to_owned(), source })
     };
     let of_plan = matches!(url, WebhookUrl::Plain(_));
-    let unusable = |why: String| SinkError::Webhook { sink: sink.name.clone(), why, of_plan };
+    let unusable = |why: String| SinkError::Webhook { sink: sink.to_owned(), why, of_plan };
     let written = match url {
         WebhookUrl::Plain(url) => url.clone(),
         WebhookUrl::Secret(reference) => secret(reference)?.reveal().trim().to_owned(),
@@ -83,7 +80,7 @@ fn post(
         .build()
         .map_err(|error| unusable(format!("the HTTP client cannot be set up: {error}")))?;
     let post = Post {
-        sink: sink.name.clone(),
+        sink: sink.to_owned(),
         client,
         url: alerts_path(url, *format),
         format: *format,
