@@ -24,8 +24,8 @@ unit: ## What needs no service
 	@dev/test unit
 
 .PHONY: simulate
-simulate: ## Faults by the thousand on a simulated bus: SEEDS=1000000 (FROM=, MINUTES=), SEED=7 alone, CHANGES=7 alone of those with changes of the spec, MUTANT=WordsFirst
-	@SEEDS=$(SEEDS) FROM=$(FROM) MINUTES=$(MINUTES) SEED=$(SEED) CHANGES=$(CHANGES) MUTANT=$(MUTANT) cargo test --workspace --test simulation $(if $(CHANGES),whatever_the_spec,whatever_happens) -- --nocapture
+simulate: ## Faults by the thousand on a simulated bus: SEEDS=1000000 (FROM=, MINUTES=), SEED=7 alone, CHANGES=7 alone of those with changes of the spec, MUTANT=WatermarksFirst
+	@SEEDS=$(SEEDS) FROM=$(FROM) MINUTES=$(MINUTES) SEED=$(SEED) CHANGES=$(CHANGES) MUTANT=$(MUTANT) cargo test --workspace --test simulation $(if $(CHANGES),when_the_spec_changes,under_faults) -- --nocapture
 
 .PHONY: faults endurance
 FAULT ?= all

@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is told unless `RUST_LOG` says otherwise. That a stage stopped, and why, `herd up` tells itself; and the embedded broker what
 /// ails its store.
-const FILTER: &str = "warn,herd_detector::run=off,herd_sink::stopped=off,fjall=off";
+const FILTER: &str = "warn,herd_stage::thread=off,fjall=off";
 
 fn main() -> ExitCode {
     let herd = Herd::parse();

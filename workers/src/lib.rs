@@ -6,3 +6,4 @@ pub mod ops;
 pub mod secrets;
 pub mod signal;
 pub mod store;
+pub mod worker;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use herd_bench::{plan, resident};
 use herd_detector::commit::Position;
 use herd_detector::fold::source::Source;
-use herd_detector::judge::docket::Docket;
+use herd_detector::judge::partition::JudgePartition;
 use herd_detector::judge::watch::Watched;
 use herd_detector::metric::Metrics;
 use herd_spec::plan::Plan;
@@ -78,7 +78,7 @@ fn fold(plan: &Plan) -> anyhow::Result<()> {
                 held as f64 / keys as f64
             );
         }
-        source.emit(&metrics, &[true], |_| {});
+        source.emit(&metrics, &[true], |_| Ok::<_, anyhow::Error>(()))?;
     }
     Ok(())
 }
@@ -86,7 +86,7 @@ fn fold(plan: &Plan) -> anyhow::Result<()> {
 fn judge(plan: &Plan) -> anyhow::Result<()> {
     let watched = Watched::all(plan);
     let before = resident()?;
-    let mut docket = Docket::resume("memory", &Position::START, &watched);
+    let mut partition = JudgePartition::resume("memory", &Position::START, &watched);
     let mut number = 0;
     let mut key = String::new();
     for window in 0..HOUR {
@@ -104,7 +104,7 @@ fn judge(plan: &Plan) -> anyhow::Result<()> {
                 version: offset(number),
                 value: Aggregate { count: 1 + id % 7, sum: 0, sketch: None },
             });
-            docket.read(offset(number), &part, &watched, WallTime(0), &mut |_| {});
+            partition.read(offset(number), &part, WallTime(0), &mut |_| Ok::<_, anyhow::Error>(()))?;
             number += 1;
         }
         let word = Watermark {
@@ -114,13 +114,15 @@ fn judge(plan: &Plan) -> anyhow::Result<()> {
             state: SourceState::Active,
             at: WallTime(begun.0),
         };
-        docket.read(offset(number), &PartRecord::Watermark(word), &watched, WallTime(begun.0), &mut |_| {});
+        partition.read(offset(number), &PartRecord::Watermark(word), WallTime(begun.0), &mut |_| {
+            Ok::<_, anyhow::Error>(())
+        })?;
         number += 1;
-        docket.close(&watched, &mut |_| {});
-        docket.save(&watched, |_, _| Ok::<(), anyhow::Error>(()))?;
+        partition.close(&mut |_| Ok::<_, anyhow::Error>(()))?;
+        partition.save(|_, _| Ok::<(), anyhow::Error>(()))?;
         if window % (HOUR / 6) == HOUR / 6 - 1 {
             let held = resident()? - before;
-            let (open, baselines) = docket.holds();
+            let (open, baselines) = partition.holds();
             println!(
                 "judge  after {:>2} min: {:>4.0} MB, {baselines} keys with a baseline, {open} in open windows, {:.0} bytes a baseline",
                 (window + 1) * WINDOW_MS / 60_000,

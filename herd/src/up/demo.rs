@@ -23,6 +23,19 @@ const LENGTH: Duration = Duration::from_secs(10);
 /// A crowd comes at least so long before the end, so that its alert can still be seen.
 const BEFORE_END: Duration = Duration::from_secs(7);
 
+/// What is to be generated.
+#[derive(Clone, Copy, Debug)]
+pub struct Shopping {
+    /// Events a second.
+    pub rate: f64,
+    /// The same seed gives the same shoppers.
+    pub seed: u64,
+    /// From one crowd to the next.
+    pub crowd_every: Duration,
+    /// How long the run will be, if that is known.
+    pub length: Option<Duration>,
+}
+
 /// The generator.
 #[derive(Debug)]
 pub struct Demo {
@@ -32,7 +45,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Prepares shoppers for this plan, with a crowd `every` so often. `length` is how long the run will be, if that is known.
+    /// Prepares shoppers for this plan.
     ///
     /// # Errors
     /// If the collector's address makes no client.
@@ -40,19 +53,17 @@ impl Demo {
         plan: &Plan,
         secrets: &Secrets,
         addresses: &Addresses,
-        rate: f64,
-        seed: u64,
-        every: Duration,
-        length: Option<Duration>,
+        shopping: &Shopping,
     ) -> Result<Self, TargetError> {
+        let &Shopping { rate, seed, crowd_every, length } = shopping;
         // That it can be read was checked before anything started.
         let key = plan.collector.keys.first().and_then(|key| secrets.read(&key.secret).ok());
         let key = key.map(|secret| secret.reveal().to_owned());
         let target = Arc::new(Target::new(&addresses.collector_url(), key, 32)?);
         let crowds = Crowds {
             first: first_crowd(plan, length),
-            every,
-            length: LENGTH.min(every / 2),
+            every: crowd_every,
+            length: LENGTH.min(crowd_every / 2),
             rate: crowd_rate(rate),
         };
         let settings = Settings {

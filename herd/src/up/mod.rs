@@ -30,9 +30,10 @@ use herd_workers::signal::StopSignals;
 use tokio_util::sync::CancellationToken;
 
 use crate::generate::positive;
+use crate::load::TargetError;
 use crate::output::{self, Outcome};
 use crate::pipeline;
-use demo::Demo;
+use demo::{Demo, Shopping};
 use doors::Door;
 use stages::{Addresses, Doors, Stages};
 use start::UpError;
@@ -127,88 +128,29 @@ impl Up {
         data: PathBuf,
         mut signals: StopSignals,
     ) -> Outcome {
-        let collector = doors::open(self.listen, COLLECTOR_PORT, "--listen")?;
-        let api = doors::open(self.api_listen, API_PORT, "--api-listen")?;
-        let ops = doors::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
-        let addresses = Addresses { collector: collector.address, api: api.address, ops: ops.address };
-        let named = [("collector", &collector), ("dashboard", &api), ("address of metrics", &ops)];
-        for (name, Door { address, instead_of, .. }) in named {
-            if let Some(usual) = instead_of {
-                output::note(&format!(
-                    "port {} is taken: the {name} is on {} instead",
-                    usual.port(),
-                    address.port()
-                ));
-            }
-        }
+        let (addresses, doors) = self.open_doors()?;
         let before = start::prepare(&bus, &plan).await?;
-
-        let root = CancellationToken::new();
-        let stage = Stage::new(root.clone(), secrets);
+        let stage = Stage::new(CancellationToken::new(), secrets);
         let watcher = Watcher { tell: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
         let restarts = Arc::clone(&watcher.restarts);
-        let doors = Doors { collector: collector.listener, api: api.listener, ops: ops.listener };
-        let stages = Stages::start(&plan, &bus, &stage, doors, data.clone(), watcher);
+        let mut stages = Stages::start(&plan, &bus, &stage, doors, data.clone(), watcher);
 
-        let stopping = tokio::select! {
-            waiting = start::ready(&addresses, READY_WITHIN) => {
-                if let Some(what) = waiting {
-                    output::note(&format!("not everything is ready yet: {what}"));
-                }
-                false
-            }
-            () = signals.next() => true,
-        };
+        let ready = wait(&mut stages, &mut signals, start::ready(&addresses, READY_WITHIN)).await?;
+        if let Some(Some(what)) = &ready {
+            output::note(&format!("not everything is ready yet: {what}"));
+        }
         let began = Instant::now();
-        let alerts = Arc::new(AtomicU64::new(0));
-        let watching = CancellationToken::new();
-        let demo = match self.generate {
-            Some(rate) if !stopping => Some(Demo::new(
-                &plan,
-                &stage.secrets,
-                &addresses,
-                rate,
-                self.seed,
-                self.crowd_every.0,
-                self.duration.map(|span| span.0),
-            )?),
-            _ => None,
-        };
-        if !stopping {
+        let demo = if ready.is_some() { self.demo(&plan, &stage, &addresses)? } else { None };
+        if ready.is_some() {
             output::note(&start::text(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
         }
-        let watch = {
-            let (plan, alerts, crowds) =
-                (Arc::clone(&plan), Arc::clone(&alerts), demo.as_ref().map(Demo::crowds));
-            watch::alerts(
-                start::socket_url(&plan, &stage.secrets, &addresses),
-                watching.clone(),
-                move |alert, now| {
-                    alerts.fetch_add(1, Ordering::Relaxed);
-                    let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
-                    let after = after.map(|delay| {
-                        format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64())
-                    });
-                    output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
-                },
-            )
-        };
-        let watch = tokio::spawn(watch);
-        let driven = root.child_token();
+        let alerts = Alerts::watch(&plan, &stage, &addresses, demo.as_ref());
+        let driven = stage.shutdown.child_token();
         let driving = demo.map(|demo| (demo.crowds(), tokio::spawn(demo.run(driven.clone()))));
-
-        if !stopping {
-            let end = async {
-                match self.duration {
-                    Some(span) => tokio::time::sleep(span.0).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = end => {}
-                () = signals.next() => {}
-            }
+        if ready.is_some() {
+            wait(&mut stages, &mut signals, self.end()).await?;
         }
+
         // From here a second signal ends the process at once: what is not committed is done again by the next start.
         tokio::spawn(async move {
             signals.next().await;
@@ -226,21 +168,14 @@ impl Up {
             alert_delay = Some(crowds.report());
         }
         let counted = Counted::of(&stage);
-        watching.cancel();
-        // A watcher that broke has nothing more to say.
-        let _ = watch.await;
-        let in_time = stages.stop().await;
-        if !in_time {
-            output::note(
-                &"some stages did not finish in time; the next start goes on from their last commit",
-            );
-        }
+        let alerts = alerts.finish().await;
+        stop(&mut stages).await;
         let summary = Summary {
             pipeline: plan.pipeline.to_string(),
             seconds: began.elapsed().as_secs_f64(),
             events: counted.events,
             windows_closed: counted.windows_closed,
-            alerts: alerts.load(Ordering::Relaxed),
+            alerts,
             restarts: restarts.load(Ordering::Relaxed),
             alert_delay,
             post_latency_ms: generated.as_ref().map(|report| report.latency_ms),
@@ -252,5 +187,103 @@ impl Up {
             output::line(&summary)?
         }
         Ok(())
+    }
+
+    /// Opens the sockets that clients come to, and says which of them are not where they usually are.
+    fn open_doors(&self) -> Result<(Addresses, Doors), doors::DoorError> {
+        let collector = doors::open(self.listen, COLLECTOR_PORT, "--listen")?;
+        let api = doors::open(self.api_listen, API_PORT, "--api-listen")?;
+        let ops = doors::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
+        let named = [("collector", &collector), ("dashboard", &api), ("address of metrics", &ops)];
+        for (name, Door { address, instead_of, .. }) in named {
+            if let Some(usual) = instead_of {
+                output::note(&format!(
+                    "port {} is taken: the {name} is on {} instead",
+                    usual.port(),
+                    address.port()
+                ));
+            }
+        }
+        let addresses = Addresses { collector: collector.address, api: api.address, ops: ops.address };
+        Ok((addresses, Doors { collector: collector.listener, api: api.listener, ops: ops.listener }))
+    }
+
+    /// The generated shoppers, where they are asked for.
+    fn demo(
+        &self,
+        plan: &Arc<Plan>,
+        stage: &Stage,
+        addresses: &Addresses,
+    ) -> Result<Option<Demo>, TargetError> {
+        let Some(rate) = self.generate else { return Ok(None) };
+        let shopping = Shopping {
+            rate,
+            seed: self.seed,
+            crowd_every: self.crowd_every.0,
+            length: self.duration.map(|span| span.0),
+        };
+        Demo::new(plan, &stage.secrets, addresses, &shopping).map(Some)
+    }
+
+    /// When it ends by itself.
+    async fn end(&self) {
+        match self.duration {
+            Some(span) => tokio::time::sleep(span.0).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Waits for `what`; none if a signal comes before. A stage that cannot run ends all of them.
+async fn wait<T>(
+    stages: &mut Stages,
+    signals: &mut StopSignals,
+    what: impl Future<Output = T>,
+) -> Result<Option<T>, UpError> {
+    let unrunnable = tokio::select! {
+        done = what => return Ok(Some(done)),
+        () = signals.next() => return Ok(None),
+        unrunnable = stages.unrunnable() => unrunnable,
+    };
+    output::note(&format!("{unrunnable}; stopping"));
+    stop(stages).await;
+    Err(unrunnable.into())
+}
+
+async fn stop(stages: &mut Stages) {
+    if !stages.stop().await {
+        output::note(&"some stages did not finish in time; the next start goes on from their last commit");
+    }
+}
+
+/// Tells of alerts as a client sees them, and counts them.
+struct Alerts {
+    count: Arc<AtomicU64>,
+    watching: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Alerts {
+    fn watch(plan: &Arc<Plan>, stage: &Stage, addresses: &Addresses, demo: Option<&Demo>) -> Self {
+        let (count, watching) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+        let (counted, crowds, socket) =
+            (Arc::clone(&count), demo.map(Demo::crowds), start::socket_url(plan, &stage.secrets, addresses));
+        let plan = Arc::clone(plan);
+        let task = tokio::spawn(watch::alerts(socket, watching.clone(), move |alert, now| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
+            let after =
+                after.map(|delay| format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64()));
+            output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
+        }));
+        Self { count, watching, task }
+    }
+
+    /// How many there were.
+    async fn finish(self) -> u64 {
+        self.watching.cancel();
+        // A watcher that broke has nothing more to say.
+        let _ = self.task.await;
+        self.count.load(Ordering::Relaxed)
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_bus::Bus;
+use herd_spec::health::Trouble;
 use herd_spec::plan::Plan;
-use herd_stage::Stage;
+use herd_stage::{Retry, Stage, StageError};
 use herd_workers::store;
 use tokio::task::JoinSet;
 
-use super::supervise::{StageFailure, Watcher, supervise};
+use super::supervise::{Unrunnable, Watcher, supervise};
 
 /// How long a stage may take to finish before it is left behind. What it had not committed is done again by the next start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,12 +80,29 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 
 /// A stage could not be given what it needs. It is tried again.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct StartError(String);
+#[error("{why}")]
+struct StartError {
+    why: String,
+    retry: Retry,
+}
 
-impl StageFailure for StartError {
-    fn needs_mending(&self) -> bool {
-        false
+impl StartError {
+    fn soon(error: impl ToString) -> Self {
+        Self { why: error.to_string(), retry: Retry::Soon }
+    }
+
+    fn of(error: impl StageError) -> Self {
+        Self { why: error.to_string(), retry: error.retry() }
+    }
+}
+
+impl StageError for StartError {
+    fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    fn trouble(&self) -> Trouble {
+        Trouble::StageFailed
     }
 }
 
@@ -92,12 +110,12 @@ fn door(listener: &TcpListener) -> Result<tokio::net::TcpListener, StartError> {
     listener
         .try_clone()
         .and_then(tokio::net::TcpListener::from_std)
-        .map_err(|error| StartError(format!("its address cannot be taken over: {error}")))
+        .map_err(|error| StartError::soon(format!("its address cannot be taken over: {error}")))
 }
 
 /// The running stages.
 pub struct Stages {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Result<(), Unrunnable>>,
     stage: Stage,
     watcher: Watcher,
 }
@@ -121,20 +139,14 @@ impl Stages {
             let listener = door(&ops_door);
             async move {
                 let end = part.shutdown.clone();
-                herd_workers::ops::serve(part, listener?, end)
-                    .await
-                    .map_err(|error| StartError(error.to_string()))
+                herd_workers::ops::serve(part, listener?, end).await.map_err(StartError::soon)
             }
         });
 
         let (p, b) = (Arc::clone(plan), bus.clone());
         stages.keep("collector".into(), move |part| {
             let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&collector_door));
-            async move {
-                herd_collector::run(plan, bus, part, listener?)
-                    .await
-                    .map_err(|error| StartError(error.to_string()))
-            }
+            async move { herd_collector::run(plan, bus, part, listener?).await.map_err(StartError::of) }
         });
         if !plan.paused {
             for number in 0..plan.detection.replicas {
@@ -166,11 +178,8 @@ impl Stages {
             let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&api_door));
             let (data, collector) = (data.clone(), collector_url.clone());
             async move {
-                let store = store::of_api(&plan, &part.secrets, &data)
-                    .map_err(|error| StartError(error.to_string()))?;
-                herd_api::run(plan, bus, store, part, listener?, collector)
-                    .await
-                    .map_err(|error| StartError(error.to_string()))
+                let store = store::of_api(&plan, &part.secrets, &data).map_err(StartError::soon)?;
+                herd_api::run(plan, bus, store, part, listener?, collector).await.map_err(StartError::of)
             }
         });
         stages
@@ -180,13 +189,23 @@ impl Stages {
     where
         F: Fn(Stage) -> W + Send + 'static,
         W: Future<Output = Result<(), E>> + Send + 'static,
-        E: StageFailure + Send + 'static,
+        E: StageError + Send + 'static,
     {
         self.tasks.spawn(supervise(name, self.stage.clone(), self.watcher.clone(), start));
     }
 
+    /// Waits until a stage cannot run.
+    pub async fn unrunnable(&mut self) -> Unrunnable {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Ok(Err(unrunnable)) = ended {
+                return unrunnable;
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Stops all of them and waits until they have finished; whether they did in time.
-    pub async fn stop(mut self) -> bool {
+    pub async fn stop(&mut self) -> bool {
         self.stage.shutdown.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         tokio::time::timeout(PATIENCE, all).await.is_ok()

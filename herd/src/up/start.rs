@@ -12,6 +12,7 @@ use herd_stage::{SecretError, Secrets};
 
 use super::demo::Demo;
 use super::stages::Addresses;
+use super::supervise::Unrunnable;
 
 /// Why a pipeline does not start.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -47,6 +48,10 @@ pub enum UpError {
         "check spec.kafka.bootstrapServers and that a broker runs there; without spec.kafka the embedded broker is used"
     ))]
     Kafka(String),
+    /// A stage cannot run with this file.
+    #[error(transparent)]
+    #[diagnostic(help("correct the pipeline file"))]
+    Stage(#[from] Unrunnable),
 }
 
 /// Whether all Secrets are there.

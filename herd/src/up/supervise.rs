@@ -1,92 +1,68 @@
 //! Keeps a stage running: crash-only. A stage that stops with an error is started again from what it has committed. What stays
-//! the same is told once; what a person must mend is tried again with long pauses.
+//! the same is told once; what a person must mend is tried again with long pauses; what follows from the plan is not tried again.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use herd_bus::BusError;
-use herd_detector::DetectorError;
-use herd_sink::SinkError;
-use herd_stage::Stage;
+use herd_stage::backoff::{Pace, Pauses};
+use herd_stage::{Retry, Stage, StageError};
 
 /// How a stage is started again.
 #[derive(Clone, Copy, Debug)]
-struct Pace {
-    /// The first pause before a start; doubled each time up to `longest`.
-    first: Duration,
-    longest: Duration,
-    /// The same where somebody must mend something.
-    mending_first: Duration,
-    /// So long after it is mended, at the latest, it goes on.
-    mending_longest: Duration,
+struct Restarts {
+    /// Where it helps by itself.
+    soon: Pace,
+    /// Where somebody must mend something: so long after it is mended, at the latest, the stage goes on.
+    after_repair: Pace,
     /// A stage that ran this long is not one that fails at once: the pauses begin anew, and so does what is told.
     steady: Duration,
 }
 
-const PACE: Pace = Pace {
-    first: Duration::from_millis(200),
-    longest: Duration::from_secs(15),
-    mending_first: Duration::from_secs(5),
-    mending_longest: Duration::from_secs(300),
+const RESTARTS: Restarts = Restarts {
+    soon: Pace { first: Duration::from_millis(200), longest: Duration::from_secs(15) },
+    after_repair: Pace { first: Duration::from_secs(5), longest: Duration::from_secs(300) },
     steady: Duration::from_secs(30),
 };
 
 /// Errors of one stage that are remembered as told.
 const TOLD: usize = 16;
 
-/// What ended a stage.
-pub trait StageFailure: Display {
-    /// Whether it stays so until a person changes something: a restart does not help.
-    fn needs_mending(&self) -> bool;
-}
-
-impl StageFailure for SinkError {
-    fn needs_mending(&self) -> bool {
-        match self {
-            Self::Bus { source, .. } => matches!(source, BusError::Refused { .. }),
-            Self::Store { source, .. } => source.needs_mending(),
-            Self::Secret { .. } | Self::Webhook { .. } => true,
-            Self::DeadLetter { .. } | Self::Thread { .. } => false,
-        }
-    }
-}
-
-impl StageFailure for DetectorError {
-    fn needs_mending(&self) -> bool {
-        matches!(self, Self::Bus(BusError::Refused { .. }))
-    }
+/// A stage that is not started again: its error follows from the plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} cannot run: {why}")]
+pub struct Unrunnable {
+    /// The stage.
+    pub name: String,
+    /// Its error.
+    pub why: String,
 }
 
 /// Pauses between starts.
 #[derive(Debug)]
 struct Backoff {
-    pace: Pace,
-    passing: Duration,
-    mending: Duration,
+    steady: Duration,
+    soon: Pauses,
+    after_repair: Pauses,
 }
 
 impl Backoff {
-    fn new(pace: Pace) -> Self {
-        Self { pace, passing: pace.first, mending: pace.mending_first }
+    fn new(restarts: Restarts) -> Self {
+        Self {
+            steady: restarts.steady,
+            soon: restarts.soon.exact_pauses(),
+            after_repair: restarts.after_repair.exact_pauses(),
+        }
     }
 
-    /// The pause after a run that lasted `ran`.
-    fn after(&mut self, ran: Duration, mending: bool) -> Duration {
-        let pace = self.pace;
-        if ran >= pace.steady {
-            *self = Self::new(pace);
+    /// The pause after a run that lasted `ran`; `needs_repair`: it ended with an error that somebody must mend.
+    fn after(&mut self, ran: Duration, needs_repair: bool) -> Duration {
+        if ran >= self.steady {
+            self.soon.reset();
+            self.after_repair.reset();
         }
-        let (next, longest) = if mending {
-            (&mut self.mending, pace.mending_longest)
-        } else {
-            (&mut self.passing, pace.longest)
-        };
-        let pause = *next;
-        *next = (pause * 2).min(longest);
-        pause
+        if needs_repair { self.after_repair.next() } else { self.soon.next() }
     }
 }
 
@@ -100,22 +76,36 @@ pub struct Watcher {
 }
 
 /// Runs a stage until its shutdown is cancelled, starting it again when it stops before that.
-pub async fn supervise<F, W, E>(name: String, stage: Stage, watcher: Watcher, start: F)
+///
+/// # Errors
+/// If starting it again cannot help.
+pub async fn supervise<F, W, E>(
+    name: String,
+    stage: Stage,
+    watcher: Watcher,
+    start: F,
+) -> Result<(), Unrunnable>
 where
     F: Fn(Stage) -> W + Send,
     W: Future<Output = Result<(), E>> + Send + 'static,
-    E: StageFailure + Send + 'static,
+    E: StageError + Send + 'static,
 {
-    supervise_at(PACE, name, stage, watcher, start).await;
+    supervise_at(RESTARTS, name, stage, watcher, start).await
 }
 
-async fn supervise_at<F, W, E>(pace: Pace, name: String, stage: Stage, watcher: Watcher, start: F)
+async fn supervise_at<F, W, E>(
+    restarts: Restarts,
+    name: String,
+    stage: Stage,
+    watcher: Watcher,
+    start: F,
+) -> Result<(), Unrunnable>
 where
     F: Fn(Stage) -> W + Send,
     W: Future<Output = Result<(), E>> + Send + 'static,
-    E: StageFailure + Send + 'static,
+    E: StageError + Send + 'static,
 {
-    let mut backoff = Backoff::new(pace);
+    let mut backoff = Backoff::new(restarts);
     let mut told = BTreeSet::new();
     loop {
         let began = Instant::now();
@@ -123,7 +113,7 @@ where
         let mut run = tokio::spawn(start(stage.part()));
         let ended = tokio::select! {
             ended = &mut run => ended,
-            () = tokio::time::sleep(pace.steady) => {
+            () = tokio::time::sleep(restarts.steady) => {
                 if !told.is_empty() {
                     (watcher.tell)(&format!("{name} runs again"));
                     told.clear();
@@ -131,30 +121,34 @@ where
                 run.await
             }
         };
-        let (why, mending) = match ended {
-            Ok(Ok(())) if stage.shutdown.is_cancelled() => return,
-            Ok(Ok(())) => ("it ended by itself".to_owned(), false),
-            Ok(Err(error)) => (error.to_string(), error.needs_mending()),
-            Err(panic) => (format!("it broke: {panic}"), false),
+        let (why, retry) = match ended {
+            Ok(Ok(())) if stage.shutdown.is_cancelled() => return Ok(()),
+            Ok(Ok(())) => ("it ended by itself".to_owned(), Retry::Soon),
+            Ok(Err(error)) => (error.to_string(), error.retry()),
+            Err(panic) => (format!("it broke: {panic}"), Retry::Soon),
         };
         if stage.shutdown.is_cancelled() {
             (watcher.tell)(&format!(
                 "{name} stopped with an error: {why}; nothing is lost, the next start goes on from its last commit"
             ));
-            return;
+            return Ok(());
         }
-        let pause = backoff.after(began.elapsed(), mending);
+        if retry == Retry::Never {
+            return Err(Unrunnable { name, why });
+        }
+        let needs_repair = retry == Retry::AfterRepair;
+        let pause = backoff.after(began.elapsed(), needs_repair);
         watcher.restarts.fetch_add(1, Ordering::Relaxed);
         if told.len() >= TOLD {
             told.clear();
         }
         if !told.contains(&why) {
             let seconds = pause.as_secs_f64();
-            (watcher.tell)(&if mending {
+            (watcher.tell)(&if needs_repair {
                 format!(
                     "{name} stopped: {why}; this needs mending: it is started again in {seconds:.0} s, then less and \
                      less often, at most {} minutes apart",
-                    pace.mending_longest.as_secs() / 60
+                    restarts.after_repair.longest.as_secs() / 60
                 )
             } else {
                 format!("{name} stopped: {why}; starting it again in {seconds:.1} s")
@@ -163,7 +157,7 @@ where
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = stage.shutdown.cancelled() => return,
+            () = stage.shutdown.cancelled() => return Ok(()),
         }
     }
 }
@@ -171,13 +165,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Display;
+
+    use herd_spec::health::Trouble;
     use herd_stage::Secrets;
     use std::sync::Mutex;
     use tokio_util::sync::CancellationToken;
 
     struct Failed {
         why: &'static str,
-        mending: bool,
+        retry: Retry,
     }
 
     impl Display for Failed {
@@ -186,14 +183,18 @@ mod tests {
         }
     }
 
-    impl StageFailure for Failed {
-        fn needs_mending(&self) -> bool {
-            self.mending
+    impl StageError for Failed {
+        fn retry(&self) -> Retry {
+            self.retry
+        }
+
+        fn trouble(&self) -> Trouble {
+            Trouble::StageFailed
         }
     }
 
     #[tokio::test]
-    async fn a_stage_that_fails_is_started_again_and_one_that_is_stopped_is_not() {
+    async fn starts_a_stage_again_when_it_fails_and_not_when_it_is_stopped() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
@@ -203,11 +204,11 @@ mod tests {
         };
         let (root, counted, restarts) =
             (stage.shutdown.clone(), Arc::clone(&starts), Arc::clone(&watcher.restarts));
-        supervise("sink".into(), stage, watcher, move |part| {
+        let ended = supervise("sink".into(), stage, watcher, move |part| {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
             async move {
                 match number {
-                    0 => Err(Failed { why: "no database", mending: false }),
+                    0 => Err(Failed { why: "no database", retry: Retry::Soon }),
                     1 => panic!("a defect"),
                     _ => {
                         root.cancel();
@@ -218,6 +219,7 @@ mod tests {
             }
         })
         .await;
+        assert_eq!(ended, Ok(()));
         assert_eq!((starts.load(Ordering::Relaxed), restarts.load(Ordering::Relaxed)), (3, 2));
         let said = said.lock().unwrap();
         assert_eq!(said[0], "sink stopped: no database; starting it again in 0.2 s");
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_stays_the_same_is_told_once_and_that_it_is_over_too() {
+    async fn tells_the_same_error_once_and_that_the_stage_runs_again() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
@@ -235,15 +237,19 @@ mod tests {
         };
         let (root, counted) = (stage.shutdown.clone(), Arc::clone(&starts));
         let milli = Duration::from_millis(1);
-        let pace = Pace { first: milli, longest: milli, mending_first: milli, steady: milli * 1000, ..PACE };
-        supervise_at(pace, "sink".into(), stage, watcher, move |part| {
+        let restarts = Restarts {
+            soon: Pace { first: milli, longest: milli },
+            after_repair: Pace { first: milli, ..RESTARTS.after_repair },
+            steady: milli * 1000,
+        };
+        let ended = supervise_at(restarts, "sink".into(), stage, watcher, move |part| {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
             async move {
                 match number {
-                    0..5 => Err(Failed { why: "no database", mending: false }),
-                    5..10 => Err(Failed { why: "no table", mending: true }),
+                    0..5 => Err(Failed { why: "no database", retry: Retry::Soon }),
+                    5..10 => Err(Failed { why: "no table", retry: Retry::AfterRepair }),
                     _ => {
-                        tokio::time::sleep(pace.steady + milli * 500).await;
+                        tokio::time::sleep(restarts.steady + milli * 500).await;
                         root.cancel();
                         part.shutdown.cancelled().await;
                         Ok(())
@@ -252,6 +258,7 @@ mod tests {
             }
         })
         .await;
+        assert_eq!(ended, Ok(()));
         let expected = [
             "sink stopped: no database; starting it again in 0.0 s",
             "sink stopped: no table; this needs mending: it is started again in 0 s, then less and less often, at most \
@@ -262,12 +269,28 @@ mod tests {
         assert_eq!(starts.load(Ordering::Relaxed), 11);
     }
 
+    #[tokio::test]
+    async fn stops_with_the_reason_when_the_error_follows_from_the_plan() {
+        let stage = Stage::new(CancellationToken::new(), Secrets::default());
+        let watcher = Watcher { tell: Arc::new(|_| {}), restarts: Arc::default() };
+        let (starts, restarts) = (Arc::new(AtomicU64::new(0)), Arc::clone(&watcher.restarts));
+        let counted = Arc::clone(&starts);
+        let ended = supervise("collector".into(), stage, watcher, move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err(Failed { why: "the schema does not compile", retry: Retry::Never }) }
+        })
+        .await;
+        let why = "the schema does not compile".to_owned();
+        assert_eq!(ended, Err(Unrunnable { name: "collector".into(), why }));
+        assert_eq!((starts.load(Ordering::Relaxed), restarts.load(Ordering::Relaxed)), (1, 0));
+    }
+
     #[test]
-    fn pauses_grow_to_a_bound_and_begin_anew_after_a_steady_run() {
-        let mut backoff = Backoff::new(PACE);
+    fn pauses_grow_to_a_bound_and_start_over_after_a_steady_run() {
+        let mut backoff = Backoff::new(RESTARTS);
         let pauses: Vec<u128> = (0..9).map(|_| backoff.after(Duration::ZERO, false).as_millis()).collect();
         assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000]);
-        assert_eq!(backoff.after(PACE.steady, false), PACE.first);
+        assert_eq!(backoff.after(RESTARTS.steady, false), RESTARTS.soon.first);
         let pauses: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO, true).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
     }

@@ -1,17 +1,19 @@
 //! Follows a topic from near its end, on a thread of its own, outside any group.
 
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use herd_bus::{Bus, BusError, Change, Consumer, Membership, Record};
+use herd_bus::{Bus, BusError, Consumer, Membership, Record};
+use herd_member::{Assignment, Commits, Demand, Member, Processor, Start, TakeOver};
 use herd_spec::units::{Offset, Partition};
-use herd_stage::Health;
+use herd_stage::{Health, SystemClock};
 use tokio_util::sync::CancellationToken;
 
 /// How long a fetch waits; a record ends the wait at once. Bounds how long shutdown takes.
 const WAIT: Duration = Duration::from_millis(200);
 /// Records of one fetch.
-const BATCH: usize = 1_000;
+const FETCH_MAX: usize = 1_000;
 /// How long the broker may take to say where partitions end.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the bus may take to say whether it answers.
@@ -32,12 +34,27 @@ pub(crate) struct Following<'a> {
     pub(crate) step: &'static str,
 }
 
-/// Where to go on, and where each partition ended when it was first seen.
+/// Where to go on, and where each partition ended when it was first seen. Kept while the bus is away.
 #[derive(Debug, Default)]
 struct Read {
     next: HashMap<Partition, Offset>,
     ends: HashMap<Partition, Offset>,
     caught_up: bool,
+}
+
+/// What a follower does with the records of its topic.
+struct Follower<'a, B, F> {
+    following: &'a Following<'a>,
+    health: &'a Health,
+    read: &'a mut Read,
+    each: &'a mut F,
+    /// Fetches without a record, on end.
+    quiet: u32,
+    /// Records of the fetch under way.
+    fetched: usize,
+    /// Whether it does not know where to begin.
+    lost: bool,
+    bus: PhantomData<B>,
 }
 
 /// Hands every record to `each` until `shutdown`. While the bus does not answer, or the topic is not there, it says so and tries again.
@@ -50,7 +67,18 @@ pub(crate) fn follow<B: Bus>(
 ) {
     health.starting(following.step, format!("reading the latest records of {}", following.topic));
     let mut read = Read::default();
-    while let Err(error) = read.follow(bus, following, health, shutdown, &mut each) {
+    while !shutdown.is_cancelled() {
+        let follower = Follower {
+            following,
+            health,
+            read: &mut read,
+            each: &mut each,
+            quiet: 0,
+            fetched: 0,
+            lost: false,
+            bus: PhantomData,
+        };
+        let Err(error) = follower.run(bus, shutdown) else { return };
         tracing::warn!(topic = following.topic, %error, "cannot be followed; trying again");
         health.fail(following.step, error.trouble(), error.to_string());
         if matches!(error, BusError::Missing { .. }) {
@@ -64,67 +92,84 @@ pub(crate) fn follow<B: Bus>(
     }
 }
 
-impl Read {
-    fn follow<B: Bus>(
-        &mut self,
-        bus: &B,
-        following: &Following<'_>,
-        health: &Health,
-        shutdown: &CancellationToken,
-        each: &mut impl FnMut(&Record<'_>),
-    ) -> Result<(), BusError> {
-        if shutdown.is_cancelled() {
-            return Ok(());
-        }
+impl<B: Bus, F: FnMut(&Record<'_>)> Follower<'_, B, F> {
+    fn run(self, bus: &B, shutdown: &CancellationToken) -> Result<(), BusError> {
         // What waits for a broker waits for long; whether it answers is known sooner.
         bus.ping(PING)?;
-        let mut consumer = bus.consumer(following.topic, Membership::All)?;
-        let mut waiting: Vec<Partition> = Vec::new();
-        let mut quiet = 0;
+        let consumer = bus.consumer(self.following.topic, Membership::All)?;
+        let mut member = Member::new(consumer, self, SystemClock, None);
         while !shutdown.is_cancelled() {
-            let fetched = consumer.fetch(WAIT, BATCH, |record| {
-                self.next.insert(record.partition, record.offset.next());
-                each(record);
-            })?;
-            for change in fetched.changes {
-                match change {
-                    Change::Assigned(partitions) => waiting.extend(partitions),
-                    Change::Revoked(partitions) | Change::Lost(partitions) => {
-                        waiting.retain(|partition| !partitions.contains(partition));
-                        consumer.release(&partitions)?;
-                    }
-                }
-            }
-            if !waiting.is_empty() {
-                match consumer.end_offsets(&waiting, PATIENCE) {
-                    Ok(found) => {
-                        consumer.start(&self.positions(&found, following.history))?;
-                        waiting.clear();
-                        quiet = 0;
-                    }
-                    Err(error) if error.is_retryable() => {
-                        health.fail(following.step, error.trouble(), error.to_string());
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
-            if self.caught_up {
-                // After a failure the step is well as soon as it reads again.
-                health.ok(following.step);
-                continue;
-            }
-            quiet = if fetched.records == 0 { quiet + 1 } else { 0 };
-            let ends = &self.ends;
-            let read =
-                ends.iter().all(|(partition, end)| self.next.get(partition).is_some_and(|at| at >= end));
-            if !ends.is_empty() && (read || quiet >= QUIET_FETCHES) {
-                self.caught_up = true;
-                health.ok(following.step);
-            }
+            member.step(WAIT)?;
         }
-        consumer.close();
+        member.finish()
+    }
+}
+
+impl<B: Bus, F: FnMut(&Record<'_>)> Processor for Follower<'_, B, F> {
+    type Consumer = B::Consumer;
+    type Clock = SystemClock;
+    type Error = BusError;
+
+    fn bus_error(&self, error: BusError) -> BusError {
+        error
+    }
+
+    fn demand(&mut self, wait: Duration) -> Option<Demand> {
+        self.fetched = 0;
+        Some(Demand { limit: FETCH_MAX, wait, idle: true })
+    }
+
+    fn take_over(
+        &mut self,
+        assignment: &mut Assignment<Self>,
+        partitions: &[Partition],
+    ) -> Result<TakeOver, BusError> {
+        let found = match assignment.consumer().end_offsets(partitions, PATIENCE) {
+            Ok(found) => found,
+            Err(error) if error.is_retryable() => {
+                self.health.fail(self.following.step, error.trouble(), error.to_string());
+                self.lost = true;
+                return Ok(TakeOver::Later(Duration::ZERO));
+            }
+            Err(error) => return Err(error),
+        };
+        (self.lost, self.quiet) = (false, 0);
+        let positions = self.read.positions(&found, self.following.history);
+        Ok(TakeOver::Begin(
+            positions.into_iter().map(|(partition, from)| Start::at(partition, from)).collect(),
+        ))
+    }
+
+    fn process(&mut self, record: &Record<'_>) -> Result<(), BusError> {
+        self.fetched += 1;
+        self.read.next.insert(record.partition, record.offset.next());
+        (self.each)(record);
         Ok(())
+    }
+
+    /// Says that it has caught up, once it has.
+    fn advance(&mut self, _assignment: &mut Assignment<Self>, _wait: Duration) -> Result<Commits, BusError> {
+        if self.lost {
+            return Ok(Vec::new());
+        }
+        if !self.read.caught_up {
+            self.quiet = if self.fetched == 0 { self.quiet + 1 } else { 0 };
+            self.read.caught_up = self.read.is_at_its_ends() || self.quiet >= QUIET_FETCHES;
+            self.read.caught_up &= !self.read.ends.is_empty();
+        }
+        if self.read.caught_up {
+            // After a failure the step is well as soon as it reads again.
+            self.health.ok(self.following.step);
+        }
+        Ok(Vec::new())
+    }
+
+    fn drop_partitions(&mut self, _partitions: &[Partition]) {}
+}
+
+impl Read {
+    fn is_at_its_ends(&self) -> bool {
+        self.ends.iter().all(|(partition, end)| self.next.get(partition).is_some_and(|at| at >= end))
     }
 
     /// Where to begin in partitions that end there: where it was left, or so many records before the end.

@@ -38,9 +38,9 @@ use axum::response::Response;
 use axum::routing::get;
 use axum::serve::ListenerExt;
 use herd_bus::Bus;
-use herd_spec::health::HealthReport;
+use herd_spec::health::{HealthReport, Trouble};
 use herd_spec::plan::Plan;
-use herd_stage::{Health, SecretError, Stage};
+use herd_stage::{Health, Retry, SecretError, Stage, StageError};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -88,6 +88,19 @@ pub enum ApiError {
     /// A part of the stage broke off; a defect.
     #[error("a part of the api broke off: {0}")]
     Broken(#[from] tokio::task::JoinError),
+}
+
+impl StageError for ApiError {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Secret(_) => Retry::AfterRepair,
+            Self::Client(_) | Self::Serve(_) | Self::Broken(_) => Retry::Soon,
+        }
+    }
+
+    fn trouble(&self) -> Trouble {
+        Trouble::StageFailed
+    }
 }
 
 /// Serves `listener` until [`Stage::shutdown`]. `store`: where the past is; `collector`: its address without a path, for

@@ -1,7 +1,7 @@
 //! On the embedded bus, as `herd up` runs it: history is read back, changes come at once, lag is measured.
 #![allow(clippy::unwrap_used)]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use house::{PATIENCE, Socket, alert_record, plan};
+use fixture::{PATIENCE, Socket, alert_record, plan};
 
 fn send(producer: &impl Producer, topic: &str, value: &[u8]) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

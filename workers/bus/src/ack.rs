@@ -1,11 +1,12 @@
 //! Acknowledgements: one counter for many records, awaited by a task or a thread.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
+
+use crate::DeliveryError;
 
 /// A set of sent records whose acknowledgements are awaited together.
 #[derive(Debug, Default)]
@@ -20,21 +21,6 @@ struct State {
     pending: usize,
     failed: Vec<(u32, DeliveryError)>,
 }
-
-/// A record that will never be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryError {
-    /// What the client says.
-    pub why: String,
-}
-
-impl fmt::Display for DeliveryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the record could not be delivered: {}", self.why)
-    }
-}
-
-impl std::error::Error for DeliveryError {}
 
 /// The right to report one record of a set, once. Dropped unreported (a client that went away), it counts as failed.
 #[derive(Debug)]
@@ -135,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_set_is_done_when_its_last_record_is() {
+    async fn done_returns_when_the_last_record_is_acknowledged() {
         let acks = Acks::new();
         let (first, second) = (acks.expect(0), acks.expect(1));
         first.report(Ok(()));
@@ -151,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_that_never_came_is_a_failure() {
+    fn counts_a_dropped_acknowledgement_as_failed() {
         let acks = Acks::new();
         drop(acks.expect(7));
         assert!(acks.wait(Duration::ZERO));
@@ -159,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_never_sent_is_no_failure() {
+    fn a_cancelled_acknowledgement_is_no_failure() {
         let acks = Acks::new();
         acks.expect(0).cancel();
         assert!(acks.take_failed().is_empty());

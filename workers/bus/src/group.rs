@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_gets_what_must_move_after_it_is_released() {
+    fn a_new_member_gets_partitions_after_they_are_released() {
         let now = Instant::now();
         let mut group = Group::default();
         let first = group.join(4, Arc::default(), now);
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_member_loses_what_it_had_and_comes_back_empty_handed() {
+    fn a_silent_member_loses_its_partitions_and_returns_without_any() {
         let start = Instant::now();
         let mut group = Group::default();
         let (silent, other) = (group.join(2, Arc::default(), start), group.join(2, Arc::default(), start));

@@ -1,28 +1,36 @@
 //! The bus between stages: partitioned logs with consumer groups, in the terms of Apache Kafka.
 //!
-//! One narrow trait family, made for batches, three implementations with one behaviour suite:
-//! - [`kafka`]: Apache Kafka through librdkafka;
-//! - [`embedded`]: durable logs in this process, for `herd up`;
-//! - [`simulated`]: in memory, on a virtual clock, with faults from a seed: for tests.
+//! One narrow trait family, made for batches, three implementations with one behaviour suite, each behind a feature of its name:
+//! - `kafka`: Apache Kafka through librdkafka;
+//! - `embedded`: durable logs in this process, for `herd up`;
+//! - `simulated`: in memory, on a virtual clock, with faults from a seed: for tests.
 //!
 //! Stages are driven from one thread each: `fetch` hands out borrowed records, nothing is copied or allocated a record,
 //! and everything that happens to an assignment comes back from `fetch` as an event, so a stage is a plain loop.
 
 pub mod ack;
+#[cfg(feature = "embedded")]
 pub mod embedded;
+mod error;
+#[cfg(any(feature = "embedded", feature = "simulated"))]
 mod group;
+mod headers;
+#[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod partitioner;
+#[cfg(any(feature = "embedded", feature = "simulated"))]
 mod signal;
+#[cfg(feature = "simulated")]
 pub mod simulated;
 
 use std::time::Duration;
 
-use herd_spec::health::Trouble;
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
 
-pub use ack::{Ack, Acks, DeliveryError};
+pub use ack::{Ack, Acks};
+pub use error::{BusError, DeliveryError, SendError};
+pub use headers::Headers;
 
 /// Partitioned logs with consumer groups. Cheap to clone; all clones are the same bus.
 pub trait Bus: Clone + Send + Sync + 'static {
@@ -132,13 +140,12 @@ pub trait Consumer: Send {
     /// still taken. After [`Change::Lost`] another member may already own them: commits are refused.
     ///
     /// # Errors
-    /// Retryable ones are dealt with inside (and logged); what comes out is for good.
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        each: F,
-    ) -> Result<Fetched, BusError>;
+    /// Those of the bus: retryable ones are dealt with inside (and logged), what comes out is permanent. The first error that
+    /// `each` returns ends the call; whether the records of this call come again is then not said, so drop the consumer.
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>;
 
     /// Begins to receive from these partitions, at these offsets ([`Offset`] 0 or anything before the oldest record means
     /// the oldest record).
@@ -241,39 +248,6 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
 }
 
-/// The headers of a record.
-#[derive(Clone, Copy)]
-pub enum Headers<'a> {
-    /// As librdkafka holds them.
-    Kafka(&'a rdkafka::message::BorrowedHeaders),
-    /// As the buses in this process hold them.
-    List(&'a [(String, Vec<u8>)]),
-}
-
-impl std::fmt::Debug for Headers<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
-    }
-}
-
-impl Headers<'_> {
-    /// No headers.
-    pub const NONE: Headers<'static> = Headers::List(&[]);
-}
-
-impl<'a> Headers<'a> {
-    /// Each header's name and value, in order.
-    pub fn iter(self) -> Box<dyn Iterator<Item = (&'a str, &'a [u8])> + 'a> {
-        match self {
-            Self::List(list) => Box::new(list.iter().map(|(name, value)| (name.as_str(), value.as_slice()))),
-            Self::Kafka(headers) => {
-                use rdkafka::message::Headers as _;
-                Box::new(headers.iter().map(|header| (header.key, header.value.unwrap_or_default())))
-            }
-        }
-    }
-}
-
 /// Sends. Cheap to clone; clones share one connection and one queue.
 pub trait Producer: Clone + Send + Sync + 'static {
     /// Hands a record over. It will be written once, in the order of calls for one partition, and `ack` told so, or told
@@ -302,73 +276,4 @@ pub struct Outgoing<'a> {
     pub timestamp: WallTime,
     /// Headers.
     pub headers: &'a [(&'a str, &'a [u8])],
-}
-
-/// Why a record was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// Too much is waiting to be acknowledged. Try again when some of it is.
-    #[error("the queue to the broker is full")]
-    Full,
-    /// The broker takes nothing now (its disk is full, say); it may again.
-    #[error("the broker takes no records now: {0}")]
-    Unavailable(String),
-    /// It will never be taken.
-    #[error("the record cannot be sent: {0}")]
-    Refused(String),
-}
-
-/// What went wrong with a bus.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum BusError {
-    /// The broker does not answer; it may again.
-    #[error("{doing}: the broker does not answer: {why}")]
-    Unavailable {
-        /// What was being done, on what.
-        doing: String,
-        /// What the client says.
-        why: String,
-    },
-    /// Another member owns the partition now.
-    #[error("{doing}: another member of the group owns this partition now: {why}")]
-    NotOwner {
-        /// What was being done, on what.
-        doing: String,
-        /// What the client says.
-        why: String,
-    },
-    /// No such topic or partition.
-    #[error("{doing}: there is no such topic or partition: {why}")]
-    Missing {
-        /// What was being done, on what.
-        doing: String,
-        /// What the client says.
-        why: String,
-    },
-    /// It will not work, however often it is tried.
-    #[error("{doing}: {why}")]
-    Refused {
-        /// What was being done, on what.
-        doing: String,
-        /// What the client says and what to do.
-        why: String,
-    },
-}
-
-impl BusError {
-    /// Whether trying again may help.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-
-    /// What kind of trouble it is, for a stage's report of its health.
-    #[must_use]
-    pub fn trouble(&self) -> Trouble {
-        match self {
-            Self::Unavailable { .. } => Trouble::KafkaUnreachable,
-            Self::Missing { .. } => Trouble::TopicMissing,
-            Self::NotOwner { .. } | Self::Refused { .. } => Trouble::KafkaRefused,
-        }
-    }
 }

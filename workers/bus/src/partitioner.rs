@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_negative_hash_is_made_positive_as_java_does() {
+    fn clears_the_sign_bit_of_a_hash_as_java_does() {
         // toPositive(-973932308) = 1173551340
         assert_eq!(partition_of(b"21", 6), Partition(1_173_551_340 % 6));
         assert_eq!(partition_of(b"anything", 1), Partition(0));

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use herd_bus::{Bus, BusError, Producer};
 use herd_spec::health::Trouble;
 use herd_spec::plan::Plan;
-use herd_stage::{SecretError, Stage};
+use herd_stage::{Retry, SecretError, Stage, StageError};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -48,6 +48,23 @@ pub enum CollectorError {
     /// The plan's JSON Schema does not compile.
     #[error("{0}")]
     Schema(String),
+}
+
+impl StageError for CollectorError {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Bus(BusError::Refused { .. }) | Self::Secret(_) => Retry::AfterRepair,
+            Self::Bus(_) => Retry::Soon,
+            Self::Schema(_) => Retry::Never,
+        }
+    }
+
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::Bus(error) => error.trouble(),
+            Self::Secret(_) | Self::Schema(_) => Trouble::StageFailed,
+        }
+    }
 }
 
 /// Serves on `listener` until `stage.shutdown`; then stops accepting, finishes what is under way, flushes and returns. From

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_add_up() {
+    fn adds_up_the_values_of_all_sources() {
         let (mut a, mut b) = (Running::default(), Running::default());
         a.add(Contribution::Value("u1"));
         a.add(Contribution::Value("u2"));

@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_position_reads_what_it_writes(
+        fn position_round_trips(
             next in 1_000_000..i64::MAX, from in 0..i64::MAX, closed in proptest::option::of(any::<i64>()),
             counting in proptest::option::of((
                 proptest::option::of(any::<i64>()), prop::collection::vec(metric(), 0..5)
@@ -163,7 +163,7 @@ mod tests {
         }
 
         #[test]
-        fn foreign_metadata_starts_at_the_offset(metadata in "[^1].{0,40}") {
+        fn foreign_metadata_resumes_at_the_committed_offset(metadata in "[^1].{0,40}") {
             let position = Position::of(&Commit { next: Offset(7), metadata });
             let bare = Position { next: Offset(7), replay_from: Offset(7), closed: None, counting: None, rules: None };
             prop_assert_eq!(position, bare);
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_from_before_definitions_were_kept_is_read() {
+    fn reads_metadata_without_definitions() {
         let position = Position::of(&Commit { next: Offset(9), metadata: "1 4 1700".into() });
         assert_eq!((position.replay_from, position.closed), (Offset(4), Some(EventTime(1_700))));
         assert_eq!(position.counting, None);

@@ -9,13 +9,14 @@
 //! Both are exact without transactions: every record has an identity and a version, merging is idempotent, and each step
 //! is deterministic given the order of its input, so replay after a crash changes nothing. `docs/architecture.md` tells why.
 //!
-//! The pure parts know nothing of buses and clocks: [`fold::source`] and [`judge::docket`] hold the protocol,
-//! [`algorithm`] the statistics; [`fold::worker`] and [`judge::worker`] drive them over a [`herd_bus::Bus`], one step at a
-//! time, each on a thread of its own.
+//! The pure parts know nothing of buses and clocks: [`fold::source`] and [`judge::partition`] hold the protocol,
+//! [`algorithm`] the statistics; [`fold::worker`] and [`judge::worker`] say what a member of their group does with records, and
+//! [`herd_member::Member`] drives them over a [`herd_bus::Bus`], one step at a time, each on a thread of its own.
 
 pub mod aggregate;
 pub mod algorithm;
 pub mod commit;
+mod error;
 pub mod extract;
 pub mod fold;
 pub mod judge;
@@ -23,8 +24,9 @@ mod keyed;
 pub mod metric;
 pub mod metrics;
 pub mod outbox;
-mod partition;
+mod partitioner;
 mod run;
 pub mod sketch;
 
-pub use run::{DetectorError, run};
+pub use error::DetectorError;
+pub use run::run;

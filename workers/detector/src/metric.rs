@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_too_large_to_add_up_is_told_from_an_absent_one() {
+    fn distinguishes_a_number_too_large_to_add_up_from_an_absent_one() {
         let counted = |price: &str| {
             let event = format!(
                 r#"{{"v":1,"event_id":"e","type":"t","item_id":"i","time":1,"received":2,"properties":{{"price":{price}}}}}"#

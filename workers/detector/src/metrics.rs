@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use crate::fold::Seen;
+use crate::fold::ApplyOutcome;
 
 /// Of fold.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ impl FoldMetrics {
         self.events.get()
     }
 
-    pub(crate) fn saw(&self, seen: Seen) {
+    pub(crate) fn saw(&self, seen: ApplyOutcome) {
         self.events.inc();
         if seen.late {
             self.late.inc();

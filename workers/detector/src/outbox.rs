@@ -18,6 +18,9 @@ pub struct Outbox<P> {
     buffer: Vec<u8>,
 }
 
+/// How long the records of one cycle may take to be acknowledged, where a member waits for nothing else.
+pub(crate) const CYCLE_PATIENCE: Duration = Duration::from_secs(60);
+
 impl<P: Producer> Outbox<P> {
     /// With nothing sent.
     pub fn new(producer: P) -> Self {

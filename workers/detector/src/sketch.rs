@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_the_set_of_values_matters(a in prop::collection::vec(0..400_u32, 0..300), b in prop::collection::vec(0..400_u32, 0..300)) {
+        fn estimate_depends_on_the_set_of_values_alone(a in prop::collection::vec(0..400_u32, 0..300), b in prop::collection::vec(0..400_u32, 0..300)) {
             let mut merged = of(&a);
             merged.merge(&of(&b));
             let mut other_way = of(&b);
@@ -156,7 +156,7 @@ mod tests {
         }
 
         #[test]
-        fn a_sketch_reads_what_it_writes(values in prop::collection::vec(any::<u32>(), 0..300)) {
+        fn sketch_round_trips(values in prop::collection::vec(any::<u32>(), 0..300)) {
             let sketch = of(&values);
             prop_assert_eq!(Sketch::decode(&sketch.encode()), Some(sketch));
         }
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sketch_is_not_decoded() {
+    fn rejects_bytes_that_are_no_sketch() {
         for text in ["", "!", "Ag", "AAE", "AQAA"] {
             assert_eq!(Sketch::decode(text), None, "{text}");
         }

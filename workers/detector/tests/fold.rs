@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use herd_detector::commit::Position;
-use herd_detector::fold::{Seen, Source};
+use herd_detector::fold::{ApplyOutcome, Source};
 use herd_detector::metric::Metrics;
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
@@ -33,7 +34,7 @@ impl Fold {
         Self { source, metrics, next, sent: BTreeMap::new() }
     }
 
-    fn event(&mut self, id: &str, time: i64) -> Seen {
+    fn event(&mut self, id: &str, time: i64) -> ApplyOutcome {
         let event =
             format!(r#"{{"v":1,"event_id":"{id}","type":"t","item_id":"a","time":{time},"received":0}}"#);
         let offset = Offset(self.next);
@@ -43,11 +44,14 @@ impl Fold {
 
     fn emit(&mut self) {
         let sent = &mut self.sent;
-        self.source.emit(&self.metrics, &vec![true; self.metrics.all.len()], |part| {
+        let due = vec![true; self.metrics.all.len()];
+        let emitted = self.source.emit(&self.metrics, &due, |part| {
             let shape = part.shape.unwrap();
             let name = format!("{} {} s", part.metric, shape.size_ms / 1_000);
             sent.insert((name, part.start.0, part.key.to_string(), part.since.0), part.value.count);
+            Ok::<_, Infallible>(())
         });
+        let Ok(()) = emitted;
     }
 
     /// Metric and window, start, beginning, events.
@@ -58,14 +62,14 @@ impl Fold {
 }
 
 #[test]
-fn a_duplicate_is_known_while_any_window_that_overlaps_the_longest_is_open() {
+fn drops_a_duplicate_while_a_window_that_overlaps_the_longest_is_open() {
     let mut fold =
         Fold::resume(&Position::START, 0, metrics("[{name: m, window: 7s}, {name: n, window: 10s}]"));
     fold.event("x", 9_500);
     // The window of 10 s is closed, the one of 7 s that begins at 7 is open.
     fold.event("y", 10_500);
     fold.emit();
-    assert_eq!(fold.event("x", 9_500), Seen { duplicate: true, late: true, too_large: false });
+    assert_eq!(fold.event("x", 9_500), ApplyOutcome { duplicate: true, late: true, too_large: false });
     fold.event("z", 30_000);
     fold.emit();
     assert!(fold.sent().contains(&("m 7 s", 7_000, 0, 2)), "{:?}", fold.sent());
@@ -108,7 +112,7 @@ fn a_new_definition_counts_from_where_the_old_one_was_sent() {
 }
 
 #[test]
-fn the_same_definition_goes_on_as_if_nothing_had_happened() {
+fn an_unchanged_definition_keeps_counting() {
     let spec = "[{name: m, window: 2s}, {name: n, window: 10s}]";
     let mut first = Fold::resume(&Position::START, 0, metrics(spec));
     (0..5).for_each(|n| {

@@ -1,8 +1,11 @@
 //! One partition of judge, driven by hand: long silence, what is no item, and what is left of a spec that was changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use herd_detector::commit::Position;
-use herd_detector::judge::docket::{Docket, Heard, Output, Saved};
+use herd_detector::judge::partition::{JudgePartition, Output, ReadOutcome, Saved};
 use herd_detector::judge::watch::Watched;
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::{OTHER_KEY, Plan};
@@ -13,7 +16,7 @@ use herd_spec::wire::{
 use proptest::prelude::*;
 
 /// A pipeline with the metric `views`, windows of `window`, and these detectors.
-fn watched(window: &str, detectors: &str) -> Vec<Watched> {
+fn watched(window: &str, detectors: &str) -> Vec<Arc<Watched>> {
     let spec = format!(
         "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: shop}}\nspec:\n  events: {{maxLateness: 0s}}\n  \
          metrics: [{{name: views, window: {window}, emit: 1s}}]\n  detectors: {detectors}\n"
@@ -23,50 +26,51 @@ fn watched(window: &str, detectors: &str) -> Vec<Watched> {
 }
 
 struct Judge {
-    docket: Docket,
-    watched: Vec<Watched>,
+    partition: JudgePartition,
+    watched: Vec<Arc<Watched>>,
     next: i64,
     windows: Vec<Window<'static>>,
     alerts: Vec<Alert>,
 }
 
 impl Judge {
-    fn new(watched: Vec<Watched>) -> Self {
-        let docket = Docket::resume("shop", &Position::START, &watched);
-        Self { docket, watched, next: 0, windows: Vec::new(), alerts: Vec::new() }
+    fn new(watched: Vec<Arc<Watched>>) -> Self {
+        let partition = JudgePartition::resume("shop", &Position::START, &watched);
+        Self { partition, watched, next: 0, windows: Vec::new(), alerts: Vec::new() }
     }
 
     /// Another judge that takes over from what this one saved, with another spec.
-    fn successor(&mut self, watched: Vec<Watched>) -> Self {
-        let position = self.docket.position();
+    fn successor(&mut self, watched: Vec<Arc<Watched>>) -> Self {
+        let position = self.partition.position();
         let mut successor = Self::new(watched);
-        successor.docket = Docket::resume("shop", &position, &successor.watched);
+        successor.partition = JudgePartition::resume("shop", &position, &successor.watched);
         successor.next = self.next;
         let mut saved = Vec::new();
         let save = |key: &[u8], record: Saved<'static>| {
             saved.push((key.to_vec(), record));
-            Ok::<_, ()>(())
+            Ok::<_, Infallible>(())
         };
-        self.docket.save(&self.watched, save).unwrap();
+        let Ok(()) = self.partition.save(save);
         for (key, record) in saved {
             let (value, at) = match &record {
                 Saved::Kept(value) => (Some(value.as_ref()), 0),
                 Saved::Forgotten(at) => (None, *at),
             };
-            successor.docket.recall(&key, value, at, &successor.watched);
+            successor.partition.recall(&key, value, at);
         }
         successor
     }
 
-    fn read(&mut self, record: &PartRecord<'_>) -> Heard {
+    fn read(&mut self, record: &PartRecord<'_>) -> ReadOutcome {
         let (windows, alerts) = (&mut self.windows, &mut self.alerts);
         let offset = Offset(self.next);
         self.next += 1;
         let mut out = |output: Output<'_>| take(output, windows, alerts);
-        self.docket.read(offset, record, &self.watched, WallTime(0), &mut out)
+        let Ok(outcome) = self.partition.read(offset, record, WallTime(0), &mut out);
+        outcome
     }
 
-    fn count(&mut self, key: &str, start: i64, count: u64) -> Heard {
+    fn count(&mut self, key: &str, start: i64, count: u64) -> ReadOutcome {
         let metric = &self.watched[0];
         let shape = Shape {
             definition: metric.definition,
@@ -98,8 +102,8 @@ impl Judge {
         self.read(&PartRecord::Watermark(word));
         let (windows, alerts) = (&mut self.windows, &mut self.alerts);
         let mut out = |output: Output<'_>| take(output, windows, alerts);
-        self.docket.resolve_disowned(&mut out);
-        self.docket.close(&self.watched, &mut out);
+        let Ok(()) = self.partition.resolve_disowned(&mut out);
+        let Ok(_) = self.partition.close(&mut out);
     }
 
     fn told(&self) -> Vec<(String, AlertState, i64, Option<i64>)> {
@@ -110,7 +114,11 @@ impl Judge {
     }
 }
 
-fn take(output: Output<'_>, windows: &mut Vec<Window<'static>>, alerts: &mut Vec<Alert>) {
+fn take(
+    output: Output<'_>,
+    windows: &mut Vec<Window<'static>>,
+    alerts: &mut Vec<Alert>,
+) -> Result<(), Infallible> {
     match output {
         Output::Window(window) => {
             let mut bytes = Vec::new();
@@ -121,6 +129,7 @@ fn take(output: Output<'_>, windows: &mut Vec<Window<'static>>, alerts: &mut Vec
         }
         Output::Alert(alert) => alerts.push(alert),
     }
+    Ok(())
 }
 
 /// Seconds from 1970 to 2026.
@@ -128,7 +137,7 @@ const YEARS: i64 = 56 * 365 * 24 * 3600;
 
 /// Judged one by one, 1.7 thousand million windows would take half an hour.
 #[test]
-fn a_silence_of_56_years_is_judged_at_once() {
+fn judges_a_silence_of_56_years_at_once() {
     let detectors = "[{name: low, metric: views, algorithm: {threshold: {below: 5}}}, \
                      {name: both, metric: views, direction: both, algorithm: {poisson: {}}}, \
                      {name: level, metric: views, direction: down, algorithm: {ewma: {}}}, \
@@ -148,7 +157,7 @@ fn a_silence_of_56_years_is_judged_at_once() {
 }
 
 #[test]
-fn a_threshold_fires_again_within_a_silence_once_its_cooldown_is_over() {
+fn threshold_fires_again_in_a_silence_after_its_cooldown() {
     let detectors =
         "[{name: low, metric: views, cooldown: 1h, algorithm: {threshold: {below: 5, above: 20}}}]";
     let mut judge = Judge::new(watched("1s", detectors));
@@ -172,14 +181,14 @@ proptest! {
 
     /// It does not matter whether windows close one by one or a silence closes at once.
     #[test]
-    fn silence_at_once_gives_what_silence_window_by_window_gives(
+    fn silence_judged_at_once_equals_silence_judged_window_by_window(
         blocks in prop::collection::vec((prop::collection::vec(0_u64..40, 1..12), 1_i64..400), 1..4),
         without in 0_usize..5,
     ) {
         let of = || {
             let mut watched = watched("1s", DETECTORS);
             if without < 4 {
-                watched[0].watches.remove(without);
+                Arc::make_mut(&mut watched[0]).watches.remove(without);
             }
             Judge::new(watched)
         };
@@ -282,11 +291,11 @@ fn an_alert_whose_bound_is_changed_goes_on() {
 fn an_open_alert_in_no_baseline_is_resolved_if_no_detector_owns_it() {
     let judge = firing();
     let mut other = Judge::new(watched("5s", MANY));
-    other.docket.review(judge.alerts[0].clone(), &other.watched);
+    other.partition.review(judge.alerts[0].clone());
     other.close(5_000);
     assert_eq!(other.told(), [("many".into(), AlertState::Resolved, 0, Some(1_000))]);
     let mut owner = Judge::new(watched("1s", MANY));
-    owner.docket.review(judge.alerts[0].clone(), &owner.watched);
+    owner.partition.review(judge.alerts[0].clone());
     owner.close(5_000);
     assert_eq!(owner.told(), []);
 }

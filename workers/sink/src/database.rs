@@ -1,8 +1,8 @@
-//! Database sinks: three feeds, each with a consumer, a writer and a thread of its own.
+//! Database sinks: three table sinks, each with a consumer, a writer and a thread of its own.
 //!
-//! What time heals (a server that restarts) a feed waits for with short pauses. What a person must mend (a table that was
+//! What time heals (a server that restarts) a table sink waits for with short pauses. What a person must mend (a table that was
 //! dropped, a wrong password) is told once, in the words of whoever is to mend it, and tried again with long pauses; the
-//! other feeds go on.
+//! other tables go on.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,69 +10,32 @@ use std::time::Duration;
 
 use herd_bus::Bus;
 use herd_spec::pipeline::SecretRef;
-use herd_spec::plan::{Plan, SinkName, SinkPlan, StorePlan, TopicPlan};
-use herd_stage::{Stage, SystemClock};
+use herd_spec::plan::{SinkName, StorePlan, TopicPlan};
+use herd_stage::backoff::{Pace, Pauses};
+use herd_stage::{Stage, StageError, SystemClock};
 use herd_store::{Store, StoreError, StoreLocation, Table};
 use tokio::runtime::Handle;
 
-use crate::backoff::{Pace, Pauses};
 use crate::conditions::condition;
-use crate::feed::Feed;
-use crate::{SinkError, spawn};
-
-/// When a batch is full.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// With so many rows.
-    pub rows: usize,
-    /// So long after its first record came.
-    pub wait: Duration,
-}
-
-/// What a feed is about.
-#[derive(Clone)]
-pub struct FeedSetup {
-    /// The sink's name.
-    pub sink: String,
-    /// The topic it reads.
-    pub topic: String,
-    /// Where refused records go.
-    pub dead_letter: String,
-    /// The table it fills.
-    pub table: Table,
-    /// Its group.
-    pub group: String,
-    /// Its name in the group.
-    pub member: String,
-    /// When a batch is full.
-    pub limits: Limits,
-    /// What its readiness is called.
-    pub condition: &'static str,
-    /// Its surroundings.
-    pub stage: Stage,
-    /// Where the store's futures run.
-    pub runtime: Handle,
-}
+use crate::table::{Limits, TableSink, TableSinkSetup};
+use crate::{SinkContext, SinkError, spawn};
 
 /// How often a database is asked whether it answers, and how long it may take.
 const WATCH: Duration = Duration::from_secs(4);
 /// How long opening the store may take.
 const OPENING: Duration = Duration::from_secs(60);
 /// SQLite commits cheaply, and a reader should see things soon.
-const SQLITE: Limits = Limits { rows: 5_000, wait: Duration::from_millis(200) };
+const SQLITE: Limits = Limits { rows: 5_000, max_wait: Duration::from_millis(200) };
 
 pub(crate) async fn run<B: Bus>(
-    plan: &Plan,
-    sink: &SinkPlan,
+    context: &SinkContext<'_, B>,
     store: &StorePlan,
-    bus: B,
-    stage: &Stage,
     data: &Path,
-    member: &str,
 ) -> Result<(), SinkError> {
+    let SinkContext { plan, sink, bus, stage, member } = context;
     let limits = match store {
         StorePlan::Postgres { batch_rows, batch_wait, .. } => {
-            Limits { rows: *batch_rows as usize, wait: *batch_wait }
+            Limits { rows: *batch_rows as usize, max_wait: *batch_wait }
         }
         StorePlan::Sqlite { .. } => SQLITE,
     };
@@ -83,15 +46,15 @@ pub(crate) async fn run<B: Bus>(
         data: data.to_owned(),
     });
     let Some(store) = open(&opener).await? else { return Ok(()) };
-    let feeds: [(&TopicPlan, Table, &'static str); 3] = [
+    let tables: [(&TopicPlan, Table, &'static str); 3] = [
         (&plan.topics.events, Table::UserEvents, "events"),
         (&plan.topics.windows, Table::Windows, "windows"),
         (&plan.topics.alerts, Table::Alerts, "alerts"),
     ];
-    let mut threads = Vec::with_capacity(feeds.len());
-    for (topic, table, part) in feeds {
+    let mut threads = Vec::with_capacity(tables.len());
+    for (topic, table, part) in tables {
         let condition = condition(&sink.name, part);
-        let setup = FeedSetup {
+        let setup = TableSinkSetup {
             sink: sink.name.to_string(),
             topic: topic.name.clone(),
             dead_letter: plan.topics.dead_letter.name.clone(),
@@ -116,22 +79,22 @@ pub(crate) async fn run<B: Bus>(
     outcome
 }
 
-/// Runs a feed; again and again where the tables need mending.
-fn keep<B: Bus>(setup: &FeedSetup, bus: &B, mut store: Store, opener: &Opener) -> Result<(), SinkError> {
+/// Runs a table sink; again and again where the tables need mending.
+fn keep<B: Bus>(setup: &TableSinkSetup, bus: &B, mut store: Store, opener: &Opener) -> Result<(), SinkError> {
     let mut outage = Outage::new();
     loop {
-        let mut feed = Feed::join(setup.clone(), bus, store.writer(), SystemClock)?.mending(outage.goes_on());
-        let ended = feed.run();
-        if feed.has_stored() {
+        let mut member = TableSink::join(setup.clone(), bus, store.writer(), SystemClock, outage.goes_on())?;
+        let ended = member.run(&setup.stage.shutdown);
+        if member.processor().has_stored() {
             outage = Outage::new();
         }
         let mut error = match ended {
-            Ok(()) => return feed.finish(),
+            Ok(()) => return member.finish(),
             Err(SinkError::Store { source, .. }) if source.needs_mending() => source,
             Err(error) => return Err(error),
         };
         // It leaves the group, and what it had not stored comes again.
-        drop(feed);
+        drop(member);
         store = loop {
             let pause = outage.pause_after(&error);
             outage.tell(&setup.sink, &setup.topic, &error);
@@ -266,7 +229,7 @@ mod tests {
     use herd_store::{Fault, Place};
 
     #[test]
-    fn what_needs_mending_is_told_once_and_tried_with_pauses_of_minutes_in_the_end() {
+    fn reports_an_outage_once_and_backs_off_to_minutes() {
         let dropped = |table: &str| StoreError::Refused {
             doing: "storing a batch",
             fault: Fault::TableMissing,

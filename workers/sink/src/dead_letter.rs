@@ -29,7 +29,7 @@ impl Refusal {
 
 /// A refused record.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Letter<'a> {
+pub(crate) struct RefusedRecord<'a> {
     pub(crate) partition: Partition,
     pub(crate) offset: Offset,
     pub(crate) timestamp: WallTime,
@@ -51,27 +51,27 @@ pub(crate) struct DeadLetters<P> {
 }
 
 impl<P: Producer> DeadLetters<P> {
-    pub(crate) fn send(&self, letter: &Letter<'_>, ack: Ack) -> Result<(), SendError> {
-        let partition = letter.partition.to_string();
-        let offset = letter.offset.to_string();
-        let received = letter.timestamp.to_string();
+    pub(crate) fn send(&self, record: &RefusedRecord<'_>, ack: Ack) -> Result<(), SendError> {
+        let partition = record.partition.to_string();
+        let offset = record.offset.to_string();
+        let received = record.timestamp.to_string();
         let headers = [
             (header::TOPIC, self.source.as_bytes()),
             (header::PARTITION, partition.as_bytes()),
             (header::OFFSET, offset.as_bytes()),
             (header::CONNECTOR, self.connector.as_bytes()),
-            (header::STAGE, letter.refusal.stage.as_bytes()),
-            (header::ERROR_CLASS, letter.refusal.class.as_bytes()),
-            (header::ERROR_MESSAGE, letter.refusal.message.as_bytes()),
+            (header::STAGE, record.refusal.stage.as_bytes()),
+            (header::ERROR_CLASS, record.refusal.class.as_bytes()),
+            (header::ERROR_MESSAGE, record.refusal.message.as_bytes()),
             (header::RECEIVED, received.as_bytes()),
         ];
         self.producer.send(
             &Outgoing {
                 topic: &self.topic,
                 partition: None,
-                key: letter.key,
-                value: letter.value,
-                timestamp: letter.timestamp,
+                key: record.key,
+                value: record.value,
+                timestamp: record.timestamp,
                 headers: &headers,
             },
             ack,

@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_line_says_nothing() {
+    fn ignores_log_lines_of_another_form() {
         assert_eq!(of("7 (a) S 1"), None);
     }
 }

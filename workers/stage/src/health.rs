@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stage_in_trouble_is_ready_and_says_so() {
+    fn a_failing_stage_is_ready_and_reports_the_failure() {
         let health = Health::default();
         health.fail("broker", Trouble::KafkaUnreachable, "no answer");
         let report = health.report();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trouble_began_when_its_kind_did() {
+    fn keeps_the_time_since_which_the_same_failure_lasts() {
         let health = Health::default();
         health.fail_at("broker", Trouble::KafkaUnreachable, "a".into(), WallTime(1));
         health.fail_at("broker", Trouble::KafkaUnreachable, "b".into(), WallTime(2));

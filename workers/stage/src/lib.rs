@@ -2,11 +2,14 @@
 //! `run(config, bus, stage: Stage) -> Result<(), …>` that returns when [`Stage::shutdown`] is cancelled and its work is
 //! finished, or with the error that stopped it; whoever called it starts it again.
 
+pub mod backoff;
 pub mod clock;
 mod cpu;
+pub mod failure;
 pub mod health;
 pub mod ops;
 pub mod secrets;
+pub mod thread;
 mod throttle;
 mod tls;
 pub mod waiting;
@@ -19,6 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Clock, SystemClock};
+pub use failure::{Retry, StageError};
 pub use health::Health;
 pub use secrets::{Secret, SecretError, Secrets};
 pub use throttle::Throttle;

@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_trouble_is_told_at_once_and_then_once_a_minute_with_its_count() {
+    fn reports_a_repeated_warning_at_once_and_then_once_a_minute_with_its_count() {
         let (throttle, begun) = (Throttle::default(), Instant::now());
         let at = |seconds| throttle.tell_at(begun + Duration::from_secs(seconds));
         assert_eq!(at(0), Some(1));

@@ -36,8 +36,8 @@ pub(crate) async fn check(
         .collect();
     // Events too late for any promise may let a window close twice: then nobody knows which of the two was judged.
     let unsure: HashSet<Name> = {
-        let truth = load.truth.lock();
-        let late = truth.windows.iter().filter(|(_, window)| window.perhaps > 0);
+        let expected = load.expected.lock();
+        let late = expected.windows.iter().filter(|(_, window)| window.perhaps > 0);
         late.map(|((metric, key, _), _)| (metric.name().to_owned(), key.to_string())).collect()
     };
     for (name, windows) in &windows {

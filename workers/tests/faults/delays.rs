@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use herd_bus::{Bus, Change, Consumer, Membership};
+use herd_bus::{Bus, BusError, Change, Consumer, Membership};
 use parking_lot::Mutex;
 
+use crate::expected::Bits;
 use crate::pipeline::Pipeline;
-use crate::truth::Bits;
 
 #[derive(Default)]
 pub(crate) struct Delays {
@@ -71,6 +71,7 @@ impl Delays {
                     if let Some(probe) = record.key.and_then(probe_of) {
                         delays.seen(probe);
                     }
+                    Ok::<_, BusError>(())
                 });
                 for change in fetched.unwrap().changes {
                     if let Change::Assigned(partitions) = change {

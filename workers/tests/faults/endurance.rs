@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
-use crate::bed::Bed;
 use crate::delays::percentile;
+use crate::env::Env;
 use crate::load::Load;
 use crate::menu;
 use crate::pipeline::Pipeline;
@@ -34,7 +34,7 @@ const SAMPLE: Duration = Duration::from_secs(2);
 /// Topics keep this much: disks hold.
 const RETENTION: Duration = Duration::from_secs(1_200);
 
-pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
+pub(crate) async fn run(env: &Arc<Env>, minutes: u64, rate: u64) -> ExitCode {
     let settings = Settings {
         rate,
         hot: 0.0,
@@ -44,7 +44,7 @@ pub(crate) async fn run(bed: &Arc<Bed>, minutes: u64, rate: u64) -> ExitCode {
         retention: RETENTION,
         before: Duration::from_secs(30),
     };
-    let mut run = Run::start(bed, settings).await;
+    let mut run = Run::start(env, settings).await;
     let begun = Instant::now();
     let sampler = Sampler::start(&run.load, &run.pipeline, begun);
     for minute in 0..minutes {

@@ -11,8 +11,8 @@ use tokio::sync::Semaphore;
 
 use crate::clock;
 use crate::delays::Delays;
+use crate::expected::Expected;
 use crate::script::Script;
-use crate::truth::Truth;
 
 /// Requests under way at once; more than that wait their turn, and the loop falls behind its schedule.
 const REQUESTS: usize = 1_000;
@@ -30,7 +30,7 @@ pub(crate) type Collectors = Arc<dyn Fn(u64) -> String + Send + Sync>;
 
 pub(crate) struct Load {
     pub(crate) script: Script,
-    pub(crate) truth: Mutex<Truth>,
+    pub(crate) expected: Mutex<Expected>,
     pub(crate) delays: Arc<Delays>,
     collectors: Collectors,
     client: reqwest::Client,
@@ -61,7 +61,7 @@ enum Told {
 impl Load {
     pub(crate) fn new(script: Script, lateness: Duration, collectors: Collectors) -> Arc<Self> {
         Arc::new(Self {
-            truth: Mutex::new(Truth::new(i64::try_from(lateness.as_millis()).unwrap())),
+            expected: Mutex::new(Expected::new(i64::try_from(lateness.as_millis()).unwrap())),
             delays: Arc::default(),
             script,
             collectors,
@@ -74,7 +74,7 @@ impl Load {
     }
 
     pub(crate) fn accepted(&self) -> u64 {
-        self.truth.lock().stored()
+        self.expected.lock().stored()
     }
 
     /// Begins; runs until [`Load::finish`].
@@ -131,22 +131,22 @@ impl Load {
 
     fn sends_again(&self, numbers: &[u64]) {
         self.retries.fetch_add(1, Ordering::Relaxed);
-        let mut truth = self.truth.lock();
+        let mut expected = self.expected.lock();
         for n in numbers {
-            truth.retried.set(*n);
+            expected.retried.set(*n);
         }
     }
 
     /// Writes down what was told; what is not settled.
     fn heard(&self, numbers: &[u64], told: Vec<Option<Told>>) -> Vec<u64> {
         let now = clock::now();
-        let mut truth = self.truth.lock();
+        let mut expected = self.expected.lock();
         let mut left = Vec::new();
         for (n, told) in numbers.iter().zip(told) {
             match told {
-                Some(Told::Accepted) => truth.accept(&self.script, *n, now),
+                Some(Told::Accepted) => expected.accept(&self.script, *n, now),
                 Some(Told::Invalid) => {
-                    truth.invalid.set(*n);
+                    expected.invalid.set(*n);
                 }
                 None => left.push(*n),
             }
@@ -163,7 +163,7 @@ impl Load {
             match self.post(probe + attempt, std::slice::from_ref(&raw)).await.pop() {
                 Some(Some(Told::Accepted)) => {
                     self.delays.accepted(probe);
-                    return self.truth.lock().accept_probe(probe, time, clock::now());
+                    return self.expected.lock().accept_probe(probe, time, clock::now());
                 }
                 // A collector whose clock is wrong.
                 Some(Some(Told::Invalid)) => return,
@@ -196,14 +196,14 @@ impl Load {
         for batch in 0..batches {
             let numbers = self.script.batch(batch);
             let raws: Vec<String> = {
-                let mut truth = self.truth.lock();
+                let mut expected = self.expected.lock();
                 numbers.iter().for_each(|n| {
-                    truth.retried.set(*n);
+                    expected.retried.set(*n);
                 });
                 // What was never accepted (its client still tries, or a wrong clock refused it) must not be accepted behind that
                 // client's back.
-                let broken = |n: u64| self.script.event(n).is_none() && truth.invalid.has(n);
-                let settled = |n: &&u64| truth.accepted.has(**n) || broken(**n);
+                let broken = |n: u64| self.script.event(n).is_none() && expected.invalid.has(n);
+                let settled = |n: &&u64| expected.accepted.has(**n) || broken(**n);
                 numbers.iter().filter(settled).map(|n| self.script.raw(*n)).collect()
             };
             if !raws.is_empty() {
@@ -234,7 +234,7 @@ impl Load {
             assert!(!told.iter().any(|told| matches!(told, Some(Told::Invalid))), "an end was refused");
             open =
                 open.into_iter().zip(told).filter(|(_, told)| told.is_none()).map(|(raw, _)| raw).collect();
-            self.truth.lock().ends = (time, ENDS - open.len() as u64);
+            self.expected.lock().ends = (time, ENDS - open.len() as u64);
             if open.is_empty() {
                 return;
             }

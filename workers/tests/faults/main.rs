@@ -2,12 +2,12 @@
 //! database, the network, the clock and the input misbehave. At the end of a run, nothing is lost, nothing double; meanwhile, a
 //! person who looks sees what is wrong.
 //!
-//! - `script` says what is sent, `load` sends it as clients do, `truth` adds up what clients were told;
-//! - `pipeline` keeps the worker processes running, `bed` lays hands on what they stand on;
+//! - `script` says what is sent, `load` sends it as clients do, `expected` adds up what clients were told;
+//! - `pipeline` keeps the worker processes running, `env` lays hands on what they stand on;
 //! - `menu` has the faults, `scene` what a person sees of them;
 //! - `progress` tells when the pipeline is over it, `delays` how fast it is, `verdict` whether everything is right.
 //!
-//! Needs a bed: `make faults`, `make faults FAULT=broker-kill`, `make endurance MINUTES=30 RATE=20000`. Settings: `RATE`, `SEED`,
+//! Needs an environment: `make faults`, `make faults FAULT=broker-kill`, `make endurance MINUTES=30 RATE=20000`. Settings: `RATE`, `SEED`,
 //! `WORKER` (another worker binary), `KEEP_LOGS` (a folder for the stages' logs of a run that failed).
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,11 @@
 )]
 
 mod alerts;
-mod bed;
 mod clock;
 mod delays;
 mod endurance;
+mod env;
+mod expected;
 mod load;
 mod menu;
 #[path = "../oracle/alerts.rs"]
@@ -32,7 +33,6 @@ mod progress;
 mod run;
 mod scene;
 mod script;
-mod truth;
 mod verdict;
 
 use std::path::Path;
@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bed::Bed;
+use env::Env;
 use menu::{Fault, MENU};
 use run::{HEAD, RECOVERY, Report, Run, Settings};
 
@@ -55,26 +55,26 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let wish: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    // Also run by `cargo test --workspace`, which has no bed for it.
-    let (Some(bed), Some(wish)) = (Bed::here(), wish.split_first()) else {
-        println!("faults: not asked for, or no bed to run in: make faults");
+    // Also run by `cargo test --workspace`, which has no environment for it.
+    let (Some(env), Some(wish)) = (Env::here(), wish.split_first()) else {
+        println!("faults: not asked for, or no environment to run in: make faults");
         return ExitCode::SUCCESS;
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
-        let bed = Arc::new(bed);
+        let env = Arc::new(env);
         match (wish.0.as_str(), wish.1) {
-            ("short", _) => short(&bed).await,
+            ("short", _) => short(&env).await,
             ("endurance", [minutes]) => {
                 let minutes = minutes.parse().expect("a number of minutes");
-                endurance::run(&bed, minutes, rate(20_000)).await
+                endurance::run(&env, minutes, rate(20_000)).await
             }
             ("together", [names]) => match menu::all_of(names) {
-                Ok(faults) => together(&bed, &faults).await,
+                Ok(faults) => together(&env, &faults).await,
                 Err(name) => unknown(&name),
             },
             (names, _) => match menu::all_of(names) {
-                Ok(faults) => long(&bed, &faults).await,
+                Ok(faults) => long(&env, &faults).await,
                 Err(name) => unknown(&name),
             },
         }
@@ -95,7 +95,7 @@ fn rate(usual: u64) -> u64 {
 }
 
 /// Many faults in one run, each as short as it can be: what `make test` has time for.
-async fn short(bed: &Arc<Bed>) -> ExitCode {
+async fn short(env: &Arc<Env>) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
         hot: 0.5,
@@ -105,9 +105,9 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
         retention: WEEK,
         before: Duration::from_secs(5),
     };
-    let mut run = Run::start(bed, settings).await;
+    let mut run = Run::start(env, settings).await;
     for (fault, hold) in MENU.iter().filter_map(|fault| Some((fault, fault.short?))) {
-        if fault.name != "disk-full" || Bed::has_small_disk() {
+        if fault.name != "disk-full" || Env::has_small_disk() {
             run.happen(fault, hold, None).await;
         }
     }
@@ -115,7 +115,7 @@ async fn short(bed: &Arc<Bed>) -> ExitCode {
 }
 
 /// Some faults in one run, each a quarter of a minute: to see soon whether they work.
-async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
+async fn together(env: &Arc<Env>, faults: &[&'static Fault]) -> ExitCode {
     let settings = Settings {
         rate: rate(SHORT_RATE),
         hot: faults.iter().map(|fault| fault.hot).fold(0.0, f64::max),
@@ -125,7 +125,7 @@ async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
         retention: WEEK,
         before: Duration::from_secs(5),
     };
-    let mut run = Run::start(bed, settings).await;
+    let mut run = Run::start(env, settings).await;
     for fault in faults {
         run.happen(fault, Duration::from_secs(15), None).await;
     }
@@ -133,7 +133,7 @@ async fn together(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
 }
 
 /// Each fault in a run of its own, long enough that windows close before it, meanwhile and after it.
-async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
+async fn long(env: &Arc<Env>, faults: &[&'static Fault]) -> ExitCode {
     let mut reports = Vec::new();
     for fault in faults {
         let lateness = fault.long + Duration::from_secs(30);
@@ -146,7 +146,7 @@ async fn long(bed: &Arc<Bed>, faults: &[&'static Fault]) -> ExitCode {
             retention: WEEK,
             before: lateness + Duration::from_secs(15),
         };
-        let mut run = Run::start(bed, settings).await;
+        let mut run = Run::start(env, settings).await;
         run.happen(fault, fault.long, None).await;
         let report = run.finish().await;
         println!("{}", report.summary);

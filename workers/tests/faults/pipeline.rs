@@ -11,7 +11,7 @@ use herd_spec::plan::Plan;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::bed::{Bed, Namespace, Signal};
+use crate::env::{Env, Namespace, Signal};
 
 pub(crate) const PARTITIONS: u32 = 6;
 /// How often the keeper looks.
@@ -38,7 +38,7 @@ pub(crate) struct Pipeline {
     pub(crate) schema: String,
     pub(crate) bus: KafkaBus,
     pub(crate) client: reqwest::Client,
-    bed: Arc<Bed>,
+    env: Arc<Env>,
     members: Mutex<BTreeMap<String, Member>>,
     /// Highest memory of each stage so far, bytes.
     peaks: Mutex<BTreeMap<String, u64>>,
@@ -81,13 +81,13 @@ fn stage_of(member: &str) -> &'static str {
 }
 
 impl Pipeline {
-    pub(crate) async fn start(bed: Arc<Bed>, shape: &Shape) -> Arc<Self> {
+    pub(crate) async fn start(env: Arc<Env>, shape: &Shape) -> Arc<Self> {
         let folder = tempfile::tempdir().unwrap();
         let name = format!("f-{}", uuid::Uuid::now_v7().simple());
         let name = &name[..24];
         let schema = name.replace('-', "_");
         let lateness = shape.lateness.as_secs();
-        let servers: Vec<String> = bed.kafka.split(',').map(|server| format!("'{server}'")).collect();
+        let servers: Vec<String> = env.kafka.split(',').map(|server| format!("'{server}'")).collect();
         let yaml = format!(
             r"
 apiVersion: herd.dev/v1alpha1
@@ -120,7 +120,7 @@ spec:
         topics.dead_letter.config.insert("retention.ms".into(), "-1".into());
         std::fs::write(folder.path().join("plan.json"), serde_json::to_vec(&plan).unwrap()).unwrap();
         std::fs::create_dir_all(folder.path().join("secrets/db")).unwrap();
-        std::fs::write(folder.path().join("secrets/db/url"), &bed.postgres).unwrap();
+        std::fs::write(folder.path().join("secrets/db/url"), &env.postgres).unwrap();
         let secrets = herd_stage::Secrets::new(None);
         let bus = herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "faults").unwrap();
         let pipeline = Arc::new(Self {
@@ -129,7 +129,7 @@ spec:
             schema,
             bus,
             client: herd_stage::http_client().timeout(Duration::from_secs(3)).build().unwrap(),
-            bed,
+            env,
             members: Mutex::default(),
             peaks: Mutex::default(),
         });
@@ -228,7 +228,7 @@ spec:
             command.args(["--listen", &format!("0.0.0.0:{}", member.port)]);
         }
         if let Some(clock) = member.clock {
-            command.env("LD_PRELOAD", self.bed.wrong_clock()).env("WRONG_CLOCK", clock.to_string());
+            command.env("LD_PRELOAD", self.env.wrong_clock()).env("WRONG_CLOCK", clock.to_string());
         }
         let child = command
             .args(["--plan", "plan.json", "--secrets", "secrets", "--data", ".", "--create-topics"])
@@ -421,8 +421,8 @@ spec:
 
     /// Removes what it left in the brokers and the database.
     pub(crate) async fn clear(&self) {
-        self.bed.sql(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
-        // Topics stay until the bed goes: their names are never used again.
+        self.env.sql(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await;
+        // Topics stay until the environment goes: their names are never used again.
     }
 }
 

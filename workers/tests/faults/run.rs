@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::bed::Bed;
 use crate::delays::percentile;
+use crate::env::Env;
 use crate::load::Load;
 use crate::menu::Fault;
 use crate::pipeline::{Pipeline, Shape};
@@ -59,7 +59,7 @@ pub(crate) struct Report {
 
 /// A pipeline under load.
 pub(crate) struct Run {
-    pub(crate) bed: Arc<Bed>,
+    pub(crate) env: Arc<Env>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) load: Arc<Load>,
     settings: Settings,
@@ -71,14 +71,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) async fn start(bed: &Arc<Bed>, settings: Settings) -> Self {
+    pub(crate) async fn start(env: &Arc<Env>, settings: Settings) -> Self {
         let members = ["collector-0", "collector-1", "detector-0", "detector-1", "sink-0", "sink-1", "api-0"];
         let shape = Shape {
             lateness: settings.lateness,
             retention: settings.retention,
             members: members.map(str::to_owned).to_vec(),
         };
-        let pipeline = Pipeline::start(Arc::clone(bed), &shape).await;
+        let pipeline = Pipeline::start(Arc::clone(env), &shape).await;
         let start = crate::clock::now();
         let seed = seed();
         let script = Script { seed, start, rate: settings.rate, hot: settings.hot };
@@ -91,7 +91,7 @@ impl Run {
         eprintln!("faults: {} events/s, seed {seed}, pipeline {}", settings.rate, pipeline.plan.pipeline);
         tokio::time::sleep(settings.before).await;
         Self {
-            bed: Arc::clone(bed),
+            env: Arc::clone(env),
             pipeline,
             load,
             settings,
@@ -111,7 +111,7 @@ impl Run {
     ) -> &Row {
         let (events, restarts) = (self.load.accepted(), self.pipeline.restarts());
         eprintln!("faults: {:4.0} s: {}", self.begun.elapsed().as_secs_f64(), fault.name);
-        let scene = Scene::open(&self.bed, &self.pipeline, &self.load, hold);
+        let scene = Scene::open(&self.env, &self.pipeline, &self.load, hold);
         let what = (fault.happen)(&scene).await;
         let patience = next.map_or(RECOVERY, |next| next.saturating_duration_since(Instant::now()));
         let recovery = match progress::catch_up(&self.pipeline, patience).await {
@@ -142,7 +142,7 @@ impl Run {
 
     /// Ends the load, closes all windows, and says what is wrong.
     pub(crate) async fn finish(self) -> Report {
-        let Self { bed, pipeline, load, settings, rows, heavy, poison, .. } = self;
+        let Self { env, pipeline, load, settings, rows, heavy, poison, .. } = self;
         load.finish(settings.lateness + Duration::from_secs(120)).await;
         let mut problems = heavy;
         let settled = rows.iter().filter(|row| !row.is_behind());
@@ -154,7 +154,7 @@ impl Run {
         if let Err(why) = progress::catch_up(&pipeline, settings.drain).await {
             problems.push(why);
         }
-        let verdict = verdict::settle(&bed, &pipeline, &load, &poison, SETTLING).await;
+        let verdict = verdict::settle(&env, &pipeline, &load, &poison, SETTLING).await;
         problems.extend(verdict.findings.iter().map(ToString::to_string));
         problems.extend(pipeline.panics());
         let unseen = load.delays.finish();
@@ -165,7 +165,7 @@ impl Run {
         problems.extend(pipeline.stop().await);
         // Only now: a sink that still moves its position would lock the tables in another order than the doubt does.
         if settings.doubt && problems.is_empty() {
-            problems.extend(verdict::overlooks(&bed, &pipeline, &load, &poison).await);
+            problems.extend(verdict::overlooks(&env, &pipeline, &load, &poison).await);
         }
         if let (Some(folder), false) = (std::env::var_os("KEEP_LOGS"), problems.is_empty()) {
             pipeline.keep_logs(std::path::Path::new(&folder));

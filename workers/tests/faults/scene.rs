@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::bed::Bed;
+use crate::env::Env;
 use crate::load::Load;
 use crate::pipeline::Pipeline;
 
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// A fault under way.
 pub(crate) struct Scene {
-    pub(crate) bed: Arc<Bed>,
+    pub(crate) env: Arc<Env>,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) load: Arc<Load>,
     /// How long it is to last.
@@ -31,14 +31,14 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    pub(crate) fn open(bed: &Arc<Bed>, pipeline: &Arc<Pipeline>, load: &Arc<Load>, hold: Duration) -> Self {
+    pub(crate) fn open(env: &Arc<Env>, pipeline: &Arc<Pipeline>, load: &Arc<Load>, hold: Duration) -> Self {
         let logs = pipeline.everybody().into_iter().map(|member| {
             let length = pipeline.log_length(&member);
             (member, length)
         });
         Self {
             logs: logs.collect(),
-            bed: Arc::clone(bed),
+            env: Arc::clone(env),
             pipeline: Arc::clone(pipeline),
             load: Arc::clone(load),
             hold,

@@ -11,10 +11,10 @@ use herd_spec::units::Partition;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::alerts;
-use crate::bed::Bed;
+use crate::env::Env;
+use crate::expected::{Bits, Expected, Key, Metric, Name, User};
 use crate::load::Load;
 use crate::pipeline::{PARTITIONS, Pipeline};
-use crate::truth::{Bits, Key, Metric, Name, Truth, User};
 
 /// Problems that are told; there may be more.
 const TOLD: usize = 12;
@@ -92,7 +92,7 @@ impl fmt::Display for Verdict {
 
 /// Waits until nothing is wrong, or `patience` is over; what is wrong then comes with its history.
 pub(crate) async fn settle(
-    bed: &Bed,
+    env: &Env,
     pipeline: &Arc<Pipeline>,
     load: &Load,
     poison: &[String],
@@ -100,7 +100,7 @@ pub(crate) async fn settle(
 ) -> Verdict {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        let mut verdict = of(bed, pipeline, load, poison).await;
+        let mut verdict = of(env, pipeline, load, poison).await;
         if verdict.findings.is_empty() || tokio::time::Instant::now() > deadline {
             verdict.findings.sort_by_key(|finding| finding.kind);
             verdict.findings.truncate(TOLD);
@@ -115,9 +115,9 @@ pub(crate) async fn settle(
     }
 }
 
-async fn of(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String]) -> Verdict {
+async fn of(env: &Env, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String]) -> Verdict {
     let mut verdict = Verdict::default();
-    let mut connection = PgConnection::connect(&bed.postgres).await.unwrap();
+    let mut connection = PgConnection::connect(&env.postgres).await.unwrap();
     events(&mut verdict, &mut connection, pipeline, load).await;
     if !verdict.findings.is_empty() {
         return verdict; // not there yet: the rest is not worth reading
@@ -133,7 +133,7 @@ async fn of(bed: &Bed, pipeline: &Arc<Pipeline>, load: &Load, poison: &[String])
 /// Whether the verdict can be trusted: spoils what a run has left that was exact, in every way it is to notice, and says what it
 /// has not noticed.
 pub(crate) async fn overlooks(
-    bed: &Bed,
+    env: &Env,
     pipeline: &Arc<Pipeline>,
     load: &Load,
     poison: &[String],
@@ -167,13 +167,13 @@ pub(crate) async fn overlooks(
     let mut overlooked = Vec::new();
     for (kind, statement) in spoilt {
         let statement = statement.replace("{0}", &pipeline.schema);
-        bed.sql(&format!("CREATE SCHEMA spoilt; {}", copies(&pipeline.schema, "spoilt"))).await;
-        bed.sql(&statement).await;
-        let verdict = of(bed, pipeline, load, poison).await;
+        env.sql(&format!("CREATE SCHEMA spoilt; {}", copies(&pipeline.schema, "spoilt"))).await;
+        env.sql(&statement).await;
+        let verdict = of(env, pipeline, load, poison).await;
         if !verdict.findings.iter().any(|finding| finding.kind == kind) {
             overlooked.push(format!("the verdict does not find {kind:?} after: {statement}"));
         }
-        bed.sql(&format!("{}; DROP SCHEMA spoilt CASCADE", copies("spoilt", &pipeline.schema))).await;
+        env.sql(&format!("{}; DROP SCHEMA spoilt CASCADE", copies("spoilt", &pipeline.schema))).await;
     }
     overlooked
 }
@@ -221,14 +221,14 @@ async fn events(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: 
             }
         }
     }
-    let truth = load.truth.lock();
+    let expected = load.expected.lock();
     let topic = &pipeline.plan.topics.events.name;
     let trace = |id: String| Some((topic.clone(), id));
     let id = |n: u64| format!("e-{}-{n}", load.script.seed);
     for n in twice {
         verdict.find(Kind::Duplicate, format!("event {} is stored twice", id(n)), trace(id(n)));
     }
-    let missing: Vec<u64> = truth.accepted.iter().filter(|n| !stored.has(*n)).take(TOLD).collect();
+    let missing: Vec<u64> = expected.accepted.iter().filter(|n| !stored.has(*n)).take(TOLD).collect();
     for n in missing {
         verdict.find(
             Kind::LostWrite,
@@ -236,12 +236,12 @@ async fn events(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: 
             trace(id(n)),
         );
     }
-    let lost =
-        truth.probes.keys().filter(|n| !probes.has(**n)).count() as u64 + truth.ends.1.saturating_sub(ends);
+    let lost = expected.probes.keys().filter(|n| !probes.has(**n)).count() as u64
+        + expected.ends.1.saturating_sub(ends);
     if lost > 0 {
         verdict.find(Kind::LostWrite, format!("{lost} probes or last events are not stored"), None);
     }
-    let invented: Vec<u64> = stored.iter().filter(|n| !truth.accepted.has(*n)).take(TOLD).collect();
+    let invented: Vec<u64> = stored.iter().filter(|n| !expected.accepted.has(*n)).take(TOLD).collect();
     for n in invented {
         // Sent, never said to be accepted, and yet there: allowed where the answer was lost for good, which never happens here.
         verdict.find(Kind::Invented, format!("event {} is stored and was not accepted", id(n)), trace(id(n)));
@@ -272,8 +272,8 @@ async fn windows(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
             _ => verdict.find(Kind::Invented, format!("window {metric} {key} {start}"), None),
         }
     }
-    let truth = load.truth.lock();
-    for (name, expected) in &truth.windows {
+    let expected = load.expected.lock();
+    for (name, expected) in &expected.windows {
         let (metric, key, start) = name;
         let what = format!("window {} {key} {start}", metric.name());
         let trace = Some((
@@ -306,17 +306,17 @@ async fn windows(verdict: &mut Verdict, connection: &mut PgConnection, pipeline:
             verdict.find(Kind::Inconsistent, format!("{what} has the value {value} of {should}"), trace);
         }
     }
-    for (metric, key, start) in found.into_keys().filter(|name| !may_be_late(&truth, name)) {
+    for (metric, key, start) in found.into_keys().filter(|name| !may_be_late(&expected, name)) {
         verdict.find(Kind::Invented, format!("window {} {key} {start}", metric.name()), None);
     }
 }
 
-fn may_be_late(truth: &Truth, name: &Name) -> bool {
-    truth.windows.get(name).is_some_and(|window| window.perhaps > 0)
+fn may_be_late(expected: &Expected, name: &Name) -> bool {
+    expected.windows.get(name).is_some_and(|window| window.perhaps > 0)
 }
 
 #[allow(clippy::cast_precision_loss, clippy::float_cmp)] // far below 2^53, and exact on both sides
-fn is_right(metric: Metric, expected: &crate::truth::Window, value: f64) -> bool {
+fn is_right(metric: Metric, expected: &crate::expected::Window, value: f64) -> bool {
     let users = expected.users();
     match metric {
         Metric::All => value == expected.count as f64,
@@ -334,7 +334,7 @@ async fn users(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: &
         pipeline.schema
     );
     let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(connection).await.unwrap();
-    let truth = load.truth.lock();
+    let expected = load.expected.lock();
     let mut seen = 0;
     for row in &rows {
         let id: String = row.get(0);
@@ -346,9 +346,9 @@ async fn users(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: &
             last: row.get(5),
         };
         let number = |prefix| id.strip_prefix(prefix).and_then(|n| n.parse::<u64>().ok());
-        let expected = (number("u-").and_then(|n| truth.users.get(usize::try_from(n).ok()?)).copied())
-            .or_else(|| number("probe-").and_then(|n| truth.probes.get(&n)).map(|time| User::once(*time)))
-            .or_else(|| number("end-").map(|_| User::once(truth.ends.0)));
+        let expected = (number("u-").and_then(|n| expected.users.get(usize::try_from(n).ok()?)).copied())
+            .or_else(|| number("probe-").and_then(|n| expected.probes.get(&n)).map(|time| User::once(*time)))
+            .or_else(|| number("end-").map(|_| User::once(expected.ends.0)));
         seen += 1;
         match expected {
             Some(expected) if expected == found => {}
@@ -358,9 +358,9 @@ async fn users(verdict: &mut Verdict, connection: &mut PgConnection, pipeline: &
         }
     }
     verdict.users = seen;
-    let expected = truth.users.iter().filter(|user| user.events > 0).count()
-        + truth.probes.len()
-        + usize::try_from(truth.ends.1).unwrap();
+    let expected = expected.users.iter().filter(|user| user.events > 0).count()
+        + expected.probes.len()
+        + usize::try_from(expected.ends.1).unwrap();
     if seen != expected {
         verdict.find(
             Kind::Inconsistent,
@@ -376,7 +376,7 @@ fn dead_letters(verdict: &mut Verdict, pipeline: &Pipeline, load: &Load, poison:
     let mut letters: BTreeMap<String, u64> = BTreeMap::new();
     scan(pipeline, topic, &mut |_, value| *letters.entry(value).or_default() += 1);
     let mut there = Bits::default();
-    let truth = load.truth.lock();
+    let expected = load.expected.lock();
     for (letter, times) in &letters {
         verdict.dead_letters += 1;
         if poison.contains(letter) {
@@ -386,13 +386,13 @@ fn dead_letters(verdict: &mut Verdict, pipeline: &Pipeline, load: &Load, poison:
             Some(n) if load.script.raw(n) != *letter => {
                 verdict.find(Kind::Inconsistent, format!("dead letter {letter} is not what was sent"), None);
             }
-            Some(n) if !truth.invalid.has(n) && !truth.retried.has(n) => {
+            Some(n) if !expected.invalid.has(n) && !expected.retried.has(n) => {
                 verdict.find(Kind::Invented, format!("dead letter {letter}, told to be accepted"), None);
             }
             Some(n) => {
                 there.set(n);
                 // The script sends some twice.
-                if *times > 2 && !truth.retried.has(n) {
+                if *times > 2 && !expected.retried.has(n) {
                     verdict.find(Kind::Duplicate, format!("dead letter {letter}, {times} times"), None);
                 }
             }
@@ -401,7 +401,7 @@ fn dead_letters(verdict: &mut Verdict, pipeline: &Pipeline, load: &Load, poison:
             None => verdict.find(Kind::Invented, format!("dead letter {letter}"), None),
         }
     }
-    let missing: Vec<u64> = truth.invalid.iter().filter(|n| !there.has(*n)).take(TOLD).collect();
+    let missing: Vec<u64> = expected.invalid.iter().filter(|n| !there.has(*n)).take(TOLD).collect();
     for n in missing {
         let what = format!("dead letter of number {n}: {}", load.script.raw(n));
         verdict.find(Kind::LostWrite, what, None);

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::checker::{self, Accepted, Checker, Finding, Kind};
 use crate::plan::{ALERTS, PARTS, WINDOWS};
-use crate::run::Outcome;
-use crate::scenario::{BEGIN, Blow, Event, Fault, Scenario, Stage};
+use crate::run::RunResult;
+use crate::scenario::{BEGIN, Event, Fault, Scenario, ScheduledFault, Stage};
 
 /// Every definition that changes may give a metric of this name, one at a time.
 pub(crate) fn known(name: &str) -> Vec<MetricPlan> {
@@ -152,11 +152,12 @@ impl Scenario {
         for number in 0..dice.between(1, 3) {
             // One is over before the next begins, mostly.
             let at = dice.between(6_000, 16_000) + number * 18_000;
-            let what = Blow::Change(*dice.pick(&Change::ALL), dice.chance(0.3));
-            let fault = Fault { at, after: 0, stage: Stage::Fold, place: 0, what };
+            let what = Fault::Change(*dice.pick(&Change::ALL), dice.chance(0.3));
+            let fault = ScheduledFault { at, after: 0, stage: Stage::Fold, place: 0, what };
             // Some are taken back while windows from before them are still open.
-            let back =
-                dice.chance(0.3).then(|| Fault { at: at + dice.between(5_000, 9_000), ..fault.clone() });
+            let back = dice
+                .chance(0.3)
+                .then(|| ScheduledFault { at: at + dice.between(5_000, 9_000), ..fault.clone() });
             scenario.faults.extend([Some(fault), back].into_iter().flatten());
         }
         scenario.faults.retain(|fault| fault.at < scenario.until);
@@ -166,7 +167,7 @@ impl Scenario {
 }
 
 /// Checks a run with changes.
-pub(crate) fn check(scenario: &Scenario, outcome: &Outcome) -> Vec<Finding> {
+pub(crate) fn check(scenario: &Scenario, outcome: &RunResult) -> Vec<Finding> {
     let checker = Checker::new(scenario, outcome);
     let mut findings = Vec::new();
     windows(&checker, scenario.is_calm(), &mut findings);
@@ -175,7 +176,7 @@ pub(crate) fn check(scenario: &Scenario, outcome: &Outcome) -> Vec<Finding> {
 }
 
 /// Every definition that a metric of this name had, in order.
-fn definitions(outcome: &Outcome) -> BTreeMap<&str, BTreeMap<Definition, &MetricPlan>> {
+fn definitions(outcome: &RunResult) -> BTreeMap<&str, BTreeMap<Definition, &MetricPlan>> {
     let mut definitions: BTreeMap<&str, BTreeMap<Definition, &MetricPlan>> = BTreeMap::new();
     for metric in outcome.plans.iter().flat_map(|(_, plan)| &plan.metrics) {
         definitions.entry(&metric.name).or_default().insert(metric.definition(), metric);
@@ -202,7 +203,11 @@ fn name(record: &Value) -> Option<Name> {
 }
 
 /// What was counted into the closed windows, all keys together. A window that closed twice with different values is a finding.
-fn closed(outcome: &Outcome, findings: &mut Vec<Finding>, uncertain: &BTreeSet<Name>) -> BTreeMap<Name, u64> {
+fn closed(
+    outcome: &RunResult,
+    findings: &mut Vec<Finding>,
+    uncertain: &BTreeSet<Name>,
+) -> BTreeMap<Name, u64> {
     let mut said: BTreeMap<(Name, String), BTreeSet<u64>> = BTreeMap::new();
     for record in outcome.topics[WINDOWS].iter().filter_map(|record| checker::json(record)) {
         if let (true, Some(name)) = (record["final"] == true, name(&record)) {
@@ -222,7 +227,7 @@ fn closed(outcome: &Outcome, findings: &mut Vec<Finding>, uncertain: &BTreeSet<N
 }
 
 /// By which definition each source counted from where on, as its parts say.
-fn since(outcome: &Outcome) -> BTreeMap<(String, u32), BTreeMap<i64, Definition>> {
+fn since(outcome: &RunResult) -> BTreeMap<(String, u32), BTreeMap<i64, Definition>> {
     let mut since: BTreeMap<(String, u32), BTreeMap<i64, Definition>> = BTreeMap::new();
     for record in outcome.topics[PARTS].iter().filter_map(|record| checker::json(record)) {
         if let Some((metric, definition, _)) = name(&record) {
@@ -304,7 +309,7 @@ fn windows(checker: &Checker<'_>, calm: bool, findings: &mut Vec<Finding>) {
 }
 
 /// No alert is left to detectors that are gone, and none is raised by what was learnt from another definition.
-fn alerts(outcome: &Outcome, findings: &mut Vec<Finding>) {
+fn alerts(outcome: &RunResult, findings: &mut Vec<Finding>) {
     let (_, last) = outcome.plans.last().unwrap();
     let changed = |time: i64, metric: &str, detector: &str| {
         let of = |plan: &Plan| {
@@ -356,7 +361,7 @@ fn alerts(outcome: &Outcome, findings: &mut Vec<Finding>) {
 }
 
 /// A key's first windows of a new definition cannot be unusual: nothing is learnt yet.
-fn young_alerts(outcome: &Outcome, metric: &MetricPlan, detector: &str, findings: &mut Vec<Finding>) {
+fn young_alerts(outcome: &RunResult, metric: &MetricPlan, detector: &str, findings: &mut Vec<Finding>) {
     let size = i64::try_from(metric.window.as_millis()).unwrap();
     let mut first: BTreeMap<String, i64> = BTreeMap::new();
     for record in outcome.topics[WINDOWS].iter().filter_map(|record| checker::json(record)) {

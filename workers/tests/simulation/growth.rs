@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use herd_bus::Bus;
-use herd_bus::simulated::{SimulatedBus, Weather};
+use herd_bus::simulated::{FaultSchedule, SimulatedBus};
 use herd_detector::fold::Fold;
 use herd_detector::metrics::FoldMetrics;
 use herd_spec::plan::TopicPlan;
@@ -16,12 +16,12 @@ use crate::plan;
 /// Judges must wait for a new source before anybody reads it, or windows close without what it has: whoever takes it over may
 /// be long in coming.
 #[test]
-fn those_who_read_other_sources_tell_of_new_ones() {
+fn announces_a_new_source_before_anybody_reads_it() {
     let plan = plan::of(1, 1);
     let begin = WallTime(1_800_000_000_000);
     let far = begin.plus(Duration::from_secs(3600));
     // Nobody hears of the new partition, so nobody takes it over.
-    let deaf = Weather { until: far, discovery: Duration::from_secs(3600), ..Weather::default() };
+    let deaf = FaultSchedule { until: far, discovery: Duration::from_secs(3600), ..FaultSchedule::default() };
     let bus = SimulatedBus::stepped(begin, deaf);
     bus.ensure_topics(&plan.topics.all()).unwrap();
     let clock = MemberClock::new(&bus, 0);

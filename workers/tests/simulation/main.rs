@@ -13,7 +13,7 @@
 //! | `shrink` | a failing scenario made smaller |
 //!
 //! `make simulate SEEDS=1000000` runs more of them (from `FROM`, for at most `MINUTES`), `make simulate SEED=7` one alone,
-//! `MUTANT=WordsFirst` with a broken rule.
+//! `MUTANT=WatermarksFirst` with a broken rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 #![allow(
     clippy::cast_possible_truncation,
@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use checker::Finding;
 use mutant::Mutant;
-use scenario::{Blow, Scenario};
+use scenario::{Fault, Scenario};
 use tokio::runtime::{Handle, Runtime};
 
 /// What the seeds amount to.
@@ -81,7 +81,7 @@ fn findings(
     runtime: &Handle,
     tally: &mut Tally,
 ) -> Vec<Finding> {
-    let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Blow::Change(..)));
+    let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Fault::Change(..)));
     let check = if is_changed { change::check } else { checker::check };
     let outcome = run::run(scenario, mutant, runtime);
     tally.add(&Tally {
@@ -142,7 +142,7 @@ fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<
     let small_found = left.first().unwrap_or(&found[0]);
     format!(
         "seed {seed} (alone: make simulate SEED={seed}), {} findings, the first: {}\n  shrunk from {} sends and {} faults to {} and {} \
-         ({} sources, {} judges, {:?} members, scale {}):\n    {small_found}\n    faults left: {:?}\n    weather left: {:?}, store {}",
+         ({} sources, {} judges, {:?} members, scale {}):\n    {small_found}\n    faults left: {:?}\n    fault_schedule left: {:?}, store {}",
         found.len(),
         found[0],
         scenario.sends.len(),
@@ -154,13 +154,13 @@ fn report(of: fn(u64) -> Scenario, seed: u64, found: &[Finding], mutant: Option<
         small.members,
         small.scale,
         small.faults,
-        small.weather,
+        small.fault_schedule,
         small.store,
     )
 }
 
 #[test]
-fn whatever_happens_every_event_counts_once() {
+fn counts_every_event_once_under_faults() {
     let from = number("FROM", 0);
     let range = match number("SEED", u64::MAX) {
         u64::MAX => from..from + number("SEEDS", 5_000),
@@ -193,7 +193,7 @@ fn whatever_happens_every_event_counts_once() {
 
 /// As many seeds with changes of the spec. `CHANGES=7` is one of them alone.
 #[test]
-fn whatever_the_spec_becomes_no_event_is_lost() {
+fn counts_every_event_once_when_the_spec_changes() {
     let range = match number("CHANGES", u64::MAX) {
         u64::MAX => 0..number("SEEDS", 1_500),
         seed => seed..seed + 1,
@@ -218,7 +218,7 @@ fn whatever_the_spec_becomes_no_event_is_lost() {
 const FOUND: [u64; 4] = [0, 117, 804, 1_002_437];
 
 #[test]
-fn what_was_found_stays_mended() {
+fn passes_seeds_that_once_failed() {
     for seed in FOUND {
         let (_, _, failed) = seeds(Scenario::of, seed..seed + 1, None, 1, None);
         assert!(failed.is_empty(), "{}", report(Scenario::of, seed, &failed[0].1, None));
@@ -226,7 +226,7 @@ fn what_was_found_stays_mended() {
 }
 
 #[test]
-fn a_seed_always_tells_the_same_story() {
+fn a_seed_always_gives_the_same_run() {
     let runtime = Runtime::new().unwrap();
     for seed in 0..100 {
         let told = |_| {
@@ -243,7 +243,7 @@ fn a_seed_always_tells_the_same_story() {
 const NOTICED: u64 = 300;
 
 #[test]
-fn every_broken_rule_is_noticed() {
+fn notices_every_broken_rule() {
     let mut unnoticed = Vec::new();
     for mutant in Mutant::ALL {
         let of = if mutant.is_of_changes() { Scenario::changing } else { Scenario::of };

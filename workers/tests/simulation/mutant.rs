@@ -24,14 +24,14 @@ pub(crate) enum Mutant {
     JudgeCommitsFirst,
     /// Who takes a source over begins at the committed offset.
     FoldReplaysNothing,
-    /// Who takes a docket over begins at the committed offset.
+    /// Who takes a partition of parts over begins at the committed offset.
     JudgeReplaysNothing,
     /// Who takes a source over counts into closed windows too.
     ReplaysIntoClosedWindows,
     /// Of a source's parts the last counts, whatever its version.
     LastPartWins,
     /// Watermarks overtake the parts before them.
-    WordsFirst,
+    WatermarksFirst,
     /// Idle and empty sources have no say in what is closed.
     IdleIsLeftOut,
     /// Baselines are saved before the windows and alerts they stand for are out.
@@ -60,7 +60,7 @@ impl Mutant {
         Self::JudgeReplaysNothing,
         Self::ReplaysIntoClosedWindows,
         Self::LastPartWins,
-        Self::WordsFirst,
+        Self::WatermarksFirst,
         Self::IdleIsLeftOut,
         Self::BaselineFirst,
         Self::NoFence,
@@ -98,7 +98,7 @@ impl Bus for MutantBus {
     fn producer(&self, name: &str) -> Result<MutantProducer, BusError> {
         // Stages name their producers after themselves.
         let applies = |mutant: &Mutant| match mutant {
-            Mutant::FoldCommitsFirst | Mutant::WordsFirst => name.ends_with("-fold"),
+            Mutant::FoldCommitsFirst | Mutant::WatermarksFirst => name.ends_with("-fold"),
             Mutant::JudgeCommitsFirst | Mutant::BaselineFirst => name.ends_with("-judge"),
             _ => false,
         };
@@ -254,8 +254,8 @@ impl Producer for MutantProducer {
                 }
                 sent
             }
-            Some(Mutant::WordsFirst) if record.key != Some(b"watermark") => self.hold(record, ack),
-            Some(Mutant::WordsFirst) => {
+            Some(Mutant::WatermarksFirst) if record.key != Some(b"watermark") => self.hold(record, ack),
+            Some(Mutant::WatermarksFirst) => {
                 self.producer.send(record, ack)?;
                 self.bus.settle();
                 self.release(|held| held.partition == record.partition)
@@ -311,10 +311,12 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
             part.since = Offset(0);
             PartRecord::Part(part).write(&mut out);
         }
-        (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut word)) if word.state != SourceState::Active => {
-            word.watermark = Some(EventTime(4_000_000_000_000));
-            word.state = SourceState::Active;
-            PartRecord::Watermark(word).write(&mut out);
+        (Mutant::IdleIsLeftOut, PartRecord::Watermark(mut watermark))
+            if watermark.state != SourceState::Active =>
+        {
+            watermark.watermark = Some(EventTime(4_000_000_000_000));
+            watermark.state = SourceState::Active;
+            PartRecord::Watermark(watermark).write(&mut out);
         }
         _ => return None,
     }
@@ -322,12 +324,11 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
 }
 
 impl Consumer for MutantConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         let Some(mutant) = self.mutant else { return self.consumer.fetch(wait, limit, each) };
         self.consumer.fetch(wait, limit, |record| match altered(mutant, record) {
             Some(value) => each(&Record { value: Some(&value), ..*record }),

@@ -1,17 +1,18 @@
 //! A run: collector, folds, judges and sinks on the simulated bus, one step at a time, while the scenario's faults happen.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herd_bus::simulated::{Dice, Kept, SimulatedBus};
 use herd_bus::{Acks, Bus, Outgoing, Producer};
 use herd_collector::intake::{Intake, Item};
-use herd_detector::DetectorError;
 use herd_detector::fold::Fold;
 use herd_detector::judge::Judge;
 use herd_detector::metrics::{FoldMetrics, JudgeMetrics};
-use herd_sink::{Feed, FeedSetup, Limits, SinkError};
+use herd_member::{Member as Driver, Processor};
+use herd_sink::{Limits, TableSink, TableSinkSetup};
 use herd_spec::plan::Plan;
 use herd_spec::units::WallTime;
 use herd_stage::Secrets;
@@ -22,7 +23,7 @@ use crate::change::Change;
 use crate::clock::MemberClock;
 use crate::mutant::{Mutant, MutantBus, MutantProducer};
 use crate::plan::{self, ALERTS, DEAD, EVENTS, SINK, WINDOWS};
-use crate::scenario::{BEGIN, Blow, Event, Fault, Scenario, Send, Stage, What};
+use crate::scenario::{BEGIN, Event, Fault, Scenario, ScheduledFault, Send, Stage, What};
 use crate::tables::{Connection, Contents, Database};
 
 /// How long all is left alone in the end, in milliseconds: sessions end, idle sources pass the last window.
@@ -31,7 +32,7 @@ const DRAIN: i64 = 110_000;
 const MOST: usize = 5;
 
 /// What came of a run.
-pub(crate) struct Outcome {
+pub(crate) struct RunResult {
     /// Events that a client was told are taken.
     pub(crate) accepted: Vec<Event>,
     /// Bodies that a client was told are refused.
@@ -46,21 +47,25 @@ pub(crate) struct Outcome {
     pub(crate) plans: Vec<(i64, Plan)>,
 }
 
-pub(crate) fn run(scenario: &Scenario, mutant: Option<Mutant>, runtime: &tokio::runtime::Handle) -> Outcome {
+pub(crate) fn run(
+    scenario: &Scenario,
+    mutant: Option<Mutant>,
+    runtime: &tokio::runtime::Handle,
+) -> RunResult {
     let _entered = runtime.enter();
-    let mut world = World::new(scenario, mutant, runtime);
-    world.run();
+    let mut simulator = Simulator::new(scenario, mutant, runtime);
+    simulator.run();
     let topics = [EVENTS, plan::PARTS, WINDOWS, ALERTS, DEAD];
     // Whoever is left goes without a word: nothing may depend on a good end.
-    world.members.clear();
-    Outcome {
-        accepted: world.clients.accepted,
-        refused: world.clients.refused,
-        topics: topics.into_iter().map(|topic| (topic, world.bus.bus.records(topic))).collect(),
-        database: runtime.block_on(world.database.contents()),
-        plans: world.plans,
-        log: world.log,
-        failures: world.failures,
+    simulator.members.clear();
+    RunResult {
+        accepted: simulator.clients.accepted,
+        refused: simulator.clients.refused,
+        topics: topics.into_iter().map(|topic| (topic, simulator.bus.bus.records(topic))).collect(),
+        database: runtime.block_on(simulator.database.contents()),
+        plans: simulator.plans,
+        log: simulator.log,
+        failures: simulator.failures,
     }
 }
 
@@ -70,46 +75,28 @@ trait Stepped {
     fn finish(self: Box<Self>) -> Result<(), String>;
 }
 
-impl Stepped for Fold<MutantBus, MemberClock> {
+impl<P: Processor<Error: Display>> Stepped for Driver<P> {
     fn step(&mut self) -> Result<(), String> {
-        Fold::step(self, Duration::ZERO).map_err(|error: DetectorError| error.to_string())
+        Driver::step(self, Duration::ZERO).map_err(|error| error.to_string())
     }
     fn finish(self: Box<Self>) -> Result<(), String> {
-        Fold::finish(*self).map_err(|error| error.to_string())
-    }
-}
-
-impl Stepped for Judge<MutantBus, MemberClock> {
-    fn step(&mut self) -> Result<(), String> {
-        Judge::step(self, Duration::ZERO).map_err(|error: DetectorError| error.to_string())
-    }
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        Judge::finish(*self).map_err(|error| error.to_string())
-    }
-}
-
-impl Stepped for Feed<MutantBus, Connection, MemberClock> {
-    fn step(&mut self) -> Result<(), String> {
-        Feed::step(self, Duration::ZERO).map_err(|error: SinkError| error.to_string())
-    }
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        Feed::finish(*self).map_err(|error| error.to_string())
+        Driver::finish(*self).map_err(|error| error.to_string())
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum MemberKind {
     Fold,
     Judge,
-    Feed(Table),
+    TableSink(Table),
 }
 
-impl Role {
+impl MemberKind {
     fn stage(self) -> Stage {
         match self {
             Self::Fold => Stage::Fold,
             Self::Judge => Stage::Judge,
-            Self::Feed(_) => Stage::Sink,
+            Self::TableSink(_) => Stage::Sink,
         }
     }
 
@@ -118,16 +105,16 @@ impl Role {
         match self {
             Self::Fold => (EVENTS, "sim.fold"),
             Self::Judge => (plan::PARTS, "sim.judge"),
-            Self::Feed(Table::UserEvents) => (EVENTS, SINK),
-            Self::Feed(Table::Windows) => (WINDOWS, SINK),
-            Self::Feed(Table::Alerts) => (ALERTS, SINK),
+            Self::TableSink(Table::UserEvents) => (EVENTS, SINK),
+            Self::TableSink(Table::Windows) => (WINDOWS, SINK),
+            Self::TableSink(Table::Alerts) => (ALERTS, SINK),
         }
     }
 }
 
 struct Member {
     name: String,
-    role: Role,
+    kind: MemberKind,
     clock: MemberClock,
     /// None while it is down.
     stage: Option<Box<dyn Stepped>>,
@@ -135,7 +122,7 @@ struct Member {
     until: i64,
 }
 
-struct World<'a> {
+struct Simulator<'a> {
     scenario: &'a Scenario,
     runtime: &'a tokio::runtime::Handle,
     plan: Plan,
@@ -144,20 +131,20 @@ struct World<'a> {
     database: Database,
     clients: Clients,
     members: Vec<Member>,
-    faults: VecDeque<Fault>,
+    faults: VecDeque<ScheduledFault>,
     stage: herd_stage::Stage,
     log: Vec<String>,
     failures: Vec<String>,
     joined: u64,
 }
 
-impl<'a> World<'a> {
+impl<'a> Simulator<'a> {
     fn new(scenario: &'a Scenario, mutant: Option<Mutant>, runtime: &'a tokio::runtime::Handle) -> Self {
         let plan = plan::of(scenario.sources, scenario.judges);
-        let bus = SimulatedBus::stepped(WallTime(BEGIN), scenario.weather.clone());
+        let bus = SimulatedBus::stepped(WallTime(BEGIN), scenario.fault_schedule.clone());
         bus.ensure_topics(&plan.topics.all()).unwrap();
         let bus = MutantBus { bus, mutant };
-        let mut world = Self {
+        let mut simulator = Self {
             scenario,
             runtime,
             clients: Clients::new(scenario, &plan, &bus),
@@ -172,61 +159,63 @@ impl<'a> World<'a> {
             failures: Vec::new(),
             joined: 0,
         };
-        let feeds = [Table::UserEvents, Table::Windows, Table::Alerts].map(Role::Feed);
-        for (count, roles) in scenario.members.iter().zip([&[Role::Fold][..], &[Role::Judge], &feeds]) {
+        let feeds = [Table::UserEvents, Table::Windows, Table::Alerts].map(MemberKind::TableSink);
+        for (count, roles) in
+            scenario.members.iter().zip([&[MemberKind::Fold][..], &[MemberKind::Judge], &feeds])
+        {
             for _ in 0..*count {
-                roles.iter().for_each(|role| world.add(*role));
+                roles.iter().for_each(|kind| simulator.add(*kind));
             }
         }
-        world
+        simulator
     }
 
-    fn is_stormy(&self) -> bool {
-        self.bus.bus.now() < self.scenario.weather.until
+    fn has_faults(&self) -> bool {
+        self.bus.bus.now() < self.scenario.fault_schedule.until
     }
 
     fn now(&self) -> i64 {
         self.bus.bus.now().0 - BEGIN
     }
 
-    fn add(&mut self, role: Role) {
-        let number = self.members.iter().filter(|member| member.role == role).count();
-        let (topic, _) = role.reads();
-        let name = match role {
-            Role::Fold => format!("fold-{number}"),
-            Role::Judge => format!("judge-{number}"),
-            Role::Feed(_) => format!("sink-{number}.{topic}"),
+    fn add(&mut self, kind: MemberKind) {
+        let number = self.members.iter().filter(|member| member.kind == kind).count();
+        let (topic, _) = kind.reads();
+        let name = match kind {
+            MemberKind::Fold => format!("fold-{number}"),
+            MemberKind::Judge => format!("judge-{number}"),
+            MemberKind::TableSink(_) => format!("sink-{number}.{topic}"),
         };
         let mut dice = Dice::new(self.scenario.seed, &[200, self.members.len() as u64]);
-        let skew = if self.scenario.weather.until.0 > 0 { dice.between(-400, 400) } else { 0 };
+        let skew = if self.scenario.fault_schedule.until.0 > 0 { dice.between(-400, 400) } else { 0 };
         let clock = MemberClock::new(&self.bus.bus, skew);
-        self.members.push(Member { name, role, clock, stage: None, until: 0 });
+        self.members.push(Member { name, kind, clock, stage: None, until: 0 });
     }
 
     fn start(&mut self, place: usize) -> Result<Box<dyn Stepped>, String> {
         self.joined += 1;
         let member = &self.members[place];
         let (plan, bus, clock, name) = (&self.plan, &self.bus, member.clock.clone(), &member.name);
-        let table = match member.role {
-            Role::Fold => {
+        let table = match member.kind {
+            MemberKind::Fold => {
                 let fold = Fold::join(plan, bus, clock, name, FoldMetrics::default());
                 return Ok(Box::new(fold.map_err(|error| error.to_string())?));
             }
-            Role::Judge => {
+            MemberKind::Judge => {
                 let judge = Judge::join(plan, bus, clock, name, JudgeMetrics::default());
                 return Ok(Box::new(judge.map_err(|error| error.to_string())?));
             }
-            Role::Feed(table) => table,
+            MemberKind::TableSink(table) => table,
         };
-        let (topic, group) = member.role.reads();
-        let setup = FeedSetup {
+        let (topic, group) = member.kind.reads();
+        let setup = TableSinkSetup {
             sink: "main".into(),
             topic: topic.into(),
             dead_letter: DEAD.into(),
             table,
             group: group.into(),
             member: name.clone(),
-            limits: Limits { rows: 200, wait: Duration::from_secs(1) },
+            limits: Limits { rows: 200, max_wait: Duration::from_secs(1) },
             condition: "store",
             stage: self.stage.clone(),
             runtime: self.runtime.clone(),
@@ -237,10 +226,11 @@ impl<'a> World<'a> {
             bus: bus.bus.clone(),
             dice: Dice::new(self.scenario.seed, &[201, self.joined]),
             failures: self.scenario.store,
-            until: self.scenario.weather.until,
+            until: self.scenario.fault_schedule.until,
             unfenced: bus.mutant == Some(Mutant::NoFence),
         };
-        Ok(Box::new(Feed::join(setup, bus, connection, clock).map_err(|error| error.to_string())?))
+        let sink = TableSink::join(setup, bus, connection, clock, false);
+        Ok(Box::new(sink.map_err(|error| error.to_string())?))
     }
 
     fn run(&mut self) {
@@ -249,37 +239,37 @@ impl<'a> World<'a> {
         while self.now() < end {
             tick += 1;
             let mut dice = Dice::new(self.scenario.seed, &[202, tick]);
-            let stormy = self.is_stormy();
+            let faulty = self.has_faults();
             let now = self.now();
-            let pace = match (stormy, now < self.scenario.until) {
+            let pace = match (faulty, now < self.scenario.until) {
                 (true, _) => dice.between(50, 600),
                 (false, true) => 400,
                 (false, false) => 1_500,
             };
             self.bus.bus.advance(WallTime(BEGIN + now + pace));
             self.clients.step(self.now(), &self.bus.bus);
-            let steps = self.steps(stormy, &mut dice);
+            let steps = self.steps(faulty, &mut dice);
             for (at, place) in steps.into_iter().enumerate() {
-                self.suffer(at as u64);
+                self.apply_faults(at as u64);
                 self.step(place);
             }
-            self.suffer(u64::MAX);
+            self.apply_faults(u64::MAX);
         }
     }
 
     /// Whose turn it is, this tick.
-    fn steps(&self, stormy: bool, dice: &mut Dice) -> Vec<usize> {
+    fn steps(&self, faulty: bool, dice: &mut Dice) -> Vec<usize> {
         let mut order: Vec<(u64, usize)> = Vec::new();
         for place in 0..self.members.len() {
-            let times = if stormy { dice.below(8) } else { 6 };
-            order.extend((0..times).map(|time| (if stormy { dice.next_u64() } else { time }, place)));
+            let times = if faulty { dice.below(8) } else { 6 };
+            order.extend((0..times).map(|time| (if faulty { dice.next_u64() } else { time }, place)));
         }
         order.sort_unstable();
         order.into_iter().map(|(_, place)| place).collect()
     }
 
     fn step(&mut self, place: usize) {
-        let (now, stormy) = (self.now(), self.is_stormy());
+        let (now, faulty) = (self.now(), self.has_faults());
         let member = &mut self.members[place];
         if now < member.until {
             return;
@@ -294,7 +284,7 @@ impl<'a> World<'a> {
         };
         if let Err(error) = outcome {
             self.note(place, &format!("stopped: {error}"));
-            if !stormy && self.scenario.weather.until.0 == 0 {
+            if !faulty && self.scenario.fault_schedule.until.0 == 0 {
                 self.failures.push(format!("{}: {error}", self.members[place].name));
             }
             let member = &mut self.members[place];
@@ -310,31 +300,31 @@ impl<'a> World<'a> {
     }
 
     /// What happens to members after so many steps of this tick.
-    fn suffer(&mut self, step: u64) {
+    fn apply_faults(&mut self, step: u64) {
         while let Some(fault) = self.faults.front() {
             if fault.at > self.now() || (fault.after > step && step < u64::MAX) {
                 return;
             }
             let Some(fault) = self.faults.pop_front() else { return };
-            self.strike(&fault);
+            self.inject(&fault);
         }
     }
 
-    fn strike(&mut self, fault: &Fault) {
+    fn inject(&mut self, fault: &ScheduledFault) {
         let mut of_stage: Vec<usize> = (0..self.members.len())
-            .filter(|place| self.members[*place].role.stage() == fault.stage)
+            .filter(|place| self.members[*place].kind.stage() == fault.stage)
             .collect();
         let place = of_stage.remove(fault.place % of_stage.len());
-        let role = self.members[place].role;
+        let kind = self.members[place].kind;
         let now = self.now();
-        let alike = self.members.iter().filter(|member| member.role == role).count();
+        let alike = self.members.iter().filter(|member| member.kind == kind).count();
         match fault.what {
-            Blow::Kill(down) => {
+            Fault::Kill(down) => {
                 self.members[place].stage = None;
                 self.members[place].until = now + down;
                 self.note(place, &format!("was killed, back after {down} ms"));
             }
-            Blow::Stop(down) => {
+            Fault::Stop(down) => {
                 if let Some(stage) = self.members[place].stage.take() {
                     self.members[place].clock.hurry();
                     let ended = stage.finish();
@@ -342,20 +332,20 @@ impl<'a> World<'a> {
                 }
                 self.members[place].until = self.now() + down;
             }
-            Blow::Join if alike < MOST => {
-                self.add(role);
+            Fault::Join if alike < MOST => {
+                self.add(kind);
                 self.note(self.members.len() - 1, "joined");
             }
-            Blow::Join => {}
-            Blow::Still(long) => {
+            Fault::Join => {}
+            Fault::Still(long) => {
                 self.members[place].until = now + long;
                 self.note(place, &format!("stood still for {long} ms"));
             }
-            Blow::Expel { deaf, still } => {
+            Fault::Expel { deaf, still } => {
                 if alike == 1 {
-                    self.add(role);
+                    self.add(kind);
                 }
-                let (topic, group) = role.reads();
+                let (topic, group) = kind.reads();
                 let until = WallTime(BEGIN + now + deaf);
                 self.bus.bus.expel(topic, group, &self.members[place].name, until);
                 self.members[place].until = now + still;
@@ -364,8 +354,8 @@ impl<'a> World<'a> {
                     &format!("was taken for dead, hears of it in {deaf} ms, stood still for {still}"),
                 );
             }
-            Blow::Change(change, killed) => self.change(change, killed),
-            Blow::Grow => {
+            Fault::Change(change, killed) => self.change(change, killed),
+            Fault::Grow => {
                 let mut topic = self.plan.topics.events.clone();
                 topic.partitions = self.bus.partitions(EVENTS).unwrap() + 1;
                 self.bus.ensure_topics(&[&topic]).unwrap();
@@ -380,7 +370,7 @@ impl<'a> World<'a> {
     }
 }
 
-impl World<'_> {
+impl Simulator<'_> {
     /// The spec is changed: folds and judges start again with it, one a second.
     fn change(&mut self, change: Change, killed: bool) {
         let now = self.now();
@@ -389,11 +379,11 @@ impl World<'_> {
         self.log.push(format!("{:>7.3} s  the spec is changed: {change:?}", now as f64 / 1e3));
         let mut at = now;
         for stage in [Stage::Fold, Stage::Judge] {
-            let count = self.members.iter().filter(|member| member.role.stage() == stage).count();
+            let count = self.members.iter().filter(|member| member.kind.stage() == stage).count();
             for place in 0..count {
                 at += 1_000;
-                let what = if killed { Blow::Kill(100) } else { Blow::Stop(100) };
-                self.faults.push_back(Fault { at, after: 0, stage, place, what });
+                let what = if killed { Fault::Kill(100) } else { Fault::Stop(100) };
+                self.faults.push_back(ScheduledFault { at, after: 0, stage, place, what });
             }
         }
         self.faults.make_contiguous().sort_by_key(|fault| fault.at);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use herd_bus::partitioner::partition_of;
-use herd_bus::simulated::{Dice, Sending, Weather};
+use herd_bus::simulated::{Dice, FaultSchedule, Sending};
 use herd_spec::units::WallTime;
 
 use crate::change::Change;
@@ -24,11 +24,11 @@ pub(crate) struct Scenario {
     pub(crate) scale: i64,
     /// How many members each stage begins with.
     pub(crate) members: [usize; 3],
-    /// When the last event is sent and the weather clears, in milliseconds after the beginning.
+    /// When the last event is sent and the faults end, in milliseconds after the beginning.
     pub(crate) until: i64,
     pub(crate) sends: Vec<Send>,
-    pub(crate) faults: Vec<Fault>,
-    pub(crate) weather: Weather,
+    pub(crate) faults: Vec<ScheduledFault>,
+    pub(crate) fault_schedule: FaultSchedule,
     /// Chance that the store fails a transaction, or its answer is lost.
     pub(crate) store: f64,
     /// Whether the store is SQLite, and not in memory: that takes longer.
@@ -85,7 +85,7 @@ impl Event {
 
 /// Something that happens to the members.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault {
+pub(crate) struct ScheduledFault {
     /// Milliseconds after the beginning.
     pub(crate) at: i64,
     /// After so many steps of that moment.
@@ -93,7 +93,7 @@ pub(crate) struct Fault {
     pub(crate) stage: Stage,
     /// Which member.
     pub(crate) place: usize,
-    pub(crate) what: Blow,
+    pub(crate) what: Fault,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +104,7 @@ pub(crate) enum Stage {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Blow {
+pub(crate) enum Fault {
     /// Dies without a word, and is started again after so many milliseconds.
     Kill(i64),
     /// Ends in good order, and is started again.
@@ -138,15 +138,17 @@ impl Scenario {
     /// Without faults, and with a bus and a store that do what they are told.
     pub(crate) fn calm(mut self) -> Self {
         self.faults.clear();
-        self.weather = Weather { seed: self.seed, ..Weather::default() };
+        self.fault_schedule = FaultSchedule { seed: self.seed, ..FaultSchedule::default() };
         self.store = 0.0;
         self
     }
 
     /// Whether nothing goes wrong.
     pub(crate) fn is_calm(&self) -> bool {
-        let good = |fault: &Fault| matches!(fault.what, Blow::Change(_, false) | Blow::Stop(_) | Blow::Join);
-        self.weather.until == WallTime(0) && self.store == 0.0 && self.faults.iter().all(good)
+        let good = |fault: &ScheduledFault| {
+            matches!(fault.what, Fault::Change(_, false) | Fault::Stop(_) | Fault::Join)
+        };
+        self.fault_schedule.until == WallTime(0) && self.store == 0.0 && self.faults.iter().all(good)
     }
 
     fn with_scale(seed: u64, scale: Option<i64>) -> Self {
@@ -166,7 +168,7 @@ impl Scenario {
             until,
             sends: Vec::new(),
             faults: Vec::new(),
-            weather: weather(seed, scale, until),
+            fault_schedule: fault_schedule(seed, scale, until),
             store: *dice.pick(&[0.0, 0.02, 0.1]),
             sqlite: dice.chance(0.02),
         };
@@ -181,7 +183,7 @@ impl Scenario {
     }
 }
 
-fn weather(seed: u64, scale: i64, until: i64) -> Weather {
+fn fault_schedule(seed: u64, scale: i64, until: i64) -> FaultSchedule {
     let mut dice = Dice::new(seed, &[101]);
     // Half of the seeds are about members only, so that what they show is not drowned.
     let mut some = |chances: &[f64]| if dice.chance(0.5) { *dice.pick(chances) } else { 0.0 };
@@ -207,7 +209,7 @@ fn weather(seed: u64, scale: i64, until: i64) -> Weather {
         ..sending
     };
     let dead = Sending { late: 0.0, late_ack: 0.0, full: 0.0, longest: Duration::from_millis(50), ..sending };
-    Weather {
+    FaultSchedule {
         seed,
         until: WallTime(BEGIN + until),
         sending,
@@ -289,23 +291,23 @@ fn sends(scenario: &Scenario) -> Vec<Send> {
     sends
 }
 
-fn faults(scenario: &Scenario) -> Vec<Fault> {
+fn faults(scenario: &Scenario) -> Vec<ScheduledFault> {
     let mut dice = Dice::new(scenario.seed, &[103]);
     let count = *dice.pick(&[0, 2, 6, 20]);
-    let mut faults: Vec<Fault> = (0..count)
+    let mut faults: Vec<ScheduledFault> = (0..count)
         .map(|_| {
             let long = *dice.pick(&[100, 1_000, 5_000, 40_000]);
             let what = match dice.below(10) {
-                0..=3 => Blow::Kill(long.min(scenario.until / 2)),
-                4 => Blow::Stop(long.min(5_000)),
-                5 => Blow::Join,
+                0..=3 => Fault::Kill(long.min(scenario.until / 2)),
+                4 => Fault::Stop(long.min(5_000)),
+                5 => Fault::Join,
                 6 | 7 => {
                     let deaf = dice.between(500, 20_000);
-                    Blow::Expel { deaf, still: dice.between(0, deaf) * i64::from(dice.chance(0.5)) }
+                    Fault::Expel { deaf, still: dice.between(0, deaf) * i64::from(dice.chance(0.5)) }
                 }
-                _ => Blow::Still(long.min(10_000)),
+                _ => Fault::Still(long.min(10_000)),
             };
-            Fault {
+            ScheduledFault {
                 at: dice.between(1_000, scenario.until),
                 after: dice.below(40),
                 stage: *dice.pick(&[Stage::Fold, Stage::Fold, Stage::Judge, Stage::Judge, Stage::Sink]),
@@ -316,7 +318,7 @@ fn faults(scenario: &Scenario) -> Vec<Fault> {
         .collect();
     if scenario.scale == 1 && dice.chance(0.1) {
         let at = dice.between(5_000, scenario.until);
-        faults.push(Fault { at, after: 0, stage: Stage::Fold, place: 0, what: Blow::Grow });
+        faults.push(ScheduledFault { at, after: 0, stage: Stage::Fold, place: 0, what: Fault::Grow });
     }
     faults.sort_by_key(|fault| fault.at);
     faults

@@ -1,4 +1,4 @@
-//! Makes a failing scenario smaller: fewer faults, calmer weather, fewer events, as long as it still fails in the same way.
+//! Makes a failing scenario smaller: fewer faults, milder ones, fewer events, as long as it still fails in the same way.
 
 use crate::scenario::Scenario;
 use herd_bus::simulated::Sending;
@@ -53,16 +53,16 @@ pub(crate) fn shrink(scenario: &Scenario, fails: impl Fn(&Scenario) -> bool) -> 
 /// Ways to take one kind of trouble out.
 fn calmer() -> Vec<fn(&mut Scenario)> {
     fn sending(scenario: &mut Scenario, change: impl Fn(&mut Sending)) {
-        change(&mut scenario.weather.sending);
-        scenario.weather.topics.values_mut().for_each(change);
+        change(&mut scenario.fault_schedule.sending);
+        scenario.fault_schedule.topics.values_mut().for_each(change);
     }
     vec![
         |s| sending(s, |sending| *sending = Sending::default()),
         |s| s.store = 0.0,
         |s| s.sqlite = false,
-        |s| s.weather.dry = 0.0,
-        |s| s.weather.partial = 0.0,
-        |s| s.weather.unanswered = 0.0,
+        |s| s.fault_schedule.dry = 0.0,
+        |s| s.fault_schedule.partial = 0.0,
+        |s| s.fault_schedule.unanswered = 0.0,
         |s| s.faults.clear(),
         |s| sending(s, |sending| sending.late = 0.0),
         |s| sending(s, |sending| sending.late_ack = 0.0),

@@ -86,7 +86,7 @@ pub(crate) struct Connection {
 impl Connection {
     fn fails(&mut self) -> Result<(), StoreError> {
         if self.bus.now() < self.until && self.dice.chance(self.failures) {
-            return Err(StoreError::Unavailable { doing: "simulating", why: "it is stormy".into() });
+            return Err(StoreError::Unavailable { doing: "simulating", why: "it is faulty".into() });
         }
         Ok(())
     }

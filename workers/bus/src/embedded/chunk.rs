@@ -111,7 +111,7 @@ pub(super) struct BadChunk {
 
 /// A place between two records of a chunk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place(usize);
+pub(super) struct ChunkPosition(usize);
 
 impl Chunk {
     pub(super) fn new(base: i64, bytes: fjall::Slice) -> Result<Self, BadChunk> {
@@ -136,29 +136,29 @@ impl Chunk {
         i64::from_le_bytes(self.array(9))
     }
 
-    pub(super) fn begin(&self) -> Place {
-        Place(HEAD)
+    pub(super) fn begin(&self) -> ChunkPosition {
+        ChunkPosition(HEAD)
     }
 
     /// Whether a record follows `place`.
-    pub(super) fn more(&self, place: Place) -> bool {
+    pub(super) fn more(&self, place: ChunkPosition) -> bool {
         place.0 < self.bytes.len()
     }
 
     /// The offset of the record at `place`, which must be there ([`Chunk::more`]).
-    pub(super) fn offset(&self, place: Place) -> i64 {
+    pub(super) fn offset(&self, place: ChunkPosition) -> i64 {
         self.base + i64::from(u32::from_le_bytes(self.array(place.0)))
     }
 
     /// Hands out the record at `place`, which must be there ([`Chunk::more`]), and goes past it. `headers` is room to
     /// decode headers in, used again from record to record.
-    pub(super) fn read(
+    pub(super) fn read<R>(
         &self,
-        place: &mut Place,
+        place: &mut ChunkPosition,
         partition: Partition,
         headers: &mut Vec<(String, Vec<u8>)>,
-        each: &mut impl FnMut(&Record<'_>),
-    ) {
+        each: &mut impl FnMut(&Record<'_>) -> R,
+    ) -> R {
         let at = place.0;
         let offset = self.offset(*place);
         let timestamp = i64::from_le_bytes(self.array(at + 4));
@@ -180,19 +180,19 @@ impl Chunk {
             Some(&self.bytes[at - length..at])
         };
         let (key, value) = (take(key), take(value));
+        place.0 = at;
         each(&Record {
             partition,
             offset: Offset(offset),
             timestamp: WallTime(timestamp),
             key,
             value,
-            headers: if headers.is_empty() { Headers::NONE } else { Headers::List(headers) },
-        });
-        place.0 = at;
+            headers: if headers.is_empty() { Headers::NONE } else { Headers::of(headers) },
+        })
     }
 
     /// Goes past the record at `place` without looking at it.
-    pub(super) fn skip(&self, place: &mut Place) {
+    pub(super) fn skip(&self, place: &mut ChunkPosition) {
         let (key, value): (i32, i32) =
             (i32::from_le_bytes(self.array(place.0 + 12)), i32::from_le_bytes(self.array(place.0 + 16)));
         let mut at = place.0 + 22;
@@ -232,7 +232,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(records in proptest::collection::vec(record(), 1..20), base in 0_i64..1_000_000) {
+        fn round_trips(records in proptest::collection::vec(record(), 1..20), base in 0_i64..1_000_000) {
             let mut writer = ChunkWriter::new();
             let mut delta = 0;
             let mut sent = Vec::new();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_another_format_are_refused() {
+    fn rejects_bytes_of_another_format() {
         assert_eq!(
             Chunk::new(7, vec![9, 9].into()).unwrap_err().to_string(),
             "the chunk at offset 7 is damaged or of a newer format (version 9)"

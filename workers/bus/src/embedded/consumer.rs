@@ -8,7 +8,7 @@ use herd_spec::units::{Offset, Partition};
 use parking_lot::Mutex;
 
 use super::Inner;
-use super::chunk::{Chunk, Place};
+use super::chunk::{Chunk, ChunkPosition};
 use super::log::Log;
 use super::reopen::Store;
 use super::store::{OpenStore, StoreError, StoredCommit};
@@ -25,7 +25,7 @@ const READ_BYTES: usize = 1 << 20;
 pub struct EmbeddedConsumer {
     bus: Arc<Inner>,
     topic: Arc<Topic>,
-    role: Role,
+    subscription: Subscription,
     signal: Arc<Signal>,
     positions: BTreeMap<u32, Position>,
     /// The partition after which the next fetch begins, so that none starves.
@@ -34,7 +34,7 @@ pub struct EmbeddedConsumer {
 }
 
 #[derive(Debug)]
-enum Role {
+enum Subscription {
     Member { name: String, group: Arc<Mutex<Group>>, id: MemberId },
     All { known: u32 },
 }
@@ -47,7 +47,15 @@ struct Position {
     next: i64,
     ready: VecDeque<Chunk>,
     /// In the first ready chunk; none: before its first record.
-    place: Option<Place>,
+    place: Option<ChunkPosition>,
+}
+
+/// What ended reading from a partition.
+enum Stopped<E> {
+    /// The store cannot be read.
+    Store(StoreError),
+    /// Whoever was handed a record refused to go on.
+    Each(E),
 }
 
 impl Position {
@@ -55,13 +63,13 @@ impl Position {
         Self { log, started: false, paused: false, next: 0, ready: VecDeque::new(), place: None }
     }
 
-    fn take(
+    fn take<E>(
         &mut self,
         store: &Store,
         limit: usize,
         headers: &mut Vec<(String, Vec<u8>)>,
-        each: &mut impl FnMut(&Record<'_>),
-    ) -> Result<usize, StoreError> {
+        each: &mut impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<usize, Stopped<E>> {
         let mut taken = 0;
         while taken < limit {
             let Some(chunk) = self.ready.front() else {
@@ -70,7 +78,7 @@ impl Position {
                 if self.next >= end {
                     break;
                 }
-                self.ready = self.log.read(store, self.next, READ_BYTES)?;
+                self.ready = self.log.read(store, self.next, READ_BYTES).map_err(Stopped::Store)?;
                 if self.ready.is_empty() {
                     // Compaction left nothing up to the end.
                     self.next = end;
@@ -83,7 +91,7 @@ impl Position {
                 if offset < self.next {
                     chunk.skip(&mut place);
                 } else {
-                    chunk.read(&mut place, self.log.id(), headers, each);
+                    chunk.read(&mut place, self.log.id(), headers, each).map_err(Stopped::Each)?;
                     self.next = offset + 1;
                     taken += 1;
                 }
@@ -103,22 +111,22 @@ impl EmbeddedConsumer {
     pub(super) fn new(bus: Arc<Inner>, topic: Arc<Topic>, membership: Membership<'_>) -> Self {
         let signal = Arc::<Signal>::default();
         topic.listen(&signal);
-        let role = match membership {
+        let subscription = match membership {
             // Members live and die with this process: there is no restart to spare the group.
             Membership::Group { group: name, instance: _ } => {
                 let group = topic.group(name);
                 let id = group.lock().join(topic.partitions(), Arc::clone(&signal), Instant::now());
-                Role::Member { name: name.to_owned(), group, id }
+                Subscription::Member { name: name.to_owned(), group, id }
             }
-            Membership::All => Role::All { known: 0 },
+            Membership::All => Subscription::All { known: 0 },
         };
-        Self { bus, topic, role, signal, positions: BTreeMap::new(), turn: 0, headers: Vec::new() }
+        Self { bus, topic, subscription, signal, positions: BTreeMap::new(), turn: 0, headers: Vec::new() }
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        match &mut self.role {
-            Role::Member { group, id, .. } => group.lock().poll(*id, Instant::now()),
-            Role::All { known } => {
+        match &mut self.subscription {
+            Subscription::Member { group, id, .. } => group.lock().poll(*id, Instant::now()),
+            Subscription::All { known } => {
                 let partitions = self.topic.partitions();
                 let new: Vec<_> = (std::mem::replace(known, partitions)..partitions).map(Partition).collect();
                 if new.is_empty() { Vec::new() } else { vec![Change::Assigned(new)] }
@@ -147,7 +155,11 @@ impl EmbeddedConsumer {
         }
     }
 
-    fn drain(&mut self, limit: usize, each: &mut impl FnMut(&Record<'_>)) -> Result<usize, StoreError> {
+    fn drain<E: From<BusError>>(
+        &mut self,
+        limit: usize,
+        each: &mut impl FnMut(&Record<'_>) -> Result<(), E>,
+    ) -> Result<usize, E> {
         let active = |position: &Position| position.started && !position.paused;
         let order: Vec<u32> = (self.positions.range(self.turn..).chain(self.positions.range(..self.turn)))
             .filter(|(_, position)| active(position))
@@ -164,7 +176,11 @@ impl EmbeddedConsumer {
                     return Ok(taken);
                 }
                 if let Some(position) = self.positions.get_mut(partition) {
-                    taken += position.take(&self.bus.store, room, &mut self.headers, each)?;
+                    let took = position.take(&self.bus.store, room, &mut self.headers, each);
+                    taken += took.map_err(|stopped| match stopped {
+                        Stopped::Store(error) => error.doing(format!("reading {}", self.topic.name)).into(),
+                        Stopped::Each(error) => error,
+                    })?;
                 }
             }
         }
@@ -195,12 +211,11 @@ impl EmbeddedConsumer {
 }
 
 impl Consumer for EmbeddedConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         let deadline = Instant::now() + wait;
         loop {
             let changes = self.changes();
@@ -208,9 +223,7 @@ impl Consumer for EmbeddedConsumer {
             if !changes.is_empty() {
                 return Ok(Fetched { records: 0, changes });
             }
-            let records = self
-                .drain(limit, &mut each)
-                .map_err(|error| error.doing(format!("reading {}", self.topic.name)))?;
+            let records = self.drain(limit, &mut each)?;
             // However long it waits, it must be seen to live.
             let now = Instant::now();
             let until = deadline.min(now + self.bus.options.session_timeout / 4);
@@ -234,7 +247,7 @@ impl Consumer for EmbeddedConsumer {
     }
 
     fn release(&mut self, partitions: &[Partition]) -> Result<(), BusError> {
-        if let Role::Member { group, id, .. } = &self.role
+        if let Subscription::Member { group, id, .. } = &self.subscription
             && let Some(stranger) = group.lock().release(*id, partitions)
         {
             return Err(BusError::Refused {
@@ -256,7 +269,7 @@ impl Consumer for EmbeddedConsumer {
     }
 
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
-        let Role::Member { name, .. } = &self.role else {
+        let Subscription::Member { name, .. } = &self.subscription else {
             return Err(self.no_group("looking up offsets of"));
         };
         partitions
@@ -271,7 +284,9 @@ impl Consumer for EmbeddedConsumer {
     }
 
     fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
-        let Role::Member { name, group, id } = &self.role else { return Err(self.no_group("committing to")) };
+        let Subscription::Member { name, group, id } = &self.subscription else {
+            return Err(self.no_group("committing to"));
+        };
         // Held until it is written, so that nobody takes over in between.
         let group = group.lock();
         let failed = |error: StoreError| error.doing(format!("committing for {name}"));
@@ -324,7 +339,7 @@ impl Consumer for EmbeddedConsumer {
 
 impl Drop for EmbeddedConsumer {
     fn drop(&mut self) {
-        if let Role::Member { group, id, .. } = &self.role {
+        if let Subscription::Member { group, id, .. } = &self.subscription {
             group.lock().leave(*id);
         }
     }

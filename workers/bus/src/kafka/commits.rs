@@ -1,6 +1,6 @@
 //! What a member has yet to commit. The group learns of it in the background: while a member waits for others to join, its broker
 //! answers nothing else on that connection, commits included, and whoever waited for one would stand still as long. A thread waits
-//! instead: nobody is told of the answers to librdkafka's own asynchronous commits.
+//! instead ([`CommitThread`]): nobody is told of the answers to librdkafka's own asynchronous commits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -100,14 +100,14 @@ impl Commits {
 }
 
 /// A thread that waits for the answers.
-pub(super) struct Clerk {
+pub(super) struct CommitThread {
     requests: Sender<Batch>,
     answers: Receiver<Result<(), KafkaError>>,
     thread: JoinHandle<()>,
 }
 
-impl Clerk {
-    pub(super) fn hire(consumer: Arc<BaseConsumer<Rebalances>>, topic: &str) -> std::io::Result<Self> {
+impl CommitThread {
+    pub(super) fn spawn(consumer: Arc<BaseConsumer<Rebalances>>, topic: &str) -> std::io::Result<Self> {
         let (requests, inbox) = channel::<Batch>();
         let (outbox, answers) = channel();
         let topic = topic.to_owned();
@@ -135,7 +135,7 @@ impl Clerk {
     }
 
     /// The thread ends now if it waits for nothing (`idle`), or once it is answered.
-    pub(super) fn dismiss(self, idle: bool) {
+    pub(super) fn stop(self, idle: bool) {
         drop(self.requests);
         if idle && self.thread.join().is_err() {
             tracing::error!("the thread that commits has panicked");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_a_request_is_under_way_follows_it() {
+    fn sends_what_comes_while_a_request_is_under_way_after_it() {
         let (mut commits, now) = (Commits::default(), Instant::now());
         assert!(commits.send(now).is_none());
         commits.add(&[commit(0, 5), commit(1, 7)]);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_for_now_is_sent_again() {
+    fn sends_again_what_is_refused_in_a_rebalance() {
         for code in [RDKafkaErrorCode::IllegalGeneration, RDKafkaErrorCode::RebalanceInProgress] {
             let (mut commits, now) = (Commits::default(), Instant::now());
             commits.add(&[commit(0, 5)]);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_dropped_and_what_is_forbidden_is_told() {
+    fn drops_commits_of_lost_partitions_and_reports_permanent_refusals() {
         let (mut commits, now) = (Commits::default(), Instant::now());
         commits.add(&[commit(0, 5)]);
         commits.send(now).unwrap();

@@ -6,25 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use herd_spec::units::{Offset, Partition, WallTime};
+use herd_spec::units::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::commits::{Clerk, Commits, RETRY, offsets, passes};
+use super::commits::{CommitThread, Commits, RETRY, offsets, passes};
 use super::context::Rebalances;
 use super::error::bus_error;
-use super::gap::{Advice, Lookout};
+use super::record::{partition, record};
 use super::requests::{committed, offsets_at, partitions_of};
 use super::settings::KafkaSettings;
-use super::{PATIENCE, kafka_partition};
-use crate::{BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Record};
+use super::unread::{Advice, UnreadPartitionMonitor};
+use super::{PATIENCE, POLL, kafka_partition};
+use crate::{BusError, Change, Commit, Consumer, Fetched, Membership, Record};
 
 /// How often a reader of all partitions looks for new ones.
 const LOOK_FOR_PARTITIONS: Duration = Duration::from_secs(5);
-/// The longest single wait in librdkafka, so that other things get their turn.
-pub(super) const POLL: Duration = Duration::from_millis(250);
 /// How long a member that gives partitions back or leaves may take to commit what it has done.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long a member that leaves may take to be taken in first, to give its partitions back, and to stop fetching and say that it
@@ -37,7 +35,7 @@ const FAREWELL: Duration = Duration::from_millis(100);
 pub struct KafkaConsumer {
     consumer: Arc<BaseConsumer<Rebalances>>,
     topic: String,
-    role: Role,
+    subscription: Subscription,
     /// What is this member's, started or not.
     owned: BTreeSet<Partition>,
     /// Which partitions records are handed out of, by number.
@@ -46,14 +44,14 @@ pub struct KafkaConsumer {
     revoked: BTreeSet<Partition>,
     released: BTreeSet<Partition>,
     commits: Commits,
-    /// Comes with the first commit.
-    clerk: Option<Clerk>,
+    /// Spawned with the first commit.
+    commit_thread: Option<CommitThread>,
     /// Until it was seen that its group reads all partitions.
-    lookout: Option<Lookout>,
+    unread: Option<UnreadPartitionMonitor>,
 }
 
 #[derive(Clone, Debug)]
-enum Role {
+enum Subscription {
     Member { group: String },
     All { known: u32, told: u32, look: Instant },
 }
@@ -62,7 +60,7 @@ impl fmt::Debug for KafkaConsumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KafkaConsumer")
             .field("topic", &self.topic)
-            .field("role", &self.role)
+            .field("subscription", &self.subscription)
             .finish_non_exhaustive()
     }
 }
@@ -76,36 +74,36 @@ impl KafkaConsumer {
         membership: Membership<'_>,
     ) -> Result<Self, BusError> {
         let doing = || format!("reading {topic}");
-        let mut lookout = None;
-        let (config, role) = match membership {
+        let mut unread = None;
+        let (config, subscription) = match membership {
             Membership::Group { group, instance } => {
                 // Who has no name of its own joins anew each time.
-                lookout = instance.map(|_| Lookout::new(topic, group));
+                unread = instance.map(|_| UnreadPartitionMonitor::new(topic, group));
                 // One process may read several topics in one group.
                 let instance = instance.map(|instance| format!("{instance}.{topic}"));
-                (settings.member(topic, group, instance), Role::Member { group: group.to_owned() })
+                (settings.member(topic, group, instance), Subscription::Member { group: group.to_owned() })
             }
             Membership::All => {
                 let look = Instant::now() + LOOK_FOR_PARTITIONS;
-                (settings.reader(topic, reader_group), Role::All { known: partitions, told: 0, look })
+                (settings.reader(topic, reader_group), Subscription::All { known: partitions, told: 0, look })
             }
         };
         let consumer: BaseConsumer<Rebalances> =
             config.create_with_context(Rebalances::default()).map_err(|error| bus_error(doing(), &error))?;
-        if let Role::Member { .. } = role {
+        if let Subscription::Member { .. } = subscription {
             consumer.subscribe(&[topic]).map_err(|error| bus_error(doing(), &error))?;
         }
         Ok(Self {
             consumer: Arc::new(consumer),
             topic: topic.to_owned(),
-            role,
+            subscription,
             owned: BTreeSet::new(),
             started: Vec::new(),
             revoked: BTreeSet::new(),
             released: BTreeSet::new(),
             commits: Commits::default(),
-            clerk: None,
-            lookout,
+            commit_thread: None,
+            unread,
         })
     }
 
@@ -122,7 +120,7 @@ impl KafkaConsumer {
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        let changes = if let Role::All { known, told, look } = &mut self.role {
+        let changes = if let Subscription::All { known, told, look } = &mut self.subscription {
             if Instant::now() >= *look {
                 *look = Instant::now() + LOOK_FOR_PARTITIONS;
                 match partitions_of(&self.consumer, &self.topic, Duration::from_secs(1)) {
@@ -197,9 +195,9 @@ impl KafkaConsumer {
     }
 
     fn group(&self, doing: &str) -> Result<&str, BusError> {
-        match &self.role {
-            Role::Member { group } => Ok(group),
-            Role::All { .. } => Err(BusError::Refused {
+        match &self.subscription {
+            Subscription::Member { group } => Ok(group),
+            Subscription::All { .. } => Err(BusError::Refused {
                 doing: format!("{doing} {}", self.topic),
                 why: "a consumer that reads all partitions has no group".into(),
             }),
@@ -214,25 +212,25 @@ impl KafkaConsumer {
     fn go_on_committing(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
         let doing = || format!("committing to {}", self.topic);
-        if let Some(result) = self.clerk.as_ref().and_then(Clerk::answer) {
+        if let Some(result) = self.commit_thread.as_ref().and_then(CommitThread::answer) {
             self.commits.answered(result, doing, now)?;
         }
         let Some(batch) = self.commits.send(now) else { return Ok(()) };
-        let clerk = match self.clerk.take() {
-            Some(clerk) => clerk,
-            None => Clerk::hire(Arc::clone(&self.consumer), &self.topic)
+        let thread = match self.commit_thread.take() {
+            Some(thread) => thread,
+            None => CommitThread::spawn(Arc::clone(&self.consumer), &self.topic)
                 .map_err(|error| BusError::Unavailable { doing: doing(), why: error.to_string() })?,
         };
-        self.clerk.insert(clerk).send(batch);
+        self.commit_thread.insert(thread).send(batch);
         Ok(())
     }
 
     /// Joins the group anew where it leaves partitions unread.
-    fn look_out(&mut self) -> Result<(), BusError> {
-        let advice = self.lookout.as_mut().map(|lookout| lookout.advice(&self.consumer));
+    fn monitor_unread(&mut self) -> Result<(), BusError> {
+        let advice = self.unread.as_mut().map(|monitor| monitor.advice(&self.consumer));
         match advice {
             None | Some(Advice::GoOn) => {}
-            Some(Advice::Rest) => self.lookout = None,
+            Some(Advice::Done) => self.unread = None,
             Some(Advice::JoinAnew) => {
                 // What it has is revoked first, as ever.
                 self.consumer.unsubscribe();
@@ -280,35 +278,17 @@ impl KafkaConsumer {
     }
 }
 
-/// What a message is to a stage.
-pub(super) fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-    Record {
-        partition: partition(message),
-        offset: Offset(message.offset()),
-        timestamp: WallTime(message.timestamp().to_millis().unwrap_or(0)),
-        key: message.key(),
-        value: message.payload(),
-        headers: message.headers().map_or(Headers::NONE, Headers::Kafka),
-    }
-}
-
-fn partition(message: &BorrowedMessage<'_>) -> Partition {
-    // Messages come from partitions that exist: none is negative.
-    Partition(u32::try_from(message.partition()).unwrap_or(0))
-}
-
 impl Consumer for KafkaConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         let deadline = Instant::now() + wait;
         let mut records = 0;
         loop {
             self.go_on_committing()?;
-            self.look_out()?;
+            self.monitor_unread()?;
             let changes = self.changes();
             if !changes.is_empty() || records >= limit.max(1) {
                 return Ok(Fetched { records, changes });
@@ -320,8 +300,8 @@ impl Consumer for KafkaConsumer {
                     Some(Ok(message)) => {
                         wait = Duration::ZERO;
                         if self.started.get(partition(&message).0 as usize) == Some(&true) {
-                            each(&record(&message));
                             records += 1;
+                            each(&record(&message))?;
                         }
                     }
                     Some(Err(error)) => {
@@ -330,7 +310,7 @@ impl Consumer for KafkaConsumer {
                         let error = bus_error(doing(), &error);
                         // librdkafka goes on by itself after any other.
                         if fatal || matches!(error, BusError::Refused { .. } | BusError::NotOwner { .. }) {
-                            return Err(error);
+                            return Err(error.into());
                         }
                         tracing::warn!(%error, "Kafka");
                     }
@@ -444,7 +424,7 @@ impl Drop for KafkaConsumer {
     /// Answers what is still open, so that librdkafka can leave the group; leaving happens when the client is dropped.
     fn drop(&mut self) {
         self.consumer.context().closing.store(true, Ordering::Release);
-        if let Role::All { .. } = self.role {
+        if let Subscription::All { .. } = self.subscription {
             return;
         }
         if let Err(error) = self.go_on_committing() {
@@ -472,9 +452,9 @@ impl Drop for KafkaConsumer {
             tracing::debug!(%error, topic = self.topic, "the group was left with a rebalance open");
         }
         self.leave();
-        if let Some(clerk) = self.clerk.take() {
-            let idle = !self.commits.sending() || clerk.answer().is_some();
-            clerk.dismiss(idle);
+        if let Some(thread) = self.commit_thread.take() {
+            let idle = !self.commits.sending() || thread.answer().is_some();
+            thread.stop(idle);
         }
     }
 }

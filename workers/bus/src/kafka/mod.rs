@@ -1,8 +1,9 @@
 //! Apache Kafka through librdkafka.
 //!
 //! - `settings` is what clients are told, `context` what librdkafka calls back, `error` what its errors mean, `failure` why a connection failed;
-//! - `producer` sends, `consumer` receives, `commits` keeps what it has yet to commit, `gap` notices what a group does not read, `admin` creates topics, `topics` looks after
-//!   them one by one, `look` sees how far many of them are;
+//! - `producer` sends, `consumer` receives, `record` is what that hands out, `commits` keeps what a consumer has
+//!   yet to commit, `unread` notices what a group does not read;
+//! - `admin` creates topics, `topics` looks after them one by one, `look` sees how far many of them are;
 //! - `requests` are those that need no member; they go through one reader.
 //!
 //! A stage's thread polls; records are lent from librdkafka's buffers. Rebalances are written down by the callback and
@@ -14,12 +15,13 @@ mod consumer;
 mod context;
 mod error;
 mod failure;
-mod gap;
 mod look;
 mod producer;
+mod record;
 mod requests;
 mod settings;
 mod topics;
+mod unread;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -46,6 +48,8 @@ use requests::{offsets_at, partitions_of};
 
 /// How long a broker may take to answer where the caller does not say.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// The longest single wait in librdkafka, so that other things get their turn.
+const POLL: Duration = Duration::from_millis(250);
 /// Errors among the lines of a log that are read at once.
 const LOG_LINES: usize = 100;
 /// A group's reader that nobody has asked for this long is closed.

@@ -8,9 +8,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
-use super::consumer::{POLL, record};
 use super::error::{Kind, bus_error, kind};
-use super::kafka_partition;
+use super::record::record;
+use super::{POLL, kafka_partition};
 use crate::{BusError, Commit, Record};
 
 /// Pause before something is tried again.

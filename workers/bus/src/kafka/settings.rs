@@ -18,7 +18,7 @@ pub struct KafkaSettings {
     pub sasl: Option<KafkaSaslSettings>,
     /// What brokers call us.
     pub client_id: String,
-    /// How long a broker waits for a word from a member before its partitions go to others.
+    /// How long a broker waits for a heartbeat of a member before its partitions go to others.
     pub session_timeout: Duration,
     /// How long a member may not fetch before it gives up its partitions. At least the session timeout.
     pub max_poll_interval: Duration,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use herd_spec::units::{Offset, Partition, WallTime};
 use parking_lot::{Mutex, MutexGuard};
 
+use super::simulator::{Simulator, purpose};
 use super::topic::{Kept, Members};
-use super::world::{World, purpose};
 use crate::group::MemberId;
 use crate::{BusError, Change, Commit, Consumer, Fetched, METADATA_BYTES, Membership, Record};
 
@@ -18,7 +18,7 @@ const FEW: u64 = 12;
 /// Receives from one topic of a [`super::SimulatedBus`]. Never waits: time is whoever steps it.
 #[derive(Debug)]
 pub struct SimulatedConsumer {
-    world: Arc<Mutex<World>>,
+    simulator: Arc<Mutex<Simulator>>,
     topic: usize,
     role: Role,
     positions: BTreeMap<u32, Position>,
@@ -51,8 +51,8 @@ struct Position {
 }
 
 impl SimulatedConsumer {
-    pub(super) fn new(world: &Arc<Mutex<World>>, topic: usize, membership: Membership<'_>) -> Self {
-        let mut locked = world.lock();
+    pub(super) fn new(simulator: &Arc<Mutex<Simulator>>, topic: usize, membership: Membership<'_>) -> Self {
+        let mut locked = simulator.lock();
         let number = locked.number();
         let role = match membership {
             Membership::Group { group, instance } => {
@@ -69,9 +69,9 @@ impl SimulatedConsumer {
             Membership::All => Role::All { known: 0 },
         };
         drop(locked);
-        let (world, positions) = (Arc::clone(world), BTreeMap::new());
+        let (simulator, positions) = (Arc::clone(simulator), BTreeMap::new());
         Self {
-            world,
+            simulator,
             topic,
             role,
             positions,
@@ -84,9 +84,9 @@ impl SimulatedConsumer {
     }
 
     /// What happened to the assignment, unless this member cannot hear it.
-    fn changes(&mut self, world: &mut World) -> Vec<Change> {
-        let (now, instant) = (world.now, world.instant);
-        let topic = &mut world.topics[self.topic];
+    fn changes(&mut self, simulator: &mut Simulator) -> Vec<Change> {
+        let (now, instant) = (simulator.now, simulator.instant);
+        let topic = &mut simulator.topics[self.topic];
         match &mut self.role {
             Role::Member { group, id } => {
                 let Some(members) = topic.groups.get_mut(group) else { return Vec::new() };
@@ -120,7 +120,7 @@ impl SimulatedConsumer {
         }
     }
 
-    fn take(&mut self, world: &World, limit: usize) -> Vec<Arc<Kept>> {
+    fn take(&mut self, simulator: &Simulator, limit: usize) -> Vec<Arc<Kept>> {
         let mut records = Vec::new();
         let turn = u32::try_from(self.fetches % 64).unwrap_or(0);
         let order: Vec<u32> =
@@ -128,7 +128,8 @@ impl SimulatedConsumer {
         for partition in order {
             let Some(position) = self.positions.get_mut(&partition) else { continue };
             if position.started && !position.paused && records.len() < limit {
-                let more = world.read(self.topic, Partition(partition), position.next, limit - records.len());
+                let more =
+                    simulator.read(self.topic, Partition(partition), position.next, limit - records.len());
                 position.next = more.last().map_or(position.next, |record| record.offset.next());
                 records.extend(more);
             }
@@ -146,34 +147,34 @@ impl SimulatedConsumer {
     fn members<'w>(
         &self,
         doing: &str,
-        world: &'w mut MutexGuard<'_, World>,
+        simulator: &'w mut MutexGuard<'_, Simulator>,
     ) -> Result<(&'w mut Members, MemberId), BusError> {
         let refused =
             || BusError::Refused { doing: doing.into(), why: "this consumer is in no group".into() };
         let Role::Member { group, id } = &self.role else { return Err(refused()) };
-        let members = world.topics[self.topic].groups.get_mut(group).ok_or_else(refused)?;
+        let members = simulator.topics[self.topic].groups.get_mut(group).ok_or_else(refused)?;
         Ok((members, *id))
     }
 
     /// Commits what is open, unless the group is busy with those who join, or becomes so.
-    fn hand_in(&mut self, world: &mut MutexGuard<'_, World>) {
-        if world.is_stormy() && !self.uncommitted.is_empty() {
-            let number = world.number();
-            let mut dice = world.dice(&[purpose::REQUEST, number]);
-            if world.now >= self.held_until && dice.chance(world.weather.unanswered) {
-                let session = u64::try_from(world.weather.session.as_millis()).unwrap_or(u64::MAX);
-                self.held_until = world.now.plus(Duration::from_millis(dice.below(session.max(1))));
+    fn hand_in(&mut self, simulator: &mut MutexGuard<'_, Simulator>) {
+        if simulator.has_faults() && !self.uncommitted.is_empty() {
+            let number = simulator.number();
+            let mut dice = simulator.dice(&[purpose::REQUEST, number]);
+            if simulator.now >= self.held_until && dice.chance(simulator.fault_schedule.unanswered) {
+                let session = u64::try_from(simulator.fault_schedule.session.as_millis()).unwrap_or(u64::MAX);
+                self.held_until = simulator.now.plus(Duration::from_millis(dice.below(session.max(1))));
             }
-            if world.now < self.held_until {
+            if simulator.now < self.held_until {
                 return;
             }
         }
-        self.hand_in_now(world);
+        self.hand_in_now(simulator);
     }
 
-    fn hand_in_now(&mut self, world: &mut MutexGuard<'_, World>) {
+    fn hand_in_now(&mut self, simulator: &mut MutexGuard<'_, Simulator>) {
         let open = std::mem::take(&mut self.uncommitted);
-        if let Ok((members, id)) = self.members("committing", world) {
+        if let Ok((members, id)) = self.members("committing", simulator) {
             let owned = open.into_iter().filter(|(partition, _)| members.group.owns(id, *partition));
             members.commits.extend(owned.collect::<Vec<_>>());
         }
@@ -181,46 +182,46 @@ impl SimulatedConsumer {
 }
 
 impl Consumer for SimulatedConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        _wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, _wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         self.fetches += 1;
-        let world = Arc::clone(&self.world);
-        let mut world = world.lock();
-        self.hand_in(&mut world);
+        let simulator = Arc::clone(&self.simulator);
+        let mut simulator = simulator.lock();
+        self.hand_in(&mut simulator);
         let mut limit = limit;
-        if world.is_stormy() {
-            let mut dice = world.dice(&[purpose::FETCH, self.number, self.fetches]);
-            if world.now < self.dry_until {
+        if simulator.has_faults() {
+            let mut dice = simulator.dice(&[purpose::FETCH, self.number, self.fetches]);
+            if simulator.now < self.dry_until {
                 return Ok(Fetched::default());
             }
-            if dice.chance(world.weather.dry) {
-                let longest = u64::try_from(world.weather.longest_dry.as_millis()).unwrap_or(u64::MAX);
-                self.dry_until = world.now.plus(Duration::from_millis(dice.below(longest)));
+            if dice.chance(simulator.fault_schedule.dry) {
+                let longest =
+                    u64::try_from(simulator.fault_schedule.longest_dry.as_millis()).unwrap_or(u64::MAX);
+                self.dry_until = simulator.now.plus(Duration::from_millis(dice.below(longest)));
                 return Ok(Fetched::default());
             }
-            if dice.chance(world.weather.partial) {
+            if dice.chance(simulator.fault_schedule.partial) {
                 limit = limit.min(1 + usize::try_from(dice.below(FEW)).unwrap_or(0));
             }
         }
-        let changes = self.changes(&mut world);
+        let changes = self.changes(&mut simulator);
         if !changes.is_empty() {
             self.apply(&changes);
             return Ok(Fetched { records: 0, changes });
         }
-        let records = self.take(&world, limit);
+        let records = self.take(&simulator, limit);
         // Whoever gets them may send, or ask for the time.
-        drop(world);
-        records.iter().for_each(|record| each(&record.record()));
+        drop(simulator);
+        records.iter().try_for_each(|record| each(&record.record()))?;
         Ok(Fetched { records: records.len(), changes })
     }
 
     fn start(&mut self, from: &[(Partition, Offset)]) -> Result<(), BusError> {
         for (partition, offset) in from {
-            let end = self.world.lock().topics[self.topic].end(*partition).unwrap_or_default();
+            let end = self.simulator.lock().topics[self.topic].end(*partition).unwrap_or_default();
             let position = self.position("starting to read", *partition)?;
             // As Kafka does with `auto.offset.reset=earliest`.
             let inside = (Offset(0)..=end).contains(offset);
@@ -231,10 +232,10 @@ impl Consumer for SimulatedConsumer {
     }
 
     fn release(&mut self, partitions: &[Partition]) -> Result<(), BusError> {
-        let world = Arc::clone(&self.world);
-        let mut world = world.lock();
-        self.hand_in_now(&mut world);
-        if let Ok((members, id)) = self.members("releasing", &mut world)
+        let simulator = Arc::clone(&self.simulator);
+        let mut simulator = simulator.lock();
+        self.hand_in_now(&mut simulator);
+        if let Ok((members, id)) = self.members("releasing", &mut simulator)
             && let Some(stranger) = members.group.release(id, partitions)
         {
             return Err(BusError::Refused {
@@ -256,17 +257,17 @@ impl Consumer for SimulatedConsumer {
     }
 
     fn committed(&mut self, partitions: &[Partition]) -> Result<Vec<(Partition, Option<Commit>)>, BusError> {
-        let world = Arc::clone(&self.world);
-        let mut world = world.lock();
-        world.unanswered("looking up offsets")?;
-        let (members, _) = self.members("looking up offsets", &mut world)?;
+        let simulator = Arc::clone(&self.simulator);
+        let mut simulator = simulator.lock();
+        simulator.unanswered("looking up offsets")?;
+        let (members, _) = self.members("looking up offsets", &mut simulator)?;
         Ok(partitions.iter().map(|p| (*p, members.commits.get(&p.0).cloned())).collect())
     }
 
     fn commit(&mut self, commits: &[(Partition, Commit)]) -> Result<(), BusError> {
-        let world = Arc::clone(&self.world);
-        let mut world = world.lock();
-        let (members, id) = self.members("committing", &mut world)?;
+        let simulator = Arc::clone(&self.simulator);
+        let mut simulator = simulator.lock();
+        let (members, id) = self.members("committing", &mut simulator)?;
         for (partition, commit) in commits {
             let doing = format!("committing {partition}");
             if !members.group.owns(id, partition.0) {
@@ -279,14 +280,14 @@ impl Consumer for SimulatedConsumer {
             }
         }
         self.uncommitted.extend(commits.iter().map(|(partition, commit)| (partition.0, commit.clone())));
-        self.hand_in(&mut world);
+        self.hand_in(&mut simulator);
         Ok(())
     }
 
     fn partitions(&mut self, _patience: Duration) -> Result<u32, BusError> {
-        let mut world = self.world.lock();
-        world.unanswered("counting partitions")?;
-        Ok(world.topics[self.topic].partitions())
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("counting partitions")?;
+        Ok(simulator.topics[self.topic].partitions())
     }
 
     fn end_offsets(
@@ -294,9 +295,9 @@ impl Consumer for SimulatedConsumer {
         partitions: &[Partition],
         _patience: Duration,
     ) -> Result<Vec<(Partition, Offset)>, BusError> {
-        let mut world = self.world.lock();
-        world.unanswered("looking for ends")?;
-        let topic = &world.topics[self.topic];
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("looking for ends")?;
+        let topic = &simulator.topics[self.topic];
         let end = |partition: &Partition| {
             let end = topic.end(*partition).ok_or_else(|| BusError::Missing {
                 doing: format!("looking for the end of {}/{partition}", topic.name),
@@ -308,11 +309,11 @@ impl Consumer for SimulatedConsumer {
     }
 
     fn close(mut self) {
-        let world = Arc::clone(&self.world);
-        let mut world = world.lock();
-        self.hand_in_now(&mut world);
+        let simulator = Arc::clone(&self.simulator);
+        let mut simulator = simulator.lock();
+        self.hand_in_now(&mut simulator);
         if let Role::Member { group, id } = std::mem::replace(&mut self.role, Role::Left)
-            && let Some(members) = world.topics[self.topic].groups.get_mut(&group)
+            && let Some(members) = simulator.topics[self.topic].groups.get_mut(&group)
         {
             members.group.leave(id);
         }
@@ -322,7 +323,7 @@ impl Consumer for SimulatedConsumer {
 impl Drop for SimulatedConsumer {
     fn drop(&mut self) {
         if let Role::Member { group, id } = &self.role {
-            self.world.lock().bury(self.topic, group, *id);
+            self.simulator.lock().member_died(self.topic, group, *id);
         }
     }
 }

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_throw_depends_on_seed_and_purpose_alone() {
+    fn a_random_number_depends_on_seed_and_purpose_alone() {
         let throws = |seed, purpose: &[u64]| Dice::new(seed, purpose).next_u64();
         assert_eq!(throws(1, &[2, 3]), throws(1, &[2, 3]));
         assert_ne!(throws(1, &[2, 3]), throws(2, &[2, 3]));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn chances_are_what_they_say() {
+    fn chance_has_the_given_probability() {
         let mut dice = Dice::new(7, &[]);
         let heads = (0..10_000).filter(|_| dice.chance(0.25)).count();
         assert!((2_300..2_700).contains(&heads), "{heads}");

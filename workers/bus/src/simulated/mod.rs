@@ -4,7 +4,7 @@
 //! producer ─► outgoing ─settle─► under way ─advance─► log ─► consumer
 //!                                (late, doubled, lost)        (in part, nothing for a while, taken for dead)
 //! ```
-//! - `world` is what there is and what is on its way, `topic` the logs and groups, `weather` what goes wrong, `dice` chance;
+//! - `simulator` is what there is and what is on its way, `topic` the logs and groups, `fault_schedule` what goes wrong, `dice` chance;
 //! - the coordinator is the embedded bus's own.
 //!
 //! Whoever simulates steps the stages, calls [`SimulatedBus::settle`] after each step and [`SimulatedBus::advance`] to let
@@ -12,10 +12,10 @@
 
 mod consumer;
 mod dice;
+mod fault_schedule;
 mod producer;
+mod simulator;
 mod topic;
-mod weather;
-mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,17 +26,17 @@ use parking_lot::Mutex;
 
 pub use consumer::SimulatedConsumer;
 pub use dice::Dice;
+pub use fault_schedule::{FaultSchedule, Sending};
 pub use producer::SimulatedProducer;
 pub use topic::Kept;
-pub use weather::{Sending, Weather};
 
 use crate::{Bus, BusError, Membership, Progress, Record};
-use world::World;
+use simulator::Simulator;
 
 /// A bus in memory, on a virtual clock.
 #[derive(Clone, Debug)]
 pub struct SimulatedBus {
-    world: Arc<Mutex<World>>,
+    simulator: Arc<Mutex<Simulator>>,
 }
 
 impl Default for SimulatedBus {
@@ -49,50 +49,50 @@ impl SimulatedBus {
     /// One on which nothing goes wrong and nothing takes time.
     #[must_use]
     pub fn new() -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(WallTime(0), Weather::default(), true))) }
+        Self { simulator: Arc::new(Mutex::new(Simulator::new(WallTime(0), FaultSchedule::default(), true))) }
     }
 
     /// One that begins at `now`, and does nothing but in [`SimulatedBus::settle`] and [`SimulatedBus::advance`].
     #[must_use]
-    pub fn stepped(now: WallTime, weather: Weather) -> Self {
-        Self { world: Arc::new(Mutex::new(World::new(now, weather, false))) }
+    pub fn stepped(now: WallTime, fault_schedule: FaultSchedule) -> Self {
+        Self { simulator: Arc::new(Mutex::new(Simulator::new(now, fault_schedule, false))) }
     }
 
     /// The time here.
     #[must_use]
     pub fn now(&self) -> WallTime {
-        self.world.lock().now
+        self.simulator.lock().now
     }
 
     /// What was sent goes under way; what takes no time arrives.
     pub fn settle(&self) {
-        let mut world = self.world.lock();
-        world.settle();
-        let now = world.now;
-        world.advance(now);
+        let mut simulator = self.simulator.lock();
+        simulator.settle();
+        let now = simulator.now;
+        simulator.advance(now);
     }
 
     /// Lets time pass, up to `to`.
     pub fn advance(&self, to: WallTime) {
-        let mut world = self.world.lock();
-        world.settle();
-        world.advance(to);
+        let mut simulator = self.simulator.lock();
+        simulator.settle();
+        simulator.advance(to);
     }
 
     /// Lets time pass until all that was sent is acknowledged or failed.
     pub fn await_acks(&self) {
-        let mut world = self.world.lock();
-        world.settle();
-        let until = world.last_ack().unwrap_or(world.now);
-        world.advance(until);
+        let mut simulator = self.simulator.lock();
+        simulator.settle();
+        let until = simulator.last_ack().unwrap_or(simulator.now);
+        simulator.advance(until);
     }
 
     /// The group takes this member for dead and gives its partitions to others; the member goes on as before, and hears of
     /// it at `until`.
     pub fn expel(&self, topic: &str, group: &str, instance: &str, until: WallTime) {
-        let mut world = self.world.lock();
-        let Ok(topic) = world.id("expelling from", topic) else { return };
-        let Some(members) = world.topics[topic].groups.get_mut(group) else { return };
+        let mut simulator = self.simulator.lock();
+        let Ok(topic) = simulator.id("expelling from", topic) else { return };
+        let Some(members) = simulator.topics[topic].groups.get_mut(group) else { return };
         if let Some(id) = members.names.get(instance).copied() {
             members.deaf.insert(id, until);
             members.group.evict(id);
@@ -102,10 +102,11 @@ impl SimulatedBus {
     /// All records of a topic, by partition and offset.
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Arc<Kept>> {
-        let world = self.world.lock();
-        world
-            .id("reading", topic)
-            .map_or_else(|_| Vec::new(), |topic| world.topics[topic].logs.iter().flatten().cloned().collect())
+        let simulator = self.simulator.lock();
+        simulator.id("reading", topic).map_or_else(
+            |_| Vec::new(),
+            |topic| simulator.topics[topic].logs.iter().flatten().cloned().collect(),
+        )
     }
 }
 
@@ -114,24 +115,24 @@ impl Bus for SimulatedBus {
     type Consumer = SimulatedConsumer;
 
     fn producer(&self, name: &str) -> Result<Self::Producer, BusError> {
-        Ok(SimulatedProducer::new(&self.world, name))
+        Ok(SimulatedProducer::new(&self.simulator, name))
     }
 
     fn consumer(&self, topic: &str, membership: Membership<'_>) -> Result<Self::Consumer, BusError> {
-        let topic = self.world.lock().id("reading", topic)?;
-        Ok(SimulatedConsumer::new(&self.world, topic, membership))
+        let topic = self.simulator.lock().id("reading", topic)?;
+        Ok(SimulatedConsumer::new(&self.simulator, topic, membership))
     }
 
     fn ensure_topics(&self, topics: &[&TopicPlan]) -> Result<(), BusError> {
-        let mut world = self.world.lock();
-        topics.iter().for_each(|plan| world.ensure(plan));
+        let mut simulator = self.simulator.lock();
+        topics.iter().for_each(|plan| simulator.ensure(plan));
         Ok(())
     }
 
     fn partitions(&self, topic: &str) -> Result<u32, BusError> {
-        let world = self.world.lock();
-        let id = world.id("counting the partitions of", topic)?;
-        Ok(world.topics[id].partitions())
+        let simulator = self.simulator.lock();
+        let id = simulator.id("counting the partitions of", topic)?;
+        Ok(simulator.topics[id].partitions())
     }
 
     fn scan(
@@ -141,23 +142,23 @@ impl Bus for SimulatedBus {
         _patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
-        let mut world = self.world.lock();
-        world.unanswered("scanning")?;
-        let id = world.id("scanning", topic)?;
-        let end = world.topics[id].end(partition).ok_or_else(|| BusError::Missing {
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("scanning")?;
+        let id = simulator.id("scanning", topic)?;
+        let end = simulator.topics[id].end(partition).ok_or_else(|| BusError::Missing {
             doing: format!("scanning {topic}/{partition}"),
             why: "the topic has fewer partitions".into(),
         })?;
-        let records = world.read(id, partition, Offset(0), usize::MAX);
-        drop(world);
+        let records = simulator.read(id, partition, Offset(0), usize::MAX);
+        drop(simulator);
         records.iter().for_each(|record| each(&record.record()));
         Ok(end)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {
-        let mut world = self.world.lock();
-        world.unanswered("looking at the progress")?;
-        let topic = &world.topics[world.id("looking at the progress on", topic)?];
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("looking at the progress")?;
+        let topic = &simulator.topics[simulator.id("looking at the progress on", topic)?];
         let of = |partition| Progress {
             partition: Partition(partition),
             start: Offset(0),
@@ -168,6 +169,6 @@ impl Bus for SimulatedBus {
     }
 
     fn ping(&self, _patience: Duration) -> Result<(), BusError> {
-        self.world.lock().unanswered("asking for an answer")
+        self.simulator.lock().unanswered("asking for an answer")
     }
 }

@@ -37,7 +37,7 @@ impl Kept {
             timestamp: self.timestamp,
             key: self.key.as_deref(),
             value: self.value.as_deref(),
-            headers: Headers::List(&self.headers),
+            headers: Headers::of(&self.headers),
         }
     }
 }

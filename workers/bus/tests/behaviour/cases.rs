@@ -24,7 +24,7 @@ pub(crate) fn records_of_a_partition_come_in_the_order_they_were_sent<B: Bus>(bu
     }
 }
 
-pub(crate) fn what_is_acknowledged_is_there<B: Bus>(bus: &B) {
+pub(crate) fn an_acknowledged_record_can_be_read<B: Bus>(bus: &B) {
     let topic = topic(bus, 1);
     for i in 0..10 {
         fill(bus, &topic, 1, i, 1);
@@ -72,7 +72,7 @@ pub(crate) fn headers_tombstones_and_times_arrive<B: Bus>(bus: &B) {
     );
 }
 
-pub(crate) fn a_record_for_no_topic_is_refused_or_fails<B: Bus>(bus: &B) {
+pub(crate) fn rejects_a_record_for_a_topic_that_does_not_exist<B: Bus>(bus: &B) {
     let producer = bus.producer("test").unwrap();
     let name = topic(bus, 2);
     let acks = Acks::new();
@@ -95,7 +95,11 @@ pub(crate) fn a_fetch_hands_out_no_more_than_its_limit<B: Bus>(bus: &B) {
     while total < 100 {
         assert!(Instant::now() < deadline);
         let count = Cell::new(0);
-        let fetched = consumer.fetch(Duration::from_millis(50), 7, |_| count.set(count.get() + 1)).unwrap();
+        let fetched = consumer.fetch(Duration::from_millis(50), 7, |_| {
+            count.set(count.get() + 1);
+            Ok::<_, BusError>(())
+        });
+        let fetched = fetched.unwrap();
         assert!(count.get() <= 7);
         assert_eq!(fetched.records, count.get());
         total += count.get();
@@ -121,7 +125,7 @@ pub(crate) fn two_members_share_the_partitions<B: Bus>(bus: &B) {
     assert!(a.seen.iter().all(|s| a.owned.contains_key(&s.partition)));
 }
 
-pub(crate) fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
+pub(crate) fn a_new_member_does_not_interrupt_partitions_that_stay<B: Bus>(bus: &B) {
     let topic = topic(bus, 4);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 4);
@@ -143,7 +147,7 @@ pub(crate) fn a_newcomer_does_not_interrupt_what_stays<B: Bus>(bus: &B) {
     assert_eq!(assigned.len(), 6);
 }
 
-pub(crate) fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus: &B) {
+pub(crate) fn takes_revoked_partitions_over_at_the_committed_offset<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     fill(bus, &topic, 2, 0, 30);
     let mut a = Member::join(bus, &topic, "g");
@@ -157,7 +161,7 @@ pub(crate) fn what_is_revoked_is_taken_over_at_the_committed_offset<B: Bus>(bus:
     assert_eq!(b.seen[0].offset, 30);
 }
 
-pub(crate) fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
+pub(crate) fn rejects_a_commit_for_a_released_partition<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     let mut a = Member::join(bus, &topic, "g");
     a.until("it has all", |a| a.owned.len() == 2);
@@ -171,7 +175,7 @@ pub(crate) fn a_commit_for_what_was_given_back_is_refused<B: Bus>(bus: &B) {
     assert!(a.consumer.start(&[(moved, Offset(0))]).is_err());
 }
 
-pub(crate) fn what_stays_may_be_committed_at_any_moment_of_a_rebalance<B: Bus>(bus: &B) {
+pub(crate) fn commits_kept_partitions_at_any_moment_of_a_rebalance<B: Bus>(bus: &B) {
     let topic = topic(bus, 6);
     let over = std::sync::atomic::AtomicBool::new(false);
     let over = &over;
@@ -236,7 +240,7 @@ pub(crate) fn a_partition_that_pauses_keeps_its_records_for_later<B: Bus>(bus: &
     a.until("the rest has come", |a| a.seen.len() == 40);
 }
 
-pub(crate) fn ends_and_lag_are_told<B: Bus>(bus: &B) {
+pub(crate) fn reports_end_offsets_and_lag<B: Bus>(bus: &B) {
     let topic = topic(bus, 2);
     fill(bus, &topic, 2, 0, 10);
     let mut a = Member::join(bus, &topic, "g");
@@ -306,11 +310,11 @@ pub(crate) fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {
     );
 }
 
-pub(crate) fn who_comes_and_goes_holds_nobody_up<B: Bus>(bus: &B) {
+pub(crate) fn members_that_join_and_leave_hold_nobody_up<B: Bus>(bus: &B) {
     comes_and_goes(bus, |_| None);
 }
 
-pub(crate) fn who_comes_and_goes_under_a_name_holds_nobody_up<B: Bus>(bus: &B) {
+pub(crate) fn static_members_that_join_and_leave_hold_nobody_up<B: Bus>(bus: &B) {
     comes_and_goes(bus, Some);
 }
 

@@ -173,14 +173,14 @@ fn heals(disk: &Path, left: usize) {
 }
 
 #[test]
-fn a_disk_too_full_for_the_journal_is_waited_for_and_nothing_acknowledged_is_lost() {
-    let name = "a_disk_too_full_for_the_journal_is_waited_for_and_nothing_acknowledged_is_lost";
+fn loses_nothing_acknowledged_when_the_disk_is_too_full_for_the_journal() {
+    let name = "loses_nothing_acknowledged_when_the_disk_is_too_full_for_the_journal";
     on_a_small_disk(name, |disk| heals(disk, 1 << 20));
 }
 
 #[test]
-fn a_disk_too_full_for_what_is_in_memory_is_waited_for_and_nothing_acknowledged_is_lost() {
-    let name = "a_disk_too_full_for_what_is_in_memory_is_waited_for_and_nothing_acknowledged_is_lost";
+fn loses_nothing_acknowledged_when_the_disk_is_too_full_for_the_memtable() {
+    let name = "loses_nothing_acknowledged_when_the_disk_is_too_full_for_the_memtable";
     // The journal gets what fills the memory (16 MiB); writing that out then fails, on a thread of the store.
     on_a_small_disk(name, |disk| heals(disk, 20 << 20));
 }

@@ -9,7 +9,7 @@ use herd_spec::units::{Offset, Partition, WallTime};
 use crate::member::{Member, PATIENCE, both, fill, plan, record, scan, send, topic};
 
 #[test]
-fn a_restart_keeps_topics_records_and_offsets() {
+fn keeps_topics_records_and_offsets_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let name = {
         let bus = EmbeddedBus::open(dir.path()).unwrap();
@@ -30,7 +30,7 @@ fn a_restart_keeps_topics_records_and_offsets() {
 }
 
 #[test]
-fn what_was_sent_is_written_when_the_bus_is_closed() {
+fn writes_everything_sent_before_the_bus_closes() {
     let dir = tempfile::tempdir().unwrap();
     let bus = EmbeddedBus::open(dir.path()).unwrap();
     let name = topic(&bus, 1);
@@ -45,7 +45,7 @@ fn what_was_sent_is_written_when_the_bus_is_closed() {
 }
 
 #[test]
-fn a_folder_in_use_is_refused_in_words() {
+fn rejects_a_folder_that_another_process_uses() {
     let dir = tempfile::tempdir().unwrap();
     let _bus = EmbeddedBus::open(dir.path()).unwrap();
     let refused = EmbeddedBus::open(dir.path()).unwrap_err().to_string();
@@ -59,7 +59,7 @@ fn a_folder_in_use_is_refused_in_words() {
 }
 
 #[test]
-fn a_full_queue_is_told_and_empties_again() {
+fn reports_a_full_queue_and_empties_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let options = EmbeddedOptions { queue_records: 10, ..EmbeddedOptions::default() };
     let bus = EmbeddedBus::open_with(dir.path(), options).unwrap();
@@ -82,7 +82,7 @@ fn a_full_queue_is_told_and_empties_again() {
 }
 
 #[test]
-fn a_record_too_large_is_refused() {
+fn rejects_a_record_that_is_too_large() {
     let dir = tempfile::tempdir().unwrap();
     let bus = EmbeddedBus::open(dir.path()).unwrap();
     let name = topic(&bus, 1);

@@ -6,7 +6,7 @@ use crate::member::{Member, fill, topic};
 
 #[test]
 #[ignore = "needs HERD_TEST_KAFKA: make test sets it"]
-fn a_look_takes_in_more_partitions_than_one_request_does() {
+fn progress_covers_more_partitions_than_one_request() {
     let bus = crate::kafka();
     let (wide, narrow) = (topic(&bus, 501), topic(&bus, 2));
     fill(&bus, &narrow, 2, 0, 10);

@@ -5,10 +5,10 @@
 mod cases;
 mod disk;
 mod embedded;
-mod gap;
 mod looks;
 mod member;
 mod refusals;
+mod unread;
 
 /// Each case once against each bus.
 macro_rules! behaviour {
@@ -38,25 +38,25 @@ macro_rules! behaviour {
 
 behaviour! {
     records_of_a_partition_come_in_the_order_they_were_sent
-    what_is_acknowledged_is_there
+    an_acknowledged_record_can_be_read
     a_key_goes_to_the_partition_of_kafkas_java_client
     headers_tombstones_and_times_arrive
-    a_record_for_no_topic_is_refused_or_fails
+    rejects_a_record_for_a_topic_that_does_not_exist
     a_fetch_hands_out_no_more_than_its_limit
     two_members_share_the_partitions
-    a_newcomer_does_not_interrupt_what_stays
-    what_is_revoked_is_taken_over_at_the_committed_offset
-    a_commit_for_what_was_given_back_is_refused
-    what_stays_may_be_committed_at_any_moment_of_a_rebalance
+    a_new_member_does_not_interrupt_partitions_that_stay
+    takes_revoked_partitions_over_at_the_committed_offset
+    rejects_a_commit_for_a_released_partition
+    commits_kept_partitions_at_any_moment_of_a_rebalance
     the_group_has_the_last_of_many_commits
     a_partition_that_pauses_keeps_its_records_for_later
-    ends_and_lag_are_told
+    reports_end_offsets_and_lag
     a_reader_of_all_sees_partitions_that_come_later
     a_member_gets_partitions_that_come_later
     a_scan_reads_to_the_end_as_it_stood
     a_member_that_closes_hands_over_at_once
-    who_comes_and_goes_holds_nobody_up
-    who_comes_and_goes_under_a_name_holds_nobody_up
+    members_that_join_and_leave_hold_nobody_up
+    static_members_that_join_and_leave_hold_nobody_up
     topics_are_never_made_smaller
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use herd_bus::{Acks, Bus, Change, Commit, Consumer, Membership, Outgoing, Producer};
+use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, Outgoing, Producer};
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
 
@@ -82,6 +82,7 @@ impl<C: Consumer> Member<C> {
                     key: record.key.map(<[u8]>::to_vec),
                     value: record.value.map(<[u8]>::to_vec),
                 });
+                Ok::<_, BusError>(())
             })
             .unwrap();
         for change in fetched.changes {

@@ -41,7 +41,7 @@ enum Kind {
 
 /// What a rule takes for usual in one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Usual {
+pub struct Expectation {
     /// The value it expects.
     pub expected: f64,
     /// The usual spread around it, one standard deviation; 0 for a fixed bound.
@@ -206,9 +206,9 @@ impl Rule {
 
     /// What is usual after `history`; none while the key is still warming up.
     #[must_use]
-    pub fn usual(&self, history: &History) -> Option<Usual> {
+    pub fn expectation(&self, history: &History) -> Option<Expectation> {
         match (&self.kind, history) {
-            (Kind::Threshold { above, below }, _) => Some(Usual {
+            (Kind::Threshold { above, below }, _) => Some(Expectation {
                 expected: above.or(*below).unwrap_or(0.0),
                 spread: 0.0,
                 lower: below.unwrap_or(f64::NEG_INFINITY),
@@ -227,7 +227,7 @@ impl Rule {
                 (weighted.seen >= *warmup).then(|| self.around(mean, deviation, *sigmas))
             }
             (Kind::Poisson { probability, warmup, .. }, History::Weighted(weighted)) => {
-                (weighted.seen >= *warmup).then(|| poisson::usual(weighted, *probability))
+                (weighted.seen >= *warmup).then(|| poisson::expectation(weighted, *probability))
             }
             _ => None,
         }
@@ -235,31 +235,31 @@ impl Rule {
 
     /// A range of `width` spreads. The spread is never taken for less than chance or rounding would give: a key that had
     /// exactly 3 events in each of its windows is not a wonder at 4.
-    fn around(&self, expected: f64, deviation: f64, width: f64) -> Usual {
+    fn around(&self, expected: f64, deviation: f64, width: f64) -> Expectation {
         let chance = if self.counting { expected.max(1.0).sqrt() } else { 0.0 };
         let spread = deviation.max(chance).max(0.05 * expected.abs()).max(RESOLUTION);
-        Usual { expected, spread, lower: expected - width * spread, upper: expected + width * spread }
+        Expectation { expected, spread, lower: expected - width * spread, upper: expected + width * spread }
     }
 
     /// Whether a window of `count` events and this value is out of the usual range, and which way.
     #[must_use]
-    pub fn crossing(&self, usual: &Usual, value: f64, count: u64) -> Option<Crossing> {
+    pub fn crossing(&self, expectation: &Expectation, value: f64, count: u64) -> Option<Crossing> {
         let up = self.direction != Direction::Down || matches!(self.kind, Kind::Threshold { .. });
-        if up && value > usual.upper && count >= self.min_count {
+        if up && value > expectation.upper && count >= self.min_count {
             return Some(Crossing::Up);
         }
-        (self.watches_drops() && value < usual.lower).then_some(Crossing::Down)
+        (self.watches_drops() && value < expectation.lower).then_some(Crossing::Down)
     }
 
     /// How unusual a value is: spreads from the expected value; for `poisson` −log₁₀ of the chance; for a threshold the
     /// value over the bound. Always a number: JSON knows no infinity.
     #[must_use]
-    pub fn score(&self, usual: &Usual, value: f64) -> f64 {
+    pub fn score(&self, expectation: &Expectation, value: f64) -> f64 {
         let score = match self.kind {
-            Kind::Threshold { .. } if usual.expected == 0.0 => value,
-            Kind::Threshold { .. } => value / usual.expected,
-            Kind::Poisson { .. } => poisson::score(usual, value),
-            _ => (value - usual.expected) / usual.spread,
+            Kind::Threshold { .. } if expectation.expected == 0.0 => value,
+            Kind::Threshold { .. } => value / expectation.expected,
+            Kind::Poisson { .. } => poisson::score(expectation, value),
+            _ => (value - expectation.expected) / expectation.spread,
         };
         score.clamp(f64::MIN, f64::MAX)
     }

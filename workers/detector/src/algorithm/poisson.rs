@@ -8,10 +8,10 @@
 //! The chance of a count is bounded, not computed: Chernoff's bound for the negative binomial with mean μ and shape r,
 //! P(X ≥ k) ≤ exp(−D(k)), D(k) = k·ln(k/μ) − (k + r)·ln((k + r)/(μ + r)), costs two logarithms and errs on the silent side.
 
-use super::{Usual, Weighted};
+use super::{Expectation, Weighted};
 
 /// What the past makes usual, where counts that chance gives less often than `probability` are not.
-pub(super) fn usual(past: &Weighted, probability: f64) -> Usual {
+pub(super) fn expectation(past: &Weighted, probability: f64) -> Expectation {
     let exposure = past.exposure.max(1.0);
     let mean = (past.first + 0.5) / exposure;
     let average = past.first / exposure;
@@ -20,7 +20,7 @@ pub(super) fn usual(past: &Weighted, probability: f64) -> Usual {
     let spread = (mean * dispersion * (1.0 + 1.0 / exposure)).sqrt();
     let unusual = -probability.ln();
     let shape = shape(mean, spread);
-    Usual {
+    Expectation {
         expected: mean,
         spread,
         lower: solve(mean, shape, unusual, Side::Below),
@@ -29,9 +29,10 @@ pub(super) fn usual(past: &Weighted, probability: f64) -> Usual {
 }
 
 /// −log₁₀ of the (bounded) chance of a value so far from the mean, negative below it; at most ±300.
-pub(super) fn score(usual: &Usual, value: f64) -> f64 {
-    let bound = rarity(value, usual.expected, shape(usual.expected, usual.spread)) / std::f64::consts::LN_10;
-    bound.min(300.0).copysign(value - usual.expected)
+pub(super) fn score(expectation: &Expectation, value: f64) -> f64 {
+    let bound = rarity(value, expectation.expected, shape(expectation.expected, expectation.spread))
+        / std::f64::consts::LN_10;
+    bound.min(300.0).copysign(value - expectation.expected)
 }
 
 /// The shape r of a negative binomial with this mean and standard deviation: variance = μ + μ²/r.

@@ -54,12 +54,12 @@ const CALM: [f64; 12] = [35.0, 41.0, 29.0, 36.0, 33.0, 44.0, 27.0, 38.0, 31.0, 3
 #[case(poisson())]
 fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Up);
-    let usual = rule.usual(&after(&rule, &CALM)).unwrap();
-    assert!((usual.expected - 35.0).abs() < 3.0, "{usual:?}");
-    assert_eq!(rule.crossing(&usual, 412.0, 412), Some(Crossing::Up));
-    assert_eq!(rule.crossing(&usual, 50.0, 50), None, "{usual:?}");
-    assert_eq!(rule.crossing(&usual, 0.0, 0), None, "drops are not asked for");
-    assert!(rule.score(&usual, 412.0) > 10.0);
+    let expectation = rule.expectation(&after(&rule, &CALM)).unwrap();
+    assert!((expectation.expected - 35.0).abs() < 3.0, "{expectation:?}");
+    assert_eq!(rule.crossing(&expectation, 412.0, 412), Some(Crossing::Up));
+    assert_eq!(rule.crossing(&expectation, 50.0, 50), None, "{expectation:?}");
+    assert_eq!(rule.crossing(&expectation, 0.0, 0), None, "drops are not asked for");
+    assert!(rule.score(&expectation, 412.0) > 10.0);
 }
 
 #[rstest]
@@ -69,42 +69,43 @@ fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: Algorithm)
 #[case(poisson())]
 fn nothing_is_judged_before_the_warm_up_is_over(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Both);
-    assert_eq!(rule.usual(&after(&rule, &CALM[..5])), None);
-    assert!(rule.usual(&after(&rule, &CALM[..6])).is_some());
+    assert_eq!(rule.expectation(&after(&rule, &CALM[..5])), None);
+    assert!(rule.expectation(&after(&rule, &CALM[..6])).is_some());
 }
 
 #[test]
-fn a_past_crowd_blunts_the_mean_but_not_the_median() {
+fn a_past_crowd_raises_the_bound_of_zscore_and_not_of_mad() {
     let mut past = CALM.to_vec();
     past.push(900.0);
     let (zscore, mad) = (rule(zscore(), Direction::Up), rule(mad(), Direction::Up));
-    let usual = zscore.usual(&after(&zscore, &past)).unwrap();
-    assert_eq!(zscore.crossing(&usual, 412.0, 412), None, "{usual:?}");
-    let usual = mad.usual(&after(&mad, &past)).unwrap();
-    assert_eq!(mad.crossing(&usual, 412.0, 412), Some(Crossing::Up), "{usual:?}");
+    let expectation = zscore.expectation(&after(&zscore, &past)).unwrap();
+    assert_eq!(zscore.crossing(&expectation, 412.0, 412), None, "{expectation:?}");
+    let expectation = mad.expectation(&after(&mad, &past)).unwrap();
+    assert_eq!(mad.crossing(&expectation, 412.0, 412), Some(Crossing::Up), "{expectation:?}");
 }
 
 #[test]
-fn a_rare_item_needs_more_than_a_handful_of_events() {
+fn a_rare_item_does_not_fire_below_the_minimum_count() {
     let rule = rule(poisson(), Direction::Up);
-    let usual = rule.usual(&after(&rule, &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])).unwrap();
-    assert!(usual.upper > 5.0 && usual.upper < 20.0, "{usual:?}");
-    assert_eq!(rule.crossing(&usual, 9.0, 9), None, "fewer than the minimum count");
+    let expectation =
+        rule.expectation(&after(&rule, &[0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])).unwrap();
+    assert!(expectation.upper > 5.0 && expectation.upper < 20.0, "{expectation:?}");
+    assert_eq!(rule.crossing(&expectation, 9.0, 9), None, "fewer than the minimum count");
 }
 
 #[test]
-fn little_exposure_makes_the_range_wide() {
+fn few_windows_make_a_wide_range() {
     let rule = rule(poisson(), Direction::Up);
-    let early = rule.usual(&after(&rule, &[20.0; 6])).unwrap();
-    let settled = rule.usual(&after(&rule, &[20.0; 200])).unwrap();
+    let early = rule.expectation(&after(&rule, &[20.0; 6])).unwrap();
+    let settled = rule.expectation(&after(&rule, &[20.0; 200])).unwrap();
     assert!(early.upper > settled.upper, "{early:?} {settled:?}");
     assert!((settled.expected - 20.0).abs() < 0.1, "{settled:?}");
 }
 
 /// Exact tails of the Poisson distribution: P(X ≥ 60 | 20) = 3.4e-13, P(X ≥ 53 | 20) = 2.9e-9, by summation.
 #[test]
-fn the_bound_on_chance_errs_on_the_silent_side_and_not_by_much() {
-    let usual = Usual { expected: 20.0, spread: 20.0_f64.sqrt(), lower: 0.0, upper: 0.0 };
+fn poisson_bound_is_conservative_and_tight() {
+    let expectation = Expectation { expected: 20.0, spread: 20.0_f64.sqrt(), lower: 0.0, upper: 0.0 };
     let exact = |k: u32| {
         let mut term = (-20.0_f64).exp();
         let mut below = 0.0;
@@ -122,7 +123,7 @@ fn the_bound_on_chance_errs_on_the_silent_side_and_not_by_much() {
         -tail.log10()
     };
     for k in [40, 53, 60, 100] {
-        let bound = super::poisson::score(&usual, f64::from(k));
+        let bound = super::poisson::score(&expectation, f64::from(k));
         assert!(bound <= exact(k) && bound > exact(k) - 1.5, "{k}: {bound} {}", exact(k));
     }
 }
@@ -138,8 +139,8 @@ fn threshold_is_crossed_outside_of_its_bounds(
     #[case] crossing: Option<Crossing>,
 ) {
     let rule = rule(Algorithm::Threshold(bounds), Direction::Up);
-    let usual = rule.usual(&rule.fresh()).unwrap();
-    assert_eq!(rule.crossing(&usual, value, 1_000), crossing);
+    let expectation = rule.expectation(&rule.fresh()).unwrap();
+    assert_eq!(rule.crossing(&expectation, value, 1_000), crossing);
 }
 
 #[rstest]
@@ -149,27 +150,27 @@ fn threshold_is_crossed_outside_of_its_bounds(
 #[case(poisson())]
 fn a_drop_is_seen_where_it_is_asked_for(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Down);
-    let usual = rule.usual(&after(&rule, &CALM.map(|value| value * 4.0))).unwrap();
-    assert_eq!(rule.crossing(&usual, 0.0, 0), Some(Crossing::Down), "{usual:?}");
-    assert_eq!(rule.crossing(&usual, 900.0, 900), None);
+    let expectation = rule.expectation(&after(&rule, &CALM.map(|value| value * 4.0))).unwrap();
+    assert_eq!(rule.crossing(&expectation, 0.0, 0), Some(Crossing::Down), "{expectation:?}");
+    assert_eq!(rule.crossing(&expectation, 900.0, 900), None);
 }
 
 proptest! {
     #[test]
-    fn the_range_is_a_range_and_scores_rise_with_values(
+    fn range_contains_the_expectation_and_scores_are_monotonic(
         values in prop::collection::vec(0.0..10_000.0_f64, 6..80), low in 0.0..20_000.0_f64, more in 0.0..20_000.0_f64,
     ) {
         for algorithm in [zscore(), mad(), ewma(), poisson()] {
             let rule = rule(algorithm, Direction::Both);
-            let usual = rule.usual(&after(&rule, &values)).unwrap();
-            prop_assert!(usual.lower <= usual.expected && usual.expected <= usual.upper, "{:?}", usual);
-            prop_assert!(usual.spread > 0.0 && usual.spread.is_finite());
-            prop_assert!(rule.score(&usual, low) <= rule.score(&usual, low + more) + 1e-9);
+            let expectation = rule.expectation(&after(&rule, &values)).unwrap();
+            prop_assert!(expectation.lower <= expectation.expected && expectation.expected <= expectation.upper, "{:?}", expectation);
+            prop_assert!(expectation.spread > 0.0 && expectation.spread.is_finite());
+            prop_assert!(rule.score(&expectation, low) <= rule.score(&expectation, low + more) + 1e-9);
         }
     }
 
     #[test]
-    fn a_history_reads_what_it_writes(values in prop::collection::vec(0.0..1e6_f64, 0..80)) {
+    fn history_round_trips(values in prop::collection::vec(0.0..1e6_f64, 0..80)) {
         for algorithm in [zscore(), mad(), ewma(), poisson()] {
             let rule = rule(algorithm, Direction::Up);
             let history = after(&rule, &values);
@@ -187,13 +188,13 @@ proptest! {
             let (mut once, mut each) = (after(&rule, &values), after(&rule, &values));
             rule.fold_silence(&mut once, windows);
             (0..windows).for_each(|_| rule.fold(&mut each, 0.0));
-            prop_assert_eq!(rule.usual(&once), rule.usual(&each));
+            prop_assert_eq!(rule.expectation(&once), rule.expectation(&each));
             // And so is what comes after it.
             [7.0, 0.0, 3.0].iter().for_each(|value| {
                 rule.fold(&mut once, *value);
                 rule.fold(&mut each, *value);
             });
-            prop_assert_eq!(rule.usual(&once), rule.usual(&each));
+            prop_assert_eq!(rule.expectation(&once), rule.expectation(&each));
         }
     }
 
@@ -214,7 +215,7 @@ proptest! {
                     continue;
                 }
                 for _ in 0..300 {
-                    let crossing = rule.usual(&history).and_then(|usual| rule.crossing(&usual, 0.0, 0));
+                    let crossing = rule.expectation(&history).and_then(|expectation| rule.crossing(&expectation, 0.0, 0));
                     prop_assert_eq!(crossing, None, "{:?} {:?}", rule, history);
                     rule.fold(&mut history, 0.0);
                 }
@@ -224,7 +225,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
+fn learning_depends_on_the_algorithm_and_not_on_bounds() {
     let learning = |algorithm| rule(algorithm, Direction::Up).learning();
     let ewma_of = |sigmas, half_life, warmup| Algorithm::Ewma(EwmaSpec { sigmas, half_life, warmup });
     assert_eq!(learning(ewma_of(4.0, 10.0, 6)), learning(ewma_of(2.0, 10.0, 9)));
@@ -241,11 +242,11 @@ fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
 fn a_value_where_it_was_always_the_same_has_a_score_that_json_can_write(#[case] algorithm: Algorithm) {
     for function in [AggregateFunction::Count, AggregateFunction::Sum, AggregateFunction::Mean] {
         let rule = rule_on(function, algorithm.clone(), Direction::Up);
-        let usual = rule.usual(&after(&rule, &[0.0; 12])).unwrap();
+        let expectation = rule.expectation(&after(&rule, &[0.0; 12])).unwrap();
         for value in [0.0, 83.5, 9e12] {
-            let score = rule.score(&usual, value);
-            assert!(score.is_finite(), "{function:?}: {score} for {value}, {usual:?}");
+            let score = rule.score(&expectation, value);
+            assert!(score.is_finite(), "{function:?}: {score} for {value}, {expectation:?}");
         }
-        assert_eq!(rule.crossing(&usual, 83.5, 20), Some(Crossing::Up), "{usual:?}");
+        assert_eq!(rule.crossing(&expectation, 83.5, 20), Some(Crossing::Up), "{expectation:?}");
     }
 }

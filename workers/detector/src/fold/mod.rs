@@ -5,5 +5,5 @@
 pub mod source;
 pub mod worker;
 
-pub use source::{Seen, Source};
+pub use source::{ApplyOutcome, Source};
 pub use worker::Fold;

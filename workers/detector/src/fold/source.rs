@@ -1,7 +1,7 @@
 //! One partition of `events`: its open windows and nothing else.
 //!
 //! Everything here is a function of the events' order and of the times passed in. What is promised to judge
-//! ([`Source::speak`]) and what is committed ([`Source::position`]) let a successor rebuild exactly this state from the log:
+//! ([`Source::watermark`]) and what is committed ([`Source::position`]) let a successor rebuild exactly this state from the log:
 //! it folds the events from `replay_from` to the committed offset into the windows that are open under the committed
 //! watermark (each of these is complete, none of its events was late), then goes on normally.
 //!
@@ -25,7 +25,7 @@ use crate::metric::{Counted, Metrics, contribution};
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct ApplyOutcome {
     /// Its id was seen before, in a window still open.
     pub duplicate: bool,
     /// A window it belongs to was closed.
@@ -153,16 +153,22 @@ impl Source {
     }
 
     /// Counts an event. One whose offset was passed already is ignored.
-    pub fn apply(&mut self, offset: Offset, event: &EventRef<'_>, metrics: &Metrics, now: WallTime) -> Seen {
+    pub fn apply(
+        &mut self,
+        offset: Offset,
+        event: &EventRef<'_>,
+        metrics: &Metrics,
+        now: WallTime,
+    ) -> ApplyOutcome {
         if offset < self.next {
-            return Seen::default();
+            return ApplyOutcome::default();
         }
         self.skip(offset, now);
         let replay = offset < self.replay_until;
         let duplicate = !self.first_sight(event, offset, metrics);
         let seen = self.count(event, offset, duplicate, metrics);
         if replay {
-            return Seen::default();
+            return ApplyOutcome::default();
         }
         let highest = self.highest_time.map_or(event.time, |time| time.max(event.time));
         self.highest_time = Some(highest);
@@ -196,9 +202,15 @@ impl Source {
         self.seen[place].ids.insert(xxh3_128(event.event_id.as_bytes()))
     }
 
-    fn count(&mut self, event: &EventRef<'_>, offset: Offset, duplicate: bool, metrics: &Metrics) -> Seen {
+    fn count(
+        &mut self,
+        event: &EventRef<'_>,
+        offset: Offset,
+        duplicate: bool,
+        metrics: &Metrics,
+    ) -> ApplyOutcome {
         let mut fields = Fields::of(event);
-        let mut seen = Seen { duplicate, ..Seen::default() };
+        let mut seen = ApplyOutcome { duplicate, ..ApplyOutcome::default() };
         let mut key = std::mem::take(&mut self.key);
         let below_floor = self.is_below_floor(event.time);
         for (index, metric) in metrics.all.iter().enumerate() {
@@ -254,7 +266,15 @@ impl Source {
 
     /// Hands out what changed: the parts of metrics that are `due`, and of every window that is closed now, which is then
     /// forgotten. Whoever calls this sends them all before the watermark, or stops.
-    pub fn emit(&mut self, metrics: &Metrics, due: &[bool], mut send: impl FnMut(Part<'_>)) {
+    ///
+    /// # Errors
+    /// The first that `send` returns; what was not sent is then lost, and the caller must stop.
+    pub fn emit<E>(
+        &mut self,
+        metrics: &Metrics,
+        due: &[bool],
+        mut send: impl FnMut(Part<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (partition, watermark, next) = (self.partition, self.watermark, self.next);
         for (index, metric) in metrics.all.iter().enumerate() {
             let state = &mut self.metrics[index];
@@ -275,7 +295,7 @@ impl Source {
                         version: cell.version,
                         value: cell.value.to_wire(),
                     };
-                    send(part);
+                    send(part)?;
                 }
             }
             if due[index] {
@@ -288,11 +308,12 @@ impl Source {
         let forgets = |ids: &&Ids| watermark.is_some_and(|watermark| metrics.forgets(ids.start, watermark));
         let closed = self.seen.iter().take_while(forgets).count();
         self.seen.drain(..closed);
+        Ok(())
     }
 
-    /// The source's word.
+    /// What the source announces to judge.
     #[must_use]
-    pub fn speak(&self, state: SourceState, sources: u32, at: WallTime) -> Watermark {
+    pub fn watermark(&self, state: SourceState, sources: u32, at: WallTime) -> Watermark {
         Watermark { source: self.partition, sources, watermark: self.watermark, state, at }
     }
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_bus::{Bus, BusError, Change, Consumer, Membership, Outgoing};
+use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Record};
+use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, TakeOver};
 use herd_spec::plan::Plan;
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{EventRef, PartRecord, SourceState, metric_key};
@@ -15,28 +16,29 @@ use crate::DetectorError;
 use crate::commit::Position;
 use crate::metric::Metrics;
 use crate::metrics::FoldMetrics;
-use crate::outbox::Outbox;
-use crate::partition::judge_of;
+use crate::outbox::{CYCLE_PATIENCE, Outbox};
+use crate::partitioner::judge_of;
 
 /// Records of one fetch, at most: bounds how late an emit can be.
-const FETCH_LIMIT: usize = 8_192;
+const FETCH_MAX: usize = 8_192;
 /// How long a broker may take to say where its logs end (without an answer nothing is idle), and how many there are.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// The clock is asked once for so many records: only idleness is reckoned from it, in seconds.
+const CLOCK_EVERY: u32 = 256;
 /// How often sources are counted. Sooner than producers see partitions that were added (10 s): every judge must know of them
 /// before it closes windows that they count in, whether or not anybody reads them yet.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 
-/// A member of the fold group.
+/// What a member of the fold group does.
 pub struct Fold<B: Bus, C> {
     bus: B,
-    consumer: B::Consumer,
     outbox: Outbox<B::Producer>,
     clock: C,
     metrics: Metrics,
     topics: Topics,
     group: String,
     counters: FoldMetrics,
-    sources: BTreeMap<Partition, Owned>,
+    sources: BTreeMap<Partition, Source>,
     /// How many partitions `events` has, and `parts`.
     source_count: u32,
     judge_count: u32,
@@ -46,6 +48,10 @@ pub struct Fold<B: Bus, C> {
     /// When each metric is next due.
     next_due: Vec<WallTime>,
     phase: Phase,
+    /// When the last records came, about: the clock is asked once for [`CLOCK_EVERY`] of them.
+    arrived: WallTime,
+    /// Records since the clock was asked.
+    handed: u32,
 }
 
 struct Topics {
@@ -53,24 +59,21 @@ struct Topics {
     parts: String,
 }
 
-struct Owned {
-    source: Source,
-    committed: Option<Position>,
-}
-
 /// Where an emit cycle stands.
 enum Phase {
     Folding,
-    /// Parts are under way; these words follow when they are acknowledged.
+    /// It is to begin.
+    Due,
+    /// Parts are under way; the watermarks follow when they are acknowledged.
     Parts(Cycle),
-    /// The words are under way; the commit follows when they are acknowledged.
-    Words(Cycle),
+    /// The watermarks are under way; the commit follows when they are acknowledged.
+    Watermarks(Cycle),
 }
 
 /// What a cycle promises, as it stood when its parts were sent.
 struct Cycle {
-    words: Vec<(Partition, SourceState, WallTime)>,
-    positions: Vec<(Partition, Position)>,
+    watermarks: Vec<(Partition, SourceState, WallTime)>,
+    commits: Commits,
 }
 
 impl<B: Bus, C: Clock> Fold<B, C> {
@@ -84,14 +87,15 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         clock: C,
         member: &str,
         counters: FoldMetrics,
-    ) -> Result<Self, DetectorError> {
+    ) -> Result<Member<Self>, DetectorError> {
         let metrics = Metrics::of(plan);
         let topics =
             Topics { events: plan.topics.events.name.clone(), parts: plan.topics.parts.name.clone() };
         let membership = Membership::Group { group: &plan.groups.fold, instance: Some(member) };
         let now = clock.now();
-        Ok(Self {
-            consumer: bus.consumer(&topics.events, membership)?,
+        let consumer = bus.consumer(&topics.events, membership)?;
+        let waiting = counters.waiting.clone();
+        let fold = Self {
             outbox: Outbox::new(bus.producer(&format!("{member}-fold"))?),
             source_count: bus.partitions(&topics.events)?,
             judge_count: bus.partitions(&topics.parts)?,
@@ -103,137 +107,134 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             group: plan.groups.fold.clone(),
             sources: BTreeMap::new(),
             phase: Phase::Folding,
-            clock,
+            arrived: now,
+            handed: 0,
+            clock: clock.clone(),
             metrics,
             topics,
             counters,
-        })
+        };
+        Ok(Member::new(consumer, fold, clock, Some(waiting)))
+    }
+}
+
+impl<B: Bus, C: Clock> Processor for Fold<B, C> {
+    type Consumer = B::Consumer;
+    type Clock = C;
+    type Error = DetectorError;
+
+    fn bus_error(&self, error: BusError) -> DetectorError {
+        error.into()
     }
 
-    /// Does the next thing, waiting at most `wait` for something to do.
-    ///
-    /// # Errors
-    /// What stops the stage; it starts again from its commit.
-    pub fn step(&mut self, wait: Duration) -> Result<(), DetectorError> {
-        match std::mem::replace(&mut self.phase, Phase::Folding) {
-            Phase::Folding => self.fold(wait),
-            Phase::Parts(cycle) => {
-                if self.outbox.settled(wait)? {
-                    self.send_words(&cycle)?;
-                    self.phase = Phase::Words(cycle);
-                } else {
-                    self.phase = Phase::Parts(cycle);
-                }
-                Ok(())
-            }
-            Phase::Words(cycle) => {
-                if self.outbox.settled(wait)? {
-                    self.commit(&cycle)?;
-                } else {
-                    self.phase = Phase::Words(cycle);
-                }
-                Ok(())
-            }
+    fn demand(&mut self, wait: Duration) -> Option<Demand> {
+        if self.is_busy() {
+            return None;
         }
-    }
-
-    /// Finishes what is under way, sends and commits everything, and leaves the group.
-    ///
-    /// # Errors
-    /// If that fails; a successor then replays a little more.
-    pub fn finish(mut self) -> Result<(), DetectorError> {
-        self.settle_cycle()?;
-        self.begin_cycle(true)?;
-        self.settle_cycle()?;
-        self.consumer.close();
-        Ok(())
-    }
-
-    fn fold(&mut self, wait: Duration) -> Result<(), DetectorError> {
         let now = self.clock.now();
         if now >= self.next_emit {
             self.next_emit = now.plus(self.interval);
-            return self.begin_cycle(false);
+            self.phase = Phase::Due;
+            return None;
         }
-        let wait = wait.min(self.next_emit.since(now));
-        let (metrics, sources, counters) = (&self.metrics, &mut self.sources, &self.counters);
-        let clock = &self.clock;
-        let mut arrived = now;
-        let mut handed = 0_u32;
-        let (begun, mut found) = (clock.instant(), None);
-        let fetched = self.consumer.fetch(wait, FETCH_LIMIT, |record| {
-            // The clock is asked once for many records: only idleness is reckoned from it, in seconds.
-            if handed.is_multiple_of(256) {
-                arrived = clock.now();
-                found.get_or_insert_with(|| clock.instant());
-            }
-            handed += 1;
-            let Some(owned) = sources.get_mut(&record.partition) else { return };
-            match record.value.map(EventRef::parse) {
-                Some(Ok(event)) => {
-                    let seen = owned.source.apply(record.offset, &event, metrics, arrived);
-                    counters.saw(seen);
-                }
-                Some(Err(error)) => {
-                    owned.source.skip(record.offset, arrived);
-                    counters.malformed(record.partition, record.offset, &error);
-                }
-                None => owned.source.skip(record.offset, arrived),
-            }
-        })?;
-        counters.waiting.waited(begun, found.unwrap_or_else(|| clock.instant()));
-        for change in fetched.changes {
-            self.reassign(change)?;
-        }
-        Ok(())
+        self.handed = CLOCK_EVERY;
+        Some(Demand { limit: FETCH_MAX, wait: wait.min(self.next_emit.since(now)), idle: true })
     }
 
-    fn reassign(&mut self, change: Change) -> Result<(), DetectorError> {
-        match change {
-            Change::Assigned(partitions) => self.take_over(&partitions),
-            Change::Revoked(partitions) => {
-                // In good order: whoever comes next has nothing to replay but open windows.
-                self.begin_cycle(true)?;
-                match self.settle_cycle() {
-                    Err(DetectorError::Bus(BusError::NotOwner { .. })) | Ok(()) => {}
-                    Err(error) => return Err(error),
-                }
-                self.drop_sources(&partitions)
-            }
-            Change::Lost(partitions) => self.drop_sources(&partitions),
-        }
-    }
-
-    fn drop_sources(&mut self, partitions: &[Partition]) -> Result<(), DetectorError> {
-        for partition in partitions {
-            self.sources.remove(partition);
-        }
-        Ok(self.consumer.release(partitions)?)
-    }
-
-    fn take_over(&mut self, partitions: &[Partition]) -> Result<(), DetectorError> {
+    fn take_over(
+        &mut self,
+        assignment: &mut Assignment<Self>,
+        partitions: &[Partition],
+    ) -> Result<TakeOver, DetectorError> {
         self.source_count = self.bus.partitions(&self.topics.events)?;
         let progress = self.bus.progress(&self.topics.events, &self.group)?;
         let now = self.clock.now();
-        let mut from = Vec::with_capacity(partitions.len());
-        for (partition, commit) in self.consumer.committed(partitions)? {
+        let mut starts = Vec::with_capacity(partitions.len());
+        for (partition, commit) in assignment.consumer().committed(partitions)? {
             let mut position = commit.as_ref().map_or(Position::START, Position::of);
             if let Some(log) = progress.iter().find(|progress| progress.partition == partition) {
                 position = within(position, log.start, log.end);
             }
             tracing::info!(%partition, from = %position.replay_from, next = %position.next, "taking over a source");
-            from.push((partition, position.replay_from));
             let source = Source::resume(partition, &position, &self.metrics, now);
             for (place, since) in source.began(&position, &self.metrics) {
                 tracing::info!(%partition, metric = %self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
             }
-            self.sources.insert(partition, Owned { source, committed: commit.map(|_| position) });
+            self.sources.insert(partition, source);
+            let (from, committed) = (position.replay_from, commit.map(|_| position.to_commit()));
+            starts.push(Start { partition, from, committed });
         }
-        Ok(self.consumer.start(&from)?)
+        Ok(TakeOver::Begin(starts))
     }
 
+    fn process(&mut self, record: &Record<'_>) -> Result<(), DetectorError> {
+        if self.handed == CLOCK_EVERY {
+            (self.arrived, self.handed) = (self.clock.now(), 0);
+        }
+        self.handed += 1;
+        let Some(source) = self.sources.get_mut(&record.partition) else { return Ok(()) };
+        match record.value.map(EventRef::parse) {
+            Some(Ok(event)) => {
+                let seen = source.apply(record.offset, &event, &self.metrics, self.arrived);
+                self.counters.saw(seen);
+            }
+            Some(Err(error)) => {
+                source.skip(record.offset, self.arrived);
+                self.counters.malformed(record.partition, record.offset, &error);
+            }
+            None => source.skip(record.offset, self.arrived),
+        }
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        assignment: &mut Assignment<Self>,
+        wait: Duration,
+    ) -> Result<Commits, DetectorError> {
+        match std::mem::replace(&mut self.phase, Phase::Folding) {
+            Phase::Folding => {}
+            Phase::Due => self.begin_cycle(assignment.consumer(), false)?,
+            Phase::Parts(cycle) if self.outbox.settled(wait)? => {
+                self.send_watermarks(&cycle)?;
+                self.phase = Phase::Watermarks(cycle);
+            }
+            Phase::Watermarks(cycle) if self.outbox.settled(wait)? => return Ok(cycle.commits),
+            unsettled => self.phase = unsettled,
+        }
+        Ok(Vec::new())
+    }
+
+    fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Parts(_) | Phase::Watermarks(_))
+    }
+
+    fn flush(
+        &mut self,
+        assignment: &mut Assignment<Self>,
+        _why: Flush<'_>,
+    ) -> Result<Commits, DetectorError> {
+        // Whoever comes next has nothing to replay but open windows.
+        self.begin_cycle(assignment.consumer(), true)?;
+        Ok(Vec::new())
+    }
+
+    fn patience(&self) -> Duration {
+        CYCLE_PATIENCE
+    }
+
+    fn overdue(&mut self) -> Result<(), DetectorError> {
+        Err(DetectorError::Slow { what: "parts and watermarks" })
+    }
+
+    fn drop_partitions(&mut self, partitions: &[Partition]) {
+        self.sources.retain(|partition, _| !partitions.contains(partition));
+    }
+}
+
+impl<B: Bus, C: Clock> Fold<B, C> {
     /// Sends the parts of all sources. `all`: also of metrics that are not due yet.
-    fn begin_cycle(&mut self, all: bool) -> Result<(), DetectorError> {
+    fn begin_cycle(&mut self, consumer: &mut B::Consumer, all: bool) -> Result<(), DetectorError> {
         let now = self.clock.now();
         let due: Vec<bool> = self.next_due.iter().map(|time| all || now >= *time).collect();
         for ((next, metric), due) in self.next_due.iter_mut().zip(&self.metrics.all).zip(&due) {
@@ -242,23 +243,19 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                 *next = now.plus(metric.emit).minus(self.interval / 2);
             }
         }
-        self.count_sources(now);
-        let ends = self.ends(now);
-        let mut cycle = Cycle { words: Vec::new(), positions: Vec::new() };
+        self.count_sources(consumer, now);
+        let ends = self.ends(consumer, now);
+        let mut cycle = Cycle { watermarks: Vec::new(), commits: Vec::new() };
         let patience = 2 * self.interval;
         let everything = vec![true; due.len()];
-        for (partition, owned) in &mut self.sources {
-            let at_end = ends.get(partition).is_some_and(|end| owned.source.next() >= *end);
-            let state = owned.source.state(now, at_end, patience);
-            cycle.words.extend(state.map(|state| (*partition, state, now)));
+        for (partition, source) in &mut self.sources {
+            let at_end = ends.get(partition).is_some_and(|end| source.next() >= *end);
+            let state = source.state(now, at_end, patience);
+            cycle.watermarks.extend(state.map(|state| (*partition, state, now)));
             // An idle source vouches for what others announce, which may close windows of metrics that are not due.
             let due = if state == Some(SourceState::Idle) { &everything } else { &due };
             let (outbox, topic, judges) = (&mut self.outbox, self.topics.parts.as_str(), self.judge_count);
-            let mut failed = None;
-            owned.source.emit(&self.metrics, due, |part| {
-                if failed.is_some() {
-                    return;
-                }
+            source.emit(&self.metrics, due, |part| {
                 let key = metric_key(&part.metric, &part.key);
                 let record = Outgoing {
                     topic,
@@ -268,28 +265,22 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                     timestamp: now,
                     headers: &[],
                 };
-                failed = outbox.send(record, |out| PartRecord::Part(part).write(out)).err();
-            });
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            let position = owned.source.position(&self.metrics);
-            if owned.committed.as_ref() != Some(&position) {
-                cycle.positions.push((*partition, position));
-            }
+                outbox.send(record, |out| PartRecord::Part(part).write(out))
+            })?;
+            cycle.commits.push((*partition, source.position(&self.metrics).to_commit()));
         }
-        let keys = self.sources.values().map(|owned| owned.source.open_keys()).sum();
+        let keys = self.sources.values().map(Source::open_keys).sum();
         self.counters.open_keys(keys);
         self.phase = Phase::Parts(cycle);
         Ok(())
     }
 
-    fn count_sources(&mut self, now: WallTime) {
+    fn count_sources(&mut self, consumer: &mut B::Consumer, now: WallTime) {
         if now < self.next_count {
             return;
         }
         self.next_count = now.plus(COUNT_EVERY);
-        match self.consumer.partitions(PATIENCE) {
+        match consumer.partitions(PATIENCE) {
             // Partitions are never taken away; one who does not know yet must not contradict.
             Ok(count) => self.source_count = count.max(self.source_count),
             Err(error) => tracing::warn!(%error, "whether there are more sources is not known"),
@@ -297,18 +288,18 @@ impl<B: Bus, C: Clock> Fold<B, C> {
     }
 
     /// Where the logs of quiet sources end: asked after `now` was read, so what had been sent by `now` lies before.
-    fn ends(&mut self, now: WallTime) -> BTreeMap<Partition, Offset> {
+    fn ends(&self, consumer: &mut B::Consumer, now: WallTime) -> BTreeMap<Partition, Offset> {
         let patience = 2 * self.interval;
         let quiet: Vec<Partition> = self
             .sources
             .iter()
-            .filter(|(_, owned)| owned.source.is_quiet(now, patience))
+            .filter(|(_, source)| source.is_quiet(now, patience))
             .map(|(partition, _)| *partition)
             .collect();
         if quiet.is_empty() {
             return BTreeMap::new();
         }
-        match self.consumer.end_offsets(&quiet, PATIENCE) {
+        match consumer.end_offsets(&quiet, PATIENCE) {
             Ok(ends) => ends.into_iter().collect(),
             Err(error) => {
                 tracing::warn!(%error, "where the sources end is not known; none counts as idle");
@@ -317,10 +308,10 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         }
     }
 
-    fn send_words(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
-        for (partition, state, at) in &cycle.words {
-            let Some(owned) = self.sources.get(partition) else { continue };
-            let word = owned.source.speak(*state, self.source_count, *at);
+    fn send_watermarks(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
+        for (partition, state, at) in &cycle.watermarks {
+            let Some(source) = self.sources.get(partition) else { continue };
+            let watermark = source.watermark(*state, self.source_count, *at);
             for judge in 0..self.judge_count {
                 let record = Outgoing {
                     topic: &self.topics.parts,
@@ -330,35 +321,8 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                     timestamp: *at,
                     headers: &[],
                 };
-                self.outbox.send(record, |out| PartRecord::Watermark(word).write(out))?;
+                self.outbox.send(record, |out| PartRecord::Watermark(watermark).write(out))?;
             }
-        }
-        Ok(())
-    }
-
-    fn commit(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
-        if cycle.positions.is_empty() {
-            return Ok(());
-        }
-        let commits: Vec<_> =
-            cycle.positions.iter().map(|(partition, position)| (*partition, position.to_commit())).collect();
-        self.consumer.commit(&commits)?;
-        for (partition, position) in &cycle.positions {
-            if let Some(owned) = self.sources.get_mut(partition) {
-                owned.committed = Some(position.clone());
-            }
-        }
-        Ok(())
-    }
-
-    /// Steps until no cycle is under way.
-    fn settle_cycle(&mut self) -> Result<(), DetectorError> {
-        let deadline = self.clock.now().plus(Duration::from_secs(60));
-        while !matches!(self.phase, Phase::Folding) {
-            if self.clock.now() > deadline {
-                return Err(DetectorError::Slow { what: "parts and watermarks" });
-            }
-            self.step(Duration::from_millis(100))?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::watch::{Index, Watch, Watched};
-use crate::algorithm::{History, Usual};
+use crate::algorithm::{Expectation, History};
 
 /// A key's memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,15 +98,16 @@ impl Baseline {
         &self,
         watched: &Watched,
         judged: Index,
-        usual: &[Option<Usual>],
+        expectation: &[Option<Expectation>],
     ) -> Option<Index> {
         // Until the last values are folded, what is usual may still rise.
         if !self.recent.is_empty() {
             return Some(judged + 1);
         }
-        let watches = self.watches.iter().zip(&watched.watches).zip(usual);
-        let next = |((watching, watch), usual): ((&Watching, &Watch), &Option<Usual>)| {
-            let crosses = usual.is_some_and(|usual| watch.rule.crossing(&usual, 0.0, 0).is_some());
+        let watches = self.watches.iter().zip(&watched.watches).zip(expectation);
+        let next = |((watching, watch), expectation): ((&Watching, &Watch), &Option<Expectation>)| {
+            let crosses =
+                expectation.is_some_and(|expectation| watch.rule.crossing(&expectation, 0.0, 0).is_some());
             match (watch.rule.is_threshold() && crosses, watching.firing.is_some()) {
                 // The youngest windows may have fired early, and take that back.
                 (true, true) if watching.alerted.is_some_and(|at| judged - at < watched.lag) => {
@@ -127,21 +128,21 @@ impl Baseline {
 
     /// What each detector takes for usual by now.
     #[must_use]
-    pub fn usual(&self, watched: &Watched) -> Vec<Option<Usual>> {
+    pub fn expectations(&self, watched: &Watched) -> Vec<Option<Expectation>> {
         let watches = self.watches.iter().zip(&watched.watches);
-        watches.map(|(watching, watch)| watch.rule.usual(&watching.history)).collect()
+        watches.map(|(watching, watch)| watch.rule.expectation(&watching.history)).collect()
     }
 
     /// What will be usual for the window `at`, once everything `lag` windows before it is folded; changes nothing.
     #[must_use]
-    pub fn usual_for(&self, watched: &Watched, at: Index) -> Vec<Option<Usual>> {
+    pub fn expectations_for(&self, watched: &Watched, at: Index) -> Vec<Option<Expectation>> {
         let through = at.saturating_sub(watched.lag);
         if self.reach >= through {
-            return self.usual(watched);
+            return self.expectations(watched);
         }
         let mut ahead = self.clone();
         ahead.advance(watched, through);
-        ahead.usual(watched)
+        ahead.expectations(watched)
     }
 
     /// Notes that the window `at` closed with an event in it.

@@ -4,6 +4,7 @@
 //! are found in the `alerts` topic.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use compact_str::CompactString;
 use herd_spec::units::EventTime;
@@ -13,8 +14,10 @@ use super::baseline;
 use super::watch::{Watch, Watched};
 
 /// The records to be deleted, and the alerts to be resolved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Disowned {
+    /// The metrics of the pipeline.
+    watched: Vec<Arc<Watched>>,
     /// By the key in the topic. Deleted once the alerts are out.
     records: HashMap<Vec<u8>, Vec<(Alert, String)>>,
     /// Alerts of detectors that are gone, in records whose other detectors remain; by place of the metric, and key.
@@ -24,8 +27,18 @@ pub(super) struct Disowned {
 }
 
 impl Disowned {
+    /// Nothing yet, beside these metrics.
+    pub(super) fn of(watched: &[Arc<Watched>]) -> Self {
+        Self {
+            watched: watched.to_vec(),
+            records: HashMap::new(),
+            of_keys: BTreeMap::new(),
+            alerts: BTreeMap::new(),
+        }
+    }
+
     /// Takes a record in whose key is not of a metric of this pipeline; a tombstone takes it out.
-    pub(super) fn record(&mut self, key: &[u8], value: Option<&[u8]>, watched: &[Watched]) {
+    pub(super) fn record(&mut self, key: &[u8], value: Option<&[u8]>) {
         let Some(value) = value else {
             self.records.remove(key);
             return;
@@ -33,35 +46,36 @@ impl Disowned {
         let names_definition = key.split(|byte| *byte == 0x1F).next().is_some_and(|of| of.contains(&b'@'));
         let cause = if names_definition { Cause::Definition } else { Cause::EarlierVersion };
         let alerts = baseline::unresolved(value).into_iter().map(|alert| {
-            let reason = reason(&alert, watched, cause);
+            let reason = reason(&alert, &self.watched, cause);
             (alert, reason)
         });
         self.records.insert(key.to_vec(), alerts.collect());
     }
 
     /// Takes in an open alert of a key of this partition, if no detector owns it.
-    pub(super) fn alert(&mut self, alert: Alert, watched: &[Watched]) {
-        if !watched.iter().any(|watched| owns(watched, &alert)) {
-            let of = |watched: &&Watched| watched.metric.name == alert.metric;
-            let size = |watched: &Watched| watched.metric.window.as_millis() == u128::from(alert.size_ms);
-            let cause = match watched.iter().find(of) {
-                Some(watched) if !size(watched) => Cause::Definition,
-                _ => Cause::Either,
-            };
-            let reason = reason(&alert, watched, cause);
-            self.alerts.insert(alert.id.clone(), (alert, reason));
+    pub(super) fn alert(&mut self, alert: Alert) {
+        if self.watched.iter().any(|watched| owns(watched, &alert)) {
+            return;
         }
+        let of = self.watched.iter().find(|watched| watched.metric.name == alert.metric);
+        let size = |watched: &Watched| watched.metric.window.as_millis() == u128::from(alert.size_ms);
+        let cause = match of {
+            Some(watched) if !size(watched) => Cause::Definition,
+            _ => Cause::Either,
+        };
+        let reason = reason(&alert, &self.watched, cause);
+        self.alerts.insert(alert.id.clone(), (alert, reason));
     }
 
     /// Takes in what a key's newest record holds of detectors that are gone; nothing, and what older ones held counts no more.
-    pub(super) fn of_key(&mut self, place: usize, watched: &Watched, key: &str, alerts: Vec<Alert>) {
+    pub(super) fn of_key(&mut self, place: usize, key: &str, alerts: Vec<Alert>) {
         let at = (place, CompactString::from(key));
         if alerts.is_empty() {
             self.of_keys.remove(&at);
             return;
         }
         let with_reason = |alert: Alert| {
-            let reason = reason(&alert, std::slice::from_ref(watched), Cause::Algorithm);
+            let reason = reason(&alert, &self.watched[place..=place], Cause::Algorithm);
             (alert, reason)
         };
         self.of_keys.insert(at, alerts.into_iter().map(with_reason).collect());
@@ -78,28 +92,29 @@ impl Disowned {
     }
 
     /// Hands out every alert, resolved, and the keys of this pipeline's records that held some: these must be saved anew.
-    pub(super) fn resolve(
+    ///
+    /// # Errors
+    /// The first that `out` returns; the rest is then lost, and the caller must stop.
+    pub(super) fn resolve<E>(
         &mut self,
         closed: Option<EventTime>,
-        mut out: impl FnMut(Alert),
-    ) -> Vec<(usize, CompactString)> {
+        mut out: impl FnMut(Alert) -> Result<(), E>,
+    ) -> Result<Vec<(usize, CompactString)>, E> {
         let mut resolve = |(mut alert, reason): (Alert, String)| {
             alert.state = AlertState::Resolved;
             let end = EventTime(alert.start.0.saturating_add_unsigned(alert.size_ms));
             alert.resolved = Some(closed.map_or(end, |closed| closed.max(end)));
             alert.summary = format!("{}; resolved because {reason}", alert.summary);
-            out(alert);
+            out(alert)
         };
-        self.records.values_mut().flat_map(std::mem::take).for_each(&mut resolve);
-        std::mem::take(&mut self.alerts).into_values().for_each(&mut resolve);
-        let of_keys = std::mem::take(&mut self.of_keys);
-        of_keys
-            .into_iter()
-            .map(|(at, alerts)| {
-                alerts.into_iter().for_each(&mut resolve);
-                at
-            })
-            .collect()
+        self.records.values_mut().flat_map(std::mem::take).try_for_each(&mut resolve)?;
+        std::mem::take(&mut self.alerts).into_values().try_for_each(&mut resolve)?;
+        let mut unsaved = Vec::new();
+        for (at, alerts) in std::mem::take(&mut self.of_keys) {
+            alerts.into_iter().try_for_each(&mut resolve)?;
+            unsaved.push(at);
+        }
+        Ok(unsaved)
     }
 
     /// Hands out the keys of the records to be deleted. Only after [`Disowned::resolve`], once what it handed out is
@@ -128,7 +143,7 @@ enum Cause {
 }
 
 /// Why no detector owns an alert.
-fn reason(alert: &Alert, watched: &[Watched], cause: Cause) -> String {
+fn reason(alert: &Alert, watched: &[Arc<Watched>], cause: Cause) -> String {
     let Alert { metric, detector, .. } = alert;
     let Some(now) = watched.iter().find(|watched| watched.metric.name == *metric) else {
         return format!("metric `{metric}` was removed from the pipeline");

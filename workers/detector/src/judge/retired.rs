@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use herd_spec::units::{EventTime, Offset};
 use herd_spec::wire::{Definition, Part, Shape, VERSION, Window};
 
-use super::docket::{Heard, Output};
-use super::open::{self, OpenWindows};
+use super::open_windows::{self, OpenWindows};
+use super::partition::{Output, ReadOutcome};
 use crate::aggregate::Running;
 
 /// More definitions than a pipeline can be given while a window is open: whatever comes beyond is no part of ours.
@@ -26,27 +26,37 @@ struct Metric {
 
 impl Retired {
     /// Takes a part of a window that is still open.
-    pub(super) fn take(&mut self, offset: Offset, part: &Part<'_>, shape: Shape, value: Running) -> Heard {
+    pub(super) fn take(
+        &mut self,
+        offset: Offset,
+        part: &Part<'_>,
+        shape: Shape,
+        value: Running,
+    ) -> ReadOutcome {
         let name = (part.metric.clone().into_owned(), shape.definition);
         if self.0.len() >= MOST && !self.0.contains_key(&name) {
-            return Heard::Unknown;
+            return ReadOutcome::Unknown;
         }
         let metric = self.0.entry(name).or_insert_with(|| Metric { shape, windows: OpenWindows::new() });
-        open::take(&mut metric.windows, offset, part, value);
-        Heard::Taken
+        open_windows::take(&mut metric.windows, offset, part, value);
+        ReadOutcome::Taken
     }
 
     /// Closes the windows that end at or before `closed`; how many, counting each key.
-    pub(super) fn close(&mut self, closed: EventTime, out: &mut impl FnMut(Output<'_>)) -> u64 {
+    pub(super) fn close<E>(
+        &mut self,
+        closed: EventTime,
+        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let mut count = 0;
-        self.0.retain(|(name, definition), metric| {
+        for ((name, definition), metric) in &mut self.0 {
             while let Some(entry) = metric.windows.first_entry() {
                 if EventTime(entry.key().0.saturating_add_unsigned(metric.shape.size_ms)) > closed {
                     break;
                 }
                 let (start, open) = entry.remove_entry();
-                for (key, tally) in open.keys {
-                    let total = tally.total();
+                for (key, values) in open.keys {
+                    let total = values.total();
                     out(Output::Window(Window {
                         v: VERSION,
                         metric: name.as_str().into(),
@@ -58,13 +68,13 @@ impl Retired {
                         value: total.value(metric.shape.function),
                         is_final: true,
                         bands: Vec::new(),
-                    }));
+                    }))?;
                     count += 1;
                 }
             }
-            !metric.windows.is_empty()
-        });
-        count
+        }
+        self.0.retain(|_, metric| !metric.windows.is_empty());
+        Ok(count)
     }
 
     /// The offset of the first part of the oldest open window.

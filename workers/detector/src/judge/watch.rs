@@ -1,5 +1,7 @@
 //! The detectors of each metric, compiled, with the numbers both need in windows.
 
+use std::sync::Arc;
+
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
@@ -46,7 +48,7 @@ pub type Index = u32;
 impl Watched {
     /// Identifies all rules of a plan: while it is the same, every open alert has the detector that will resolve it.
     #[must_use]
-    pub fn rules(all: &[Self]) -> Definition {
+    pub fn rules(all: &[Arc<Self>]) -> Definition {
         let rules = all.iter().flat_map(|watched| &watched.watches);
         let mut rules: Vec<String> =
             rules.map(|watch| format!("{} {}", watch.name, watch.rule_hash)).collect();
@@ -56,8 +58,8 @@ impl Watched {
 
     /// Every metric of the plan.
     #[must_use]
-    pub fn all(plan: &Plan) -> Vec<Self> {
-        plan.metrics.iter().map(|metric| Self::of(plan, metric)).collect()
+    pub fn all(plan: &Plan) -> Vec<Arc<Self>> {
+        plan.metrics.iter().map(|metric| Arc::new(Self::of(plan, metric))).collect()
     }
 
     fn of(plan: &Plan, metric: &MetricPlan) -> Self {

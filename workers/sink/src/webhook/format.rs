@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn json_is_the_alert_itself() {
+    fn json_format_is_the_alert_record() {
         let alert = alert("mug", AlertState::Firing);
         let body = body(WebhookFormat::Json, &alert, WallTime(0));
         assert_eq!(Alert::parse(&body).unwrap(), alert);
     }
 
     #[test]
-    fn slack_reads_as_a_message_and_nothing_in_it_is_markup() {
+    fn slack_format_is_a_message_with_markup_escaped() {
         let mut alert = alert("<!channel> & co", AlertState::Early);
         alert.severity = Severity::Critical;
         insta::assert_snapshot!(text(WebhookFormat::Slack, &alert), @r#"
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn alertmanager_gets_labels_that_stay_and_an_end() {
+    fn alertmanager_format_has_stable_labels_and_an_end_time() {
         insta::assert_snapshot!(text(WebhookFormat::Alertmanager, &alert("mug", AlertState::Firing)), @r#"
         [
           {

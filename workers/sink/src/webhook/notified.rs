@@ -73,7 +73,7 @@ mod tests {
     #[case::out_of_order(&[Resolved, Early, Firing], &[Resolved])]
     #[case::withdrawn_after_it_was_told(&[Early, Withdrawn, Early], &[Early, Withdrawn])]
     #[case::withdrawn_before_anyone_knew(&[Withdrawn, Early], &[])]
-    fn a_person_hears_of_the_beginning_and_the_end(
+    fn tells_the_beginning_and_the_end_of_an_alert_once(
         #[case] records: &[AlertState],
         #[case] messages: &[AlertState],
     ) {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::wire::Alert;
+use herd_stage::backoff::Pace;
 use herd_stage::{Clock, Health, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{StatusCode, Url, header};
 use sha2::Sha256;
 
 use super::format::body;
-use crate::backoff::Pace;
 use crate::metrics::{OutcomeLabels, SinkLabels, SinkMetrics};
 
 /// The longest an endpoint may ask us to wait.
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_without_its_secrets() {
+    fn shows_the_address_without_its_secrets() {
         let url = Url::parse("https://ann:pass@hooks.example.com:8443/services/T0/B0/token?key=1").unwrap();
         assert_eq!(place(&url), "https://hooks.example.com:8443");
     }

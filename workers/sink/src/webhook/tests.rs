@@ -3,6 +3,7 @@
 use super::*;
 use herd_spec::units::EventTime;
 use herd_spec::wire::AlertState;
+use herd_spec::wire::{Alert, AlertId};
 use rstest::rstest;
 
 pub(crate) fn alert(key: &str, state: AlertState) -> Alert {

@@ -161,12 +161,11 @@ pub(crate) struct MemoryConsumer {
 }
 
 impl Consumer for MemoryConsumer {
-    fn fetch<F: FnMut(&Record<'_>)>(
-        &mut self,
-        wait: Duration,
-        limit: usize,
-        mut each: F,
-    ) -> Result<Fetched, BusError> {
+    fn fetch<E, F>(&mut self, wait: Duration, limit: usize, mut each: F) -> Result<Fetched, E>
+    where
+        E: From<BusError>,
+        F: FnMut(&Record<'_>) -> Result<(), E>,
+    {
         let mut fetched = Fetched::default();
         let mut inner = self.bus.inner();
         for (partition, (next, paused)) in &mut self.places {
@@ -179,8 +178,8 @@ impl Consumer for MemoryConsumer {
                     timestamp: kept.timestamp,
                     key: kept.key.as_deref(),
                     value: kept.value.as_deref(),
-                    headers: Headers::List(&kept.headers),
-                });
+                    headers: Headers::of(&kept.headers),
+                })?;
                 *next = next.next();
                 fetched.records += 1;
             }

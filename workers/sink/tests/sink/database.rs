@@ -36,7 +36,7 @@ async fn is_through(bus: &MemoryBus) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_that_comes_is_stored_once_over_restarts() {
+async fn stores_every_record_once_over_restarts() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     put_events(&bus, 0..3_000);
     put_events(&bus, 100..200);
@@ -84,7 +84,7 @@ async fn all_that_comes_is_stored_once_over_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn partitions_that_come_and_go_lose_and_repeat_nothing() {
+async fn stores_every_record_once_while_partitions_come_and_go() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let sink = start(sqlite(), &bus, folder.path());
     for round in 0..10 {
@@ -101,7 +101,7 @@ async fn partitions_that_come_and_go_lose_and_repeat_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
+async fn reads_a_recreated_topic_from_its_beginning() {
     let folder = tempfile::tempdir().unwrap();
     for (ids, expected) in [(0..50, 50), (40..60, 60)] {
         let bus = memory_bus();
@@ -115,7 +115,7 @@ async fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_database_that_is_away_is_waited_for_and_told_of() {
+async fn waits_for_a_database_that_does_not_answer_and_reports_it() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let kind = SinkKind::Store(StorePlan::Postgres {
@@ -133,7 +133,7 @@ async fn a_database_that_is_away_is_waited_for_and_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_that_is_not_there_stops_the_sink() {
+async fn stops_when_a_secret_is_missing() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let kind = SinkKind::Store(StorePlan::Postgres {
         url: herd_spec::pipeline::SecretRef { name: "nowhere".into(), key: "url".into() },
@@ -147,7 +147,7 @@ async fn a_secret_that_is_not_there_stops_the_sink() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
-async fn poison_records_go_to_the_dead_letters_and_block_nothing() {
+async fn sends_poison_records_to_the_dead_letter_topic_and_goes_on() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let server =
         std::env::var("HERD_TEST_POSTGRES").expect("HERD_TEST_POSTGRES: postgres://user@host:port/database");
@@ -223,7 +223,7 @@ async fn loses_a_table(kind: SinkKind, folder: &std::path::Path, store: &Store, 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dropped_table_of_sqlite_is_told_and_waited_for_and_the_other_tables_go_on() {
+async fn waits_for_a_dropped_sqlite_table_and_fills_the_others() {
     use sqlx::{AssertSqlSafe, Connection, Executor};
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("shop.db");
@@ -238,7 +238,7 @@ async fn a_dropped_table_of_sqlite_is_told_and_waited_for_and_the_other_tables_g
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
-async fn a_dropped_table_of_postgresql_is_told_and_waited_for_and_the_other_tables_go_on() {
+async fn waits_for_a_dropped_postgresql_table_and_fills_the_others() {
     use sqlx::{AssertSqlSafe, Connection, Executor};
     let folder = tempfile::tempdir().unwrap();
     let server =
@@ -262,7 +262,7 @@ async fn a_dropped_table_of_postgresql_is_told_and_waited_for_and_the_other_tabl
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
-async fn a_schema_that_was_dropped_is_made_anew_and_filled_from_the_topics() {
+async fn creates_a_dropped_schema_again_and_fills_it_from_the_topics() {
     use sqlx::{AssertSqlSafe, Connection, Executor};
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let server =

@@ -25,8 +25,8 @@ fn put_events(bus: &MemoryBus, ids: std::ops::Range<usize>) {
 }
 
 #[test]
-fn a_full_disk_is_waited_for_by_sqlite_and_all_is_stored_once_there_is_room() {
-    let name = "a_full_disk_is_waited_for_by_sqlite_and_all_is_stored_once_there_is_room";
+fn sqlite_waits_for_a_full_disk_and_stores_everything_once_there_is_room() {
+    let name = "sqlite_waits_for_a_full_disk_and_stores_everything_once_there_is_room";
     if let Ok(disk) = std::env::var(VARIABLE) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         return runtime.unwrap().block_on(fills(Path::new(&disk)));

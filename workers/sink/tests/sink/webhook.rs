@@ -87,7 +87,7 @@ async fn is_through(bus: &crate::bus::MemoryBus) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_person_hears_once_that_it_began_and_once_that_it_ended() {
+async fn sends_one_message_when_an_alert_begins_and_one_when_it_ends() {
     use AlertState::{Early, Firing, Resolved};
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
@@ -112,7 +112,7 @@ async fn a_person_hears_once_that_it_began_and_once_that_it_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_matters_enough_is_sent() {
+async fn sends_only_alerts_of_the_minimum_severity() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(204)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);
@@ -130,7 +130,7 @@ async fn only_what_matters_enough_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_recovers_gets_it_and_readiness_follows() {
+async fn delivers_once_the_endpoint_recovers_and_reports_both() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(500), Answer::Never, Answer::Status(200)]).await;
     let sink = start(endpoint.kind(folder.path(), 5), &bus, folder.path());
@@ -148,7 +148,7 @@ async fn an_endpoint_that_recovers_gets_it_and_readiness_follows() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_needs_mending_is_told_of_and_tried_seldom_and_gets_all_once_it_is_mended() {
+async fn retries_a_refusing_endpoint_seldom_and_delivers_everything_once_it_accepts() {
     for (status, advice) in [(401, "correct the token or password"), (404, "no webhook at this address")] {
         let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
         let endpoint = Endpoint::serve(&[Answer::Status(status), Answer::Status(200)]).await;
@@ -169,7 +169,7 @@ async fn an_endpoint_that_needs_mending_is_told_of_and_tried_seldom_and_gets_all
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_asks_for_time_gets_it() {
+async fn waits_as_long_as_retry_after_asks() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::RetryAfter(429, "2"), Answer::Status(200)]).await;
     let sink = start(endpoint.kind(folder.path(), 5), &bus, folder.path());
@@ -181,7 +181,7 @@ async fn an_endpoint_that_asks_for_time_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_or_given_up_goes_to_the_dead_letters() {
+async fn sends_refused_and_undeliverable_alerts_to_the_dead_letter_topic() {
     for (answer, attempts, requests, class, message) in [
         (Answer::Status(400), 5, 1, "webhook-refused", "answered 400 Bad Request: what it says"),
         (Answer::Status(503), 2, 2, "webhook-gave-up", "answered 503 Service Unavailable (tried 2 times)"),
@@ -219,7 +219,7 @@ async fn what_is_refused_or_given_up_goes_to_the_dead_letters() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_signature_can_be_verified_and_repeats_be_told() {
+async fn signature_verifies_and_carries_the_alert_id() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);
@@ -244,7 +244,7 @@ async fn a_signature_can_be_verified_and_repeats_be_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_address_that_is_none_is_refused_without_showing_it() {
+async fn rejects_an_invalid_address_without_showing_it() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);

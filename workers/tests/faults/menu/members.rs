@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 
-use crate::bed::Signal;
+use crate::env::Signal;
 use crate::scene::Scene;
 
 /// SIGKILL or SIGTERM to a random member, again and again.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bed::{Cut, Namespace};
+use crate::env::{Cut, Namespace};
 use crate::scene::Scene;
 
 pub(crate) async fn cut_to_broker(scene: &Scene) -> String {
@@ -24,7 +24,7 @@ async fn cut(scene: &Scene, cuts: &[Cut]) {
     let members = ["collector-1", "detector-1", "sink-1"];
     let mut namespaces: Vec<Arc<Namespace>> = Vec::new();
     for member in members {
-        let namespace = Arc::new(scene.bed.namespace());
+        let namespace = Arc::new(scene.env.namespace());
         scene.pipeline.move_to(member, Some(Arc::clone(&namespace)), None).await;
         namespaces.push(namespace);
     }

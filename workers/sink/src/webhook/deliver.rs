@@ -1,0 +1,81 @@
+//! Delivering the messages of a batch: those of one alert one after the other, of several at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use herd_spec::wire::{Alert, AlertId};
+use herd_stage::SystemClock;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::notified::{Notified, Told};
+use super::post::{Post, Undelivered};
+
+/// Messages under way at once.
+const AT_ONCE: usize = 8;
+
+/// The alerts of a batch, each record with its place there.
+pub(super) type Alerts = BTreeMap<AlertId, Vec<(usize, Alert)>>;
+
+/// How the messages of a batch went.
+#[derive(Default)]
+pub(super) struct Report {
+    /// By the record's place in the batch.
+    pub(super) undelivered: Vec<(usize, Undelivered)>,
+    /// To be remembered once the undelivered ones are in the dead-letter topic.
+    pub(super) told: Vec<(AlertId, Told)>,
+}
+
+/// Delivers the messages of a batch.
+pub(super) async fn deliver(
+    post: Arc<Post<SystemClock>>,
+    memory: Arc<Mutex<Notified>>,
+    alerts: Alerts,
+) -> Report {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut tasks = JoinSet::new();
+    for (id, records) in alerts {
+        let (post, memory, room) = (Arc::clone(&post), Arc::clone(&memory), Arc::clone(&room));
+        tasks.spawn(async move {
+            // Never closed.
+            let _turn = room.acquire().await;
+            deliver_one(&post, &memory, id, records).await
+        });
+    }
+    let mut whole = Report::default();
+    while let Some(report) = tasks.join_next().await {
+        let report = report.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        whole.undelivered.extend(report.undelivered);
+        whole.told.extend(report.told);
+    }
+    whole
+}
+
+/// Delivers what the records of one alert say, in order.
+async fn deliver_one(
+    post: &Post<SystemClock>,
+    memory: &Mutex<Notified>,
+    id: AlertId,
+    records: Vec<(usize, Alert)>,
+) -> Report {
+    let mut report = Report::default();
+    let mut told = lock(memory).told(&id);
+    for (index, alert) in records {
+        let (next, message) = told.after(alert.state);
+        told = next;
+        if message && let Err(why) = post.deliver(&alert).await {
+            report.undelivered.push((index, why));
+        }
+        if report.undelivered.is_empty() {
+            lock(memory).remember(id.clone(), told);
+        }
+    }
+    if !report.undelivered.is_empty() {
+        report.told.push((id, told));
+    }
+    report
+}
+
+pub(super) fn lock(memory: &Mutex<Notified>) -> MutexGuard<'_, Notified> {
+    memory.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,131 @@
+//! The alerts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use herd_bus::simulated::Kept;
+use herd_spec::units::Partition;
+use herd_spec::wire::{Alert, AlertState};
+
+use super::{Checker, Kind, Name, Value2, json, seconds};
+use crate::alerts::{Difference, Found, Metric};
+use crate::plan::{self, ALERTS, PARTS};
+use crate::run::RunResult;
+
+impl Checker<'_> {
+    /// The alerts are those that follow from the closed windows, each once; in the topic and in the store.
+    pub(super) fn alerts(&mut self, said: &BTreeMap<Name, Vec<Value2>>) {
+        let plan = plan::of(self.scenario.sources, self.scenario.judges);
+        let metrics = Metric::all(&plan);
+        let mut found: BTreeMap<(String, String), Vec<Found>> = BTreeMap::new();
+        for (id, alert) in all_alerts(self.outcome) {
+            let raised = Found {
+                id,
+                detector: alert.detector,
+                start: alert.start.0,
+                state: alert.state,
+                value: alert.value,
+                expected: alert.expected,
+                resolved: alert.resolved.map(|time| time.0),
+            };
+            found.entry((alert.metric, alert.key)).or_default().push(raised);
+        }
+        let mut keys: BTreeMap<(String, String), BTreeMap<i64, &[Value2]>> = BTreeMap::new();
+        for ((metric, key, start), values) in said {
+            keys.entry((metric.clone(), key.clone())).or_default().insert(*start, values);
+        }
+        let horizons = self.horizons(&metrics, said);
+        for (name, windows) in keys {
+            let found = found.remove(&name).unwrap_or_default();
+            // Events too late for any promise may let a window close twice: then nobody knows which of them was judged.
+            if windows.values().any(|values| values.len() > 1) {
+                continue;
+            }
+            let windows = windows.iter().map(|(start, values)| (*start, values[0])).collect();
+            let horizon = horizons.get(&name).copied().unwrap_or(i64::MIN);
+            for difference in metrics[name.0.as_str()].differences(&windows, horizon, found) {
+                let (kind, id, what) = match difference {
+                    Difference::Unseen(expected) => (Kind::Unseen, String::new(), format!("{expected:?}")),
+                    Difference::Invented(found) => (Kind::Invented, found.id.clone(), format!("{found:?}")),
+                    Difference::Inconsistent(found, expected) => {
+                        (Kind::Inconsistent, found.id.clone(), format!("{found:?} must be {expected:?}"))
+                    }
+                };
+                let history = self.alert_history(&id);
+                self.find(kind, format!("alert of {} for {}: {what}", name.0, name.1), history);
+            }
+        }
+        for (name, _) in found {
+            self.find(Kind::Invented, format!("alerts for {name:?}, which has no windows"), vec![]);
+        }
+        let stored: BTreeSet<String> = self
+            .outcome
+            .database
+            .alerts
+            .iter()
+            .filter(|(_, rank)| **rank < u64::from(AlertState::Withdrawn.rank()))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let said: BTreeSet<String> = all_alerts(self.outcome)
+            .into_iter()
+            .filter(|(_, alert)| alert.state != AlertState::Withdrawn)
+            .map(|(id, _)| id)
+            .collect();
+        if stored != said {
+            let what = format!("{} alerts in the store, {} in the topic", stored.len(), said.len());
+            self.find(Kind::LostWrite, what, self.members());
+        }
+    }
+
+    /// Until when, for certain, the judge of each key has closed everything: the latest end it has closed.
+    fn horizons(
+        &self,
+        metrics: &BTreeMap<&str, Metric<'_>>,
+        said: &BTreeMap<Name, Vec<Value2>>,
+    ) -> BTreeMap<(String, String), i64> {
+        let mut judges: BTreeMap<(String, String), Partition> = BTreeMap::new();
+        for record in self.topic(PARTS) {
+            let Some(part) = json(record).filter(|part| part["metric"].is_string()) else { continue };
+            let text = |field: &str| part[field].as_str().unwrap_or_default().to_owned();
+            judges.insert((text("metric"), text("key")), record.partition);
+        }
+        let mut latest: BTreeMap<Partition, i64> = BTreeMap::new();
+        for (metric, key, start) in said.keys() {
+            let Some(judge) = judges.get(&(metric.clone(), key.clone())) else { continue };
+            let latest = latest.entry(*judge).or_insert(i64::MIN);
+            *latest = (*latest).max(start + metrics[metric.as_str()].size);
+        }
+        judges.into_iter().filter_map(|(name, judge)| Some((name, *latest.get(&judge)?))).collect()
+    }
+
+    fn alert_history(&self, id: &str) -> Vec<String> {
+        let of = |record: &&std::sync::Arc<Kept>| record.key.as_deref() == Some(id.as_bytes());
+        let said = self.topic(ALERTS).iter().filter(of).map(|record| {
+            let alert = json(record).unwrap_or_default();
+            format!(
+                "{:>7.3} s  {}: {} ({})",
+                seconds(record),
+                alert["state"],
+                alert["summary"],
+                record.producer
+            )
+        });
+        said.chain(self.members().into_iter().take(25)).collect()
+    }
+}
+
+/// Of each alert, its highest state.
+fn all_alerts(outcome: &RunResult) -> BTreeMap<String, Alert> {
+    let mut alerts: BTreeMap<String, Alert> = BTreeMap::new();
+    for record in &outcome.topics[ALERTS] {
+        let Some(alert) =
+            record.value.as_deref().and_then(|value| serde_json::from_slice::<Alert>(value).ok())
+        else {
+            continue;
+        };
+        let known = alerts.entry(alert.id.0.clone()).or_insert_with(|| alert.clone());
+        if known.state <= alert.state {
+            *known = alert;
+        }
+    }
+    alerts
+}
