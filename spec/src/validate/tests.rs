@@ -91,7 +91,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::span(
     "  events: {maxLateness: 30 seconds}",
-    "spec.events.maxLateness: `30 seconds` is not a length of time: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
+    "spec.events.maxLateness: `30 seconds` is not a duration: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
 )]
 #[case::missing(
     "  detectors: [{name: a, algorithm: {poisson: {}}}]",
