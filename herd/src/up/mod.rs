@@ -1,13 +1,13 @@
-//! `herd up`: the whole pipeline in this process, with an embedded broker unless the file names a Kafka.
+//! `herd up`: runs the whole pipeline in this process, with an embedded broker unless the file has `spec.kafka`.
 //!
 //! ```text
-//! file ─► plan ─► topics ─► stages (each kept running) ◄─ generated shoppers
-//!                              └─► api ─► alerts seen as a client sees them ─► summary
+//! file ─► plan ─► topics ─► stages (supervised) ◄─ generated shoppers
+//!                              └─► api ─► alerts, received as a WebSocket client ─► summary
 //! ```
 
 pub mod crowds;
 pub mod demo;
-pub mod doors;
+pub mod listeners;
 pub mod stages;
 pub mod start;
 pub mod summary;
@@ -30,61 +30,62 @@ use herd_workers::signal::StopSignals;
 use tokio_util::sync::CancellationToken;
 
 use crate::generate::positive;
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 use crate::pipeline;
 use demo::Demo;
-use doors::Door;
-use stages::{Addresses, Doors, Stages};
+use listeners::Listener;
+use stages::{Addresses, Listeners, Stages};
 use start::UpError;
 use summary::{Counted, Summary};
 use supervise::Watcher;
 
-/// Port of the collector, unless told otherwise.
+/// Default port of the collector.
 const COLLECTOR_PORT: u16 = 8080;
-/// Port of the dashboard, unless told otherwise.
+/// Default port of the API and the dashboard.
 const API_PORT: u16 = 8081;
-/// Port of probes and metrics, unless told otherwise.
+/// Default port of probes and metrics.
 const OPS_PORT: u16 = 9090;
-/// How long the stages may take to be ready before the start text comes without them.
+/// Maximum time to wait for the stages to be ready before the start message is printed.
 const READY_WITHIN: Duration = Duration::from_secs(15);
-/// How long what is on its way may take to be counted before the summary.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Maximum time to wait for events in flight to be counted before the summary is printed.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a whole pipeline in this process, until Ctrl-C.
 ///
-/// Events, counts and alerts are kept in the data folder (or in the Kafka that the file names); the next start finds them.
+/// Events, windows and alerts are kept in the data directory (or in the Kafka cluster of the file); the next start continues
+/// from there.
 #[derive(Args, Debug)]
 pub struct Up {
-    /// The pipeline, YAML
+    /// Pipeline file (YAML)
     pub file: PathBuf,
-    /// Where data is kept [default: .herd/PIPELINE]
+    /// Data directory [default: .herd/PIPELINE]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The collector's address [default: 127.0.0.1:8080, or a free port]
+    /// Address of the collector [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
-    /// The address of REST, WebSocket and the dashboard [default: 127.0.0.1:8081, or a free port]
+    /// Address of REST, WebSocket and the dashboard [default: 127.0.0.1:8081, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub api_listen: Option<SocketAddr>,
-    /// The address of /readyz, /statusz and /metrics [default: 127.0.0.1:9090, or a free port]
+    /// Address of /readyz, /statusz and /metrics [default: 127.0.0.1:9090, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub ops_listen: Option<SocketAddr>,
-    /// Ends by itself after this time, with a summary
-    #[arg(long = "for", value_name = "TIME")]
+    /// Stops after this time and prints a summary
+    #[arg(long = "for", value_name = "DURATION")]
     pub duration: Option<Span>,
-    /// Where Secrets are, as DIR/NAME/KEY
+    /// Directory of the Secrets, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Drives the pipeline with generated shoppers, so many events a second, and a crowd on one product now and then
+    /// Sends events of generated shoppers at this rate per second, with periodic crowds on single products
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100", value_parser = positive)]
     pub generate: Option<f64>,
-    /// From one generated crowd to the next
-    #[arg(long, value_name = "TIME", default_value = "1m", requires = "generate")]
+    /// Time from one generated crowd to the next
+    #[arg(long, value_name = "DURATION", default_value = "1m", requires = "generate")]
     pub crowd_every: Span,
-    /// The same seed gives the same shoppers
+    /// Seed of the random numbers; the same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The summary as JSON; everything else goes to standard error
+    /// Prints the summary as JSON on standard output; all other output goes to standard error
     #[arg(long)]
     pub json: bool,
 }
@@ -93,8 +94,8 @@ impl Up {
     /// Runs it.
     ///
     /// # Errors
-    /// If the file is no pipeline, or something it needs is not there.
-    pub async fn run(self) -> Outcome {
+    /// If the file is invalid, or a Secret, port or broker is not available.
+    pub async fn run(self) -> CommandResult {
         let signals = StopSignals::listen().map_err(UpError::Signals)?;
         let plan = Arc::new(pipeline::load(&self.file)?);
         let secrets = Secrets::new(self.secrets.as_deref());
@@ -126,17 +127,17 @@ impl Up {
         secrets: Secrets,
         data: PathBuf,
         mut signals: StopSignals,
-    ) -> Outcome {
-        let collector = doors::open(self.listen, COLLECTOR_PORT, "--listen")?;
-        let api = doors::open(self.api_listen, API_PORT, "--api-listen")?;
-        let ops = doors::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
+    ) -> CommandResult {
+        let collector = listeners::open(self.listen, COLLECTOR_PORT, "--listen")?;
+        let api = listeners::open(self.api_listen, API_PORT, "--api-listen")?;
+        let ops = listeners::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
         let addresses = Addresses { collector: collector.address, api: api.address, ops: ops.address };
-        let named = [("collector", &collector), ("dashboard", &api), ("address of metrics", &ops)];
-        for (name, Door { address, instead_of, .. }) in named {
-            if let Some(usual) = instead_of {
+        let named = [("collector", &collector), ("dashboard", &api), ("metrics endpoint", &ops)];
+        for (name, Listener { address, replaces, .. }) in named {
+            if let Some(default) = replaces {
                 output::note(&format!(
-                    "port {} is taken: the {name} is on {} instead",
-                    usual.port(),
+                    "port {} is in use: the {name} listens on port {}",
+                    default.port(),
                     address.port()
                 ));
             }
@@ -145,15 +146,15 @@ impl Up {
 
         let root = CancellationToken::new();
         let stage = Stage::new(root.clone(), secrets);
-        let watcher = Watcher { tell: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
+        let watcher = Watcher { notify: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
         let restarts = Arc::clone(&watcher.restarts);
-        let doors = Doors { collector: collector.listener, api: api.listener, ops: ops.listener };
-        let stages = Stages::start(&plan, &bus, &stage, doors, data.clone(), watcher);
+        let listeners = Listeners { collector: collector.listener, api: api.listener, ops: ops.listener };
+        let stages = Stages::start(&plan, &bus, &stage, listeners, data.clone(), watcher);
 
         let stopping = tokio::select! {
             waiting = start::ready(&addresses, READY_WITHIN) => {
-                if let Some(what) = waiting {
-                    output::note(&format!("not everything is ready yet: {what}"));
+                if let Some(reason) = waiting {
+                    output::note(&format!("some stages are not ready yet: {reason}"));
                 }
                 false
             }
@@ -175,7 +176,7 @@ impl Up {
             _ => None,
         };
         if !stopping {
-            output::note(&start::text(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
+            output::note(&start::message(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
         }
         let watch = {
             let (plan, alerts, crowds) =
@@ -187,15 +188,15 @@ impl Up {
                     alerts.fetch_add(1, Ordering::Relaxed);
                     let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
                     let after = after.map(|delay| {
-                        format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64())
+                        format!("  ({:.1} s after the first event of the crowd)", delay.as_secs_f64())
                     });
-                    output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
+                    output::note(&format!("alert: {}{}", alert.summary, after.unwrap_or_default()));
                 },
             )
         };
         let watch = tokio::spawn(watch);
-        let driven = root.child_token();
-        let driving = demo.map(|demo| (demo.crowds(), tokio::spawn(demo.run(driven.clone()))));
+        let load_stop = root.child_token();
+        let load = demo.map(|demo| (demo.crowds(), tokio::spawn(demo.run(load_stop.clone()))));
 
         if !stopping {
             let end = async {
@@ -209,30 +210,30 @@ impl Up {
                 () = signals.next() => {}
             }
         }
-        // From here a second signal ends the process at once: what is not committed is done again by the next start.
+        // From here on, a second signal ends the process at once. The next start repeats uncommitted work.
         tokio::spawn(async move {
             signals.next().await;
-            output::note(&"stopped at once");
+            output::note(&"stopped before all stages had finished");
             std::process::exit(130);
         });
         output::note(&"stopping");
         let mut generated = None;
         let mut alert_delay = None;
-        if let Some((crowds, task)) = driving {
-            driven.cancel();
-            // A generator that broke has told so itself.
+        if let Some((crowds, task)) = load {
+            load_stop.cancel();
+            // A generator that failed has reported it itself.
             generated = task.await.ok().flatten();
-            start::settle(&bus, &plan, SETTLE_WITHIN).await;
+            start::drain(&bus, &plan, DRAIN_WITHIN).await;
             alert_delay = Some(crowds.report());
         }
         let counted = Counted::of(&stage);
         watching.cancel();
-        // A watcher that broke has nothing more to say.
+        // The result of the watcher does not matter any more.
         let _ = watch.await;
         let in_time = stages.stop().await;
         if !in_time {
             output::note(
-                &"some stages did not finish in time; the next start goes on from their last commit",
+                &"some stages did not finish in time: the next start continues from their last commit",
             );
         }
         let summary = Summary {

@@ -1,5 +1,5 @@
-//! Keeps a stage running: crash-only. A stage that stops with an error is started again from what it has committed. What stays
-//! the same is told once; what a person must mend is tried again with long pauses.
+//! Supervises stages (crash-only): a stage that stops with an error is restarted from its last commit. Repeated errors are
+//! reported once. Permanent errors are retried with long pauses, because a user has to remove the cause.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -12,39 +12,39 @@ use herd_detector::DetectorError;
 use herd_sink::SinkError;
 use herd_stage::Stage;
 
-/// How a stage is started again.
+/// Backoff of restarts.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// The first pause before a start; doubled each time up to `longest`.
+    /// First pause before a restart; doubled each time, up to `longest`.
     first: Duration,
     longest: Duration,
-    /// The same where somebody must mend something.
-    mending_first: Duration,
-    /// So long after it is mended, at the latest, it goes on.
-    mending_longest: Duration,
-    /// A stage that ran this long is not one that fails at once: the pauses begin anew, and so does what is told.
-    steady: Duration,
+    /// First pause after a permanent error.
+    permanent_first: Duration,
+    /// Longest pause after a permanent error: the stage resumes at most this long after the cause is removed.
+    permanent_longest: Duration,
+    /// Time after which a run counts as stable: pauses and reported errors are reset.
+    stable_after: Duration,
 }
 
 const PACE: Pace = Pace {
     first: Duration::from_millis(200),
     longest: Duration::from_secs(15),
-    mending_first: Duration::from_secs(5),
-    mending_longest: Duration::from_secs(300),
-    steady: Duration::from_secs(30),
+    permanent_first: Duration::from_secs(5),
+    permanent_longest: Duration::from_secs(300),
+    stable_after: Duration::from_secs(30),
 };
 
-/// Errors of one stage that are remembered as told.
-const TOLD: usize = 16;
+/// Maximum number of remembered error messages per stage.
+const MAX_REPORTED: usize = 16;
 
-/// What ended a stage.
+/// An error that ends a stage.
 pub trait StageFailure: Display {
-    /// Whether it stays so until a person changes something: a restart does not help.
-    fn needs_mending(&self) -> bool;
+    /// Whether a restart does not help until a user removes the cause.
+    fn is_permanent(&self) -> bool;
 }
 
 impl StageFailure for SinkError {
-    fn needs_mending(&self) -> bool {
+    fn is_permanent(&self) -> bool {
         match self {
             Self::Bus { source, .. } => matches!(source, BusError::Refused { .. }),
             Self::Store { source, .. } => source.needs_mending(),
@@ -55,34 +55,34 @@ impl StageFailure for SinkError {
 }
 
 impl StageFailure for DetectorError {
-    fn needs_mending(&self) -> bool {
+    fn is_permanent(&self) -> bool {
         matches!(self, Self::Bus(BusError::Refused { .. }))
     }
 }
 
-/// Pauses between starts.
+/// Pauses between restarts.
 #[derive(Debug)]
 struct Backoff {
     pace: Pace,
-    passing: Duration,
-    mending: Duration,
+    transient: Duration,
+    permanent: Duration,
 }
 
 impl Backoff {
     fn new(pace: Pace) -> Self {
-        Self { pace, passing: pace.first, mending: pace.mending_first }
+        Self { pace, transient: pace.first, permanent: pace.permanent_first }
     }
 
     /// The pause after a run that lasted `ran`.
-    fn after(&mut self, ran: Duration, mending: bool) -> Duration {
+    fn after(&mut self, ran: Duration, permanent: bool) -> Duration {
         let pace = self.pace;
-        if ran >= pace.steady {
+        if ran >= pace.stable_after {
             *self = Self::new(pace);
         }
-        let (next, longest) = if mending {
-            (&mut self.mending, pace.mending_longest)
+        let (next, longest) = if permanent {
+            (&mut self.permanent, pace.permanent_longest)
         } else {
-            (&mut self.passing, pace.longest)
+            (&mut self.transient, pace.longest)
         };
         let pause = *next;
         *next = (pause * 2).min(longest);
@@ -90,16 +90,16 @@ impl Backoff {
     }
 }
 
-/// Who is told, and how often a stage was started again.
+/// Receiver of messages, and the number of restarts.
 #[derive(Clone)]
 pub struct Watcher {
-    /// Gets one line for a person.
-    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Starts beyond the first of each stage.
+    /// Receives one line per message.
+    pub notify: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Number of restarts of all stages.
     pub restarts: Arc<AtomicU64>,
 }
 
-/// Runs a stage until its shutdown is cancelled, starting it again when it stops before that.
+/// Runs a stage until its shutdown is cancelled, and restarts it if it stops before.
 pub async fn supervise<F, W, E>(name: String, stage: Stage, watcher: Watcher, start: F)
 where
     F: Fn(Stage) -> W + Send,
@@ -116,50 +116,50 @@ where
     E: StageFailure + Send + 'static,
 {
     let mut backoff = Backoff::new(pace);
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     loop {
         let began = Instant::now();
-        // A task of its own: a panic ends the stage, not the others.
+        // A task of its own: a panic does not affect other stages.
         let mut run = tokio::spawn(start(stage.part()));
         let ended = tokio::select! {
             ended = &mut run => ended,
-            () = tokio::time::sleep(pace.steady) => {
-                if !told.is_empty() {
-                    (watcher.tell)(&format!("{name} runs again"));
-                    told.clear();
+            () = tokio::time::sleep(pace.stable_after) => {
+                if !reported.is_empty() {
+                    (watcher.notify)(&format!("{name} has recovered"));
+                    reported.clear();
                 }
                 run.await
             }
         };
-        let (why, mending) = match ended {
+        let (why, permanent) = match ended {
             Ok(Ok(())) if stage.shutdown.is_cancelled() => return,
-            Ok(Ok(())) => ("it ended by itself".to_owned(), false),
-            Ok(Err(error)) => (error.to_string(), error.needs_mending()),
-            Err(panic) => (format!("it broke: {panic}"), false),
+            Ok(Ok(())) => ("it ended without an error".to_owned(), false),
+            Ok(Err(error)) => (error.to_string(), error.is_permanent()),
+            Err(panic) => (format!("it panicked: {panic}"), false),
         };
         if stage.shutdown.is_cancelled() {
-            (watcher.tell)(&format!(
-                "{name} stopped with an error: {why}; nothing is lost, the next start goes on from its last commit"
+            (watcher.notify)(&format!(
+                "{name} stopped with an error: {why}; the next start continues from its last commit, so nothing is lost"
             ));
             return;
         }
-        let pause = backoff.after(began.elapsed(), mending);
+        let pause = backoff.after(began.elapsed(), permanent);
         watcher.restarts.fetch_add(1, Ordering::Relaxed);
-        if told.len() >= TOLD {
-            told.clear();
+        if reported.len() >= MAX_REPORTED {
+            reported.clear();
         }
-        if !told.contains(&why) {
+        if !reported.contains(&why) {
             let seconds = pause.as_secs_f64();
-            (watcher.tell)(&if mending {
+            (watcher.notify)(&if permanent {
                 format!(
-                    "{name} stopped: {why}; this needs mending: it is started again in {seconds:.0} s, then less and \
-                     less often, at most {} minutes apart",
-                    pace.mending_longest.as_secs() / 60
+                    "{name} stopped: {why}; restarts do not help until the cause is removed: next restart in {seconds:.0} s, \
+                     then with growing pauses of at most {} minutes",
+                    pace.permanent_longest.as_secs() / 60
                 )
             } else {
-                format!("{name} stopped: {why}; starting it again in {seconds:.1} s")
+                format!("{name} stopped: {why}; restarting in {seconds:.1} s")
             });
-            told.insert(why);
+            reported.insert(why);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -177,7 +177,7 @@ mod tests {
 
     struct Failed {
         why: &'static str,
-        mending: bool,
+        permanent: bool,
     }
 
     impl Display for Failed {
@@ -187,18 +187,18 @@ mod tests {
     }
 
     impl StageFailure for Failed {
-        fn needs_mending(&self) -> bool {
-            self.mending
+        fn is_permanent(&self) -> bool {
+            self.permanent
         }
     }
 
     #[tokio::test]
-    async fn a_stage_that_fails_is_started_again_and_one_that_is_stopped_is_not() {
+    async fn restarts_a_failed_stage_but_not_a_stopped_one() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
         let watcher = Watcher {
-            tell: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
+            notify: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
             restarts: Arc::default(),
         };
         let (root, counted, restarts) =
@@ -207,7 +207,7 @@ mod tests {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
             async move {
                 match number {
-                    0 => Err(Failed { why: "no database", mending: false }),
+                    0 => Err(Failed { why: "no database", permanent: false }),
                     1 => panic!("a defect"),
                     _ => {
                         root.cancel();
@@ -220,30 +220,31 @@ mod tests {
         .await;
         assert_eq!((starts.load(Ordering::Relaxed), restarts.load(Ordering::Relaxed)), (3, 2));
         let said = said.lock().unwrap();
-        assert_eq!(said[0], "sink stopped: no database; starting it again in 0.2 s");
+        assert_eq!(said[0], "sink stopped: no database; restarting in 0.2 s");
         assert!(said[1].contains("a defect"), "{}", said[1]);
     }
 
     #[tokio::test]
-    async fn what_stays_the_same_is_told_once_and_that_it_is_over_too() {
+    async fn reports_a_repeated_error_once_and_its_recovery() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
         let watcher = Watcher {
-            tell: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
+            notify: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
             restarts: Arc::default(),
         };
         let (root, counted) = (stage.shutdown.clone(), Arc::clone(&starts));
         let milli = Duration::from_millis(1);
-        let pace = Pace { first: milli, longest: milli, mending_first: milli, steady: milli * 1000, ..PACE };
+        let pace =
+            Pace { first: milli, longest: milli, permanent_first: milli, stable_after: milli * 1000, ..PACE };
         supervise_at(pace, "sink".into(), stage, watcher, move |part| {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
             async move {
                 match number {
-                    0..5 => Err(Failed { why: "no database", mending: false }),
-                    5..10 => Err(Failed { why: "no table", mending: true }),
+                    0..5 => Err(Failed { why: "no database", permanent: false }),
+                    5..10 => Err(Failed { why: "no table", permanent: true }),
                     _ => {
-                        tokio::time::sleep(pace.steady + milli * 500).await;
+                        tokio::time::sleep(pace.stable_after + milli * 500).await;
                         root.cancel();
                         part.shutdown.cancelled().await;
                         Ok(())
@@ -253,21 +254,21 @@ mod tests {
         })
         .await;
         let expected = [
-            "sink stopped: no database; starting it again in 0.0 s",
-            "sink stopped: no table; this needs mending: it is started again in 0 s, then less and less often, at most \
-             5 minutes apart",
-            "sink runs again",
+            "sink stopped: no database; restarting in 0.0 s",
+            "sink stopped: no table; restarts do not help until the cause is removed: next restart in 0 s, then with growing \
+             pauses of at most 5 minutes",
+            "sink has recovered",
         ];
         assert_eq!(*said.lock().unwrap(), expected);
         assert_eq!(starts.load(Ordering::Relaxed), 11);
     }
 
     #[test]
-    fn pauses_grow_to_a_bound_and_begin_anew_after_a_steady_run() {
+    fn backoff_is_bounded_and_reset_after_a_stable_run() {
         let mut backoff = Backoff::new(PACE);
         let pauses: Vec<u128> = (0..9).map(|_| backoff.after(Duration::ZERO, false).as_millis()).collect();
         assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000]);
-        assert_eq!(backoff.after(PACE.steady, false), PACE.first);
+        assert_eq!(backoff.after(PACE.stable_after, false), PACE.first);
         let pauses: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO, true).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
     }
