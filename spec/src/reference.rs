@@ -103,7 +103,12 @@ fn enum_values(schema: &Value) -> Option<Vec<&str>> {
     if let Some(values) = schema["enum"].as_array() {
         return Some(values.iter().filter_map(Value::as_str).collect());
     }
-    schema["oneOf"].as_array()?.iter().map(enum_values).collect::<Option<Vec<_>>>().map(|values| values.concat())
+    schema["oneOf"]
+        .as_array()?
+        .iter()
+        .map(enum_values)
+        .collect::<Option<Vec<_>>>()
+        .map(|values| values.concat())
 }
 
 /// A description in one line that does not end a table's cell.

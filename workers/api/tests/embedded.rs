@@ -1,7 +1,7 @@
 //! On the embedded bus, as `herd up` runs it: history is read back, changes come at once, lag is measured.
 #![allow(clippy::unwrap_used)]
 
-mod house;
+mod fixture;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use house::{PATIENCE, Socket, alert_record, plan};
+use fixture::{PATIENCE, Socket, alert_record, plan};
 
 fn send(producer: &impl Producer, topic: &str, value: &[u8]) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -41,7 +41,7 @@ fn window(key: &str, start: i64) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once() {
+async fn reads_earlier_records_and_publishes_alerts_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let plan = Arc::new(plan(|_| {}));
     let bus = EmbeddedBus::open(folder.path()).unwrap();
@@ -69,7 +69,7 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
     let deadline = Instant::now() + PATIENCE;
     reqwest::get(format!("http://{base}/api/v1/pipeline")).await.unwrap();
     while !stage.health.report().ready {
-        assert!(Instant::now() < deadline, "never ready");
+        assert!(Instant::now() < deadline, "not ready in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (stream, _) = tokio_tungstenite::connect_async(format!("ws://{base}/ws")).await.unwrap();
@@ -87,7 +87,7 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
         assert_eq!(frame["data"]["start"], number * 10_000);
     }
     delays.sort_unstable();
-    assert!(delays[50] < Duration::from_millis(500), "alerts wait for something: {delays:?}");
+    assert!(delays[50] < Duration::from_millis(500), "alerts are delayed: {delays:?}");
 
     socket.subscribe("stats").await;
     loop {

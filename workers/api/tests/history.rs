@@ -1,7 +1,7 @@
 //! With a store (SQLite): what was and what is, as one.
 #![allow(clippy::unwrap_used)]
 
-mod house;
+mod fixture;
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use herd_stage::Secrets;
 use herd_store::{Advance, Store, Table};
 use serde_json::{Value, json};
 
-use house::{House, plan};
+use fixture::{ApiFixture, plan};
 
 async fn write(store: &Store, topic: &str, table: Table, fill: impl FnOnce(&mut herd_store::Rows)) {
     let mut writer = store.writer();
@@ -28,7 +28,7 @@ async fn write(store: &Store, topic: &str, table: Table, fill: impl FnOnce(&mut 
 async fn write_alerts(store: &Store, alerts: &[(&str, i64, AlertState)]) {
     write(store, "shop.alerts", Table::Alerts, |rows| {
         for (key, start, state) in alerts {
-            rows.push_alert(&house::alert_of(key, *start, *state), WallTime(start + 700)).unwrap();
+            rows.push_alert(&fixture::alert_of(key, *start, *state), WallTime(start + 700)).unwrap();
         }
     })
     .await;
@@ -59,13 +59,13 @@ async fn write_events(store: &Store, times: &[i64]) {
     .await;
 }
 
-async fn open(folder: &Path) -> (House, Store) {
+async fn open(folder: &Path) -> (ApiFixture, Store) {
     let store = Store::sqlite(&folder.join("shop.db")).await.unwrap();
     let limits = Limits::default();
-    let house =
-        House::open_with(plan(|_| {}), limits, Some(store.clone()), None, Secrets::default(), |_, _| {})
+    let fixture =
+        ApiFixture::open_with(plan(|_| {}), limits, Some(store.clone()), None, Secrets::default(), |_, _| {})
             .await;
-    (house, store)
+    (fixture, store)
 }
 
 fn keys(page: &Value) -> Vec<String> {
@@ -74,17 +74,17 @@ fn keys(page: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chart_joins_stored_windows_with_live_ones() {
+async fn merges_stored_and_live_windows() {
     let folder = tempfile::tempdir().unwrap();
-    let (house, store) = open(folder.path()).await;
-    assert_eq!(house.get("/api/v1/pipeline").await.1["store"], true);
+    let (fixture, store) = open(folder.path()).await;
+    assert_eq!(fixture.get("/api/v1/pipeline").await.1["store"], true);
     write_windows(&store, &[(0, 3), (10_000, 4), (20_000, 5)]).await;
-    house.window("a", 20_000, 5, true);
-    house.window("a", 30_000, 1, false);
+    fixture.window("a", 20_000, 5, true);
+    fixture.window("a", 30_000, 1, false);
     let chart = |path: &'static str| {
-        let house = &house;
+        let fixture = &fixture;
         async move {
-            let (_, chart) = house.get(path).await;
+            let (_, chart) = fixture.get(path).await;
             let windows = chart["windows"].as_array().unwrap().clone();
             windows
                 .iter()
@@ -93,20 +93,20 @@ async fn a_chart_joins_stored_windows_with_live_ones() {
         }
     };
     let all = "/api/v1/metrics/views/windows?key=a";
-    house.until(|_| async { chart(all).await.len() == 4 }).await;
+    fixture.until(|_| async { chart(all).await.len() == 4 }).await;
     assert_eq!(chart(all).await, [(0, 3), (10_000, 4), (20_000, 5), (30_000, 1)]);
     assert_eq!(chart("/api/v1/metrics/views/windows?key=a&limit=2").await, [(20_000, 5), (30_000, 1)]);
     assert_eq!(chart("/api/v1/metrics/views/windows?key=a&to=20000").await, [(0, 3), (10_000, 4)]);
-    let mut socket = house.socket().await;
+    let mut socket = fixture.socket().await;
     let snapshot = socket.subscribe("item:views/a").await;
     assert_eq!(snapshot["windows"].as_array().unwrap().len(), 4);
-    house.until(|house| async { house.get("/api/v1/stats").await.1["windows_total"] == 3 }).await;
+    fixture.until(|fixture| async { fixture.get("/api/v1/stats").await.1["windows_total"] == 3 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double() {
+async fn merges_stored_and_live_alerts_without_duplicates() {
     let folder = tempfile::tempdir().unwrap();
-    let (house, store) = open(folder.path()).await;
+    let (fixture, store) = open(folder.path()).await;
     write_alerts(
         &store,
         &[
@@ -119,20 +119,20 @@ async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double()
     )
     .await;
     // Live is ahead of the store.
-    house.alert("c", 20_000, Resolved);
-    house.alert("w", 40_000, Withdrawn);
-    house.alert("new", 50_000, Early);
-    house
-        .until(|house| async {
-            keys(&house.get("/api/v1/alerts").await.1).first().is_some_and(|key| key == "new early")
+    fixture.alert("c", 20_000, Resolved);
+    fixture.alert("w", 40_000, Withdrawn);
+    fixture.alert("new", 50_000, Early);
+    fixture
+        .until(|fixture| async {
+            keys(&fixture.get("/api/v1/alerts").await.1).first().is_some_and(|key| key == "new early")
         })
         .await;
-    let (_, all) = house.get("/api/v1/alerts").await;
+    let (_, all) = fixture.get("/api/v1/alerts").await;
     assert_eq!(keys(&all), ["new early", "d early", "c resolved", "b resolved", "a resolved"]);
     let mut seen = Vec::new();
     let mut cursor = String::new();
     loop {
-        let (_, page) = house.get(&format!("/api/v1/alerts?limit=2{cursor}")).await;
+        let (_, page) = fixture.get(&format!("/api/v1/alerts?limit=2{cursor}")).await;
         seen.extend(keys(&page));
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -140,26 +140,26 @@ async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double()
         }
     }
     assert_eq!(seen, keys(&all));
-    assert_eq!(keys(&house.get("/api/v1/alerts?state=firing").await.1), ["new early", "d early"]);
-    let (status, problem) = house.get("/api/v1/alerts?cursor=zzz").await;
+    assert_eq!(keys(&fixture.get("/api/v1/alerts?state=firing").await.1), ["new early", "d early"]);
+    let (status, problem) = fixture.get("/api/v1/alerts?cursor=zzz").await;
     assert_eq!(status, 400, "{problem}");
-    let mut socket = house.socket().await;
+    let mut socket = fixture.socket().await;
     assert_eq!(keys(&socket.subscribe("alerts").await), keys(&all));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_and_what_they_did_come_from_the_store() {
+async fn serves_users_and_their_events_from_the_store() {
     let folder = tempfile::tempdir().unwrap();
-    let (house, store) = open(folder.path()).await;
+    let (fixture, store) = open(folder.path()).await;
     write_events(&store, &[1_000, 2_000, 3_000, 4_000, 5_000]).await;
-    let (status, user) = house.get("/api/v1/users/u%201").await;
+    let (status, user) = fixture.get("/api/v1/users/u%201").await;
     assert_eq!((status, &user["events"], &user["last_seen"]), (200, &json!(5), &json!(5_000)), "{user}");
-    assert_eq!(house.get("/api/v1/users/nobody").await.0, 404);
-    let (_, users) = house.get("/api/v1/users?order=events&limit=5").await;
+    assert_eq!(fixture.get("/api/v1/users/nobody").await.0, 404);
+    let (_, users) = fixture.get("/api/v1/users?order=events&limit=5").await;
     assert_eq!(users["users"][0]["user_id"], "u 1");
     let (mut times, mut before) = (Vec::new(), String::new());
     loop {
-        let (status, page) = house.get(&format!("/api/v1/users/u%201/events?limit=2{before}")).await;
+        let (status, page) = fixture.get(&format!("/api/v1/users/u%201/events?limit=2{before}")).await;
         assert_eq!(status, 200, "{page}");
         times.extend(page["events"].as_array().unwrap().iter().map(|event| event["time"].as_i64().unwrap()));
         match page["next_before"].as_i64() {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod house;
+mod fixture;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use house::{House, plan};
+use fixture::{ApiFixture, plan};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pipeline_says_what_it_counts_and_watches() {
-    let house = House::open().await;
-    let (status, pipeline) = house.get("/api/v1/pipeline").await;
+async fn describes_the_pipeline() {
+    let fixture = ApiFixture::open().await;
+    let (status, pipeline) = fixture.get("/api/v1/pipeline").await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(pipeline, @r#"
     {
@@ -64,25 +64,31 @@ async fn the_pipeline_says_what_it_counts_and_watches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_windows_lists_and_alerts_are_served_without_a_store() {
-    let house =
-        House::open_with(plan(|_| {}), Limits::default(), None, None, Secrets::default(), |bus, plan| {
+async fn serves_live_data_without_a_store() {
+    let fixture = ApiFixture::open_with(
+        plan(|_| {}),
+        Limits::default(),
+        None,
+        None,
+        Secrets::default(),
+        |bus, plan| {
             // Before the start: read back.
-            bus.append(&plan.topics.alerts.name, 700, house::alert_record("before", 0, Firing));
-        })
-        .await;
+            bus.append(&plan.topics.alerts.name, 700, fixture::alert_record("before", 0, Firing));
+        },
+    )
+    .await;
     for (start, count) in [(0, 4), (10_000, 6), (20_000, 1)] {
-        house.window("a", start, count, start < 20_000);
+        fixture.window("a", start, count, start < 20_000);
     }
-    house.window("b", 10_000, 9, true);
-    house.until(|house| async { house.get("/api/v1/trending").await.1["keys"] == 2 }).await;
-    let (_, list) = house.get("/api/v1/trending?metric=views&limit=1").await;
+    fixture.window("b", 10_000, 9, true);
+    fixture.until(|fixture| async { fixture.get("/api/v1/trending").await.1["keys"] == 2 }).await;
+    let (_, list) = fixture.get("/api/v1/trending?metric=views&limit=1").await;
     assert_eq!(list["items"][0]["key"], "a");
     assert_eq!((&list["items"][0]["value"], &list["total"]), (&json!(11.0), &json!(20.0)));
     assert_eq!(list["other"], json!({"keys": 1, "value": 9.0}));
     assert_eq!((&list["as_of"], &list["window_ms"]), (&json!(30_000), &json!(10_000)));
 
-    let (_, chart) = house.get("/api/v1/metrics/views/windows?key=a&from=10000").await;
+    let (_, chart) = fixture.get("/api/v1/metrics/views/windows?key=a&from=10000").await;
     assert_eq!(
         chart["windows"],
         json!([
@@ -90,30 +96,32 @@ async fn live_windows_lists_and_alerts_are_served_without_a_store() {
             {"start": 20_000, "count": 1, "value": 1.0, "final": false, "bands": []}
         ])
     );
-    let (_, newest) = house.get("/api/v1/metrics/views/windows?key=a&limit=1").await;
+    let (_, newest) = fixture.get("/api/v1/metrics/views/windows?key=a&limit=1").await;
     assert_eq!(newest["windows"][0]["start"], 20_000);
-    let (_, alerts) = house.get("/api/v1/alerts").await;
+    let (_, alerts) = fixture.get("/api/v1/alerts").await;
     assert_eq!(alerts["alerts"][0]["key"], "before");
-    assert_eq!(house.get("/api/v1/stats").await.1["alerts_firing"], 1);
+    assert_eq!(fixture.get("/api/v1/stats").await.1["alerts_firing"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_alerts_hold_each_once_newest_first() {
-    let house = House::open().await;
+async fn pages_contain_each_alert_once_newest_first() {
+    let fixture = ApiFixture::open().await;
     for number in 0..25 {
-        house.alert(
+        fixture.alert(
             &format!("k{number}"),
             number / 2 * 10_000,
             if number % 5 == 0 { Resolved } else { Early },
         );
     }
-    house.alert("gone", 0, Early);
-    house.alert("gone", 0, Withdrawn);
-    house.alert("last", 900_000, Firing);
-    house.until(|house| async { house.get("/api/v1/alerts").await.1["alerts"][0]["key"] == "last" }).await;
+    fixture.alert("gone", 0, Early);
+    fixture.alert("gone", 0, Withdrawn);
+    fixture.alert("last", 900_000, Firing);
+    fixture
+        .until(|fixture| async { fixture.get("/api/v1/alerts").await.1["alerts"][0]["key"] == "last" })
+        .await;
     let (mut seen, mut starts, mut cursor) = (HashSet::new(), Vec::new(), String::new());
     loop {
-        let (status, page) = house.get(&format!("/api/v1/alerts?limit=10{cursor}")).await;
+        let (status, page) = fixture.get(&format!("/api/v1/alerts?limit=10{cursor}")).await;
         assert_eq!(status, 200, "{page}");
         for alert in page["alerts"].as_array().unwrap() {
             assert!(seen.insert(alert["key"].as_str().unwrap().to_owned()), "twice: {alert}");
@@ -127,41 +135,57 @@ async fn pages_of_alerts_hold_each_once_newest_first() {
     assert_eq!(seen.len(), 26);
     assert!(starts.is_sorted_by(|a, b| a >= b));
     let keys = |page: &Value| page["alerts"].as_array().unwrap().len();
-    assert_eq!(keys(&house.get("/api/v1/alerts?state=resolved").await.1), 5);
-    assert_eq!(keys(&house.get("/api/v1/alerts?state=firing&from=100000").await.1), 5);
+    assert_eq!(keys(&fixture.get("/api/v1/alerts?state=resolved").await.1), 5);
+    assert_eq!(keys(&fixture.get("/api/v1/alerts?state=firing&from=100000").await.1), 5);
     assert_eq!(
-        keys(&house.get("/api/v1/alerts?key=k3&detector=crowd&metric=views&severity=warning").await.1),
+        keys(&fixture.get("/api/v1/alerts?key=k3&detector=crowd&metric=views&severity=warning").await.1),
         1
     );
-    assert_eq!(keys(&house.get("/api/v1/alerts?severity=critical").await.1), 0);
+    assert_eq!(keys(&fixture.get("/api/v1/alerts?severity=critical").await.1), 0);
 }
 
 #[rstest]
-#[case("/api/v1/trending?metric=clicks", 404, "there is no metric `clicks`; there are: views")]
+#[case(
+    "/api/v1/trending?metric=clicks",
+    404,
+    "metric `clicks` does not exist; metrics of this pipeline: views"
+)]
 #[case("/api/v1/trending?limit=0", 400, "limit: 0 is not from 1 to 200")]
 #[case("/api/v1/trending?limit=many", 400, "limit: invalid digit")]
-#[case("/api/v1/metrics/clicks/windows?key=a", 404, "there is no metric `clicks`; there are: views")]
-#[case("/api/v1/metrics/views/windows", 400, "key: say which, in 1 to 1024 bytes")]
-#[case("/api/v1/metrics/views/windows?key=a&from=5&to=5", 400, "from: 5 is not before to, 5")]
+#[case(
+    "/api/v1/metrics/clicks/windows?key=a",
+    404,
+    "metric `clicks` does not exist; metrics of this pipeline: views"
+)]
+#[case("/api/v1/metrics/views/windows", 400, "key: required, with a length from 1 to 1024 bytes")]
+#[case("/api/v1/metrics/views/windows?key=a&from=5&to=5", 400, "from: 5 is not before `to` (5)")]
 #[case("/api/v1/metrics/views/windows?key=a&from=today", 400, "from: invalid digit")]
 #[case("/api/v1/metrics/views/windows?key=a&limit=9999999", 400, "limit: 9999999 is not from 1 to 5000")]
-#[case("/api/v1/alerts?state=withdrawn", 400, "state: `withdrawn` is none: write firing or resolved")]
-#[case("/api/v1/alerts?severity=high", 400, "severity: `high` is none: write info, warning or critical")]
-#[case("/api/v1/alerts?cursor=zzz", 400, "cursor: `zzz` is none of ours")]
+#[case("/api/v1/alerts?state=withdrawn", 400, "state: `withdrawn` is not a state; use firing or resolved")]
+#[case(
+    "/api/v1/alerts?severity=high",
+    400,
+    "severity: `high` is not a severity; use info, warning or critical"
+)]
+#[case("/api/v1/alerts?cursor=zzz", 400, "cursor: `zzz` is not valid")]
 #[case(
     "/api/v1/users?order=name",
     400,
-    "order: `name` is no order of users: write `revenue`, `events` or `last_seen`"
+    "order: `name` is not an order of users; use `revenue`, `events` or `last_seen`"
 )]
-#[case("/api/v1/users", 409, "this pipeline keeps no history")]
-#[case("/api/v1/users/u1", 409, "this pipeline keeps no history")]
-#[case("/api/v1/users/u1/events", 409, "this pipeline keeps no history")]
-#[case("/api/v1/nothing", 404, "there is no GET /api/v1/nothing: see /api/v1/openapi.json")]
+#[case("/api/v1/users", 409, "this pipeline has no store")]
+#[case("/api/v1/users/u1", 409, "this pipeline has no store")]
+#[case("/api/v1/users/u1/events", 409, "this pipeline has no store")]
+#[case("/api/v1/nothing", 404, "unknown endpoint GET /api/v1/nothing: see /api/v1/openapi.json")]
 #[case("/ws", 400, "Connection header did not include 'upgrade'")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_request_is_told(#[case] path: &str, #[case] status: u16, #[case] detail: &str) {
-    let house = House::open().await;
-    let response = house.http.get(house.url(path)).send().await.unwrap();
+async fn rejects_invalid_requests_with_a_reason(
+    #[case] path: &str,
+    #[case] status: u16,
+    #[case] detail: &str,
+) {
+    let fixture = ApiFixture::open().await;
+    let response = fixture.http.get(fixture.url(path)).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     let code = response.status().as_u16();
@@ -171,24 +195,24 @@ async fn what_is_wrong_with_a_request_is_told(#[case] path: &str, #[case] status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_of_the_document_answers() {
-    let house = House::open().await;
-    let (status, document) = house.get("/api/v1/openapi.json").await;
+async fn every_documented_route_responds() {
+    let fixture = ApiFixture::open().await;
+    let (status, document) = fixture.get("/api/v1/openapi.json").await;
     assert_eq!(status, 200);
     let mut routes = Vec::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             routes.push(format!("{} {path}", method.to_uppercase()));
             let url =
-                house.url(&path.replace("{metric}", "views").replace("{id}", "u1").replace("{item}", "p1"));
+                fixture.url(&path.replace("{metric}", "views").replace("{id}", "u1").replace("{item}", "p1"));
             let method = method.to_uppercase().parse().unwrap();
-            let answer = house.http.request(method, format!("{url}?key=a")).send().await.unwrap();
+            let answer = fixture.http.request(method, format!("{url}?key=a")).send().await.unwrap();
             let status = answer.status();
             assert!(
                 operation["responses"].get(status.as_str()).is_some(),
-                "{path} answers {status}, which its document does not tell of"
+                "{path} responds with {status}, which its OpenAPI document does not describe"
             );
-            assert!(status.is_success() || status == 409, "{path} answers {status}");
+            assert!(status.is_success() || status == 409, "{path} responds with {status}");
         }
     }
     routes.sort();
@@ -209,34 +233,34 @@ async fn every_route_of_the_document_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_token_is_asked_for_nobody_reads_without_it() {
+async fn requires_the_token_if_one_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("api-token-of-rest-test")).unwrap();
     std::fs::write(folder.path().join("api-token-of-rest-test/token"), "open sesame\n").unwrap();
     let plan = plan(|plan| plan["api"]["token"] = json!({"name": "api-token-of-rest-test", "key": "token"}));
     let secrets = Secrets::new(Some(folder.path()));
-    let house = House::open_with(plan, Limits::default(), None, None, secrets, |_, _| {}).await;
-    let get = |path: &str| house.http.get(house.url(path));
+    let fixture = ApiFixture::open_with(plan, Limits::default(), None, None, secrets, |_, _| {}).await;
+    let get = |path: &str| fixture.http.get(fixture.url(path));
     let response = get("/api/v1/stats").send().await.unwrap();
     assert_eq!(response.status(), 401);
     assert_eq!(response.headers()["www-authenticate"], "Bearer");
     assert_eq!(get("/api/v1/stats").bearer_auth("close sesame").send().await.unwrap().status(), 401);
     assert_eq!(get("/api/v1/stats").bearer_auth("open sesame").send().await.unwrap().status(), 200);
-    assert_eq!(house.status("/api/v1/stats?token=open+sesame").await, 200);
-    assert_eq!(house.status("/").await, 200);
-    let refused = tokio_tungstenite::connect_async(format!("ws://{}/ws", house.base)).await.unwrap_err();
+    assert_eq!(fixture.status("/api/v1/stats?token=open+sesame").await, 200);
+    assert_eq!(fixture.status("/").await, 200);
+    let refused = tokio_tungstenite::connect_async(format!("ws://{}/ws", fixture.base)).await.unwrap_err();
     assert!(refused.to_string().contains("401"), "{refused}");
-    tokio_tungstenite::connect_async(format!("ws://{}/ws?token=open%20sesame", house.base)).await.unwrap();
+    tokio_tungstenite::connect_async(format!("ws://{}/ws?token=open%20sesame", fixture.base)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_another_origin_can_neither_write_nor_listen() {
-    let house = House::open().await;
-    let url = house.url("/api/v1/simulate/spike/p1");
-    let response = house.http.post(url).header("origin", "https://evil.example").send().await.unwrap();
+async fn refuses_writes_and_sockets_of_other_origins() {
+    let fixture = ApiFixture::open().await;
+    let url = fixture.url("/api/v1/simulate/spike/p1");
+    let response = fixture.http.post(url).header("origin", "https://evil.example").send().await.unwrap();
     assert_eq!(response.status(), 403);
     let request = tokio_tungstenite::tungstenite::ClientRequestBuilder::new(
-        format!("ws://{}/ws", house.base).parse().unwrap(),
+        format!("ws://{}/ws", fixture.base).parse().unwrap(),
     )
     .with_header("origin", "https://evil.example");
     let refused = tokio_tungstenite::connect_async(request).await.unwrap_err();
@@ -269,7 +293,7 @@ async fn collector(status: u16) -> (String, Received) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_mapping() {
+async fn a_simulated_burst_sends_mapped_events_of_distinct_users() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("write-key-of-rest-test")).unwrap();
     std::fs::write(folder.path().join("write-key-of-rest-test/key"), "w1").unwrap();
@@ -279,14 +303,14 @@ async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_
     });
     let (base, received) = collector(200).await;
     let secrets = Secrets::new(Some(folder.path()));
-    let house = House::open_with(plan, Limits::default(), None, Some(base), secrets, |_, _| {}).await;
-    let url = house.url("/api/v1/simulate/spike/product-7");
-    let response = house.http.post(&url).json(&json!({"count": 250, "seconds": 0.5})).send().await.unwrap();
+    let fixture = ApiFixture::open_with(plan, Limits::default(), None, Some(base), secrets, |_, _| {}).await;
+    let url = fixture.url("/api/v1/simulate/spike/product-7");
+    let response = fixture.http.post(&url).json(&json!({"count": 250, "seconds": 0.5})).send().await.unwrap();
     assert_eq!(response.status(), 202);
     let burst: Value = response.json().await.unwrap();
     assert_eq!(burst, json!({"item": "product-7", "type": "view", "events": 250, "seconds": 0.5}));
     let count = |received: &Received| received.lock().iter().map(|(_, events)| events.len()).sum::<usize>();
-    house.until(|_| async { count(&received) == 250 }).await;
+    fixture.until(|_| async { count(&received) == 250 }).await;
     let received = received.lock();
     assert_eq!(received.len(), 5);
     assert!(received.iter().all(|(key, _)| key.as_deref() == Some("Bearer w1")));
@@ -304,34 +328,41 @@ async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_
 #[case(json!({"count": 20_001}), 400, "count: 20001 is not from 1 to 20000")]
 #[case(json!({"seconds": 61}), 400, "seconds: 61 is not from 0 to 60")]
 #[case(json!({"seconds": -1}), 400, "seconds: -1 is not from 0 to 60")]
-#[case(json!({"type": "like"}), 400, "type: `like` is not accepted; write one of: view, purchase")]
+#[case(json!({"type": "like"}), 400, "type: `like` is not an accepted event type; use one of: view, purchase")]
 #[case(json!({"cuont": 1}), 400, "unknown field `cuont`")]
-#[case(json!({"count": 1}), 502, "the collector does not take the events: it answers 503")]
+#[case(json!({"count": 1}), 502, "the collector refuses the events: response 503")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_that_cannot_be_is_refused(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
+async fn refuses_an_invalid_burst(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
     let (base, _) = collector(503).await;
-    let house =
-        House::open_with(plan(|_| {}), Limits::default(), None, Some(base), Secrets::default(), |_, _| {})
-            .await;
-    let url = house.url("/api/v1/simulate/spike/p1");
-    let response = house.http.post(&url).json(&body).send().await.unwrap();
+    let fixture = ApiFixture::open_with(
+        plan(|_| {}),
+        Limits::default(),
+        None,
+        Some(base),
+        Secrets::default(),
+        |_, _| {},
+    )
+    .await;
+    let url = fixture.url("/api/v1/simulate/spike/p1");
+    let response = fixture.http.post(&url).json(&body).send().await.unwrap();
     assert_eq!(response.status().as_u16(), status);
     let problem: Value = response.json().await.unwrap();
     assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipeline_that_does_not_simulate_says_so() {
+async fn refuses_bursts_if_simulation_is_not_enabled() {
     let plan = plan(|plan| plan["api"]["simulate"] = json!(false));
-    let house = House::open_with(plan, Limits::default(), None, None, Secrets::default(), |_, _| {}).await;
-    let response = house.http.post(house.url("/api/v1/simulate/spike/p1")).send().await.unwrap();
+    let fixture =
+        ApiFixture::open_with(plan, Limits::default(), None, None, Secrets::default(), |_, _| {}).await;
+    let response = fixture.http.post(fixture.url("/api/v1/simulate/spike/p1")).send().await.unwrap();
     assert_eq!(response.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paths_that_are_no_file_are_the_page_and_files_have_their_type_and_tag() {
-    let house = House::open().await;
-    let get = |path: &str| house.http.get(house.url(path)).send();
+async fn serves_the_page_for_other_paths_and_files_with_type_and_etag() {
+    let fixture = ApiFixture::open().await;
+    let get = |path: &str| fixture.http.get(fixture.url(path)).send();
     for path in ["/", "/item/views/product.1"] {
         let page = get(path).await.unwrap();
         assert_eq!(page.status(), 200);
@@ -342,7 +373,7 @@ async fn paths_that_are_no_file_are_the_page_and_files_have_their_type_and_tag()
     }
     assert_eq!(get("/assets/none.js").await.unwrap().status(), 404);
     assert_eq!(get("/none.js").await.unwrap().status(), 404);
-    assert_eq!(house.http.post(house.url("/")).send().await.unwrap().status(), 405);
+    assert_eq!(fixture.http.post(fixture.url("/")).send().await.unwrap().status(), 405);
     // The page answers at every path that is no file: what matters is that it is the page.
     for path in ["/metrics", "/healthz", "/readyz", "/statusz"] {
         let kind = get(path).await.unwrap().headers()["content-type"].to_str().unwrap().to_owned();
@@ -352,7 +383,7 @@ async fn paths_that_are_no_file_are_the_page_and_files_have_their_type_and_tag()
     // With the dashboard built in: every script it names is there, for good.
     let page = get("/").await.unwrap();
     let Some(tag) = page.headers().get("etag").cloned() else { return };
-    let again = house.http.get(house.url("/")).header("if-none-match", tag).send().await.unwrap();
+    let again = fixture.http.get(fixture.url("/")).header("if-none-match", tag).send().await.unwrap();
     assert_eq!(again.status(), 304);
     let text = page.text().await.unwrap();
     for asset in text.split('"').filter(|part| part.starts_with("/assets/")) {

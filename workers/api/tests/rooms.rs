@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod house;
+mod fixture;
 
 use herd_api::Limits;
 use herd_spec::wire::AlertState::{Early, Firing, Resolved, Withdrawn};
 use herd_stage::Secrets;
 use serde_json::{Value, json};
 
-use house::{House, plan};
+use fixture::{ApiFixture, plan};
 
 /// (start, count) of the windows of a snapshot.
 fn windows(snapshot: &Value) -> Vec<(i64, u64)> {
@@ -18,11 +18,11 @@ fn windows(snapshot: &Value) -> Vec<(i64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
-    let house = House::open().await;
+async fn no_gap_or_duplicate_between_snapshot_and_changes() {
+    let fixture = ApiFixture::open().await;
     // Windows keep coming, one count at a time, while clients subscribe.
     let writer = {
-        let (bus, topic) = (house.bus.clone(), house.plan.topics.windows.name.clone());
+        let (bus, topic) = (fixture.bus.clone(), fixture.plan.topics.windows.name.clone());
         std::thread::spawn(move || {
             for count in 1..=3_000_u32 {
                 let record = format!(
@@ -33,7 +33,7 @@ async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
         })
     };
     for _ in 0..10 {
-        let mut socket = house.socket().await;
+        let mut socket = fixture.socket().await;
         let snapshot = socket.subscribe("item:views/a").await;
         let mut last = windows(&snapshot).last().map_or(0, |window| window.1);
         while last < 3_000 {
@@ -48,20 +48,20 @@ async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_lets_through_what_it_is_for() {
-    let house = House::open().await;
-    let mut item = house.socket().await;
+async fn a_room_receives_only_its_frames() {
+    let fixture = ApiFixture::open().await;
+    let mut item = fixture.socket().await;
     item.subscribe("item:views/a/b").await;
-    let mut metric = house.socket().await;
+    let mut metric = fixture.socket().await;
     metric.subscribe("metric:views").await;
-    let mut all = house.socket().await;
+    let mut all = fixture.socket().await;
     let everything = all.subscribe("all").await;
     assert!(
         everything["stats"].is_object() && everything["trending"][0]["metric"] == "views",
         "{everything}"
     );
-    house.window("other", 0, 3, false);
-    house.window("a/b", 0, 5, true);
+    fixture.window("other", 0, 3, false);
+    fixture.window("a/b", 0, 5, true);
     let frame = item.next_of("window").await;
     assert_eq!(
         frame["data"],
@@ -74,19 +74,19 @@ async fn a_room_lets_through_what_it_is_for() {
     item.say(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
     item.say(json!({"op": "ping"})).await;
     item.next_of("heartbeat").await;
-    house.window("a/b", 10_000, 5, true);
+    fixture.window("a/b", 10_000, 5, true);
     assert_eq!(metric.next_of("window").await["data"]["start"], 10_000);
     item.say(json!({"op": "subscribe", "room": "nowhere"})).await;
     let frame = item.next().await;
-    assert_eq!(frame["type"], "error", "no window after leaving: {frame}");
+    assert_eq!(frame["type"], "error", "no window after unsubscribing: {frame}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_and_stats_come_each_second() {
-    let house = House::open().await;
-    house.bus.append(&house.plan.topics.events.name, 0, b"{}".to_vec());
-    house.window("a", 0, 5, false);
-    let mut socket = house.socket().await;
+async fn publishes_trending_and_stats_every_second() {
+    let fixture = ApiFixture::open().await;
+    fixture.bus.append(&fixture.plan.topics.events.name, 0, b"{}".to_vec());
+    fixture.window("a", 0, 5, false);
+    let mut socket = fixture.socket().await;
     socket.subscribe("trending:views").await;
     let frame = socket.next_of("trending").await;
     assert_eq!((&frame["room"], &frame["data"]["items"][0]["key"]), (&json!("trending:views"), &json!("a")));
@@ -102,15 +102,15 @@ async fn lists_and_stats_come_each_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off() {
-    let house = House::open().await;
-    let mut socket = house.socket().await;
+async fn publishes_all_states_of_an_alert_including_withdrawn() {
+    let fixture = ApiFixture::open().await;
+    let mut socket = fixture.socket().await;
     assert_eq!(socket.subscribe("alerts").await["alerts"], json!([]));
     for state in [Early, Firing, Early, Resolved] {
-        house.alert("a", 0, state);
+        fixture.alert("a", 0, state);
     }
-    house.alert("b", 0, Early);
-    house.alert("b", 0, Withdrawn);
+    fixture.alert("b", 0, Early);
+    fixture.alert("b", 0, Withdrawn);
     let mut told = Vec::new();
     for _ in 0..5 {
         let frame = socket.next_of("alert").await;
@@ -118,7 +118,7 @@ async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off()
         told.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
     }
     assert_eq!(told, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
-    let mut late = house.socket().await;
+    let mut late = fixture.socket().await;
     let snapshot = late.subscribe("alerts").await;
     let alerts = snapshot["alerts"].as_array().unwrap();
     assert_eq!(alerts.len(), 1);
@@ -126,47 +126,49 @@ async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_is_dropped_and_another_goes_on() {
+async fn a_slow_client_is_disconnected_and_others_are_not() {
     let limits = Limits { waiting_frames: 200, ..Limits::default() };
-    let house = House::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
-    let mut slow = house.socket().await;
+    let fixture =
+        ApiFixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let mut slow = fixture.socket().await;
     slow.subscribe("metric:views").await;
-    let mut quick = house.socket().await;
+    let mut quick = fixture.socket().await;
     quick.subscribe("item:views/b").await;
     // Keys of 1 KB fill what the system buffers for a client that does not read.
     let long = "a".repeat(1_000);
     let mut windows = 0;
-    while !house.metrics().await.contains("herd_api_websocket_dropped_total 1") {
+    while !fixture.metrics().await.contains("herd_api_websocket_dropped_total 1") {
         for _ in 0..100 {
             windows += 1;
-            house.window(&long, windows * 10_000, 1, false);
+            fixture.window(&long, windows * 10_000, 1, false);
         }
-        house.window("b", windows * 10_000, 1, false);
+        fixture.window("b", windows * 10_000, 1, false);
         assert_eq!(quick.next_of("window").await["data"]["start"], windows * 10_000);
         assert!(windows < 1_000_000, "never dropped");
     }
     let (code, reason) = slow.closed().await;
     assert_eq!((code, reason.starts_with("too slow")), (1013, true), "{reason}");
-    house.window("b", 0, 99, true);
+    fixture.window("b", 0, 99, true);
     quick.say(json!({"op": "ping"})).await;
     quick.next_of("heartbeat").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_is_told_so() {
+async fn reports_invalid_requests() {
     let limits = Limits { rooms: 2, clients: 2, message_bytes: 200, ..Limits::default() };
-    let house = House::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
-    let mut socket = house.socket().await;
+    let fixture =
+        ApiFixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let mut socket = fixture.socket().await;
     for (said, answer) in [
-        (json!("hello"), "not understood"),
-        (json!({"op": "dance"}), "not understood"),
-        (json!({"op": "subscribe", "room": "item:views"}), "names no key"),
-        (json!({"op": "subscribe", "room": "item:views/"}), "names no key"),
+        (json!("hello"), "invalid request"),
+        (json!({"op": "dance"}), "invalid request"),
+        (json!({"op": "subscribe", "room": "item:views"}), "has no key"),
+        (json!({"op": "subscribe", "room": "item:views/"}), "has no key"),
         (
             json!({"op": "subscribe", "room": "metric:clicks"}),
-            "there is no metric `clicks`; there are: views",
+            "metric `clicks` does not exist; metrics of this pipeline: views",
         ),
-        (json!({"op": "subscribe", "room": "lobby"}), "there is no room `lobby`"),
+        (json!({"op": "subscribe", "room": "lobby"}), "room `lobby` does not exist"),
     ] {
         socket.say(said.clone()).await;
         let frame = socket.next_of("error").await;
@@ -176,21 +178,21 @@ async fn what_is_no_request_is_told_so() {
     socket.subscribe("stats").await;
     socket.say(json!({"op": "subscribe", "room": "all"})).await;
     let frame = socket.next_of("error").await;
-    assert!(frame["message"].as_str().unwrap().contains("you are in 2 rooms"), "{frame}");
+    assert!(frame["message"].as_str().unwrap().contains("the limit of 2 rooms"), "{frame}");
 
-    let _second = house.socket().await;
-    let third = tokio_tungstenite::connect_async(format!("ws://{}/ws", house.base)).await;
+    let _second = fixture.socket().await;
+    let third = tokio_tungstenite::connect_async(format!("ws://{}/ws", fixture.base)).await;
     assert!(third.unwrap_err().to_string().contains("503"));
     socket.say(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
     assert_eq!(socket.closed().await.0, 1009);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_stage_is_told_to_its_clients() {
-    let house = House::open().await;
-    let mut socket = house.socket().await;
+async fn shutdown_closes_the_sockets_with_a_reason() {
+    let fixture = ApiFixture::open().await;
+    let mut socket = fixture.socket().await;
     socket.subscribe("all").await;
-    house.stage.shutdown.cancel();
+    fixture.stage.shutdown.cancel();
     assert_eq!(socket.closed().await.0, 1001);
-    tokio::time::timeout(house::PATIENCE, house.running).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(fixture::PATIENCE, fixture.running).await.unwrap().unwrap().unwrap();
 }

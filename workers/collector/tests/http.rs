@@ -1,19 +1,17 @@
-//! The collector over real sockets, on the embedded bus: what it answers, and what is in the topics afterwards.
+//! The collector over real sockets, on the embedded bus: responses, and records in the topics.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
 use std::io::Write;
-use std::time::Duration;
 
 use reqwest::{Method, header};
 use rstest::rstest;
 use serde_json::{Value, json};
 use support::{Collector, gzip};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_accepted_is_in_the_topic_when_the_answer_comes() {
+async fn an_accepted_event_is_in_the_topic_before_the_response() {
     let collector = Collector::start("{}").await;
     let answer = collector.json(r#"{"event":"view_product","product_id":"p-1","user_id":"u-7"}"#).await;
     assert_eq!(answer.status, 202);
@@ -32,7 +30,7 @@ async fn what_is_accepted_is_in_the_topic_when_the_answer_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_answered_item_by_item_and_what_is_invalid_is_kept_as_it_came() {
+async fn a_batch_has_a_result_per_item_and_invalid_ones_become_dead_letters() {
     let collector = Collector::start("types: [view]").await;
     let body = r#"{"batch":[{"id":"a","type":"view"}, {"type": "wiew",  "odd spacing":1}, {"id":"b","type":"view"}, 7]}"#;
     let answer = collector.json(body).await;
@@ -47,12 +45,13 @@ async fn a_batch_is_answered_item_by_item_and_what_is_invalid_is_kept_as_it_came
     assert_eq!(statuses, ["accepted", "invalid", "accepted", "invalid"]);
     assert_eq!(answer.body["items"][1]["code"], "unknown-type");
     assert_eq!(collector.events().len(), 2);
-    let mut letters = collector.letters();
-    letters.sort();
-    assert_eq!(letters[0].0, "7");
-    assert_eq!(letters[1].0, r#"{"type": "wiew",  "odd spacing":1}"#);
-    let header =
-        |name: &str| letters[1].1.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let mut dead_letters = collector.dead_letters();
+    dead_letters.sort();
+    assert_eq!(dead_letters[0].0, "7");
+    assert_eq!(dead_letters[1].0, r#"{"type": "wiew",  "odd spacing":1}"#);
+    let header = |name: &str| {
+        dead_letters[1].1.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
     assert_eq!(header("__connect.errors.exception.class.name"), Some("unknown-type"));
     assert_eq!(header("__connect.errors.topic"), Some("/track"));
     assert_eq!(header("__connect.errors.connector.name"), Some("collector"));
@@ -89,7 +88,7 @@ async fn every_format_is_accepted(
         assert_eq!(answer.status, 202, "{}", answer.body);
         assert_eq!(collector.events().len(), 2);
     }
-    assert!(collector.letters().is_empty());
+    assert!(collector.dead_letters().is_empty());
     collector.stop().await;
 }
 
@@ -225,7 +224,7 @@ fn malformed() -> Vec<Malformed> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an_event() {
+async fn malformed_requests_have_a_status_and_reason_and_write_no_event() {
     let collector = Collector::start("types: [view]").await;
     let table = malformed();
     assert!(table.len() >= 60);
@@ -246,19 +245,19 @@ async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an
         );
         let (code, detail) = (answer.body["code"].as_str(), answer.body["detail"].as_str());
         answers += &format!("{what}: {status} {}: {}\n", code.unwrap_or("-"), detail.unwrap_or("-"));
-        let letters = collector.letters();
+        let dead_letters = collector.dead_letters();
         match status {
-            413 | 415 => assert_eq!(letters.len(), kept, "{what}"),
+            413 | 415 => assert_eq!(dead_letters.len(), kept, "{what}"),
             _ => {
-                let new = letters.len() - kept;
+                let new = dead_letters.len() - kept;
                 assert!(new >= 1, "{what}: no dead letter");
                 let packed = headers.contains(&("content-encoding", "gzip"));
                 // Kept as it came; what is no text, or an item of an array, is looked at elsewhere.
                 if let (Ok(text), false, 1) = (String::from_utf8(raw), packed, new) {
                     let same = |(letter, _): &(String, _)| text.trim().starts_with(letter.trim());
-                    assert!(letters.iter().any(same), "{what}: not kept as it came");
+                    assert!(dead_letters.iter().any(same), "{what}: not kept as it came");
                 }
-                kept = letters.len();
+                kept = dead_letters.len();
             }
         }
     }
@@ -271,7 +270,7 @@ async fn whatever_is_malformed_has_its_status_its_reason_and_nothing_of_it_is_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_paths_and_methods_are_told_where_to_go() {
+async fn unknown_endpoints_name_the_right_one() {
     let collector = Collector::start("{}").await;
     for (method, path, status) in [
         (Method::GET, "/track", 405),
@@ -287,7 +286,7 @@ async fn other_paths_and_methods_are_told_where_to_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_holders_of_a_key_may_send() {
+async fn only_requests_with_a_valid_key_are_accepted() {
     let collector =
         Collector::start_with("{}", "auth: {keys: [{name: web, secretRef: {name: keys, key: web}}]}").await;
     let with = |name: &'static str, value: &'static str| vec![(name, value)];
@@ -307,12 +306,12 @@ async fn only_holders_of_a_key_may_send() {
         assert!(!answer.body.to_string().contains("s3cret"));
     }
     assert_eq!(collector.events().len(), 3);
-    assert!(collector.letters().is_empty(), "what strangers send is not kept");
+    assert!(collector.dead_letters().is_empty(), "unauthenticated requests write no dead dead_letters");
     collector.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_much_is_answered_with_when_to_come_back() {
+async fn requests_above_the_rate_limit_have_retry_after() {
     let collector = Collector::start_with("{}", "limits: {eventsPerSecondPerKey: 2}").await;
     assert_eq!(collector.json(r#"[{"type":"a"},{"type":"a"}]"#).await.status, 202);
     let answer = collector.json(r#"[{"type":"a"},{"type":"a"}]"#).await;
@@ -323,7 +322,7 @@ async fn too_much_is_answered_with_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_trusted_proxy_each_client_has_a_rate_of_its_own() {
+async fn rate_limits_apply_per_client_behind_a_trusted_proxy() {
     let limits = "limits: {eventsPerSecondPerKey: 2}";
     let send = async |collector: &Collector, client: &str| {
         let headers = [("x-forwarded-for", client)];
@@ -343,7 +342,7 @@ async fn behind_a_trusted_proxy_each_client_has_a_rate_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_listed_origins_may_send_and_no_others() {
+async fn only_allowed_origins_may_send() {
     let collector = Collector::start_with("{}", "cors: {origins: ['https://shop.example']}").await;
     let preflight = |origin: &'static str| {
         vec![
@@ -371,159 +370,7 @@ async fn pages_of_listed_origins_may_send_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_bodies_time_out_and_slow_headers_lose_their_connection() {
-    let collector = Collector::start_with("{}", "limits: {bodyTimeout: 300ms, headerTimeout: 300ms}").await;
-    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    let head =
-        "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_string(&mut answer)).await;
-    assert!(read.is_ok(), "the connection is closed");
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("application/problem+json"));
-
-    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    stream.write_all(b"POST /track HTTP/1.1\r\nhos").await.unwrap();
-    let mut answer = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
-    assert!(read.is_ok(), "the connection is closed");
-    assert!(collector.events().is_empty() && collector.letters().is_empty());
-    collector.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_beyond_the_limit_are_turned_away_and_come_back() {
-    let collector = Collector::start_with("{}", "limits: {connections: 1}").await;
-    // `start` has waited for readiness, so the limit may be taken by its connection until that is closed.
-    let first = loop {
-        let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-        stream.write_all(b"GET /track HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        let mut answer = vec![0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        if answer.ends_with(b"405") {
-            break stream;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    let mut second = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    let mut answer = String::new();
-    let _ = second.read_to_string(&mut answer).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(answer.contains("retry-after: 1"));
-    drop(first);
-    collector.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn on_shutdown_a_request_under_way_is_finished_and_no_other_begun() {
-    let collector = Collector::start("{}").await;
-    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    let body = r#"{"type":"view"}"#;
-    let head = format!(
-        "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    // So that the request has begun when the shutdown comes.
-    stream.write_all(&body.as_bytes()[..4]).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    collector.shutdown.cancel();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stream.write_all(&body.as_bytes()[4..]).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
-    let events = collector.stop().await;
-    assert_eq!(events, 1);
-}
-
-const POST_ONE: &str = "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n\
-                        {\"type\":\"view\"}";
-
-/// Sends one event over a connection; the answer, as far as it comes in one piece.
-async fn post_over(stream: &mut tokio::net::TcpStream) -> String {
-    stream.write_all(POST_ONE.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut answer)).await;
-    String::from_utf8_lossy(&answer[..read.unwrap().unwrap()]).to_ascii_lowercase()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn while_it_drains_every_request_is_answered_and_every_connection_told_to_close() {
-    let collector = Collector::start("{}").await;
-    let mut old = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    let answer = post_over(&mut old).await;
-    assert!(answer.starts_with("http/1.1 202") && !answer.contains("connection: close"), "{answer}");
-
-    let (stage, drained) = (collector.stage.clone(), Duration::from_secs(3));
-    let ending = tokio::spawn(async move { stage.end_after(drained).await });
-    collector.stage.draining.cancelled().await;
-    let (status, report) = collector.ops("/readyz").await;
-    assert_eq!(status, 503, "{report}");
-    assert!(report.contains("\"draining\":true"), "{report}");
-    assert_eq!(collector.ops("/statusz").await.0, 200);
-    // An idle connection is not closed under the feet of a request that is on its way.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let answer = post_over(&mut old).await;
-    assert!(answer.starts_with("http/1.1 202") && answer.contains("connection: close"), "{answer}");
-    assert_eq!(old.read(&mut [0; 8]).await.unwrap(), 0, "then it is closed");
-    let mut sent = 2;
-    while !collector.shutdown.is_cancelled() {
-        let mut new = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-        let answer = post_over(&mut new).await;
-        assert!(answer.starts_with("http/1.1 202") && answer.contains("connection: close"), "{answer}");
-        sent += 1;
-    }
-    ending.await.unwrap();
-    assert!(sent > 10, "{sent}");
-    assert_eq!(collector.stop().await, sent);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_has_connected_before_the_shutdown_is_still_answered() {
-    let collector = Collector::start("{}").await;
-    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    collector.shutdown.cancel();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    let answer = post_over(&mut stream).await;
-    assert!(answer.starts_with("http/1.1 202"), "{answer}");
-    assert_eq!(collector.stop().await, 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn while_it_drains_connections_of_http_2_are_told_to_go_away() {
-    const HEADERS: u8 = 1;
-    const GO_AWAY: u8 = 7;
-    let collector = Collector::start("{}").await;
-    let mut stream = tokio::net::TcpStream::connect(collector.address).await.unwrap();
-    let mut opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    // Empty SETTINGS; then `GET http /` in HEADERS that end stream 1.
-    opening.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    opening.extend([0, 0, 3, HEADERS, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84]);
-    stream.write_all(&opening).await.unwrap();
-    let mut frames_until = async |wanted: u8| {
-        let until = async {
-            loop {
-                let mut head = [0; 9];
-                stream.read_exact(&mut head).await.unwrap();
-                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
-                stream.read_exact(&mut vec![0; length]).await.unwrap();
-                if head[3] == wanted {
-                    return;
-                }
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), until).await.unwrap();
-    };
-    frames_until(HEADERS).await;
-    collector.stage.draining.cancel();
-    frames_until(GO_AWAY).await;
-    collector.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_and_metrics_tell_of_it() {
+async fn readiness_and_metrics_reflect_requests() {
     let collector = Collector::start("types: [view]").await;
     collector.json(r#"[{"type":"view"},{"type":"view","a":"\ud83d"},{"type":"no"}]"#).await;
     let metrics = collector.ops("/metrics").await.1;
@@ -542,7 +389,7 @@ async fn readiness_and_metrics_tell_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_public_port_serves_no_operational_endpoint() {
+async fn the_public_port_serves_no_operational_endpoints() {
     let collector = Collector::start("{}").await;
     for path in ["/metrics", "/healthz", "/readyz", "/statusz"] {
         assert_eq!(collector.send(Method::GET, path, "", &[], vec![]).await.status, 404, "{path}");
@@ -552,7 +399,7 @@ async fn the_public_port_serves_no_operational_endpoint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_came_in_pieces_is_one_event() {
+async fn an_event_received_in_chunks_is_one_event() {
     let collector = Collector::start("{}").await;
     let mut stream = std::net::TcpStream::connect(collector.address).unwrap();
     let request = "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\

@@ -127,7 +127,7 @@ async fn a_database_that_is_away_is_waited_for_and_told_of() {
     let sink = start(kind, &bus, folder.path());
     until("readiness complains", async || !sink.stage.health.complaints().is_empty()).await;
     let complaints = sink.stage.health.complaints();
-    assert!(complaints["sink.main.store"].contains("the database cannot do it now"), "{complaints:?}");
+    assert!(complaints["sink.main.store"].contains("the database is unavailable"), "{complaints:?}");
     assert!(!complaints["sink.main.store"].contains("hush"));
     sink.stop().await.unwrap();
 }
