@@ -77,6 +77,7 @@ pub(super) fn explanation(pipeline: &HerdPipeline) -> String {
 
 fn reasons(stage: &StageStatus) -> String {
     let mut text = format!("{}  {} of {} ready\n", stage.name, stage.ready, stage.desired);
+    let unit = if stage.name == "collector" { "requests/s" } else { "records/s" };
     let mut row = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<12} {value}");
     };
@@ -85,13 +86,13 @@ fn reasons(stage: &StageStatus) -> String {
         row("recommended", format!("{recommended} replicas (applied in `mode: Auto`)"));
     }
     if let Some(rate) = stage.input_rate {
-        row("input", format!("{rate} records/s"));
+        row("input", format!("{rate} {unit}"));
     }
     match stage.capacity {
         Some(one) => row(
             "capacity",
             format!(
-                "{one} records/s per replica, {} records/s with {}",
+                "{one} {unit} per replica, {} {unit} with {}",
                 one * u64::from(stage.ready),
                 stage.ready
             ),
