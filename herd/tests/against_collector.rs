@@ -65,10 +65,10 @@ fn valid_generated_events_are_accepted_and_invalid_ones_become_dead_letters() {
     let events = collector.read(&collector.plan.topics.events);
     assert_eq!(events.len() as u64, accepted);
     assert_eq!(events.iter().map(|event| id(event)).collect::<HashSet<_>>(), fresh);
-    let mut letters = collector.read(&collector.plan.topics.dead_letter);
-    letters.sort();
+    let mut dead_letters = collector.read(&collector.plan.topics.dead_letter);
+    dead_letters.sort();
     invalid.sort();
-    assert_eq!(letters, invalid);
+    assert_eq!(dead_letters, invalid);
     collector.stop();
 }
 
@@ -118,11 +118,11 @@ fn dead_letters_can_be_listed_shown_and_resent() {
     let source = ["--pipeline", "shop.yaml", "--data", "data"];
     let listed = stdout(&herd(folder.path(), &[&["dlq", "ls", "--json"], &source[..]].concat()));
     assert_eq!(listed.lines().count(), refused);
-    let letter: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
-    let place = letter["letter"].as_str().unwrap();
-    let shown = stdout(&herd(folder.path(), &[&["dlq", "show", place], &source[..]].concat()));
+    let record: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let position = record["letter"].as_str().unwrap();
+    let shown = stdout(&herd(folder.path(), &[&["dlq", "show", position], &source[..]].concat()));
     assert!(shown.contains("__connect.errors.exception.message: "), "{shown}");
-    assert!(shown.contains(letter["bytes"].as_str().unwrap()), "{shown}");
+    assert!(shown.contains(record["bytes"].as_str().unwrap()), "{shown}");
     let none = herd(folder.path(), &[&["dlq", "show", "0/999999"], &source[..]].concat());
     assert!(stderr(&none).contains("there is no dead-letter record at 0/999999"), "{}", stderr(&none));
 
@@ -132,8 +132,8 @@ fn dead_letters_can_be_listed_shown_and_resent() {
     assert!(!again.status.success(), "invalid events are refused again");
     let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(report["refused"].as_u64().unwrap() as usize, refused, "{report}");
-    let mut letters = other.read(&other.plan.topics.dead_letter);
-    letters.sort();
+    let mut dead_letters = other.read(&other.plan.topics.dead_letter);
+    dead_letters.sort();
     let mut sent: Vec<String> = listed
         .lines()
         .map(|line| {
@@ -141,7 +141,7 @@ fn dead_letters_can_be_listed_shown_and_resent() {
         })
         .collect();
     sent.sort();
-    assert_eq!(letters, sent);
+    assert_eq!(dead_letters, sent);
     other.stop();
 }
 

@@ -197,7 +197,7 @@ impl Cluster {
         if let Some(pipeline) = found {
             return Ok(pipeline);
         }
-        // A missing CRD gives 404 as well; the list tells the two apart.
+        // A missing CRD gives 404 as well; the list distinguishes the two.
         self.list(&ListParams::default().limit(1)).await?;
         Err(ClusterError::Unknown { name: name.into(), namespace: self.namespace.clone() })
     }

@@ -91,11 +91,7 @@ fn reasons(stage: &StageStatus) -> String {
     match stage.capacity {
         Some(one) => row(
             "capacity",
-            format!(
-                "{one} {unit} per replica, {} {unit} with {}",
-                one * u64::from(stage.ready),
-                stage.ready
-            ),
+            format!("{one} {unit} per replica, {} {unit} with {}", one * u64::from(stage.ready), stage.ready),
         ),
         None => row("capacity", "unknown".into()),
     }

@@ -168,7 +168,7 @@ mod tests {
         while at < profile.period {
             let interval = profile.at(at);
             let until = interval.until.unwrap();
-            assert!(until > at, "time goes on");
+            assert!(until > at, "time advances");
             events += interval.rate() * (until - at).as_secs_f64();
             at = until;
         }

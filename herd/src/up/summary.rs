@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use herd_spec::openmetrics;
 use herd_stage::Stage;
 use serde::Serialize;
 
@@ -71,19 +72,8 @@ impl Counted {
     }
 
     fn read(text: &str) -> Self {
-        let sum = |name: &str, with: &str| -> u64 {
-            text.lines()
-                .filter_map(|line| {
-                    let rest = line.strip_prefix(name)?;
-                    let labels = match rest.strip_prefix('{') {
-                        Some(rest) => rest.split_once('}')?.0,
-                        None if rest.starts_with(' ') => "",
-                        None => return None,
-                    };
-                    labels.contains(with).then(|| line.rsplit(' ').next()?.parse::<u64>().ok())?
-                })
-                .sum()
-        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counters
+        let sum = |name: &str, labels: &str| openmetrics::sum(text, name, labels) as u64;
         Self {
             events: EventCounts {
                 accepted: sum("herd_collector_events_total", "result=\"accepted\""),

@@ -12,7 +12,7 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-/// Maximum number of remembered alert ids, by which new alerts are told from later states of old ones; then the set is cleared.
+/// Maximum number of remembered alert ids, which distinguish new alerts from later states of known ones; then the set is cleared.
 const MAX_KNOWN: usize = 100_000;
 
 #[derive(Deserialize)]

@@ -200,8 +200,8 @@ mod tests {
         let mut live = LiveAlerts::new(10);
         assert!(live.take(alert("a", Early, 1_000)).is_some());
         assert!(live.take(alert("a", Early, 1_000)).is_none());
-        let told = live.take(AlertShape { raised: 9_999, ..alert("a", Firing, 1_000) }).unwrap();
-        assert_eq!((told.state, told.raised), (Firing, 1_500));
+        let changed = live.take(AlertShape { raised: 9_999, ..alert("a", Firing, 1_000) }).unwrap();
+        assert_eq!((changed.state, changed.raised), (Firing, 1_500));
     }
 
     #[test]

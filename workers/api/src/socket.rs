@@ -136,7 +136,7 @@ impl Client {
         let overflow = self.inbox.overflow.clone();
         let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
+        let mut last_received = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -157,7 +157,7 @@ impl Client {
                     }
                 }
                 _ = heartbeat.tick() => {
-                    if heard.elapsed() > SILENCE {
+                    if last_received.elapsed() > SILENCE {
                         return End::Closed(close_code::POLICY, "no response to pings");
                     }
                     self.outbox.send(format!(r#"{{"type":"heartbeat","now":{}}}"#, now().0).into());
@@ -173,7 +173,7 @@ impl Client {
                     }
                 }
                 message = stream.next() => {
-                    heard = Instant::now();
+                    last_received = Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => self.handle(&text).await,
                         Some(Ok(Message::Binary(_))) => self.send_error("binary frames are not supported: send JSON as text"),

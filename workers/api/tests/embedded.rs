@@ -56,10 +56,10 @@ async fn reads_earlier_records_and_publishes_alerts_immediately() {
     let stage = Stage::new(CancellationToken::new(), Secrets::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = listener.local_addr().unwrap().to_string();
-    let (limits, ours) = (Limits::default(), bus.clone());
+    let (limits, clone) = (Limits::default(), bus.clone());
     let running = tokio::spawn(herd_api::run_with(
         Arc::clone(&plan),
-        ours,
+        clone,
         None,
         stage.clone(),
         listener,

@@ -71,12 +71,12 @@ async fn a_room_receives_only_its_frames() {
         assert_eq!(socket.next_of("window").await["data"]["key"], "other");
         assert_eq!(socket.next_of("window").await["data"]["key"], "a/b");
     }
-    item.say(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
-    item.say(json!({"op": "ping"})).await;
+    item.send_json(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
+    item.send_json(json!({"op": "ping"})).await;
     item.next_of("heartbeat").await;
     fixture.window("a/b", 10_000, 5, true);
     assert_eq!(metric.next_of("window").await["data"]["start"], 10_000);
-    item.say(json!({"op": "subscribe", "room": "nowhere"})).await;
+    item.send_json(json!({"op": "subscribe", "room": "nowhere"})).await;
     let frame = item.next().await;
     assert_eq!(frame["type"], "error", "no window after unsubscribing: {frame}");
 }
@@ -111,13 +111,13 @@ async fn publishes_all_states_of_an_alert_including_withdrawn() {
     }
     fixture.alert("b", 0, Early);
     fixture.alert("b", 0, Withdrawn);
-    let mut told = Vec::new();
+    let mut states = Vec::new();
     for _ in 0..5 {
         let frame = socket.next_of("alert").await;
         assert_eq!(frame["data"]["raised"], 700);
-        told.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
+        states.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
     }
-    assert_eq!(told, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
+    assert_eq!(states, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
     let mut late = fixture.socket().await;
     let snapshot = late.subscribe("alerts").await;
     let alerts = snapshot["alerts"].as_array().unwrap();
@@ -149,7 +149,7 @@ async fn a_slow_client_is_disconnected_and_others_are_not() {
     let (code, reason) = slow.closed().await;
     assert_eq!((code, reason.starts_with("too slow")), (1013, true), "{reason}");
     fixture.window("b", 0, 99, true);
-    quick.say(json!({"op": "ping"})).await;
+    quick.send_json(json!({"op": "ping"})).await;
     quick.next_of("heartbeat").await;
 }
 
@@ -159,7 +159,7 @@ async fn reports_invalid_requests() {
     let fixture =
         ApiFixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
     let mut socket = fixture.socket().await;
-    for (said, answer) in [
+    for (request, answer) in [
         (json!("hello"), "invalid request"),
         (json!({"op": "dance"}), "invalid request"),
         (json!({"op": "subscribe", "room": "item:views"}), "has no key"),
@@ -170,20 +170,20 @@ async fn reports_invalid_requests() {
         ),
         (json!({"op": "subscribe", "room": "lobby"}), "room `lobby` does not exist"),
     ] {
-        socket.say(said.clone()).await;
+        socket.send_json(request.clone()).await;
         let frame = socket.next_of("error").await;
-        assert!(frame["message"].as_str().unwrap().contains(answer), "{said}: {frame}");
+        assert!(frame["message"].as_str().unwrap().contains(answer), "{request}: {frame}");
     }
     socket.subscribe("alerts").await;
     socket.subscribe("stats").await;
-    socket.say(json!({"op": "subscribe", "room": "all"})).await;
+    socket.send_json(json!({"op": "subscribe", "room": "all"})).await;
     let frame = socket.next_of("error").await;
     assert!(frame["message"].as_str().unwrap().contains("the limit of 2 rooms"), "{frame}");
 
     let _second = fixture.socket().await;
     let third = tokio_tungstenite::connect_async(format!("ws://{}/ws", fixture.base)).await;
     assert!(third.unwrap_err().to_string().contains("503"));
-    socket.say(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
+    socket.send_json(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
     assert_eq!(socket.closed().await.0, 1009);
 }
 

@@ -27,7 +27,7 @@ enum SendResult {
     Silence,
 }
 
-/// A producer that does to each record what it is told.
+/// A producer with a configured result for each record.
 #[derive(Clone)]
 struct Broker(Arc<Mutex<(Vec<SendResult>, Vec<Ack>)>>);
 

@@ -254,7 +254,7 @@ async fn malformed_requests_have_a_status_and_reason_and_write_no_event() {
                 let packed = headers.contains(&("content-encoding", "gzip"));
                 // Kept as it came; what is no text, or an item of an array, is looked at elsewhere.
                 if let (Ok(text), false, 1) = (String::from_utf8(raw), packed, new) {
-                    let same = |(letter, _): &(String, _)| text.trim().starts_with(letter.trim());
+                    let same = |(bytes, _): &(String, _)| text.trim().starts_with(bytes.trim());
                     assert!(dead_letters.iter().any(same), "{what}: not kept as it came");
                 }
                 kept = dead_letters.len();
@@ -359,7 +359,7 @@ async fn only_allowed_origins_may_send() {
     let answer =
         collector.send(Method::OPTIONS, "/track", "", &preflight("https://evil.example"), vec![]).await;
     assert!(!answer.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
-    // A beacon asks nobody first.
+    // A beacon has no preflight request.
     for (origin, status) in [("https://shop.example", 202), ("https://evil.example", 403)] {
         let body = br#"{"type":"a"}"#.to_vec();
         let answer = collector.send(Method::POST, "/track", "text/plain", &[("origin", origin)], body).await;

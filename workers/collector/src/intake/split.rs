@@ -113,7 +113,7 @@ fn batch(text: &str) -> Result<Option<&str>, Refusal> {
     }
     match serde_json::from_str::<Batch<'_>>(text) {
         Ok(Batch { batch }) => Ok(batch.map(RawValue::get).filter(|raw| raw.starts_with('['))),
-        // The word was in a string, or the object is told about when it is read as an event.
+        // The text is within a string, or the error is reported when the object is parsed as an event.
         Err(error) if error.is_data() => Ok(None),
         Err(error) => Err(Refusal::new(Code::InvalidJson, format!("the body is not JSON: {error}"))),
     }

@@ -69,7 +69,7 @@ impl Collector {
         let secrets = Secrets::new(Some(&folder.path().join("secrets")));
         let stage = Stage::new(shutdown.clone(), secrets);
         let health = stage.health.clone();
-        let ours = stage.clone();
+        let clone = stage.clone();
         // Until the collector reports its own state.
         health.starting("broker", "the collector has not started");
         let (p, b) = (Arc::clone(&plan), bus.clone());
@@ -84,7 +84,7 @@ impl Collector {
             address,
             http: reqwest::Client::new(),
             shutdown,
-            stage: ours,
+            stage: clone,
             plan,
             bus,
             task,

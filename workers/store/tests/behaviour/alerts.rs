@@ -99,7 +99,7 @@ async fn alerts_are_filtered(env: StoreEnv) {
 
 async fn pages_have_no_gap_or_overlap(env: StoreEnv) {
     let mut writer = writer_of(&env.store, "alerts", Table::Alerts, 1).await;
-    // Many of the same start: only the id tells them apart.
+    // Many alerts with the same start: only their ids differ.
     let records: Vec<_> =
         (0..25).map(|n| (alert(&format!("item-{n}"), n / 10 * 10_000, AlertState::Firing), 1)).collect();
     write_alerts(&mut writer, "alerts", 0, &records).await;

@@ -1,4 +1,4 @@
-//! Every record once, whoever crashes when.
+//! Every record is stored exactly once, despite crashes at any time.
 
 use herd_spec::units::{Offset, Partition};
 use herd_spec::wire::{Definition, EventRef};
@@ -38,7 +38,7 @@ async fn a_repeated_batch_is_fenced_or_changes_nothing(env: StoreEnv) {
     let batch = [Raw::view("a", "ann", 1_000), Raw::purchase("b", "ann", 2_000, r#"{"price":5}"#)];
     let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     write_events(&mut writer, 0, 0, &batch).await.unwrap();
-    // The crash: it does not know that it was through. Its memory says 0, the table says 2.
+    // A crash after the commit: the writer expects position 0, but the stored position is 2.
     let again = write_events(&mut writer, 0, 0, &batch).await;
     assert!(matches!(again, Err(StoreError::Fenced { expected: Offset(0), .. })), "{again:?}");
     // The successor asks.

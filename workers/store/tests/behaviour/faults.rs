@@ -1,4 +1,4 @@
-//! What only a person can mend is told apart from what passes, in words that say what is wrong, where, and what to do.
+//! Faults that a user has to correct are distinguished from transient errors; messages name the fault, its location and the remedy.
 
 use herd_spec::units::{Offset, Partition};
 use herd_store::{Advance, Fault, Store, StoreError, Table};
@@ -11,7 +11,7 @@ crate::on_both!(
     a_renamed_or_retyped_column_is_reported,
 );
 
-/// Runs SQL as somebody else who is at the database.
+/// Runs SQL as another client of the database.
 async fn execute_directly(env: &StoreEnv, sql: &str) {
     if env.is_postgres() {
         let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
@@ -102,7 +102,7 @@ async fn distinguishes_refusals_from_an_unavailable_server() {
     assert_eq!(fault(&refused), Fault::DatabaseMissing, "{refused}");
     assert!(refused.to_string().contains(&format!("database \"{name}\" does not exist")), "{refused}");
 
-    // Tables of somebody else, whom it may not write to.
+    // Tables of another owner, without the privilege to write.
     let env = StoreEnv::postgres().await;
     let mut admin = sqlx::PgConnection::connect(&address).await.unwrap();
     let sql = format!(

@@ -1,4 +1,4 @@
-//! Tables are made and upgraded by whoever comes first.
+//! Tables are created and upgraded by the first process.
 
 use herd_store::{Store, Table};
 
@@ -44,7 +44,7 @@ async fn an_invalid_url_is_refused_without_revealing_it() {
 
 #[tokio::test]
 async fn an_unavailable_server_is_a_retryable_error() {
-    // A port that was free a moment ago, and that nobody listens on.
+    // A free port without a listener.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error =
         Store::postgres(&format!("postgres://ann:secret@127.0.0.1:{port}/shop"), "shop").await.unwrap_err();

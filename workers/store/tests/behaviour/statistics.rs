@@ -20,7 +20,7 @@ crate::on_both!(
 
 const MINUTE: i64 = 60_000;
 
-/// Counts anew from all events, the first of each id.
+/// Recomputes the statistics from all events, the first of each id.
 fn recomputed(events: &[Raw]) -> BTreeMap<String, (i64, i64, i64, i64, i64, i64)> {
     let mut seen = std::collections::HashSet::new();
     let mut users: BTreeMap<String, Vec<&Raw>> = BTreeMap::new();
