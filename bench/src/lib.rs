@@ -17,8 +17,8 @@ pub fn plan(name: &str, kafka: Option<&str>, rest: &str) -> anyhow::Result<Plan>
     let yaml = format!(
         "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: {name}}}\nspec:\n{kafka}{rest}"
     );
-    let pipeline = herd_spec::validate::parse(&yaml).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    Plan::of(&pipeline).map_err(|problems| anyhow::anyhow!("{problems:?}"))
+    let pipeline = herd_spec::document::parse(&yaml).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Plan::parse(&pipeline).map_err(|problems| anyhow::anyhow!("{problems:?}"))
 }
 
 /// The record of the `events` topic with this number: about 200 bytes, one of 1,000 items, one of 50,000 users.

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use herd_spec::document;
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::Plan;
-use herd_spec::validate::{self, Problem};
+use herd_spec::problem::Problem;
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceSpan};
 
 use crate::locate::locate;
@@ -113,7 +114,7 @@ pub fn text(path: &Path) -> Result<String, FileError> {
 /// # Errors
 /// [`FileError::Invalid`].
 pub fn check(name: &str, text: &str) -> Result<Plan, FileError> {
-    let planned = validate::parse(text).and_then(|pipeline| Plan::of(&pipeline));
+    let planned = document::parse(text).and_then(|pipeline| Plan::parse(&pipeline));
     planned.map_err(|problems| invalid(name, text, problems))
 }
 
@@ -130,7 +131,8 @@ fn invalid(name: &str, text: &str, problems: Vec<Problem>) -> FileError {
 /// [`FileError`].
 pub fn read(path: &Path) -> Result<HerdPipeline, FileError> {
     let text = text(path)?;
-    validate::parse(&text).map_err(|problems| invalid(&path.display().to_string(), &text, problems))
+    let parsed = document::parse(&text).and_then(|pipeline| Plan::parse(&pipeline).map(|_| pipeline));
+    parsed.map_err(|problems| invalid(&path.display().to_string(), &text, problems))
 }
 
 /// Reads, validates and plans a pipeline file.

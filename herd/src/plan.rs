@@ -7,10 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use herd_spec::change::{self, Change, Meaning};
 use herd_spec::pipeline::{Direction, Span};
-use herd_spec::plan::{
-    AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, Test, TopicPlan,
-    WebhookUrl,
-};
+use herd_spec::plan::{AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, StagePlan, Test, TopicPlan};
 use herd_spec::wire::FieldPath;
 
 use crate::output::{self, CommandResult};
@@ -156,19 +153,9 @@ pub fn tree(plan: &Plan) -> String {
         ],
     ));
     for sink in &plan.sinks {
-        let what = match &sink.kind {
-            SinkKind::Postgres { schema, .. } => format!("PostgreSQL, schema {schema}"),
-            SinkKind::Sqlite { path } => format!("SQLite, {path}"),
-            SinkKind::Webhook { url: WebhookUrl::Plain(url), format, .. } => {
-                format!("webhook {url}, {format:?}")
-            }
-            SinkKind::Webhook { url: WebhookUrl::Secret(secret), format, .. } => {
-                format!("webhook of Secret {}/{}, {format:?}", secret.name, secret.key)
-            }
-        };
         stages.push(Branch(
             format!("sink {}  {}", sink.name, size(&sink.stage)),
-            vec![leaf(what), leaf(format!("consumer group {}", sink.group))],
+            vec![leaf(sink.kind.to_string()), leaf(format!("consumer group {}", sink.group))],
         ));
     }
     stages.push(Branch(
@@ -247,25 +234,6 @@ fn test(condition: &Condition) -> String {
 }
 
 fn detector(detector: &DetectorPlan) -> Branch {
-    let algorithm = &detector.algorithm;
-    let how = if let Some(bound) = &algorithm.threshold {
-        let above = bound.above.map(|value| format!("above {value}"));
-        let below = bound.below.map(|value| format!("below {value}"));
-        format!("threshold: {}", above.into_iter().chain(below).collect::<Vec<_>>().join(" or "))
-    } else if let Some(a) = &algorithm.zscore {
-        format!("zscore: {} sigmas over {} windows, warmup {}", a.sigmas, a.history, a.warmup)
-    } else if let Some(a) = &algorithm.ewma {
-        format!("ewma: {} sigmas, half-life {} windows, warmup {}", a.sigmas, a.half_life, a.warmup)
-    } else if let Some(a) = &algorithm.mad {
-        format!("mad: {} deviations over {} windows, warmup {}", a.deviations, a.history, a.warmup)
-    } else if let Some(a) = &algorithm.poisson {
-        format!(
-            "poisson: probability {:e}, half-life {} windows, warmup {}",
-            a.probability, a.half_life, a.warmup
-        )
-    } else {
-        "no algorithm".to_owned()
-    };
     let direction = match detector.direction {
         Direction::Up => "above",
         Direction::Down => "below",
@@ -275,7 +243,7 @@ fn detector(detector: &DetectorPlan) -> Branch {
     Branch(
         format!("{}  on {}, {direction}, {severity}", detector.name, detector.metric),
         vec![
-            leaf(how),
+            leaf(detector.algorithm.to_string()),
             leaf(format!("minimum {} events, cooldown {}", detector.min_count, span(detector.cooldown))),
         ],
     )

@@ -58,7 +58,7 @@ impl Validate {
         for file in &self.files {
             let name = file.display().to_string();
             let (result, error) = match pipeline::load(file) {
-                Ok(plan) => (result(name, Some(plan.pipeline), Vec::new()), None),
+                Ok(plan) => (result(name, Some(plan.pipeline.to_string()), Vec::new()), None),
                 Err(error) => (result(name, None, problems(&error)), Some(error)),
             };
             if !self.json {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use herd_spec::validate::Problem;
+use herd_spec::problem::Problem;
 
 use crate::reason::Reason;
 

@@ -2,7 +2,7 @@
 
 use herd_spec::pipeline::{HerdPipeline, IngressSpec};
 use herd_spec::plan::{KafkaPlan, Plan};
-use herd_spec::validate::Problem;
+use herd_spec::problem::Problem;
 
 use crate::error::Error;
 use crate::stage::Role;
@@ -44,7 +44,7 @@ impl Doors {
 /// # Errors
 /// [`Error::Invalid`] with everything that must be changed.
 pub fn of(pipeline: &HerdPipeline) -> Result<ClusterPlan, Error> {
-    let plan = Plan::of(pipeline).map_err(Error::Invalid)?;
+    let plan = Plan::parse(pipeline).map_err(Error::Invalid)?;
     let mut problems: Vec<Problem> = Vec::new();
     for (at, sink) in pipeline.spec.sinks.iter().enumerate() {
         if sink.sqlite.is_some() {

@@ -1,49 +1,10 @@
 //! The stages of a plan as the operator runs them: each becomes a Deployment with what belongs to it.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use herd_spec::pipeline::{DeletionPolicy, ResourcesSpec, SecretRef};
+pub use herd_spec::plan::StageId as Role;
 use herd_spec::plan::{Plan, StagePlan};
-
-/// Which stage.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Takes events in.
-    Collector,
-    /// Counts and watches.
-    Detector,
-    /// Writes to the store or receiver of this name.
-    Sink(String),
-    /// Serves REST, WebSocket and the dashboard.
-    Api,
-}
-
-impl Role {
-    /// Whether somebody connects to it: such a stage has a Service.
-    #[must_use]
-    pub fn serves(&self) -> bool {
-        matches!(self, Self::Collector | Self::Api)
-    }
-
-    /// Whether a paused pipeline stops it.
-    #[must_use]
-    pub fn pauses(&self) -> bool {
-        matches!(self, Self::Detector | Self::Sink(_))
-    }
-}
-
-/// The component's name: `collector`, `detector`, `sink-<name>`, `api`.
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Collector => f.write_str("collector"),
-            Self::Detector => f.write_str("detector"),
-            Self::Sink(name) => write!(f, "sink-{name}"),
-            Self::Api => f.write_str("api"),
-        }
-    }
-}
 
 /// One stage of a plan.
 #[derive(Clone, Debug)]
@@ -61,45 +22,26 @@ pub struct Stage {
 /// All stages of a plan, in the way of the data.
 #[must_use]
 pub fn stages(plan: &Plan) -> Vec<Stage> {
-    let kafka = || plan.kafka.iter().flat_map(|kafka| kafka.secrets()).cloned();
     let mut stages = vec![
-        Stage {
-            role: Role::Collector,
-            size: plan.collector.stage.clone(),
-            secrets: kafka().chain(plan.collector.keys.iter().map(|key| key.secret.clone())).collect(),
-            plan: for_collector(plan),
-        },
-        Stage {
-            role: Role::Detector,
-            size: plan.detection.clone(),
-            secrets: kafka().collect(),
-            plan: for_detector(plan),
-        },
+        Stage::of(Role::Collector, &plan.collector.stage, plan, for_collector(plan)),
+        Stage::of(Role::Detector, &plan.detection, plan, for_detector(plan)),
     ];
-    stages.extend(plan.sinks.iter().map(|sink| Stage {
-        role: Role::Sink(sink.name.clone()),
-        size: sink.stage.clone(),
-        secrets: kafka().chain(sink.secrets().into_iter().cloned()).collect(),
-        plan: for_sink(plan, &sink.name),
-    }));
-    let store = plan.sinks.iter().filter(|sink| Some(&sink.name) == plan.api.store.as_ref());
-    // A burst is simulated by way of the collector, which asks for a key.
-    let key = plan.collector.keys.first().filter(|_| plan.api.simulate).map(|key| key.secret.clone());
-    stages.push(Stage {
-        role: Role::Api,
-        size: plan.api.stage.clone(),
-        secrets: kafka()
-            .chain(store.flat_map(|sink| sink.secrets().into_iter().cloned()))
-            .chain(key)
-            .chain(plan.api.token.clone())
-            .collect(),
-        plan: for_api(plan),
-    });
-    for stage in &mut stages {
-        stage.secrets.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
-        stage.secrets.dedup();
-    }
+    stages.extend(
+        plan.sinks.iter().map(|sink| {
+            Stage::of(Role::Sink(sink.name.clone()), &sink.stage, plan, for_sink(plan, &sink.name))
+        }),
+    );
+    stages.push(Stage::of(Role::Api, &plan.api.stage, plan, for_api(plan)));
     stages
+}
+
+impl Stage {
+    fn of(role: Role, size: &StagePlan, whole: &Plan, plan: Plan) -> Self {
+        let mut secrets: Vec<SecretRef> = whole.stage_secrets(&role).into_iter().cloned().collect();
+        secrets.sort_by(|a, b| (&a.name, &a.key).cmp(&(&b.name, &b.key)));
+        secrets.dedup();
+        Self { role, size: size.clone(), secrets, plan }
+    }
 }
 
 fn for_collector(plan: &Plan) -> Plan {

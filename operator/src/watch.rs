@@ -169,7 +169,7 @@ where
 fn referring_to(pipelines: &Store<HerdPipeline>, secret: &impl ResourceExt) -> Vec<ObjectRef<HerdPipeline>> {
     let refers = |pipeline: &HerdPipeline| {
         pipeline.namespace() == secret.namespace()
-            && Plan::of(pipeline).is_ok_and(|plan| {
+            && Plan::parse(pipeline).is_ok_and(|plan| {
                 plan.secrets().into_iter().any(|reference| reference.name == secret.name_any())
             })
     };

@@ -12,7 +12,7 @@ use herd_operator::stage::Role;
 use herd_operator::status::{self, Seen};
 use herd_operator::topics;
 use herd_spec::pipeline::{HerdPipelineStatus, StageStatus, TopicStatus, UrlsStatus};
-use herd_spec::validate::Problem;
+use herd_spec::problem::Problem;
 use rstest::rstest;
 
 const NOW: &str = "2026-01-02T03:04:05Z";
@@ -29,7 +29,7 @@ fn well() -> Seen {
         stages: vec![
             stage(Role::Collector, 1, 1, State::Ready),
             stage(Role::Detector, 2, 2, State::Ready),
-            stage(Role::Sink("store".into()), 1, 1, State::Ready),
+            stage(Role::Sink("store".parse().unwrap()), 1, 1, State::Ready),
             stage(Role::Api, 1, 1, State::Ready),
         ],
         topics: topics::Seen::Ready { topics: vec![topic], notes: vec![] },
@@ -53,7 +53,7 @@ fn paused() -> Seen {
     let mut seen = well();
     seen.paused = true;
     seen.stages[1] = stage(Role::Detector, 0, 0, State::Stopped);
-    seen.stages[2] = stage(Role::Sink("store".into()), 0, 0, State::Stopped);
+    seen.stages[2] = stage(Role::Sink("store".parse().unwrap()), 0, 0, State::Stopped);
     seen
 }
 
@@ -79,7 +79,7 @@ fn scaling() -> Seen {
 fn failing() -> Seen {
     let mut seen = rolling();
     seen.stages[2] = stage(
-        Role::Sink("store".into()),
+        Role::Sink("store".parse().unwrap()),
         0,
         1,
         State::Failing(Trouble::new(

@@ -3,8 +3,9 @@
 //! - [`change`]: what differs between two versions of a pipeline, and what that means while it runs.
 //! - [`pipeline`]: the `HerdPipeline` a person writes (the CRD's types).
 //! - [`mod@crd`]: its custom resource definition, with the rules that the API server holds it to.
-//! - [`validate`]: from what was written to what is meant, or to errors that say what to change.
+//! - [`document`]: from YAML to those types, or to problems that say what to change.
 //! - [`plan`]: everything that will run, resolved: the operator and `herd up` execute the same plan.
+//! - [`problem`]: what must be changed in a spec, and where.
 //! - [`quantity`]: quantities of Kubernetes, as numbers.
 //! - [`mod@reference`]: the pages that are made from those types.
 //! - [`scale`]: how many replicas a stage should have, and why.
@@ -15,13 +16,15 @@
 
 pub mod change;
 pub mod crd;
+pub mod document;
 pub mod health;
 pub mod openmetrics;
 pub mod pipeline;
 pub mod plan;
+pub mod problem;
 pub mod quantity;
 pub mod reference;
 pub mod scale;
 pub mod units;
-pub mod validate;
+
 pub mod wire;

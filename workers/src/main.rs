@@ -229,7 +229,7 @@ impl Surroundings {
             info!("asked to stop: finishing");
             ended.end_after(drain.0).await;
         });
-        info!(pipeline = plan.pipeline, member, ops = %self.ops_listen, "starting");
+        info!(pipeline = %plan.pipeline, member, ops = %self.ops_listen, "starting");
         let (data, ops_listen, create_topics) = (self.data, self.ops_listen, self.create_topics);
         Ok(Ready { plan: Arc::new(plan), bus, stage, member, data, ops_listen, create_topics })
     }

@@ -30,7 +30,7 @@ fn plan(postgres: Option<&str>, folder: &tempfile::TempDir) -> (Arc<Plan>, Secre
          metrics: [{{name: views, window: 10s}}]\n  \
          sinks: [{{name: db, postgres: {{url: {{name: store, key: url}}, schema: outages_{stamp}}}}}]\n"
     );
-    let plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
+    let plan = Plan::parse(&herd_spec::document::parse(&yaml).unwrap()).unwrap();
     (Arc::new(plan), Secrets::new(Some(folder.path())))
 }
 

@@ -236,8 +236,11 @@ impl Source {
                 .map_err(|error| bus(error.to_string(), KAFKA))?;
             read(kafka, &plan, filter).await.map_err(|why| bus(why, KAFKA))
         } else {
-            let data =
-                self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(&plan.pipeline)).join("bus");
+            let data = self
+                .data
+                .clone()
+                .unwrap_or_else(|| PathBuf::from(".herd").join(plan.pipeline.as_str()))
+                .join("bus");
             if !data.is_dir() {
                 return Err(DlqError::NoData { path: data }.into());
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use herd_spec::plan::Plan;
+use herd_spec::plan::{Algorithm, Plan};
 use herd_spec::units::{EventTime, WallTime};
 use herd_spec::wire::Alert;
 use serde::Serialize;
@@ -183,7 +183,8 @@ impl Crowds {
 /// The number of events that do not yet cross the bound, for `threshold` detectors.
 fn bound(plan: &Plan, alert: &Alert) -> Option<usize> {
     let detector = plan.detectors.iter().find(|detector| detector.name == alert.detector)?;
-    let above = detector.algorithm.threshold.as_ref()?.above?;
+    let Algorithm::Threshold(bounds) = &detector.algorithm else { return None };
+    let above = bounds.above()?;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a count
     (0.0..1e9).contains(&above).then_some(above as usize)
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_spec::pipeline::AlgorithmSpec;
 use herd_spec::plan::{DetectorPlan, Plan};
 use herd_spec::units::EventTime;
 use herd_stage::{Clock, Secrets, SystemClock};
@@ -127,15 +126,7 @@ fn first_crowd(plan: &Plan, length: Option<Duration>) -> Duration {
 /// Time from the first event until the warmup of a detector is complete, for a key with events in every window.
 fn warm_after(plan: &Plan, detector: &DetectorPlan) -> Option<Duration> {
     let metric = plan.metric(&detector.metric)?;
-    let AlgorithmSpec { threshold: _, zscore, ewma, mad, poisson } = &detector.algorithm;
-    let windows = zscore
-        .as_ref()
-        .map(|algorithm| algorithm.warmup)
-        .or(ewma.as_ref().map(|algorithm| algorithm.warmup))
-        .or(mad.as_ref().map(|algorithm| algorithm.warmup))
-        .or(poisson.as_ref().map(|algorithm| algorithm.warmup))
-        .unwrap_or(0);
     // Plus the lag of baselines, one window for the first, incomplete one, and one for the phase.
-    let windows = windows.saturating_add(plan.baseline_lag(metric)).saturating_add(2);
+    let windows = detector.algorithm.warmup().saturating_add(plan.baseline_lag(metric)).saturating_add(2);
     Some(metric.window.saturating_mul(windows) + Duration::from_secs(2))
 }

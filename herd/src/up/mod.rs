@@ -100,7 +100,7 @@ impl Up {
         let plan = Arc::new(pipeline::load(&self.file)?);
         let secrets = Secrets::new(self.secrets.as_deref());
         start::check_secrets(&plan, &secrets)?;
-        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(&plan.pipeline));
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(plan.pipeline.as_str()));
         std::fs::create_dir_all(&data).map_err(|source| UpError::Data { path: data.clone(), source })?;
         match &plan.kafka {
             Some(kafka) => {
@@ -237,7 +237,7 @@ impl Up {
             );
         }
         let summary = Summary {
-            pipeline: plan.pipeline.clone(),
+            pipeline: plan.pipeline.to_string(),
             seconds: began.elapsed().as_secs_f64(),
             events: counted.events,
             windows_closed: counted.windows_closed,

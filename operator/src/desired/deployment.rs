@@ -118,7 +118,7 @@ fn container(around: &Surroundings, sized: &Sized) -> Container {
     let mut args = match role {
         Role::Collector => vec!["collector".into()],
         Role::Detector => vec!["detector".into()],
-        Role::Sink(name) => vec!["sink".into(), "--name".into(), name.clone()],
+        Role::Sink(name) => vec!["sink".into(), "--name".into(), name.to_string()],
         Role::Api => vec!["api".into(), "--collector".into(), around.url_of(&Role::Collector)],
     };
     let plan = format!("/etc/herd/{PLAN}");

@@ -45,7 +45,7 @@ impl Scene {
             self.paused, self.detection
         );
         let pipeline: HerdPipeline = serde_yaml::from_str(&yaml).unwrap();
-        Plan::of(&pipeline).unwrap()
+        Plan::parse(&pipeline).unwrap()
     }
 
     fn detector(&self) -> Stage {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use herd_bus::kafka::Places;
 use herd_spec::pipeline::{ScalingMode, StageStatus};
-use herd_spec::plan::{Plan, SinkKind, StagePlan};
+use herd_spec::plan::{Plan, StagePlan};
 use herd_spec::scale::{
     Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
     Source, Work, decide,
@@ -67,24 +67,9 @@ impl Asked {
 /// A detector is scaled from what waits for fold. What waits for judge is made by fold: a word for each partition every emit
 /// interval, also when no event comes, so by that a stage would never be idle.
 pub(super) fn reads(role: &Role, plan: &Plan) -> Option<Reads> {
-    let topics = &plan.topics;
-    match role {
-        Role::Collector | Role::Api => None,
-        Role::Detector => {
-            Some(Reads { group: plan.groups.fold.clone(), topics: vec![topics.events.name.clone()] })
-        }
-        Role::Sink(name) => {
-            let sink = plan.sinks.iter().find(|sink| sink.name == *name)?;
-            let topics = match sink.kind {
-                SinkKind::Webhook { .. } => vec![&topics.alerts],
-                SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-                    vec![&topics.events, &topics.windows, &topics.alerts]
-                }
-            };
-            let topics = topics.into_iter().map(|topic| topic.name.clone()).collect();
-            Some(Reads { group: sink.group.clone(), topics })
-        }
-    }
+    let subscription = plan.subscription(role)?;
+    let topics = subscription.topics.into_iter().map(|topic| topic.name.clone()).collect();
+    Some(Reads { group: subscription.group.to_owned(), topics })
 }
 
 /// The policy of a stage; partitions as they are in Kafka, or as they are asked for where that is not known.

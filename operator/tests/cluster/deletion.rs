@@ -37,7 +37,7 @@ async fn topics_go_or_stay_as_the_policy_says_and_those_of_others_stay() {
         let mut pipeline = shop(&bed);
         pipeline["spec"]["kafka"]["deletionPolicy"] = policy.into();
         let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
-        let topics = herd_spec::plan::Plan::of(&parsed).unwrap().topics;
+        let topics = herd_spec::plan::Plan::parse(&parsed).unwrap().topics;
         // One that we did not make.
         kafka().make_topics(std::slice::from_ref(&topics.alerts), &mut BTreeSet::new()).unwrap();
         bed.apply(&pipeline).await.unwrap();

@@ -59,7 +59,7 @@ async fn every_example_becomes_objects_that_the_api_server_accepts() {
         let pipeline = example(&format!("{name}.yaml"));
         let name = pipeline["metadata"]["name"].as_str().unwrap().to_owned();
         let parsed: HerdPipeline = serde_json::from_value(pipeline.clone()).unwrap();
-        for reference in Plan::of(&parsed).unwrap().secrets() {
+        for reference in Plan::parse(&parsed).unwrap().secrets() {
             bed.secret(&reference.name, &reference.key, "value").await;
         }
         bed.apply(&pipeline).await.unwrap();

@@ -144,7 +144,7 @@ async fn a_spec_that_cannot_be_is_refused_with_what_to_write_instead() {
         let parsed: HerdPipeline = serde_json::from_value(pipeline).unwrap();
         if let Err(error) = taken {
             lost.push(format!("{pointer} = {value}: {error}"));
-        } else if let Err(problems) = herd_spec::validate::check(&parsed) {
+        } else if let Err(problems) = herd_spec::plan::Plan::parse(&parsed) {
             lost.push(format!("{pointer} = {value} is taken, and then refused: {problems:?}"));
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use rstest::rstest;
 
 use super::*;
-use crate::validate::parse;
+use crate::document::parse;
 
 const SHOP: &str = "\
 apiVersion: herd.dev/v1alpha1

@@ -62,7 +62,7 @@ mod tests {
 
     fn metric() -> MetricPlan {
         MetricPlan {
-            name: "views".into(),
+            name: "views".parse().unwrap(),
             types: vec!["view".into(), "look".into()],
             conditions: vec![],
             key: vec![FieldPath::ItemId],
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn definition_ignores_what_does_not_decide_values() {
         let mut same = metric();
-        same.name = "looks".into();
+        same.name = "looks".parse().unwrap();
         same.types.reverse();
         same.emit = Duration::from_millis(500);
         assert_eq!(same.definition(), metric().definition());

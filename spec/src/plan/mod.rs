@@ -1,29 +1,44 @@
-//! Everything that will run, resolved: names, defaults, numbers. Made from a valid spec only ([`crate::validate`]), so that
-//! executing it cannot fail for a reason the spec could have told. The operator writes it into a ConfigMap for the worker
-//! images; `herd up` executes the same one in a single process.
+//! Everything that will run, resolved: names, defaults, numbers. [`Plan::parse`] makes it from a spec or says everything that
+//! must be changed, so that executing a plan cannot fail for a reason the spec could have told. The operator writes it into a
+//! ConfigMap for the worker images; `herd up` executes the same one in a single process.
+//!
+//! Each part is parsed where its type stands: a parser takes what was written and its path, and returns what is meant.
 
+mod collector;
 mod definition;
-mod make;
-mod secrets;
+mod detector;
+mod events;
+mod kafka;
+mod metric;
+mod name;
+mod sink;
+mod stage;
+mod topics;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::pipeline::{
-    AggregateFunction, AlgorithmSpec, DeletionPolicy, Direction, KafkaSasl, KafkaTls, LimitsSpec,
-    ResourcesSpec, ScalingSpec, SecretRef, WebhookFormat,
-};
+pub use collector::{AddressRange, CollectorPlan, WriteKeyPlan};
+pub use detector::{Algorithm, DetectorPlan, Threshold};
+pub use events::{EventsPlan, MappingPlan};
+pub use kafka::KafkaPlan;
+pub use metric::{AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
+pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
+pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
+pub use stage::{StageId, StagePlan};
+pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
+
+use crate::pipeline::{ApiSpec, HerdPipeline, HerdPipelineSpec, SecretRef, SinkSpec};
+use crate::problem::{Invalid, Problems, SpecPath, did_you_mean, listed};
 use crate::units::millis;
-use crate::wire::{FieldPath, Severity};
 
 /// A pipeline, ready to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
-    /// The pipeline's name: a DNS label.
-    pub pipeline: String,
+    /// The pipeline's name.
+    pub pipeline: PipelineName,
     /// The Kafka to use; none: the embedded bus.
     pub kafka: Option<KafkaPlan>,
     /// Its topics.
@@ -48,314 +63,6 @@ pub struct Plan {
     pub paused: bool,
 }
 
-/// How to reach Kafka.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct KafkaPlan {
-    /// `host:port`, at least one.
-    pub bootstrap_servers: Vec<String>,
-    /// TLS, where asked for.
-    pub tls: Option<KafkaTls>,
-    /// Credentials, where asked for.
-    pub sasl: Option<KafkaSasl>,
-    /// What becomes of our topics in the end.
-    pub deletion_policy: DeletionPolicy,
-}
-
-/// The topics of a pipeline.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Topics {
-    /// Accepted events.
-    pub events: TopicPlan,
-    /// Values and watermarks from fold to judge.
-    pub parts: TopicPlan,
-    /// Window values, running and final.
-    pub windows: TopicPlan,
-    /// Verdicts.
-    pub alerts: TopicPlan,
-    /// What was refused.
-    pub dead_letter: TopicPlan,
-    /// The judge's memory, compacted; as many partitions as `parts`.
-    pub baselines: TopicPlan,
-}
-
-impl Topics {
-    /// All six.
-    pub fn all(&self) -> [&TopicPlan; 6] {
-        [&self.events, &self.parts, &self.windows, &self.alerts, &self.dead_letter, &self.baselines]
-    }
-}
-
-/// One topic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TopicPlan {
-    /// Full name.
-    pub name: String,
-    /// Number of partitions.
-    pub partitions: u32,
-    /// Copies of each.
-    pub replication: u16,
-    /// Settings, by Kafka's names: at least `cleanup.policy`, and `retention.ms` where records expire.
-    pub config: BTreeMap<String, String>,
-}
-
-/// The consumer groups of a pipeline. A sink has one of its own: [`SinkPlan::group`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Groups {
-    /// On `events`.
-    pub fold: String,
-    /// On `parts`.
-    pub judge: String,
-}
-
-/// The consumer group of the sink `name` of a pipeline whose topics begin with `prefix`.
-#[must_use]
-pub fn sink_group(prefix: &str, name: &str) -> String {
-    format!("{prefix}.sink.{name}")
-}
-
-/// How JSON becomes events.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct EventsPlan {
-    /// Dotted paths in the JSON that was sent, first present counts; each split at its dots.
-    pub mapping: MappingPlan,
-    /// Accepted types; empty: all.
-    pub types: Vec<String>,
-    /// The JSON Schema events must satisfy as they came; it compiles.
-    pub schema: Option<serde_json::Value>,
-    /// The field that decides the partition.
-    pub key: FieldPath,
-    /// See [`crate::pipeline::EventsSpec::max_lateness`].
-    pub max_lateness: Duration,
-    /// See [`crate::pipeline::EventsSpec::max_clock_skew`].
-    pub max_clock_skew: Duration,
-    /// See [`crate::pipeline::EventsSpec::max_age`]; none: without a bound.
-    #[serde(default)]
-    pub max_age: Option<Duration>,
-}
-
-/// Where the parts of an event are in the JSON that was sent: alternatives, each a path of object keys.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MappingPlan {
-    /// The event's identity.
-    pub id: Vec<Vec<String>>,
-    /// What was done.
-    #[serde(rename = "type")]
-    pub event_type: Vec<Vec<String>>,
-    /// Who did it.
-    pub user: Vec<Vec<String>>,
-    /// To what.
-    pub item: Vec<Vec<String>>,
-    /// When.
-    pub time: Vec<Vec<String>>,
-}
-
-/// A range of addresses: `10.0.0.0/8`.
-pub type AddressRange = ipnet::IpNet;
-
-/// The collector stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CollectorPlan {
-    /// Write keys; empty: no key is asked for.
-    pub keys: Vec<WriteKeyPlan>,
-    /// Origins of web pages that may send; `*` is all.
-    pub origins: Vec<String>,
-    /// Addresses of proxies whose word about their clients is taken.
-    #[serde(default)]
-    pub trusted_proxies: Vec<AddressRange>,
-    /// What one collector takes at once.
-    pub limits: LimitsSpec,
-    /// Its size.
-    pub stage: StagePlan,
-}
-
-/// A write key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct WriteKeyPlan {
-    /// What logs and metrics call it.
-    pub name: String,
-    /// Where its value is.
-    pub secret: SecretRef,
-    /// Events a second; none: no limit.
-    pub events_per_second: Option<u32>,
-}
-
-/// One thing that is counted.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MetricPlan {
-    /// Its name.
-    pub name: String,
-    /// Event types that count; empty: all.
-    pub types: Vec<String>,
-    /// Conditions, all of which must hold.
-    pub conditions: Vec<Condition>,
-    /// Fields whose values make the key, joined by `|` where there are several (and `|` and `\\` inside them escaped by `\\`).
-    /// An event without one of them is not counted.
-    pub key: Vec<FieldPath>,
-    /// What is computed.
-    pub aggregate: AggregatePlan,
-    /// Length of a window: whole seconds, at least one, at most ten minutes.
-    pub window: Duration,
-    /// How often running values go on.
-    pub emit: Duration,
-    /// Keys of an open window and source that are counted one by one; the rest is counted as [`OTHER_KEY`].
-    pub max_keys: u32,
-}
-
-/// The key under which events are counted whose own key came after the limit was reached.
-pub const OTHER_KEY: &str = "(other)";
-
-/// Joins the values of a metric's key fields.
-pub const KEY_SEPARATOR: char = '|';
-
-/// Written before a [`KEY_SEPARATOR`] or another escape inside one of several values, and before a value that reads like
-/// [`OTHER_KEY`]: different values always make different keys.
-pub const KEY_ESCAPE: char = '\\';
-
-/// What is computed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "function", content = "field")]
-pub enum AggregatePlan {
-    /// How many events.
-    Count,
-    /// The sum of a field.
-    Sum(FieldPath),
-    /// The mean of a field.
-    Mean(FieldPath),
-    /// How many different values of a field.
-    Unique(FieldPath),
-}
-
-impl AggregatePlan {
-    /// The function without its field.
-    #[must_use]
-    pub fn function(&self) -> AggregateFunction {
-        match self {
-            Self::Count => AggregateFunction::Count,
-            Self::Sum(_) => AggregateFunction::Sum,
-            Self::Mean(_) => AggregateFunction::Mean,
-            Self::Unique(_) => AggregateFunction::Unique,
-        }
-    }
-}
-
-/// A condition on a field.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Condition {
-    /// The field.
-    pub field: FieldPath,
-    /// What must hold.
-    pub test: Test,
-}
-
-/// What must hold of a field's value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "is", content = "value")]
-pub enum Test {
-    /// One of these (JSON text for numbers and booleans).
-    In(Vec<String>),
-    /// None of these, or absent.
-    NotIn(Vec<String>),
-    /// A number of at least this.
-    AtLeast(f64),
-    /// A number of at most this.
-    AtMost(f64),
-    /// Present, or not.
-    Exists(bool),
-}
-
-/// One thing that is watched.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DetectorPlan {
-    /// Its name.
-    pub name: String,
-    /// The metric it watches; present in [`Plan::metrics`].
-    pub metric: String,
-    /// How it decides: exactly one field is set, its numbers are in range.
-    pub algorithm: AlgorithmSpec,
-    /// Which way a value must leave the usual range.
-    pub direction: Direction,
-    /// Windows with fewer events do not alert upwards.
-    pub min_count: u64,
-    /// Pause between alerts of a key.
-    pub cooldown: Duration,
-    /// How much its alerts matter.
-    pub severity: Severity,
-}
-
-/// A store or receiver.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SinkPlan {
-    /// Its name.
-    pub name: String,
-    /// Its consumer group, on `events`, `windows` and `alerts`.
-    pub group: String,
-    /// What it is.
-    pub kind: SinkKind,
-    /// Its size.
-    pub stage: StagePlan,
-}
-
-/// What a sink is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum SinkKind {
-    /// PostgreSQL.
-    #[serde(rename_all = "camelCase")]
-    Postgres {
-        /// Where the connection URL is.
-        url: SecretRef,
-        /// The schema of the tables.
-        schema: String,
-        /// Rows of a transaction.
-        batch_rows: u32,
-        /// How long a batch may wait to fill.
-        batch_wait: Duration,
-    },
-    /// SQLite.
-    Sqlite {
-        /// The file, relative to the data folder.
-        path: String,
-    },
-    /// Alerts to an HTTP endpoint.
-    #[serde(rename_all = "camelCase")]
-    Webhook {
-        /// Its address.
-        url: WebhookUrl,
-        /// What is sent.
-        format: WebhookFormat,
-        /// The key that signs.
-        signing_key: Option<SecretRef>,
-        /// The least severity that is sent.
-        min_severity: Severity,
-        /// How long an answer may take.
-        timeout: Duration,
-        /// Tries before the dead-letter topic.
-        attempts: u32,
-    },
-}
-
-/// The address of a webhook.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum WebhookUrl {
-    /// As it stands.
-    Plain(String),
-    /// In a Secret.
-    Secret(SecretRef),
-}
-
 /// The api stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -363,33 +70,92 @@ pub struct ApiPlan {
     /// The token that readers must show.
     pub token: Option<SecretRef>,
     /// The sink whose store answers questions about the past; none: there is no store.
-    pub store: Option<String>,
+    pub store: Option<SinkName>,
     /// Whether bursts may be simulated.
     pub simulate: bool,
     /// Its size.
     pub stage: StagePlan,
 }
 
-/// Size of a stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StagePlan {
-    /// How many run where nothing scales them.
-    pub replicas: u32,
-    /// How it scales, if it does.
-    pub scaling: Option<ScalingSpec>,
-    /// What a pod gets.
-    pub resources: ResourcesSpec,
-}
-
 impl Plan {
+    /// The plan of a pipeline: defaults filled in, names resolved.
+    ///
+    /// # Errors
+    /// Everything that must be changed in the spec.
+    pub fn parse(pipeline: &HerdPipeline) -> Result<Self, Problems> {
+        SpecPath::collect(|root| {
+            let metadata = root.child("metadata").child("name");
+            let name = match &pipeline.metadata.name {
+                Some(name) => PipelineName::parse(name, &metadata),
+                None => Err(metadata.invalid("missing: give the pipeline a name")),
+            };
+            let written = pipeline.metadata.name.as_deref().unwrap_or_default();
+            spec(&pipeline.spec, name, written, pipeline.topic_prefix(), &root.child("spec"))
+        })
+    }
+
     /// The metric of that name.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<&MetricPlan> {
-        self.metrics.iter().find(|metric| metric.name == name)
+        self.metrics.iter().find(|metric| metric.name == *name)
     }
 
-    /// How often fold speaks: the shortest emit interval of any metric, one second if there is none.
+    /// The sink of that name.
+    #[must_use]
+    pub fn sink(&self, name: &SinkName) -> Option<&SinkPlan> {
+        self.sinks.iter().find(|sink| sink.name == *name)
+    }
+
+    /// The store that answers questions about the past; none: there is none.
+    #[must_use]
+    pub fn store(&self) -> Option<&StorePlan> {
+        self.sink(self.api.store.as_ref()?)?.store()
+    }
+
+    /// The consumer group from whose lag a stage is scaled, and the topics it reads; none: the stage serves requests.
+    ///
+    /// A detector is scaled from what waits for fold. What waits for judge is made by fold: a watermark for each partition every
+    /// emit interval, also when no event comes, so by that a stage would never be idle.
+    #[must_use]
+    pub fn subscription(&self, stage: &StageId) -> Option<Subscription<'_>> {
+        match stage {
+            StageId::Collector | StageId::Api => None,
+            StageId::Detector => {
+                Some(Subscription { group: &self.groups.fold, topics: vec![&self.topics.events] })
+            }
+            StageId::Sink(name) => self.sink(name).map(|sink| sink.subscription(&self.topics)),
+        }
+    }
+
+    /// The Secrets that a stage reads.
+    #[must_use]
+    pub fn stage_secrets(&self, stage: &StageId) -> Vec<&SecretRef> {
+        let mut secrets: Vec<&SecretRef> = self.kafka.iter().flat_map(KafkaPlan::secrets).collect();
+        match stage {
+            StageId::Collector => secrets.extend(self.collector.keys.iter().map(|key| &key.secret)),
+            StageId::Detector => {}
+            StageId::Sink(name) => secrets.extend(self.sink(name).into_iter().flat_map(SinkPlan::secrets)),
+            StageId::Api => {
+                secrets.extend(self.store().and_then(StorePlan::secret));
+                // A burst is simulated by way of the collector, which asks for a key.
+                let key = self.collector.keys.first().filter(|_| self.api.simulate);
+                secrets.extend(key.map(|key| &key.secret));
+                secrets.extend(&self.api.token);
+            }
+        }
+        secrets
+    }
+
+    /// The Secrets of all stages, in the order of the spec.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<&SecretRef> {
+        let kafka = self.kafka.iter().flat_map(KafkaPlan::secrets);
+        let keys = self.collector.keys.iter().map(|key| &key.secret);
+        let sinks = self.sinks.iter().flat_map(SinkPlan::secrets);
+        kafka.chain(keys).chain(sinks).chain(&self.api.token).collect()
+    }
+
+    /// How often fold emits: the shortest emit interval of any metric, one second if there is none.
     #[must_use]
     pub fn emit_interval(&self) -> Duration {
         self.metrics.iter().map(|metric| metric.emit).min().unwrap_or(Duration::from_secs(1))
@@ -409,3 +175,85 @@ impl Plan {
             .saturating_add(1)
     }
 }
+
+/// The spec of the pipeline `written`, whose topics begin with `prefix`. All parts are parsed before any error is returned.
+fn spec(
+    spec: &HerdPipelineSpec,
+    name: Result<PipelineName, Invalid>,
+    written: &str,
+    prefix: &str,
+    at: &SpecPath<'_>,
+) -> Result<Plan, Invalid> {
+    let kafka = at.optional("kafka", spec.kafka.as_ref(), KafkaPlan::parse);
+    let topics = Topics::parse(spec.kafka.as_ref(), prefix, &at.child("kafka"));
+    let events = EventsPlan::parse(&spec.events, &at.child("events"));
+    let collector = CollectorPlan::parse(&spec.collector, &at.child("collector"));
+
+    let list = at.child("metrics");
+    let unique_metrics = name::unique(spec.metrics.iter().map(|metric| metric.name.as_str()), &list);
+    let metric = |(index, metric)| MetricPlan::parse(metric, &list.index(index));
+    let metrics: Vec<_> = spec.metrics.iter().enumerate().map(metric).collect();
+    let known = detector::Metrics { written: &spec.metrics, parsed: &metrics };
+
+    let list = at.child("detectors");
+    let unique_detectors = name::unique(spec.detectors.iter().map(|detector| detector.name.as_str()), &list);
+    let detectors = list.each(&spec.detectors, |detector, at| DetectorPlan::parse(detector, known, at));
+    let detection = StagePlan::parse(&spec.detection, &at.child("detection"));
+
+    let list = at.child("sinks");
+    let unique_sinks = name::unique(spec.sinks.iter().map(|sink| sink.name.as_str()), &list);
+    let sinks = list.each(&spec.sinks, |sink, at| SinkPlan::parse(sink, written, prefix, at));
+    let api = ApiPlan::parse(&spec.api, &spec.sinks, &at.child("api"));
+
+    unique_metrics.and(unique_detectors).and(unique_sinks)?;
+    Ok(Plan {
+        pipeline: name?,
+        kafka: kafka?,
+        topics: topics?,
+        groups: Groups::of(prefix),
+        events: events?,
+        collector: collector?,
+        metrics: metrics.into_iter().collect::<Result<_, _>>()?,
+        detectors: detectors?,
+        detection: detection?,
+        sinks: sinks?,
+        api: api?,
+        paused: spec.paused,
+    })
+}
+
+impl ApiPlan {
+    fn parse(spec: &ApiSpec, sinks: &[SinkSpec], at: &SpecPath<'_>) -> Result<Self, Invalid> {
+        let stage = StagePlan::parse(&spec.stage, &at.child("stage"));
+        let unscaled = at.child("stage").child("scaling").require(
+            spec.stage.scaling.is_none(),
+            "the api has nothing that waits, by which it could be scaled: remove it, write `replicas`",
+        );
+        let ingress = at.optional("ingress", spec.ingress.as_ref(), stage::is_ingress);
+        let store = Self::store(spec, sinks, &at.child("store"));
+        unscaled.and(ingress)?;
+        Ok(Self { token: spec.token.clone(), store: store?, simulate: spec.simulate, stage: stage? })
+    }
+
+    /// The store that was named, or else the first there is.
+    fn store(spec: &ApiSpec, sinks: &[SinkSpec], at: &SpecPath<'_>) -> Result<Option<SinkName>, Invalid> {
+        let stores = || {
+            let stores = sinks.iter().filter(|sink| sink.postgres.is_some() || sink.sqlite.is_some());
+            stores.map(|sink| sink.name.as_str())
+        };
+        match &spec.store {
+            Some(name) if stores().any(|store| store == name) => SinkName::parse(name, at).map(Some),
+            Some(name) => {
+                let (hint, known) = (did_you_mean(name, stores()), listed(stores()));
+                Err(at.invalid(format!(
+                    "`{name}` is not the name of a postgres or sqlite sink{hint} (there is {known})"
+                )))
+            }
+            // A name that is none was reported with its sink.
+            None => Ok(stores().next().and_then(|name| name.parse().ok())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The api stage: serves live data and history over REST and WebSocket, with the dashboard.
 //!
 //! ```text
-//!  windows ─► follow ─┐                    ┌─► rooms ─► WebSocket clients
-//!  alerts  ─► follow ─┼─► live (one lock) ─┤
-//!  offsets ─► pulse  ─┘                    └─► REST ◄─ store (PostgreSQL, SQLite): history
+//!  windows ─► follow ─────┐                    ┌─► rooms ─► WebSocket clients
+//!  alerts  ─► follow ─────┼─► live (one lock) ─┤
+//!  offsets ─► throughput ─┘                    └─► REST ◄─ store (PostgreSQL, SQLite): history
 //! ```
 //!
 //! It reads `windows` and `alerts` without a consumer group, from near their end, and commits nothing, so that replicas are
@@ -19,10 +19,10 @@ mod hub;
 mod live;
 mod metrics;
 mod problem;
-mod pulse;
 mod routes;
 mod shapes;
 mod socket;
+mod throughput;
 mod trending;
 mod windows;
 
@@ -56,8 +56,8 @@ use crate::history::History;
 pub use crate::history::StoreSource;
 use crate::live::{Live, TICK};
 use crate::metrics::{ApiMetrics, StatusLabels, TopicLabels};
-use crate::pulse::{Pulse, measure};
 use crate::shapes::PipelineShape;
+use crate::throughput::{Throughput, measure};
 
 /// Number of latest records of `windows` read at the start, over all partitions.
 const WINDOW_HISTORY: i64 = 100_000;
@@ -274,7 +274,7 @@ async fn watch<B: Bus>(bus: B, health: Health, shutdown: CancellationToken) -> R
 
 /// Measures throughput and lag every second and publishes them.
 async fn publish_stats<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
-    let mut pulse = Pulse::default();
+    let mut throughput = Throughput::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -288,7 +288,7 @@ async fn publish_stats<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
         let measured = tokio::task::spawn_blocking(move || measure(&plan, &bus, now())).await?;
         match measured {
             Ok(sample) => {
-                let mut stats = pulse.take(sample);
+                let mut stats = throughput.take(sample);
                 stats.windows_total = closed_windows(&app).await;
                 app.live.lock().take_stats(stats);
             }

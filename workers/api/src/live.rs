@@ -193,7 +193,7 @@ impl Live {
             self.metrics[metric].windows.of(key).filter(|point| inside(point.start)).cloned().collect();
         WindowsShape {
             missing: None,
-            metric: self.plan.metrics[metric].name.clone(),
+            metric: self.plan.metrics[metric].name.to_string(),
             key: key.to_owned(),
             size_ms: self.size_ms(metric),
             windows: merge(stored, live, usize::try_from(limit).unwrap_or(usize::MAX)),

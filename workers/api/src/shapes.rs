@@ -1,8 +1,7 @@
 //! JSON types of the API, the same over REST and WebSocket. All times are milliseconds since 1970 (UTC).
 
-use herd_spec::pipeline::{AggregateFunction, AlgorithmSpec, Direction};
-use herd_spec::plan::AggregatePlan;
-use herd_spec::plan::{Plan, SinkKind};
+use herd_spec::pipeline::{AggregateFunction, Direction};
+use herd_spec::plan::Plan;
 use herd_spec::units::{WallTime, millis};
 use herd_spec::wire::{Alert, AlertState, Band, Severity, Window};
 use serde::Serialize;
@@ -88,26 +87,21 @@ impl PipelineShape {
     #[must_use]
     pub(crate) fn of(plan: &Plan, store: bool) -> Self {
         Self {
-            name: plan.pipeline.clone(),
+            name: plan.pipeline.to_string(),
             paused: plan.paused,
             max_lateness_ms: millis(plan.events.max_lateness),
             metrics: plan
                 .metrics
                 .iter()
                 .map(|metric| MetricShape {
-                    name: metric.name.clone(),
+                    name: metric.name.to_string(),
                     function: match metric.aggregate.function() {
                         AggregateFunction::Count => "count",
                         AggregateFunction::Sum => "sum",
                         AggregateFunction::Mean => "mean",
                         AggregateFunction::Unique => "unique",
                     },
-                    field: match &metric.aggregate {
-                        AggregatePlan::Count => None,
-                        AggregatePlan::Sum(field)
-                        | AggregatePlan::Mean(field)
-                        | AggregatePlan::Unique(field) => Some(field.to_string()),
-                    },
+                    field: metric.aggregate.field().map(ToString::to_string),
                     key: metric.key.iter().map(ToString::to_string).collect(),
                     types: metric.types.clone(),
                     window_ms: millis(metric.window),
@@ -118,9 +112,9 @@ impl PipelineShape {
                 .detectors
                 .iter()
                 .map(|detector| DetectorShape {
-                    name: detector.name.clone(),
-                    metric: detector.metric.clone(),
-                    algorithm: algorithm(&detector.algorithm),
+                    name: detector.name.to_string(),
+                    metric: detector.metric.to_string(),
+                    algorithm: detector.algorithm.name(),
                     direction: match detector.direction {
                         Direction::Up => "up",
                         Direction::Down => "down",
@@ -134,34 +128,11 @@ impl PipelineShape {
             sinks: plan
                 .sinks
                 .iter()
-                .map(|sink| SinkShape {
-                    name: sink.name.clone(),
-                    kind: match sink.kind {
-                        SinkKind::Postgres { .. } => "postgres",
-                        SinkKind::Sqlite { .. } => "sqlite",
-                        SinkKind::Webhook { .. } => "webhook",
-                    },
-                })
+                .map(|sink| SinkShape { name: sink.name.to_string(), kind: sink.kind.name() })
                 .collect(),
             simulate: plan.api.simulate,
             store,
         }
-    }
-}
-
-/// Name of the algorithm; exactly one is set in a plan.
-fn algorithm(spec: &AlgorithmSpec) -> &'static str {
-    let AlgorithmSpec { threshold, zscore, ewma, mad, poisson: _ } = spec;
-    if threshold.is_some() {
-        "threshold"
-    } else if zscore.is_some() {
-        "zscore"
-    } else if ewma.is_some() {
-        "ewma"
-    } else if mad.is_some() {
-        "mad"
-    } else {
-        "poisson"
     }
 }
 

@@ -70,7 +70,7 @@ fn app(in_flight: u32) -> Arc<App> {
         "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: t}}\nspec:\n  metrics: [{{name: m, window: 10s}}]\n  \
          collector: {{limits: {{inFlightEvents: {in_flight}, batchEvents: {in_flight}}}}}\n"
     );
-    let plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
+    let plan = Plan::parse(&herd_spec::document::parse(&yaml).unwrap()).unwrap();
     let stage = Stage::new(CancellationToken::new(), Secrets::default());
     Arc::new(App {
         intake: Intake::new(&plan.events).unwrap(),

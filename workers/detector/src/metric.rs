@@ -183,7 +183,7 @@ mod tests {
         aggregate: AggregatePlan,
     ) -> MetricPlan {
         MetricPlan {
-            name: "m".into(),
+            name: "m".parse().unwrap(),
             types: types.iter().map(|&name| name.to_owned()).collect(),
             conditions,
             key: key.iter().map(|written| path(written)).collect(),

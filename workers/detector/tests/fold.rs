@@ -16,7 +16,7 @@ fn metrics(metrics: &str) -> Metrics {
         "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: shop}}\nspec:\n  events: {{maxLateness: 0s}}\n  metrics: {metrics}\n"
     );
     let pipeline: HerdPipeline = serde_yaml::from_str(&spec).unwrap();
-    Metrics::of(&Plan::of(&pipeline).unwrap())
+    Metrics::of(&Plan::parse(&pipeline).unwrap())
 }
 
 struct Fold {

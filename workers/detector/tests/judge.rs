@@ -19,7 +19,7 @@ fn watched(window: &str, detectors: &str) -> Vec<Watched> {
          metrics: [{{name: views, window: {window}, emit: 1s}}]\n  detectors: {detectors}\n"
     );
     let pipeline: HerdPipeline = serde_yaml::from_str(&spec).unwrap();
-    Watched::all(&Plan::of(&pipeline).unwrap())
+    Watched::all(&Plan::parse(&pipeline).unwrap())
 }
 
 struct Judge {

@@ -18,12 +18,10 @@ use herd_detector::fold::Source;
 use herd_detector::judge::docket::{Docket, Output, Saved};
 use herd_detector::judge::watch::Watched;
 use herd_detector::metric::Metrics;
-use herd_spec::pipeline::{
-    AlgorithmSpec, Direction, EwmaSpec, LimitsSpec, PoissonSpec, ResourcesSpec, ThresholdSpec,
-};
+use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, PoissonSpec, ResourcesSpec};
 use herd_spec::plan::{
-    AggregatePlan, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan, MetricPlan, Plan,
-    StagePlan, TopicPlan, Topics,
+    AggregatePlan, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
+    MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{AlertId, AlertState, EventRef, FieldPath, PartRecord, Severity, Window};
@@ -35,7 +33,7 @@ const EMIT: Duration = Duration::from_secs(1);
 
 fn plan() -> Plan {
     let metric = |name: &str, seconds| MetricPlan {
-        name: name.into(),
+        name: name.parse().unwrap(),
         types: vec![],
         conditions: vec![],
         key: vec![FieldPath::ItemId],
@@ -45,8 +43,8 @@ fn plan() -> Plan {
         max_keys: 1_000,
     };
     let detector = |name: &str, metric: &str, direction, min_count, cooldown, algorithm| DetectorPlan {
-        name: name.into(),
-        metric: metric.into(),
+        name: name.parse().unwrap(),
+        metric: metric.parse().unwrap(),
         algorithm,
         direction,
         min_count,
@@ -55,10 +53,8 @@ fn plan() -> Plan {
     };
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
-    let threshold = ThresholdSpec { above: Some(12.0), below: None };
-    let crowd = AlgorithmSpec { poisson: Some(poisson), ..Default::default() };
-    let many = AlgorithmSpec { threshold: Some(threshold), ..Default::default() };
-    let either = AlgorithmSpec { ewma: Some(ewma), ..Default::default() };
+    let (crowd, either) = (Algorithm::Poisson(poisson), Algorithm::Ewma(ewma));
+    let many = Algorithm::Threshold(Threshold::Above(12.0));
     Plan {
         metrics: vec![metric("short", 10), metric("long", 60)],
         detectors: vec![
@@ -81,7 +77,7 @@ fn empty_plan() -> Plan {
     let stage = || StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
     let path = |names: &[&str]| names.iter().map(|name| vec![(*name).to_owned()]).collect::<Vec<_>>();
     Plan {
-        pipeline: "proof".into(),
+        pipeline: "proof".parse().unwrap(),
         kafka: None,
         topics: Topics {
             events: topic("events"),

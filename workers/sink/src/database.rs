@@ -5,12 +5,14 @@
 //! other feeds go on.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use herd_bus::Bus;
-use herd_spec::plan::{Plan, SinkKind, SinkPlan, TopicPlan};
+use herd_spec::pipeline::SecretRef;
+use herd_spec::plan::{Plan, SinkName, SinkPlan, StorePlan, TopicPlan};
 use herd_stage::{Stage, SystemClock};
-use herd_store::{Store, StoreError, Table};
+use herd_store::{Store, StoreError, StoreLocation, Table};
 use tokio::runtime::Handle;
 
 use crate::backoff::{Pace, Pauses};
@@ -54,24 +56,33 @@ pub struct FeedSetup {
 
 /// How often a database is asked whether it answers, and how long it may take.
 const WATCH: Duration = Duration::from_secs(4);
+/// How long opening the store may take.
+const OPENING: Duration = Duration::from_secs(60);
 /// SQLite commits cheaply, and a reader should see things soon.
 const SQLITE: Limits = Limits { rows: 5_000, wait: Duration::from_millis(200) };
 
 pub(crate) async fn run<B: Bus>(
     plan: &Plan,
     sink: &SinkPlan,
+    store: &StorePlan,
     bus: B,
     stage: &Stage,
     data: &Path,
     member: &str,
 ) -> Result<(), SinkError> {
-    let limits = match &sink.kind {
-        SinkKind::Postgres { batch_rows, batch_wait, .. } => {
+    let limits = match store {
+        StorePlan::Postgres { batch_rows, batch_wait, .. } => {
             Limits { rows: *batch_rows as usize, wait: *batch_wait }
         }
-        _ => SQLITE,
+        StorePlan::Sqlite { .. } => SQLITE,
     };
-    let Some(store) = open(sink, stage, data).await? else { return Ok(()) };
+    let opener = Arc::new(Opener {
+        sink: sink.name.clone(),
+        store: store.clone(),
+        stage: stage.clone(),
+        data: data.to_owned(),
+    });
+    let Some(store) = open(&opener).await? else { return Ok(()) };
     let feeds: [(&TopicPlan, Table, &'static str); 3] = [
         (&plan.topics.events, Table::UserEvents, "events"),
         (&plan.topics.windows, Table::Windows, "windows"),
@@ -81,7 +92,7 @@ pub(crate) async fn run<B: Bus>(
     for (topic, table, part) in feeds {
         let condition = condition(&sink.name, part);
         let setup = FeedSetup {
-            sink: sink.name.clone(),
+            sink: sink.name.to_string(),
             topic: topic.name.clone(),
             dead_letter: plan.topics.dead_letter.name.clone(),
             table,
@@ -93,7 +104,7 @@ pub(crate) async fn run<B: Bus>(
             stage: stage.clone(),
             runtime: Handle::current(),
         };
-        let (bus, store, opener) = (bus.clone(), store.clone(), Opener::of(sink, stage, data));
+        let (bus, store, opener) = (bus.clone(), store.clone(), opener.clone());
         threads.push(spawn(&sink.name, part, condition, stage, move || keep(&setup, &bus, store, &opener))?);
     }
     let watched = tokio::spawn(watch(store, stage.clone(), condition(&sink.name, "database")));
@@ -203,9 +214,9 @@ async fn watch(store: Store, stage: Stage, condition: &'static str) {
 }
 
 /// Opens the store, and waits for a database that does not answer or does not let us in yet. None: told to stop before that.
-async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Store>, SinkError> {
-    let condition = condition(&sink.name, "store");
-    let opener = Opener::of(sink, stage, data);
+async fn open(opener: &Opener) -> Result<Option<Store>, SinkError> {
+    let (sink, stage) = (&opener.sink, &opener.stage);
+    let condition = condition(sink, "store");
     let mut outage = Outage::new();
     loop {
         let error = match opener.attempt().await {
@@ -219,7 +230,7 @@ async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Stor
                 return Err(error);
             }
         };
-        outage.tell(&sink.name, "store", &error);
+        outage.tell(sink, "store", &error);
         stage.health.fail(condition, error.trouble(), error.to_string());
         tokio::select! {
             () = tokio::time::sleep(outage.pause_after(&error)) => {}
@@ -230,37 +241,22 @@ async fn open(sink: &SinkPlan, stage: &Stage, data: &Path) -> Result<Option<Stor
 
 /// Opens the store of a sink, each time by the Secret as it is then.
 struct Opener {
-    sink: SinkPlan,
+    sink: SinkName,
+    store: StorePlan,
     stage: Stage,
     data: PathBuf,
 }
 
 impl Opener {
-    fn of(sink: &SinkPlan, stage: &Stage, data: &Path) -> Self {
-        Self { sink: sink.clone(), stage: stage.clone(), data: data.to_owned() }
-    }
-
     async fn attempt(&self) -> Result<Store, SinkError> {
-        let name = || self.sink.name.clone();
-        let opened = match &self.sink.kind {
-            SinkKind::Postgres { url, schema, .. } => {
-                let url = self
-                    .stage
-                    .secrets
-                    .read(url)
-                    .map_err(|source| SinkError::Secret { sink: name(), source })?;
-                let connecting = Store::postgres(url.reveal(), schema);
-                tokio::time::timeout(Duration::from_secs(60), connecting).await.unwrap_or_else(|_| {
-                    Err(StoreError::Unavailable {
-                        doing: "opening PostgreSQL",
-                        why: "no answer in 60 s".into(),
-                    })
-                })
-            }
-            SinkKind::Sqlite { path } => Store::sqlite(&self.data.join(path)).await,
-            SinkKind::Webhook { .. } => unreachable!("run() gives webhooks to another room"),
-        };
-        opened.map_err(|source| SinkError::Store { sink: name(), source })
+        let sink = || self.sink.to_string();
+        let read = |secret: &SecretRef| self.stage.secrets.read(secret).map(|url| url.reveal().to_owned());
+        let location = StoreLocation::resolve(&self.store, &self.data, read)
+            .map_err(|source| SinkError::Secret { sink: sink(), source })?;
+        let opened = tokio::time::timeout(OPENING, Store::open(&location)).await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable { doing: "opening the store", why: "no answer in 60 s".into() })
+        });
+        opened.map_err(|source| SinkError::Store { sink: sink(), source })
     }
 }
 

@@ -124,10 +124,8 @@ pub async fn run<B: Bus>(
     // A failure of one part stops the other parts of this sink, but not what else runs in this process.
     let stage = stage.part();
     match &sink.kind {
-        SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-            database::run(&plan, &sink, bus, &stage, &data, &member).await
-        }
-        SinkKind::Webhook { .. } => webhook::run(&plan, &sink, bus, &stage, &member).await,
+        SinkKind::Store(store) => database::run(&plan, &sink, store, bus, &stage, &data, &member).await,
+        SinkKind::Webhook(webhook) => webhook::run(&plan, &sink, webhook, bus, &stage, &member).await,
     }
 }
 

@@ -110,7 +110,7 @@ spec:
 ",
             servers.join(", ")
         );
-        let mut plan = Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap();
+        let mut plan = Plan::parse(&herd_spec::document::parse(&yaml).unwrap()).unwrap();
         // Less than a spec may ask for: half an hour at full speed must fit on a disk. The verdict reads all dead letters.
         let topics = &mut plan.topics;
         for topic in [&mut topics.events, &mut topics.parts, &mut topics.windows, &mut topics.alerts] {

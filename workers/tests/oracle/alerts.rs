@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{AggregateFunction, Direction};
-use herd_spec::plan::{DetectorPlan, MetricPlan, Plan};
+use herd_spec::plan::{Algorithm, DetectorPlan, MetricPlan, Plan};
 use herd_spec::wire::AlertState;
 
 /// How close to its bound a value may be before rounding may decide.
@@ -150,7 +150,7 @@ impl<'a> Metric<'a> {
                         let pause = cooldown(detector, self.size).max(1) * self.size;
                         if state.1.is_none() && state.0.is_none_or(|before| at - before >= pause) {
                             *state = (Some(at), Some(alerts.len()));
-                            let name = detector.name.clone();
+                            let name = detector.name.to_string();
                             alerts.push(Expected {
                                 detector: name,
                                 start: at,
@@ -188,19 +188,21 @@ fn cooldown(detector: &DetectorPlan, size: i64) -> i64 {
 }
 
 fn memory(detector: &DetectorPlan) -> i64 {
-    let algorithm = &detector.algorithm;
-    let windows = algorithm.zscore.as_ref().map(|of| 4.0 * f64::from(of.history));
-    let windows = windows.or(algorithm.mad.as_ref().map(|of| 4.0 * f64::from(of.history)));
-    let windows = windows.or(algorithm.ewma.as_ref().map(|of| (6.0 * of.half_life).min(1e3)));
-    let windows = windows.or(algorithm.poisson.as_ref().map(|of| (6.0 * of.half_life).min(1e3)));
-    windows.unwrap_or(0.0).ceil() as i64
+    let windows = match &detector.algorithm {
+        Algorithm::Threshold(_) => 0.0,
+        Algorithm::Zscore(of) => 4.0 * f64::from(of.history),
+        Algorithm::Mad(of) => 4.0 * f64::from(of.history),
+        Algorithm::Ewma(of) => (6.0 * of.half_life).min(1e3),
+        Algorithm::Poisson(of) => (6.0 * of.half_life).min(1e3),
+    };
+    windows.ceil() as i64
 }
 
 /// Whether silence can be unusual.
 fn drops(detector: &DetectorPlan) -> bool {
-    match &detector.algorithm.threshold {
-        Some(threshold) => threshold.below.is_some(),
-        None => detector.direction != Direction::Up,
+    match &detector.algorithm {
+        Algorithm::Threshold(bounds) => bounds.below().is_some(),
+        _ => detector.direction != Direction::Up,
     }
 }
 
@@ -211,42 +213,42 @@ enum Verdict {
 }
 
 fn judge(detector: &DetectorPlan, past: &[f64], counts: bool, value: f64, count: u64) -> Verdict {
-    let algorithm = &detector.algorithm;
-    if let Some(threshold) = &algorithm.threshold {
-        let above = threshold.above.filter(|_| count >= detector.min_count);
-        let crossed = above.filter(|above| value > *above).or(threshold.below.filter(|below| value < *below));
-        return crossed.map_or(Verdict::Usual, |expected| Verdict::Crossed { expected });
+    if past.len() < detector.algorithm.warmup() as usize {
+        return Verdict::Usual;
     }
-    let seen = |warmup: u32| past.len() >= warmup as usize;
-    let (expected, above, below) = if let Some(of) = &algorithm.poisson {
-        if !seen(of.warmup) {
-            return Verdict::Usual;
+    let around = |expected: f64, deviation: f64, width: f64| {
+        let chance = if counts { expected.max(1.0).sqrt() } else { 0.0 };
+        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(1e-6);
+        (expected, value - (expected + width * spread), expected - width * spread - value)
+    };
+    let (expected, above, below) = match &detector.algorithm {
+        Algorithm::Threshold(bounds) => {
+            let above = bounds.above().filter(|above| count >= detector.min_count && value > *above);
+            let crossed = above.or(bounds.below().filter(|below| value < *below));
+            return crossed.map_or(Verdict::Usual, |expected| Verdict::Crossed { expected });
         }
-        let (mean, rarity) = rarity(past, of.half_life, value);
-        let excess = rarity + of.probability.ln();
-        (mean, if value > mean { excess } else { -1.0 }, if value < mean { excess } else { -1.0 })
-    } else {
-        let (expected, deviation, width) = if let Some(of) = &algorithm.zscore {
+        Algorithm::Poisson(of) => {
+            let (mean, rarity) = rarity(past, of.half_life, value);
+            let excess = rarity + of.probability.ln();
+            (mean, if value > mean { excess } else { -1.0 }, if value < mean { excess } else { -1.0 })
+        }
+        Algorithm::Zscore(of) => {
             let recent = recent(past, of.history);
             let mean = average(recent.iter().copied());
             let squares: f64 = recent.iter().map(|value| (value - mean).powi(2)).sum();
             let deviation = (squares / (recent.len() as f64 - 1.0).max(1.0)).sqrt();
-            (seen(of.warmup).then_some(mean), deviation, of.sigmas)
-        } else if let Some(of) = &algorithm.mad {
+            around(mean, deviation, of.sigmas)
+        }
+        Algorithm::Mad(of) => {
             let recent = recent(past, of.history);
             let center = median(recent.to_vec());
             let deviation = 1.4826 * median(recent.iter().map(|value| (value - center).abs()).collect());
-            (seen(of.warmup).then_some(center), deviation, of.deviations)
-        } else if let Some(of) = &algorithm.ewma {
+            around(center, deviation, of.deviations)
+        }
+        Algorithm::Ewma(of) => {
             let (mean, variance) = fading(past, of.half_life);
-            (seen(of.warmup).then_some(mean), variance.sqrt(), of.sigmas)
-        } else {
-            return Verdict::Usual;
-        };
-        let Some(expected) = expected else { return Verdict::Usual };
-        let chance = if counts { expected.max(1.0).sqrt() } else { 0.0 };
-        let spread = deviation.max(chance).max(0.05 * expected.abs()).max(1e-6);
-        (expected, value - (expected + width * spread), expected - width * spread - value)
+            around(mean, variance.sqrt(), of.sigmas)
+        }
     };
     let up = if detector.direction == Direction::Down || count < detector.min_count { -1.0 } else { above };
     let down = if detector.direction == Direction::Up { -1.0 } else { below };

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use herd_bus::simulated::{Dice, Kept};
-use herd_spec::pipeline::{AlgorithmSpec, ThresholdSpec, ZscoreSpec};
-use herd_spec::plan::{AggregatePlan, Condition, MetricPlan, Plan, Test};
+use herd_spec::pipeline::ZscoreSpec;
+use herd_spec::plan::{AggregatePlan, Algorithm, Condition, DetectorPlan, MetricPlan, Plan, Test, Threshold};
 use herd_spec::wire::{AlertState, Definition, FieldPath};
 use serde_json::Value;
 
@@ -77,7 +77,7 @@ impl Change {
                 *now = if *now == changed { was.clone() } else { changed };
             }
         };
-        let algorithm = |plan: &mut Plan, name: &str, changed: AlgorithmSpec| {
+        let algorithm = |plan: &mut Plan, name: &str, changed: Algorithm| {
             let was = before.detectors.iter().find(|detector| detector.name == name);
             if let (Some(was), Some(now)) = (was, plan.detectors.iter_mut().find(|now| now.name == name)) {
                 now.algorithm = if now.algorithm == changed { was.algorithm.clone() } else { changed };
@@ -121,23 +121,18 @@ impl Change {
             Self::DetectorName => {
                 for detector in &mut plan.detectors {
                     detector.name = match detector.name.as_str() {
-                        "crowd" => "throng".into(),
-                        "throng" => "crowd".into(),
+                        "crowd" => "throng".parse().unwrap(),
+                        "throng" => "crowd".parse().unwrap(),
                         _ => continue,
                     };
                 }
             }
             Self::Algorithm => {
                 let zscore = ZscoreSpec { sigmas: 2.0, history: 6, warmup: 2 };
-                algorithm(plan, "spree", AlgorithmSpec { zscore: Some(zscore), ..AlgorithmSpec::default() });
+                algorithm(plan, "spree", Algorithm::Zscore(zscore));
             }
             Self::Bound => {
-                let threshold = ThresholdSpec { above: Some(60.0), below: None };
-                algorithm(
-                    plan,
-                    "rich",
-                    AlgorithmSpec { threshold: Some(threshold), ..AlgorithmSpec::default() },
-                );
+                algorithm(plan, "rich", Algorithm::Threshold(Threshold::Above(60.0)));
             }
         }
     }
@@ -314,12 +309,8 @@ fn alerts(outcome: &Outcome, findings: &mut Vec<Finding>) {
     let changed = |time: i64, metric: &str, detector: &str| {
         let of = |plan: &Plan| {
             let learning = plan.detectors.iter().find(|of| of.name == detector).map(|of| {
-                let AlgorithmSpec { threshold, .. } = &of.algorithm;
-                (
-                    of.metric.clone(),
-                    threshold.is_some() || of.algorithm == AlgorithmSpec::default(),
-                    of.algorithm.clone(),
-                )
+                let threshold = matches!(of.algorithm, Algorithm::Threshold(_));
+                (of.metric.clone(), threshold, of.algorithm.clone())
             });
             (plan.metric(metric).map(MetricPlan::baseline_definition), learning)
         };
@@ -356,8 +347,8 @@ fn alerts(outcome: &Outcome, findings: &mut Vec<Finding>) {
     for metric in &last.metrics {
         let learnt = |was: &MetricPlan| was.baseline_definition() == metric.baseline_definition();
         let is_new = !first.metric(&metric.name).is_some_and(learnt);
-        let learners =
-            last.detectors.iter().filter(|of| of.metric == metric.name && of.algorithm.threshold.is_none());
+        let learns = |of: &&DetectorPlan| !matches!(of.algorithm, Algorithm::Threshold(_));
+        let learners = last.detectors.iter().filter(|of| of.metric == metric.name).filter(learns);
         for detector in learners.filter(|_| is_new) {
             young_alerts(outcome, metric, &detector.name, findings);
         }
@@ -370,7 +361,7 @@ fn young_alerts(outcome: &Outcome, metric: &MetricPlan, detector: &str, findings
     let mut first: BTreeMap<String, i64> = BTreeMap::new();
     for record in outcome.topics[WINDOWS].iter().filter_map(|record| checker::json(record)) {
         if name(&record)
-            .is_some_and(|(of, definition, _)| of == metric.name && definition == metric.definition())
+            .is_some_and(|(of, definition, _)| metric.name == of && definition == metric.definition())
         {
             let start = number(&record["start"]);
             let first = first.entry(record["key"].as_str().unwrap_or_default().to_owned()).or_insert(start);

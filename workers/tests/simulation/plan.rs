@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_spec::pipeline::{
-    AlgorithmSpec, Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ThresholdSpec,
-    ZscoreSpec,
-};
+use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ZscoreSpec};
 use herd_spec::plan::{
-    AggregatePlan, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan, MetricPlan, Plan,
-    StagePlan, TopicPlan, Topics,
+    AggregatePlan, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
+    MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
 
@@ -33,7 +30,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
     let stage = || StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
     let path = |names: &[&str]| names.iter().map(|name| vec![(*name).to_owned()]).collect::<Vec<_>>();
     Plan {
-        pipeline: "sim".into(),
+        pipeline: "sim".parse().unwrap(),
         kafka: None,
         topics: Topics {
             events: topic(EVENTS, sources),
@@ -77,7 +74,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
 
 fn metrics() -> Vec<MetricPlan> {
     let metric = |name: &str, types: &[&str], aggregate, seconds, emit| MetricPlan {
-        name: name.into(),
+        name: name.parse().unwrap(),
         types: types.iter().map(|&name| name.to_owned()).collect(),
         conditions: vec![],
         key: vec![FieldPath::ItemId],
@@ -97,32 +94,24 @@ fn metrics() -> Vec<MetricPlan> {
 
 fn detectors() -> Vec<DetectorPlan> {
     let detector = |name: &str, metric: &str, direction, cooldown, algorithm| DetectorPlan {
-        name: name.into(),
-        metric: metric.into(),
+        name: name.parse().unwrap(),
+        metric: metric.parse().unwrap(),
         algorithm,
         direction,
         min_count: 3,
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
     };
-    let none = AlgorithmSpec::default;
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
     let zscore = ZscoreSpec { sigmas: 2.0, history: 8, warmup: 2 };
     let mad = MadSpec { deviations: 2.0, history: 8, warmup: 2 };
-    let threshold = ThresholdSpec { above: Some(150.0), below: None };
     vec![
-        detector("crowd", "views", Direction::Up, 20, AlgorithmSpec { poisson: Some(poisson), ..none() }),
-        detector("either", "views", Direction::Both, 15, AlgorithmSpec { ewma: Some(ewma), ..none() }),
-        detector(
-            "rich",
-            "revenue",
-            Direction::Up,
-            30,
-            AlgorithmSpec { threshold: Some(threshold), ..none() },
-        ),
-        detector("spree", "revenue", Direction::Up, 30, AlgorithmSpec { mad: Some(mad.clone()), ..none() }),
-        detector("odd", "price", Direction::Both, 20, AlgorithmSpec { zscore: Some(zscore), ..none() }),
-        detector("many", "visitors", Direction::Up, 20, AlgorithmSpec { mad: Some(mad), ..none() }),
+        detector("crowd", "views", Direction::Up, 20, Algorithm::Poisson(poisson)),
+        detector("either", "views", Direction::Both, 15, Algorithm::Ewma(ewma)),
+        detector("rich", "revenue", Direction::Up, 30, Algorithm::Threshold(Threshold::Above(150.0))),
+        detector("spree", "revenue", Direction::Up, 30, Algorithm::Mad(mad.clone())),
+        detector("odd", "price", Direction::Both, 20, Algorithm::Zscore(zscore)),
+        detector("many", "visitors", Direction::Up, 20, Algorithm::Mad(mad)),
     ]
 }

@@ -57,7 +57,7 @@ impl Collector {
             flow(events),
             flow(collector)
         );
-        let plan = Arc::new(Plan::of(&herd_spec::validate::parse(&yaml).unwrap()).unwrap());
+        let plan = Arc::new(Plan::parse(&herd_spec::document::parse(&yaml).unwrap()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("secrets/keys")).unwrap();
         std::fs::write(folder.path().join("secrets/keys/web"), "s3cret\n").unwrap();

@@ -12,8 +12,8 @@
 mod history;
 mod poisson;
 
-use herd_spec::pipeline::{AggregateFunction, AlgorithmSpec, Direction};
-use herd_spec::plan::DetectorPlan;
+use herd_spec::pipeline::{AggregateFunction, Direction, EwmaSpec, MadSpec, PoissonSpec, ZscoreSpec};
+use herd_spec::plan::{Algorithm, DetectorPlan};
 
 pub use history::{History, Ring, Weighted};
 
@@ -65,19 +65,20 @@ impl Rule {
     /// The rule of `detector` on a metric of this kind.
     #[must_use]
     pub fn of(detector: &DetectorPlan, function: AggregateFunction) -> Self {
-        let AlgorithmSpec { threshold, zscore, ewma, mad, poisson } = detector.algorithm.clone();
-        let kind = if let Some(spec) = zscore {
-            Kind::Zscore { sigmas: spec.sigmas, history: spec.history as usize, warmup: spec.warmup }
-        } else if let Some(spec) = mad {
-            Kind::Mad { deviations: spec.deviations, history: spec.history as usize, warmup: spec.warmup }
-        } else if let Some(spec) = ewma {
-            Kind::Ewma { sigmas: spec.sigmas, half_life: spec.half_life, warmup: spec.warmup }
-        } else if let Some(spec) = poisson {
-            Kind::Poisson { probability: spec.probability, half_life: spec.half_life, warmup: spec.warmup }
-        } else {
-            // A plan comes from a valid spec: what is left is a threshold.
-            let (above, below) = threshold.map_or((None, None), |spec| (spec.above, spec.below));
-            Kind::Threshold { above, below }
+        let kind = match detector.algorithm.clone() {
+            Algorithm::Threshold(bounds) => Kind::Threshold { above: bounds.above(), below: bounds.below() },
+            Algorithm::Zscore(ZscoreSpec { sigmas, history, warmup }) => {
+                Kind::Zscore { sigmas, history: history as usize, warmup }
+            }
+            Algorithm::Mad(MadSpec { deviations, history, warmup }) => {
+                Kind::Mad { deviations, history: history as usize, warmup }
+            }
+            Algorithm::Ewma(EwmaSpec { sigmas, half_life, warmup }) => {
+                Kind::Ewma { sigmas, half_life, warmup }
+            }
+            Algorithm::Poisson(PoissonSpec { probability, half_life, warmup }) => {
+                Kind::Poisson { probability, half_life, warmup }
+            }
         };
         let counting = matches!(function, AggregateFunction::Count | AggregateFunction::Unique);
         Self { kind, direction: detector.direction, min_count: detector.min_count, counting }

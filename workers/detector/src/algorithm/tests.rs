@@ -1,18 +1,18 @@
 use super::*;
-use herd_spec::pipeline::{EwmaSpec, MadSpec, PoissonSpec, ThresholdSpec, ZscoreSpec};
+use herd_spec::plan::Threshold;
 use herd_spec::wire::Severity;
 use proptest::prelude::*;
 use rstest::rstest;
 use std::time::Duration;
 
-fn rule(algorithm: AlgorithmSpec, direction: Direction) -> Rule {
+fn rule(algorithm: Algorithm, direction: Direction) -> Rule {
     rule_on(AggregateFunction::Count, algorithm, direction)
 }
 
-fn rule_on(function: AggregateFunction, algorithm: AlgorithmSpec, direction: Direction) -> Rule {
+fn rule_on(function: AggregateFunction, algorithm: Algorithm, direction: Direction) -> Rule {
     let plan = DetectorPlan {
-        name: "d".into(),
-        metric: "m".into(),
+        name: "d".parse().unwrap(),
+        metric: "m".parse().unwrap(),
         algorithm,
         direction,
         min_count: 10,
@@ -22,23 +22,20 @@ fn rule_on(function: AggregateFunction, algorithm: AlgorithmSpec, direction: Dir
     Rule::of(&plan, function)
 }
 
-fn zscore() -> AlgorithmSpec {
-    AlgorithmSpec { zscore: Some(ZscoreSpec { sigmas: 4.0, history: 30, warmup: 6 }), ..Default::default() }
+fn zscore() -> Algorithm {
+    Algorithm::Zscore(ZscoreSpec { sigmas: 4.0, history: 30, warmup: 6 })
 }
-fn mad() -> AlgorithmSpec {
-    AlgorithmSpec { mad: Some(MadSpec { deviations: 5.0, history: 30, warmup: 6 }), ..Default::default() }
+fn mad() -> Algorithm {
+    Algorithm::Mad(MadSpec { deviations: 5.0, history: 30, warmup: 6 })
 }
-fn ewma() -> AlgorithmSpec {
-    AlgorithmSpec { ewma: Some(EwmaSpec { sigmas: 4.0, half_life: 10.0, warmup: 6 }), ..Default::default() }
+fn ewma() -> Algorithm {
+    Algorithm::Ewma(EwmaSpec { sigmas: 4.0, half_life: 10.0, warmup: 6 })
 }
-fn poisson() -> AlgorithmSpec {
-    AlgorithmSpec {
-        poisson: Some(PoissonSpec { probability: 1e-9, half_life: 30.0, warmup: 6 }),
-        ..Default::default()
-    }
+fn poisson() -> Algorithm {
+    Algorithm::Poisson(PoissonSpec { probability: 1e-9, half_life: 30.0, warmup: 6 })
 }
-fn threshold(above: Option<f64>, below: Option<f64>) -> AlgorithmSpec {
-    AlgorithmSpec { threshold: Some(ThresholdSpec { above, below }), ..Default::default() }
+fn above(bound: f64) -> Algorithm {
+    Algorithm::Threshold(Threshold::Above(bound))
 }
 
 fn after(rule: &Rule, values: &[f64]) -> History {
@@ -55,7 +52,7 @@ const CALM: [f64; 12] = [35.0, 41.0, 29.0, 36.0, 33.0, 44.0, 27.0, 38.0, 31.0, 3
 #[case(mad())]
 #[case(ewma())]
 #[case(poisson())]
-fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: AlgorithmSpec) {
+fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Up);
     let usual = rule.usual(&after(&rule, &CALM)).unwrap();
     assert!((usual.expected - 35.0).abs() < 3.0, "{usual:?}");
@@ -70,7 +67,7 @@ fn a_crowd_crosses_and_an_ordinary_window_does_not(#[case] algorithm: AlgorithmS
 #[case(mad())]
 #[case(ewma())]
 #[case(poisson())]
-fn nothing_is_judged_before_the_warm_up_is_over(#[case] algorithm: AlgorithmSpec) {
+fn nothing_is_judged_before_the_warm_up_is_over(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Both);
     assert_eq!(rule.usual(&after(&rule, &CALM[..5])), None);
     assert!(rule.usual(&after(&rule, &CALM[..6])).is_some());
@@ -131,17 +128,16 @@ fn the_bound_on_chance_errs_on_the_silent_side_and_not_by_much() {
 }
 
 #[rstest]
-#[case(Some(100.0), None, 101.0, Some(Crossing::Up))]
-#[case(Some(100.0), None, 100.0, None)]
-#[case(None, Some(5.0), 4.0, Some(Crossing::Down))]
-#[case(Some(100.0), Some(5.0), 0.0, Some(Crossing::Down))]
-fn a_threshold_is_a_threshold(
-    #[case] above: Option<f64>,
-    #[case] below: Option<f64>,
+#[case(Threshold::Above(100.0), 101.0, Some(Crossing::Up))]
+#[case(Threshold::Above(100.0), 100.0, None)]
+#[case(Threshold::Below(5.0), 4.0, Some(Crossing::Down))]
+#[case(Threshold::Outside { below: 5.0, above: 100.0 }, 0.0, Some(Crossing::Down))]
+fn threshold_is_crossed_outside_of_its_bounds(
+    #[case] bounds: Threshold,
     #[case] value: f64,
     #[case] crossing: Option<Crossing>,
 ) {
-    let rule = rule(threshold(above, below), Direction::Up);
+    let rule = rule(Algorithm::Threshold(bounds), Direction::Up);
     let usual = rule.usual(&rule.fresh()).unwrap();
     assert_eq!(rule.crossing(&usual, value, 1_000), crossing);
 }
@@ -151,7 +147,7 @@ fn a_threshold_is_a_threshold(
 #[case(mad())]
 #[case(ewma())]
 #[case(poisson())]
-fn a_drop_is_seen_where_it_is_asked_for(#[case] algorithm: AlgorithmSpec) {
+fn a_drop_is_seen_where_it_is_asked_for(#[case] algorithm: Algorithm) {
     let rule = rule(algorithm, Direction::Down);
     let usual = rule.usual(&after(&rule, &CALM.map(|value| value * 4.0))).unwrap();
     assert_eq!(rule.crossing(&usual, 0.0, 0), Some(Crossing::Down), "{usual:?}");
@@ -210,7 +206,7 @@ proptest! {
             AggregateFunction::Count => values.iter().map(|value| value.abs().round()).collect(),
             _ => values,
         };
-        for algorithm in [zscore(), mad(), ewma(), poisson(), threshold(None, Some(5.0)), threshold(Some(5.0), None)] {
+        for algorithm in [zscore(), mad(), ewma(), poisson(), Algorithm::Threshold(Threshold::Below(5.0)), above(5.0)] {
             for direction in [Direction::Both, Direction::Up] {
                 let rule = rule_on(function, algorithm.clone(), direction);
                 let mut history = after(&rule, &values);
@@ -230,10 +226,7 @@ proptest! {
 #[test]
 fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
     let learning = |algorithm| rule(algorithm, Direction::Up).learning();
-    let ewma_of = |sigmas, half_life, warmup| AlgorithmSpec {
-        ewma: Some(EwmaSpec { sigmas, half_life, warmup }),
-        ..Default::default()
-    };
+    let ewma_of = |sigmas, half_life, warmup| Algorithm::Ewma(EwmaSpec { sigmas, half_life, warmup });
     assert_eq!(learning(ewma_of(4.0, 10.0, 6)), learning(ewma_of(2.0, 10.0, 9)));
     assert_ne!(learning(ewma_of(4.0, 10.0, 6)), learning(ewma_of(4.0, 20.0, 6)));
     assert_ne!(learning(zscore()), learning(mad()));
@@ -244,8 +237,8 @@ fn what_is_learnt_depends_on_how_it_is_learnt_and_not_on_bounds() {
 #[case(mad())]
 #[case(ewma())]
 #[case(poisson())]
-#[case(threshold(Some(1e-300), None))]
-fn a_value_where_it_was_always_the_same_has_a_score_that_json_can_write(#[case] algorithm: AlgorithmSpec) {
+#[case(above(1e-300))]
+fn a_value_where_it_was_always_the_same_has_a_score_that_json_can_write(#[case] algorithm: Algorithm) {
     for function in [AggregateFunction::Count, AggregateFunction::Sum, AggregateFunction::Mean] {
         let rule = rule_on(function, algorithm.clone(), Direction::Up);
         let usual = rule.usual(&after(&rule, &[0.0; 12])).unwrap();

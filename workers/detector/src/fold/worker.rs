@@ -225,7 +225,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             from.push((partition, position.replay_from));
             let source = Source::resume(partition, &position, &self.metrics, now);
             for (place, since) in source.began(&position, &self.metrics) {
-                tracing::info!(%partition, metric = self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
+                tracing::info!(%partition, metric = %self.metrics.all[place].name, %since, "the metric is new or has a new definition: events from this offset on are counted by it");
             }
             self.sources.insert(partition, Owned { source, committed: commit.map(|_| position) });
         }

@@ -176,7 +176,7 @@ impl Docket {
         out: &mut impl FnMut(Output<'_>),
     ) -> Heard {
         let ours = |watched: &Watched| {
-            watched.metric.name == part.metric
+            *watched.metric.name == *part.metric
                 && part.shape.is_none_or(|shape| shape.definition == watched.definition)
         };
         let place = watched.iter().position(ours);

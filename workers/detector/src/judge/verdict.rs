@@ -90,7 +90,7 @@ fn alert(case: &Case<'_>, watch: &Watch, usual: &Usual, crossing: Crossing, stat
         id: AlertId::of(case.pipeline, &watch.name, case.key, start),
         pipeline: case.pipeline.to_owned(),
         detector: watch.name.clone(),
-        metric: metric.name.clone(),
+        metric: metric.name.to_string(),
         rule: watch.rule_hash,
         key: case.key.to_owned(),
         severity: watch.severity,

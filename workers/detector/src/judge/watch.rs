@@ -69,7 +69,7 @@ impl Watched {
             .filter(|detector| detector.metric == metric.name)
             .map(|detector| (detector, Rule::of(detector, metric.aggregate.function())))
             .map(|(detector, rule)| Watch {
-                name: detector.name.clone(),
+                name: detector.name.to_string(),
                 rule_hash: hash([baselines.as_str(), &rule.learning()]),
                 rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),

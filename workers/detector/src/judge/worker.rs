@@ -103,7 +103,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
             consumer: bus.consumer(&topics.parts, membership)?,
             outbox: Outbox::new(bus.producer(&format!("{member}-judge"))?),
             bus: bus.clone(),
-            pipeline: plan.pipeline.clone(),
+            pipeline: plan.pipeline.to_string(),
             rules: Watched::rules(&watched),
             watched,
             judge_count: parts,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, SendError};
 use herd_spec::pipeline::WebhookFormat;
-use herd_spec::plan::{Plan, SinkKind, SinkPlan, WebhookUrl};
+use herd_spec::plan::{Plan, SinkPlan, WebhookPlan, WebhookUrl};
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, AlertId, Severity};
 use herd_stage::{Stage, SystemClock, Waiting};
@@ -43,14 +43,15 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) async fn run<B: Bus>(
     plan: &Plan,
     sink: &SinkPlan,
+    webhook: &WebhookPlan,
     bus: B,
     stage: &Stage,
     member: &str,
 ) -> Result<(), SinkError> {
     let condition = condition(&sink.name, "webhook");
-    let (post, min_severity) = post(sink, stage, condition, Pace::ENDPOINT)?;
+    let (post, min_severity) = post(&sink.name, webhook, stage, condition, Pace::ENDPOINT)?;
     let setup = Setup {
-        sink: sink.name.clone(),
+        sink: sink.name.to_string(),
         group: sink.group.clone(),
         member: member.to_owned(),
         topic: plan.topics.alerts.name.clone(),
@@ -65,18 +66,17 @@ pub(crate) async fn run<B: Bus>(
 
 /// What will post, and the least severity it posts.
 fn post(
-    sink: &SinkPlan,
+    sink: &str,
+    webhook: &WebhookPlan,
     stage: &Stage,
     condition: &'static str,
     pace: Pace,
 ) -> Result<(Post<SystemClock>, Severity), SinkError> {
-    let SinkKind::Webhook { url, format, signing_key, min_severity, timeout, attempts } = &sink.kind else {
-        unreachable!("run() gives other kinds to other rooms")
-    };
+    let WebhookPlan { url, format, signing_key, min_severity, timeout, attempts } = webhook;
     let secret = |reference| {
-        stage.secrets.read(reference).map_err(|source| SinkError::Secret { sink: sink.name.clone(), source })
+        stage.secrets.read(reference).map_err(|source| SinkError::Secret { sink: sink.to_owned(), source })
     };
-    let unusable = |why: String| SinkError::Webhook { sink: sink.name.clone(), why };
+    let unusable = |why: String| SinkError::Webhook { sink: sink.to_owned(), why };
     let written = match url {
         WebhookUrl::Plain(url) => url.clone(),
         WebhookUrl::Secret(reference) => secret(reference)?.reveal().trim().to_owned(),
@@ -92,7 +92,7 @@ fn post(
         .build()
         .map_err(|error| unusable(format!("the HTTP client cannot be set up: {error}")))?;
     let post = Post {
-        sink: sink.name.clone(),
+        sink: sink.to_owned(),
         client,
         url: alerts_path(url, *format),
         format: *format,

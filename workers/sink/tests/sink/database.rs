@@ -1,7 +1,7 @@
 //! From topics to tables.
 
 use herd_bus::Change;
-use herd_spec::plan::SinkKind;
+use herd_spec::plan::{SinkKind, StorePlan};
 use herd_spec::units::Partition;
 use herd_spec::wire::{AlertState, dead_letter};
 use herd_store::{AlertFilter, Store};
@@ -12,7 +12,7 @@ use crate::scene::{
 };
 
 fn sqlite() -> SinkKind {
-    SinkKind::Sqlite { path: "shop.db".into() }
+    SinkKind::Store(StorePlan::Sqlite { path: "shop.db".into() })
 }
 
 fn event(id: usize, user: &str, properties: &str) -> String {
@@ -118,12 +118,12 @@ async fn a_topic_that_was_made_anew_is_read_from_its_beginning() {
 async fn a_database_that_is_away_is_waited_for_and_told_of() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let kind = SinkKind::Postgres {
+    let kind = SinkKind::Store(StorePlan::Postgres {
         url: secret(folder.path(), "db", &format!("postgres://ann:hush@127.0.0.1:{port}/shop\n")),
         schema: "shop".into(),
         batch_rows: 100,
         batch_wait: std::time::Duration::from_millis(50),
-    };
+    });
     let sink = start(kind, &bus, folder.path());
     until("readiness complains", async || !sink.stage.health.complaints().is_empty()).await;
     let complaints = sink.stage.health.complaints();
@@ -135,12 +135,12 @@ async fn a_database_that_is_away_is_waited_for_and_told_of() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_is_not_there_stops_the_sink() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
-    let kind = SinkKind::Postgres {
+    let kind = SinkKind::Store(StorePlan::Postgres {
         url: herd_spec::pipeline::SecretRef { name: "nowhere".into(), key: "url".into() },
         schema: "shop".into(),
         batch_rows: 100,
         batch_wait: std::time::Duration::from_millis(50),
-    };
+    });
     let error = start(kind, &bus, folder.path()).stop().await.unwrap_err();
     assert!(error.to_string().starts_with("sink main: the secret `nowhere` has no key `url`"), "{error}");
 }
@@ -159,12 +159,12 @@ async fn poison_records_go_to_the_dead_letters_and_block_nothing() {
         let properties = poison.iter().find(|(of, _)| *of == id).map_or("{}", |(_, properties)| properties);
         bus.put(EVENTS, id % 2, 7, event(id, "ann", properties));
     }
-    let kind = SinkKind::Postgres {
+    let kind = SinkKind::Store(StorePlan::Postgres {
         url: secret(folder.path(), "db", &server),
         schema: schema.clone(),
         batch_rows: 400,
         batch_wait: std::time::Duration::from_millis(50),
-    };
+    });
     let sink = start(kind, &bus, folder.path());
     is_through(&bus).await;
     sink.stop().await.unwrap();
@@ -245,12 +245,12 @@ async fn a_dropped_table_of_postgresql_is_told_and_waited_for_and_the_other_tabl
         std::env::var("HERD_TEST_POSTGRES").expect("HERD_TEST_POSTGRES: postgres://user@host:port/database");
     let schema = format!("herd_mend_{}", std::process::id());
     let store = Store::postgres(&server, &schema).await.unwrap();
-    let kind = SinkKind::Postgres {
+    let kind = SinkKind::Store(StorePlan::Postgres {
         url: secret(folder.path(), "db", &server),
         schema: schema.clone(),
         batch_rows: 400,
         batch_wait: std::time::Duration::from_millis(50),
-    };
+    });
     let sql = async |sql: &str| {
         let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
         let sql = format!("SET search_path TO {schema}; {sql}");
@@ -268,12 +268,12 @@ async fn a_schema_that_was_dropped_is_made_anew_and_filled_from_the_topics() {
     let server =
         std::env::var("HERD_TEST_POSTGRES").expect("HERD_TEST_POSTGRES: postgres://user@host:port/database");
     let schema = format!("herd_anew_{}", std::process::id());
-    let kind = SinkKind::Postgres {
+    let kind = SinkKind::Store(StorePlan::Postgres {
         url: secret(folder.path(), "db", &server),
         schema: schema.clone(),
         batch_rows: 400,
         batch_wait: std::time::Duration::from_millis(50),
-    };
+    });
     put_events(&bus, 0..100);
     let sink = start(kind, &bus, folder.path());
     is_through(&bus).await;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use herd_spec::plan::SinkKind;
+use herd_spec::plan::{SinkKind, StorePlan};
 use herd_store::Store;
 
 use crate::bus::MemoryBus;
@@ -49,7 +49,7 @@ fn a_full_disk_is_waited_for_by_sqlite_and_all_is_stored_once_there_is_room() {
 
 async fn fills(disk: &Path) {
     let bus = memory_bus();
-    let sink = start(SinkKind::Sqlite { path: "shop.db".into() }, &bus, disk);
+    let sink = start(SinkKind::Store(StorePlan::Sqlite { path: "shop.db".into() }), &bus, disk);
     put_events(&bus, 0..10);
     until("the first are stored", async || bus.is_committed(EVENTS, GROUP)).await;
     let ballast = disk.join("ballast");

@@ -40,7 +40,7 @@ fn plan() -> Plan {
         config: std::collections::BTreeMap::new(),
     };
     Plan {
-        pipeline: "shop".into(),
+        pipeline: "shop".parse().unwrap(),
         kafka: None,
         topics: Topics {
             events: topic(EVENTS),
@@ -84,7 +84,7 @@ pub(crate) struct Running {
 /// Starts a sink; secrets are read from `<data>/secrets`.
 pub(crate) fn start(kind: SinkKind, bus: &MemoryBus, data: &Path) -> Running {
     let stage = Stage::new(CancellationToken::new(), Secrets::new(Some(&data.join("secrets"))));
-    let sink = SinkPlan { name: "main".into(), group: GROUP.into(), kind, stage: stage_plan() };
+    let sink = SinkPlan { name: "main".parse().unwrap(), group: GROUP.into(), kind, stage: stage_plan() };
     let running =
         herd_sink::run(Arc::new(plan()), sink, bus.clone(), stage.clone(), data.to_owned(), "m-0".into());
     Running { stage, task: tokio::spawn(running) }
@@ -125,7 +125,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
     Alert {
         v: 1,
         id: AlertId::of("shop", "rush", key, start),
-        pipeline: "shop".into(),
+        pipeline: "shop".parse().unwrap(),
         detector: "rush".into(),
         metric: "views".into(),
         rule: herd_spec::wire::Definition::default(),

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use herd_spec::pipeline::WebhookFormat;
-use herd_spec::plan::{SinkKind, WebhookUrl};
+use herd_spec::plan::{SinkKind, WebhookPlan, WebhookUrl};
 use herd_spec::wire::{Alert, AlertState, Severity, dead_letter};
 use hmac::{Hmac, KeyInit, Mac};
 
@@ -62,7 +62,7 @@ impl Endpoint {
     }
 
     fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
-        SinkKind::Webhook {
+        SinkKind::Webhook(WebhookPlan {
             url: WebhookUrl::Secret(secret(
                 data,
                 "hook",
@@ -73,7 +73,7 @@ impl Endpoint {
             min_severity: Severity::Info,
             timeout: Duration::from_millis(400),
             attempts,
-        }
+        })
     }
 
     fn states(&self) -> Vec<(String, AlertState)> {
@@ -116,7 +116,7 @@ async fn only_what_matters_enough_is_sent() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(204)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);
-    if let SinkKind::Webhook { min_severity, .. } = &mut kind {
+    if let SinkKind::Webhook(WebhookPlan { min_severity, .. }) = &mut kind {
         *min_severity = Severity::Critical;
     }
     let mut grave = alert("pot", AlertState::Firing);
@@ -223,7 +223,7 @@ async fn a_signature_can_be_verified_and_repeats_be_told() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);
-    if let SinkKind::Webhook { signing_key, .. } = &mut kind {
+    if let SinkKind::Webhook(WebhookPlan { signing_key, .. }) = &mut kind {
         *signing_key = Some(secret(folder.path(), "key", "open sesame\n"));
     }
     let sink = start(kind, &bus, folder.path());
@@ -248,7 +248,7 @@ async fn an_address_that_is_none_is_refused_without_showing_it() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
     let mut kind = endpoint.kind(folder.path(), 3);
-    if let SinkKind::Webhook { url, .. } = &mut kind {
+    if let SinkKind::Webhook(WebhookPlan { url, .. }) = &mut kind {
         *url = WebhookUrl::Secret(secret(folder.path(), "odd", "hooks.example.com/token-1"));
     }
     let error = start(kind, &bus, folder.path()).stop().await.unwrap_err();

@@ -1,14 +1,14 @@
 use std::path::Path;
 
 use super::*;
-use crate::plan::Plan;
+use crate::document::parse;
 use rstest::rstest;
 
 const HEAD: &str = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec:\n";
 
 fn problems(spec: &str) -> Vec<String> {
     let yaml = spec.strip_prefix('!').map_or_else(|| format!("{HEAD}{spec}"), str::to_owned);
-    match parse(&yaml) {
+    match parse(&yaml).and_then(|pipeline| Plan::parse(&pipeline)) {
         Ok(_) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }
@@ -31,7 +31,7 @@ fn every_example_is_valid_and_has_a_plan() {
         }
         seen += 1;
         let pipeline = parse(&text).unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
-        let plan = Plan::of(&pipeline).unwrap();
+        let plan = Plan::parse(&pipeline).unwrap();
         let json = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan, "{}", path.display());
         let again = parse(&serde_yaml::to_string(&pipeline).unwrap()).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use herd_bus::{Bus, BusError, Progress};
-use herd_spec::plan::{Plan, SinkKind};
+use herd_spec::plan::Plan;
 use herd_spec::units::WallTime;
 
 use crate::shapes::{StageShape, StatsShape};
@@ -36,14 +36,10 @@ pub(crate) fn measure<B: Bus>(plan: &Plan, bus: &B, now: WallTime) -> Result<Sam
     let refused = bus.progress(&topics.dead_letter.name, &plan.groups.fold)?;
     let mut stages = vec![stage("fold", &[&fold]), stage("judge", &[&judge])];
     for sink in &plan.sinks {
-        let read: &[&str] = match sink.kind {
-            SinkKind::Postgres { .. } | SinkKind::Sqlite { .. } => {
-                &[&topics.events.name, &topics.windows.name, &topics.alerts.name]
-            }
-            SinkKind::Webhook { .. } => &[&topics.alerts.name],
-        };
-        let progress =
-            read.iter().map(|topic| bus.progress(topic, &sink.group)).collect::<Result<Vec<_>, _>>()?;
+        let subscription = sink.subscription(topics);
+        let progress = (subscription.topics.iter())
+            .map(|topic| bus.progress(&topic.name, subscription.group))
+            .collect::<Result<Vec<_>, _>>()?;
         let progress: Vec<&[Progress]> = progress.iter().map(Vec::as_slice).collect();
         stages.push(stage(&format!("sink.{}", sink.name), &progress));
     }
@@ -59,11 +55,11 @@ fn stage(name: &str, topics: &[&[Progress]]) -> (String, u64, u64) {
 
 /// The last samples.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct Throughput {
     samples: VecDeque<Sample>,
 }
 
-impl Pulse {
+impl Throughput {
     /// Adds a sample and computes the statistics of the last samples. Totals that are not derived from offsets stay 0.
     pub(crate) fn take(&mut self, sample: Sample) -> StatsShape {
         if self.samples.len() >= SAMPLES {
@@ -115,11 +111,11 @@ mod tests {
 
     #[test]
     fn rates_cover_the_last_samples() {
-        let mut pulse = Pulse::default();
+        let mut throughput = Throughput::default();
         for second in 0..20_u64 {
-            pulse.take(sample(second.cast_signed(), second * 100, 0, second * 50));
+            throughput.take(sample(second.cast_signed(), second * 100, 0, second * 50));
         }
-        let stats = pulse.take(sample(20, 2_000 + 500, 100, 1_000));
+        let stats = throughput.take(sample(20, 2_000 + 500, 100, 1_000));
         assert!((stats.events_per_second - 200.0).abs() < 1e-9);
         assert_eq!((stats.events_total, stats.refused_total), (2_500, 3));
         assert_eq!(
@@ -130,9 +126,9 @@ mod tests {
 
     #[test]
     fn a_stalled_stage_with_lag_has_no_estimate() {
-        let mut pulse = Pulse::default();
-        pulse.take(sample(0, 10, 10, 0));
-        let stats = pulse.take(sample(1, 10, 10, 0));
+        let mut throughput = Throughput::default();
+        throughput.take(sample(0, 10, 10, 0));
+        let stats = throughput.take(sample(1, 10, 10, 0));
         assert_eq!(stats.stages[0].lag_seconds, None);
     }
 }

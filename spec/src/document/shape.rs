@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
-use super::{Problem, did_you_mean, listed};
 use crate::pipeline::{HerdPipelineSpec, Span};
+use crate::problem::{Problem, did_you_mean, listed};
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(HerdPipelineSpec).to_value());
 
