@@ -1,6 +1,6 @@
 //! The custom resource definition: the schema that the types give, sharpened by what a schema alone cannot say.
 //!
-//! Every rule of [`crate::validate`] that CEL can say is a row of `tables`, so that the API server refuses with the words that say
+//! Every rule of [`crate::plan::Plan::parse`] that CEL can say is a row of `tables`, so that the API server refuses with the words that say
 //! what to write instead. Lists and texts are bounded there too, for the API server weighs a rule by the largest document the schema
 //! lets through.
 
