@@ -27,10 +27,10 @@ pub(crate) use windows::stored_windows;
     info(
         title = "Herd",
         description = "Live data and history of a pipeline of user events. All times are milliseconds since 1970 (UTC); errors \
-                       are RFC 9457 problem documents. Where a token is asked for, send `Authorization: Bearer TOKEN` \
+                       are RFC 9457 problem documents. If a token is configured, send `Authorization: Bearer TOKEN` \
                        or `?token=TOKEN`. `GET /ws` is a WebSocket of JSON frames: send \
                        `{\"op\":\"subscribe\",\"room\":R}` with R one of `all`, `alerts`, `stats`, `trending:METRIC`, \
-                       `metric:METRIC`, `item:METRIC/KEY`; a snapshot of the room comes first, then its changes."
+                       `metric:METRIC`, `item:METRIC/KEY`; the first frame is a snapshot of the room, followed by its changes."
     ),
     components(schemas(ProblemShape)),
     tags(
