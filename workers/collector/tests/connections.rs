@@ -173,5 +173,6 @@ async fn draining_sends_goaway_to_http_2_connections() {
     frames_until(HEADERS).await;
     collector.stage.draining.cancel();
     frames_until(GO_AWAY).await;
+    drop(stream);
     collector.stop().await;
 }
