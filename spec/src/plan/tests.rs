@@ -95,7 +95,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::missing(
     "  detectors: [{name: a, algorithm: {poisson: {}}}]",
-    "spec.detectors[0].metric: missing (The metric it watches, by name)"
+    "spec.detectors[0].metric: missing (Name of the metric to watch)"
 )]
 #[case::enumeration(
     "  metrics: [{name: a, aggregate: {function: Sum, field: price}}]",

@@ -73,7 +73,7 @@ pub(crate) fn reply(items: Vec<ItemReply>, refusals: &[(u32, Refusal)], broker: 
 fn with_items(mut problem: Problem, items: &[ItemReply]) -> Problem {
     if !items.is_empty() {
         let items = serde_json::to_value(items).unwrap_or_default();
-        problem.extensions.insert("items".to_owned(), items);
+        problem.extensions.push(("items", items));
     }
     problem
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// A request that failed, or was carried out only in part. As a response it is an `application/problem+json` document.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Problem {
     /// Value of `Retry-After`, rounded up to seconds.
     pub retry_after: Option<Duration>,
     /// Extension members of the document.
-    pub extensions: Map<String, Value>,
+    pub extensions: Vec<(&'static str, Value)>,
     /// Whether the connection is closed, because the request body has not been read to its end.
     pub close: bool,
 }
@@ -33,8 +33,12 @@ struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     detail: &'a str,
-    #[serde(flatten)]
-    extensions: &'a Map<String, Value>,
+    #[serde(flatten, serialize_with = "members")]
+    extensions: &'a [(&'static str, Value)],
+}
+
+fn members<S: Serializer>(extensions: &[(&'static str, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(extensions.iter().map(|(name, value)| (name, value)))
 }
 
 impl Problem {
@@ -42,7 +46,7 @@ impl Problem {
     #[must_use]
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let (code, retry_after) = (None, None);
-        Self { status, code, detail: detail.into(), retry_after, extensions: Map::new(), close: false }
+        Self { status, code, detail: detail.into(), retry_after, extensions: Vec::new(), close: false }
     }
 
     /// 400: a parameter or the body is invalid.
