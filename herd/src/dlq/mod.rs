@@ -148,7 +148,7 @@ impl Dlq {
             Command::Ls { source, filter, json } => list(&source.records(filter).await?, json),
             Command::Show { position, source, json } => {
                 let all = source.records(Filter::at(position)).await?;
-                let found = all.first().ok_or(DlqError::NoRecord { position: position })?;
+                let found = all.first().ok_or(DlqError::NoRecord { position })?;
                 if json {
                     output::json(found)?
                 } else {
