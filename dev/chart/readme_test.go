@@ -14,7 +14,7 @@ const readmeHead = "# The chart `herd`\n\n" +
 	"<!-- Written by `make reference` from Chart.yaml and the comments in values.yaml: change those. -->\n\n"
 
 const readmeTail = `
-[docs/install.md](../../docs/install.md) tells how to install, upgrade and uninstall.
+[docs/install.md](../../docs/install.md) describes installation, upgrades and removal.
 `
 
 type value struct {

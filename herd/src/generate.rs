@@ -1,4 +1,4 @@
-//! `herd generate`: shoppers against any collector.
+//! `herd generate`: sends generated events to a collector.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,91 +10,91 @@ use herd_spec::units::EventTime;
 use herd_stage::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-use crate::load::{self, Pace, Parcel, Recorder, Tally, Target};
-use crate::output::{self, Outcome};
-use crate::shoppers::{Crowds, Faults, Planned, Profile, ProfileKind, Settings, Shape, Shoppers};
+use crate::load::{self, Counters, Pace, Recorder, ScheduledEvent, Target};
+use crate::output::{self, CommandResult};
+use crate::shoppers::{Crowds, Faults, GeneratedEvent, Profile, ProfileKind, Settings, Shape, Shoppers};
 
-/// Drives a collector with generated shoppers: they look, put into the basket and buy, mostly the popular items.
+/// Sends events of generated shoppers to a collector: they view, add to cart and buy, mostly popular items.
 ///
-/// Events are sent when they are due, whether or not earlier ones are answered, and latencies count from then. What a
-/// collector refuses for now (503, 429) is sent again with the same event id.
+/// The load is open loop: events are sent at their scheduled times whether or not earlier requests have been answered, and
+/// latencies are measured from the scheduled time. Requests refused temporarily (503, 429) are retried with the same event ids.
 #[derive(Args, Debug)]
 pub struct Generate {
-    /// The collector, e.g. http://127.0.0.1:8080
+    /// URL of the collector, e.g. http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub to: String,
-    /// Events a second, on average
+    /// Mean rate in events per second
     #[arg(long, default_value_t = 100.0, value_parser = positive)]
     pub rate: f64,
-    /// How long, e.g. 30s or 10m; without it and without --events until Ctrl-C
-    #[arg(long = "for", value_name = "TIME")]
+    /// Duration, e.g. 30s or 10m [default: until Ctrl-C or --events]
+    #[arg(long = "for", value_name = "DURATION")]
     pub duration: Option<Span>,
-    /// How many events
+    /// Number of events
     #[arg(long, value_name = "N")]
     pub events: Option<u64>,
-    /// The course of the load
+    /// Shape of the load over time
     #[arg(long, value_enum, default_value_t)]
     pub profile: ProfileKind,
-    /// Length of a day (diurnal) or of all steps
-    #[arg(long, value_name = "TIME", default_value = "10m")]
+    /// Length of a day (diurnal) or of all steps (steps)
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
     pub period: Span,
-    /// Flash: when the first crowd comes
-    #[arg(long, value_name = "TIME", default_value = "60s")]
+    /// Profile flash: start of the first crowd
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
     pub crowd_at: Span,
-    /// Flash: from one crowd to the next
-    #[arg(long, value_name = "TIME", default_value = "60s")]
+    /// Profile flash: time from one crowd to the next
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
     pub crowd_every: Span,
-    /// Flash: how long a crowd stays
-    #[arg(long, value_name = "TIME", default_value = "12s")]
+    /// Profile flash: length of a crowd
+    #[arg(long, value_name = "DURATION", default_value = "12s")]
     pub crowd_length: Span,
-    /// Flash: events a second of a crowd, on top of the others [default: half the rate, at least 40]
+    /// Profile flash: additional events per second during a crowd [default: the rate, at least 150]
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub crowd_rate: Option<f64>,
-    /// What events look like
+    /// Format of the events
     #[arg(long, value_enum, default_value_t)]
     pub shape: Shape,
-    /// The same seed gives the same shoppers
+    /// Seed of the random numbers; the same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// People
+    /// Number of users
     #[arg(long, default_value_t = 5_000)]
     pub users: u64,
-    /// Items
+    /// Number of items
     #[arg(long, default_value_t = 500)]
     pub items: u64,
-    /// How much more popular the popular items are (Zipf's exponent)
+    /// Exponent of the Zipf distribution of item popularity
     #[arg(long, default_value_t = 1.0)]
     pub skew: f64,
-    /// Requests on their way at once, at most
+    /// Maximum number of concurrent requests
     #[arg(long, default_value_t = 64)]
     pub connections: usize,
-    /// Events of a request, at most
+    /// Maximum number of events per request
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
-    /// How often a request that may yet succeed is tried
+    /// Maximum number of attempts per request
     #[arg(long, default_value_t = 10)]
     pub attempts: u32,
-    /// A write key of the pipeline
+    /// Write key of the pipeline
     #[arg(long, env = "HERD_WRITE_KEY", hide_env_values = true)]
     pub key: Option<String>,
-    /// Percent of events that are sent twice
+    /// Percentage of events that are sent twice
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub duplicates: f64,
-    /// Percent of events that are invalid
+    /// Percentage of events that are invalid
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub invalid: f64,
-    /// Half of the events happened up to this long before they are sent
-    #[arg(long, value_name = "TIME", default_value = "0s")]
+    /// Out-of-order events: half of the events have a time up to this long before they are sent
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
     pub disorder: Span,
-    /// Writes every event that was sent to this file, a line of JSON each: kind, outcome, and the bytes
+    /// Records every sent event in this file, as one JSON line: kind, outcome and bytes
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// The report as JSON, and no progress bar
+    /// Prints the report as JSON, without a progress bar
     #[arg(long)]
     pub json: bool,
 }
 
-/// Reads a number above 0.
+/// Parses a number above 0.
 pub fn positive(written: &str) -> Result<f64, String> {
     match written.parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
@@ -109,7 +109,7 @@ fn percent(written: &str) -> Result<f64, String> {
     }
 }
 
-/// Events a second of a crowd where nothing else is asked for.
+/// Default of `--crowd-rate`.
 #[must_use]
 pub fn crowd_rate(rate: f64) -> f64 {
     rate.max(150.0)
@@ -136,8 +136,8 @@ impl Generate {
     /// Runs it.
     ///
     /// # Errors
-    /// If the collector is not there or refuses everything, or the record cannot be written.
-    pub async fn run(self, stop: CancellationToken) -> Outcome {
+    /// If the collector is unreachable or refuses all requests, or the record file is not writable.
+    pub async fn run(self, stop: CancellationToken) -> CommandResult {
         let target = Arc::new(Target::new(&self.to, self.key.clone(), self.connections)?);
         let recorder = self.record.as_deref().map(Recorder::create).transpose()?.map(Arc::new);
         target.check().await?;
@@ -148,12 +148,13 @@ impl Generate {
         let source = Shoppers::new(self.settings(EventTime(SystemClock.now().0)))
             .take_while(move |planned| planned.at < end)
             .take(limit)
-            .map(|Planned { at, body, kind, .. }| Ok(Parcel { at, body, kind }));
+            .map(|GeneratedEvent { at, body, kind, .. }| Ok(ScheduledEvent { at, body, kind }));
         let pace =
             Pace { connections: self.connections, batch: self.batch, timed: true, attempts: self.attempts };
         let bar = load::progress(expected, self.json);
         let report =
-            load::run(source, target, pace, Arc::new(Tally::default()), recorder.clone(), bar, stop).await?;
+            load::run(source, target, pace, Arc::new(Counters::default()), recorder.clone(), bar, stop)
+                .await?;
         if let Some(recorder) = recorder {
             recorder.finish()?;
         }

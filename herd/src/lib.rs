@@ -1,6 +1,5 @@
-//! The command line: run, check and drive a pipeline. Each command is a module; what they share is [`load`] (sending to a
-//! collector) and [`shoppers`] (what generated people do). No pipeline logic lives here: `up` starts the same stages that run
-//! in the worker image.
+//! The `herd` command line: runs, validates and loads pipelines. Each command is a module; they share [`load`] (sending to a
+//! collector) and [`shoppers`] (generated events). No pipeline logic lives here: `up` starts the same stages as the worker image.
 
 pub mod cluster;
 pub mod dlq;
@@ -21,15 +20,15 @@ use clap_complete::Shell;
 use herd_workers::signal::StopSignals;
 use tokio_util::sync::CancellationToken;
 
-use output::Outcome;
+use output::CommandResult;
 
-/// Notices the herd while it moves: pipelines of user events with live counts, trends and alerts.
+/// Runs pipelines of user events: live metrics, trends and alerts.
 #[derive(Parser, Debug)]
 #[command(name = "herd", version, about, max_term_width = 110)]
 pub struct Herd {
-    /// `kubectl herd -n shop status` says it before the command.
+    /// kubectl passes these before the command: `kubectl herd -n shop status`.
     #[command(flatten)]
-    place: cluster::Place,
+    cluster_args: cluster::ClusterArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,7 +56,7 @@ enum Command {
 }
 
 impl Command {
-    /// As it is written.
+    /// Its name on the command line.
     fn name(&self) -> &'static str {
         match self {
             Self::Up(_) => "up",
@@ -77,37 +76,37 @@ impl Command {
         }
     }
 
-    /// Which cluster it is about, if it is about one.
-    fn place(&mut self) -> Option<&mut cluster::Place> {
+    /// The cluster options, for commands that work on a cluster.
+    fn cluster_args(&mut self) -> Option<&mut cluster::ClusterArgs> {
         match self {
-            Self::Status(command) => Some(&mut command.place),
-            Self::ExplainScaling(command) => Some(&mut command.place),
-            Self::Pause(command) => Some(&mut command.place),
-            Self::Resume(command) => Some(&mut command.place),
-            Self::Top(command) => Some(&mut command.place),
-            Self::Load(command) => Some(&mut command.place),
+            Self::Status(command) => Some(&mut command.cluster_args),
+            Self::ExplainScaling(command) => Some(&mut command.cluster_args),
+            Self::Pause(command) => Some(&mut command.cluster_args),
+            Self::Resume(command) => Some(&mut command.cluster_args),
+            Self::Top(command) => Some(&mut command.cluster_args),
+            Self::Load(command) => Some(&mut command.cluster_args),
             _ => None,
         }
     }
 }
 
-/// The signals cannot be taken over.
+/// The signal handlers cannot be installed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("Ctrl-C cannot be caught: {0}")]
+#[error("cannot install the signal handlers: {0}")]
 struct SignalError(std::io::Error);
 
 impl Herd {
     /// Runs the command.
     ///
     /// # Errors
-    /// What the command says, ready to be shown to a person.
-    pub async fn run(self) -> Outcome {
-        let Self { place, command } = self;
+    /// The error of the command, ready to be printed.
+    pub async fn run(self) -> CommandResult {
+        let Self { cluster_args, command } = self;
         let name = command.name();
         let mut command = command;
-        match command.place() {
-            Some(own) => *own = std::mem::take(own).after(place),
-            None => place.must_be_open(name)?,
+        match command.cluster_args() {
+            Some(own) => *own = std::mem::take(own).or(cluster_args),
+            None => cluster_args.must_be_empty(name)?,
         }
         match command {
             Command::Up(command) => command.run().await,
@@ -132,7 +131,7 @@ impl Herd {
     }
 }
 
-/// Cancelled by the first signal; the second ends the process.
+/// A token that the first signal cancels. The second signal ends the process.
 fn stop_on_signal() -> Result<CancellationToken, SignalError> {
     let mut signals = StopSignals::listen().map_err(SignalError)?;
     let stop = CancellationToken::new();
@@ -156,19 +155,19 @@ mod tests {
     #[case(&["herd", "status", "-n", "shop"], "shop", None)]
     #[case(&["herd", "--context", "kind-herd", "-n", "shop", "top", "shop"], "shop", Some("kind-herd"))]
     #[case(&["herd", "-n", "other", "load", "shop", "--namespace=shop", "--context", "a"], "shop", Some("a"))]
-    fn flags_of_the_cluster_stand_before_the_command_or_after_it(
+    fn accepts_cluster_options_before_and_after_the_command(
         #[case] written: &[&str],
         #[case] namespace: &str,
         #[case] context: Option<&str>,
     ) {
-        let Herd { place, mut command } = Herd::try_parse_from(written).unwrap();
-        let place = std::mem::take(command.place().unwrap()).after(place);
+        let Herd { cluster_args, mut command } = Herd::try_parse_from(written).unwrap();
+        let cluster_args = std::mem::take(command.cluster_args().unwrap()).or(cluster_args);
         let expected = Herd::try_parse_from(
             ["herd", "status", "-n", namespace]
                 .into_iter()
                 .chain(context.iter().flat_map(|name| ["--context", *name])),
         );
         let mut expected = expected.unwrap().command;
-        assert_eq!(&place, expected.place().unwrap());
+        assert_eq!(&cluster_args, expected.cluster_args().unwrap());
     }
 }

@@ -1,9 +1,8 @@
-//! Where in a YAML text the field with a path like `spec.metrics[1].window` stands.
+//! Finds the position of a field, given as a path like `spec.metrics[1].window`, in a YAML text.
 //!
-//! serde_yaml keeps no places, so this walks the text itself by indentation. It follows block style, which is what people
-//! write, with aliases (`events: *shared`) and merge keys (`<<: *shared`): what comes from an anchor is found where the anchor
-//! stands. Where it loses the way (flow style, multi-line strings) it answers with the deepest field that it found, which is still
-//! the right neighbourhood.
+//! serde_yaml does not keep positions, so this parses the text by indentation. It supports block style with aliases
+//! (`events: *shared`) and merge keys (`<<: *shared`): an aliased field is found at its anchor. For other syntax (flow style,
+//! multi-line strings) it returns the deepest enclosing field that it found.
 
 use std::ops::Range;
 
@@ -29,14 +28,14 @@ fn steps(path: &str) -> Vec<Step> {
     steps
 }
 
-/// A line of the text with its content taken apart.
+/// A line of the text.
 #[derive(Clone, Copy)]
 struct Line<'a> {
     /// Column of the content, in bytes.
     indent: usize,
     /// Byte offset of the content in the text.
     at: usize,
-    /// Without comment and white space at its end.
+    /// Content without comment and trailing white space.
     content: &'a str,
 }
 
@@ -61,7 +60,7 @@ fn entry(content: &str) -> Option<(&str, &str)> {
     (value.is_empty() || value.starts_with(' ')).then(|| (key.trim_matches(['"', '\'']), value.trim()))
 }
 
-/// Splits `- rest` lines: the item's content is a line of its own, two columns further in.
+/// Splits `- rest` lines: the content of the item becomes a line that is indented further.
 fn unbullet<'a>(line: &Line<'a>) -> Option<Line<'a>> {
     let rest = line.content.strip_prefix('-')?;
     if !(rest.is_empty() || rest.starts_with(' ')) {
@@ -72,7 +71,7 @@ fn unbullet<'a>(line: &Line<'a>) -> Option<Line<'a>> {
     Some(Line { indent: line.indent + skipped.max(1), at: line.at + skipped, content })
 }
 
-/// Without the name of an anchor before it: `&shared` stands before what it names.
+/// The value without a leading anchor (`&shared`).
 fn unanchored(value: &str) -> &str {
     match value.strip_prefix('&') {
         Some(rest) => rest.split_once(' ').map_or("", |(_, value)| value.trim_start()),
@@ -80,7 +79,7 @@ fn unanchored(value: &str) -> &str {
     }
 }
 
-/// The lines of the map that an anchor names.
+/// The lines of the mapping with this anchor.
 fn anchored<'a>(all: &[Line<'a>], name: &str) -> Vec<Line<'a>> {
     let names = |value: &str| value.strip_prefix('&').and_then(|rest| rest.split(' ').next()) == Some(name);
     for (place, line) in all.iter().enumerate() {
@@ -97,30 +96,30 @@ fn anchored<'a>(all: &[Line<'a>], name: &str) -> Vec<Line<'a>> {
     Vec::new()
 }
 
-/// Anchors that `value` refers to: `*shared`, or `[*one, *other]`.
+/// Names of the anchors that `value` refers to: `*shared`, or `[*one, *other]`.
 fn aliases(value: &str) -> impl Iterator<Item = &str> {
     let inner = value.trim_start_matches('[').trim_end_matches(']');
     inner.split(',').filter_map(|alias| alias.trim().strip_prefix('*'))
 }
 
-/// Aliases that are followed one after the other: a text that refers to itself ends here.
-const DEEPEST: usize = 8;
+/// Maximum depth of nested aliases, so that an anchor that refers to itself terminates.
+const MAX_ALIAS_DEPTH: usize = 8;
 
-/// The bytes of the field's line, or of the deepest field on the way to it that is there; none if not even the first is.
+/// Byte range of the line of the field, or of its deepest parent that exists; `None` if not even the first one does.
 #[must_use]
 pub fn locate(text: &str, path: &str) -> Option<Range<usize>> {
     let all = lines(text);
     let mut block = all.clone();
     let mut found = None;
     for step in steps(path) {
-        let Some((range, inside)) = find(&all, &block, &step, DEEPEST) else { break };
+        let Some((range, inside)) = find(&all, &block, &step, MAX_ALIAS_DEPTH) else { break };
         found = Some(range);
         block = inside;
     }
     found
 }
 
-/// Finds a step among the lines of a block, or else in what is merged into it.
+/// Finds a step among the lines of a block, or else among the mappings merged into it.
 fn find<'a>(
     all: &[Line<'a>],
     block: &[Line<'a>],
@@ -135,10 +134,10 @@ fn find<'a>(
     aliases(merged).find_map(|name| find(all, &anchored(all, name), step, depth - 1))
 }
 
-/// What stands where a step leads: its bytes, the lines inside of it, and the value beside it.
+/// A found step: its byte range, the lines of its block, and its inline value.
 type Found<'a> = (Range<usize>, Vec<Line<'a>>, &'a str);
 
-/// Finds a step among the lines of a block: the bytes it stands at, the lines inside of it, and its value.
+/// Finds a step among the lines of a block.
 fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<Found<'a>> {
     let indent = block.first()?.indent;
     let mut number = 0;
@@ -154,7 +153,7 @@ fn descend<'a>(block: &[Line<'a>], step: &Step) -> Option<Found<'a>> {
                 }
                 let mut inside: Vec<Line<'a>> = block[place + 1..]
                     .iter()
-                    // A list may stand in the same column as the key that holds it.
+                    // A list may have the same indentation as its key.
                     .take_while(|next| {
                         next.indent > indent || (next.indent == indent && unbullet(next).is_some())
                     })
@@ -226,7 +225,7 @@ spec:
     #[case("spec.metrics[1].emit", "events:")]
     #[case("spec.detectors[0].algorithm.poisson.probability", "poisson: {probability: 2}")]
     #[case("spec.detectors[7].name", "detectors:")]
-    fn a_path_is_found_or_what_is_nearest_to_it(#[case] path: &str, #[case] expected: &str) {
+    fn locates_a_path_or_its_deepest_existing_parent(#[case] path: &str, #[case] expected: &str) {
         let range = locate(TEXT, path).unwrap();
         assert_eq!(&TEXT[range], expected);
     }
@@ -256,7 +255,7 @@ spec:
     #[case("spec.metrics[2].events.types", 7, "types: view")]
     #[case("spec.metrics[3].window", 5, "window: 99h")]
     #[case("spec.metrics[3].maxKeys", 13, "<<: [*none, *base]")]
-    fn what_is_merged_in_is_found_where_it_is_written(
+    fn locates_merged_fields_at_their_anchor(
         #[case] path: &str,
         #[case] line: usize,
         #[case] expected: &str,
@@ -267,12 +266,12 @@ spec:
     }
 
     #[test]
-    fn a_text_that_merges_itself_ends() {
+    fn terminates_on_an_anchor_that_merges_itself() {
         assert_eq!(locate("a: &a\n  <<: *a\n", "a.b"), Some(0..5));
     }
 
     #[test]
-    fn nothing_is_found_where_nothing_is() {
+    fn returns_none_for_a_text_without_the_first_field() {
         assert_eq!(locate("", "spec"), None);
         assert_eq!(locate("kind: X", "spec.metrics"), None);
     }

@@ -8,27 +8,26 @@ use herd_cli::{Herd, output};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is told unless `RUST_LOG` says otherwise. That a stage stopped, and why, `herd up` tells itself; and the embedded broker what
-/// ails its store.
+/// The default log filter, overridden by `RUST_LOG`. `herd up` itself reports stages that stop, and the embedded broker reports
+/// errors of its store, so their log lines would be duplicates.
 const FILTER: &str = "warn,herd_stage::thread=off,fjall=off";
 
 fn main() -> ExitCode {
     let herd = Herd::parse();
-    // Stages tell what they do; here only what needs somebody's attention. RUST_LOG changes it.
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(FILTER));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output::note(&format!("the runtime cannot be started: {error}"));
+            output::note(&format!("cannot start the async runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let outcome = runtime.block_on(herd.run());
-    // Whatever still blocks has been given its time.
+    let result = runtime.block_on(herd.run());
+    // Blocking tasks that are still running had their time to finish.
     runtime.shutdown_background();
-    match outcome {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(report) => {
             output::note(&format!("{report:?}"));

@@ -1,4 +1,4 @@
-//! A pipeline's file: read, checked, planned, or every problem with it shown where it stands.
+//! Reading a pipeline file: parsed, validated and planned, or all problems with their lines and columns.
 
 use std::path::{Path, PathBuf};
 
@@ -10,39 +10,39 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceSpan};
 
 use crate::locate::locate;
 
-/// A file that is no pipeline that could run.
+/// A file that is not a valid pipeline.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum FileError {
-    /// It cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    /// The file is not readable.
+    #[error("cannot read {}: {source}", path.display())]
     #[diagnostic(help(
-        "give the path of a pipeline's YAML, e.g. examples/shop.yaml; `-` reads standard input"
+        "write the path of a pipeline in YAML, e.g. examples/shop.yaml, or `-` for standard input"
     ))]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It says something that cannot be.
-    #[error("{name}: {} problem{} to correct", problems.len(), if problems.len() == 1 { "" } else { "s" })]
+    /// The spec is invalid.
+    #[error("{name} has {} problem{}", problems.len(), if problems.len() == 1 { "" } else { "s" })]
     Invalid {
         /// The file.
         name: String,
-        /// What is wrong, one by one.
+        /// The problems.
         #[related]
         problems: Vec<Located>,
     },
 }
 
-/// A problem with its place.
+/// A problem with its position in the file.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .problem.message)]
 pub struct Located {
-    /// What and where, as a path.
+    /// The problem and its path in the spec.
     pub problem: Problem,
-    /// Line and column from 1, where they are known.
-    pub place: Option<(usize, usize)>,
+    /// Line and column, from 1, if known.
+    pub position: Option<(usize, usize)>,
     span: Option<SourceSpan>,
     source_text: NamedSource<String>,
 }
@@ -64,7 +64,7 @@ impl Diagnostic for Located {
 
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         if self.span.is_none() && !self.problem.path.is_empty() {
-            return Some(Box::new(format!("it belongs at `{}`", self.problem.path)));
+            return Some(Box::new(format!("path: `{}`", self.problem.path)));
         }
         None
     }
@@ -72,19 +72,19 @@ impl Diagnostic for Located {
 
 impl Located {
     fn of(problem: Problem, name: &str, text: &str) -> Self {
-        let range = locate(text, &problem.path).or_else(|| yaml_place(text, &problem.message));
-        let place = range.as_ref().map(|range| {
+        let range = locate(text, &problem.path).or_else(|| yaml_error_line(text, &problem.message));
+        let position = range.as_ref().map(|range| {
             let before = &text[..range.start];
             let line = before.matches('\n').count() + 1;
             (line, range.start - before.rfind('\n').map_or(0, |end| end + 1) + 1)
         });
         let source_text = NamedSource::new(name, text.to_owned()).with_language("YAML");
-        Self { problem, place, span: range.map(Into::into), source_text }
+        Self { problem, position, span: range.map(Into::into), source_text }
     }
 }
 
-/// Where the YAML reader itself stumbled, by its own words: `… at line 3 column 5`.
-fn yaml_place(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
+/// The line that a YAML syntax error refers to: `… at line 3 column 5`.
+fn yaml_error_line(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
     let (_, rest) = message.rsplit_once("at line ")?;
     let line: usize = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
     let start: usize = text.split_inclusive('\n').take(line.checked_sub(1)?).map(str::len).sum();
@@ -92,7 +92,7 @@ fn yaml_place(text: &str, message: &str) -> Option<std::ops::Range<usize>> {
     Some(start..start + length)
 }
 
-/// Reads a file, or standard input for `-`. A byte order mark at its beginning is left out.
+/// Reads a file, or standard input for `-`. A byte order mark at the beginning is skipped.
 ///
 /// # Errors
 /// [`FileError::Read`].
@@ -109,7 +109,7 @@ pub fn text(path: &Path) -> Result<String, FileError> {
     Ok(text)
 }
 
-/// What a text means, or all that is wrong with it.
+/// Validates and plans a text, or returns all its problems.
 ///
 /// # Errors
 /// [`FileError::Invalid`].
@@ -125,7 +125,7 @@ fn invalid(name: &str, text: &str, problems: Vec<Problem>) -> FileError {
     }
 }
 
-/// The pipeline of a file.
+/// Reads and parses a pipeline file.
 ///
 /// # Errors
 /// [`FileError`].
@@ -135,7 +135,7 @@ pub fn read(path: &Path) -> Result<HerdPipeline, FileError> {
     parsed.map_err(|problems| invalid(&path.display().to_string(), &text, problems))
 }
 
-/// The plan of a pipeline's file.
+/// Reads, validates and plans a pipeline file.
 ///
 /// # Errors
 /// [`FileError`].

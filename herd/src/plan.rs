@@ -1,4 +1,4 @@
-//! `herd plan`: what would run, as a tree for people or as the very JSON that workers take.
+//! `herd plan`: the plan of a pipeline, as a tree or as the JSON that workers read.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,21 @@ use std::time::Duration;
 use clap::Args;
 use herd_spec::change::{self, Change, Meaning};
 use herd_spec::pipeline::{Direction, Span};
-use herd_spec::plan::{
-    AggregatePlan, Algorithm, Condition, DetectorPlan, MetricPlan, Plan, SinkKind, StagePlan, StorePlan,
-    Test, TopicPlan, WebhookPlan, WebhookUrl,
-};
+use herd_spec::plan::{AggregatePlan, Condition, DetectorPlan, MetricPlan, Plan, StagePlan, Test, TopicPlan};
 use herd_spec::wire::FieldPath;
 
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 use crate::pipeline;
 
-/// Shows what a pipeline's file comes to, or what a change of it means, without running anything.
+/// Shows the plan of a pipeline, or the effect of a change, without running anything.
 #[derive(Args, Debug)]
 pub struct PlanCommand {
-    /// The pipeline, YAML; `-` is standard input
+    /// Pipeline file (YAML); `-` is standard input
     pub file: PathBuf,
-    /// Shows what differs from this file (`-`: standard input), field by field, and what each change means for open windows, baselines and alerts
+    /// Compares with this file (`-`: standard input) and shows the effect of each changed field on open windows, baselines and alerts
     #[arg(long, value_name = "OLD")]
     pub against: Option<PathBuf>,
-    /// The plan as JSON, as the worker images take it; or the differences
+    /// Prints the plan as JSON, as workers read it, or the differences as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -33,8 +30,8 @@ impl PlanCommand {
     /// Runs it.
     ///
     /// # Errors
-    /// If the file is no pipeline.
-    pub fn run(self) -> Outcome {
+    /// If the file is not a valid pipeline.
+    pub fn run(self) -> CommandResult {
         if let Some(old) = &self.against {
             return self.compare(old);
         }
@@ -49,49 +46,49 @@ impl PlanCommand {
 }
 
 impl PlanCommand {
-    fn compare(&self, old: &Path) -> Outcome {
+    fn compare(&self, old: &Path) -> CommandResult {
         let changes = change::changes(&pipeline::read(old)?, &pipeline::read(&self.file)?);
         if self.json {
-            let told: Vec<Told<'_>> = changes.iter().map(Told::of).collect();
-            return Ok(output::json(&told)?);
+            let output: Vec<ChangeOutput<'_>> = changes.iter().map(ChangeOutput::of).collect();
+            return Ok(output::json(&output)?);
         }
-        let (new, old) = (called(&self.file), called(old));
+        let (new, old) = (display_name(&self.file), display_name(old));
         let head = match changes.len() {
-            0 => format!("{new} asks for the same as {old}"),
+            0 => format!("{new} and {old} do not differ"),
             number => format!(
                 "{new} differs from {old} in {}",
                 count(u32::try_from(number).unwrap_or(u32::MAX), "field")
             ),
         };
-        let changes: String = changes.iter().map(|change| format!("\n\n{}", in_words(change))).collect();
+        let changes: String = changes.iter().map(|change| format!("\n\n{}", render_change(change))).collect();
         Ok(output::line(&format!("{head}{changes}"))?)
     }
 }
 
-/// A file as it is told of.
-fn called(path: &Path) -> String {
+/// Name of a file in messages.
+fn display_name(path: &Path) -> String {
     if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// A difference for programs.
+/// A change in the JSON output.
 #[derive(serde::Serialize)]
-struct Told<'c> {
+struct ChangeOutput<'c> {
     #[serde(flatten)]
     change: &'c Change,
     meaning: Meaning,
 }
 
-impl<'c> Told<'c> {
+impl<'c> ChangeOutput<'c> {
     fn of(change: &'c Change) -> Self {
         Self { change, meaning: change.effect.meaning() }
     }
 }
 
-/// A difference for people.
-fn in_words(change: &Change) -> String {
+/// A change in the text output.
+fn render_change(change: &Change) -> String {
     let Change { path, before, after, effect } = change;
     let shown = |value: &Option<serde_json::Value>| match value {
-        None => "left out".to_owned(),
+        None => "omitted".to_owned(),
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
     };
@@ -102,16 +99,16 @@ fn in_words(change: &Change) -> String {
     };
     let Meaning { what, windows, baselines, alerts } = effect.meaning();
     let mut text = format!("{path}: {from_to}\n  {what}");
-    for (of, says) in [("Open windows", windows), ("Baselines", baselines), ("Open alerts", alerts)] {
-        if !says.is_empty() {
+    for (label, effect) in [("Open windows", windows), ("Baselines", baselines), ("Open alerts", alerts)] {
+        if !effect.is_empty() {
             // Writing into a String does not fail.
-            let _ = write!(text, "\n  {of}: {says}");
+            let _ = write!(text, "\n  {label}: {effect}");
         }
     }
     text
 }
 
-/// A line of the tree with the lines under it.
+/// A node of the tree: its line and its children.
 struct Branch(String, Vec<Branch>);
 
 fn leaf(text: impl Into<String>) -> Branch {
@@ -120,8 +117,8 @@ fn leaf(text: impl Into<String>) -> Branch {
 
 impl Branch {
     fn draw(&self, out: &mut String, before: &str) {
-        for (place, child) in self.1.iter().enumerate() {
-            let last = place + 1 == self.1.len();
+        for (index, child) in self.1.iter().enumerate() {
+            let last = index + 1 == self.1.len();
             let (tick, below) = if last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             // Writing into a String does not fail.
             let _ = writeln!(out, "{before}{tick}{}", child.0);
@@ -144,37 +141,27 @@ pub fn tree(plan: &Plan) -> String {
     let mut stages = vec![Branch(
         format!("collector  {}", size(&plan.collector.stage)),
         vec![leaf(match plan.collector.keys.as_slice() {
-            [] => "open to everybody who can reach it".to_owned(),
+            [] => "no authentication".to_owned(),
             keys => format!("write keys: {}", names(keys.iter().map(|key| key.name.as_str()))),
         })],
     )];
     stages.push(Branch(
         format!("detector  {}", size(&plan.detection)),
         vec![
-            leaf(format!("fold reads {} as {}", plan.topics.events.name, plan.groups.fold)),
-            leaf(format!("judge reads {} as {}", plan.topics.parts.name, plan.groups.judge)),
+            leaf(format!("fold reads {} as consumer group {}", plan.topics.events.name, plan.groups.fold)),
+            leaf(format!("judge reads {} as consumer group {}", plan.topics.parts.name, plan.groups.judge)),
         ],
     ));
     for sink in &plan.sinks {
-        let what = match &sink.kind {
-            SinkKind::Store(StorePlan::Postgres { schema, .. }) => format!("PostgreSQL, schema {schema}"),
-            SinkKind::Store(StorePlan::Sqlite { path }) => format!("SQLite, {path}"),
-            SinkKind::Webhook(WebhookPlan { url: WebhookUrl::Plain(url), format, .. }) => {
-                format!("webhook {url}, {format:?}")
-            }
-            SinkKind::Webhook(WebhookPlan { url: WebhookUrl::Secret(secret), format, .. }) => {
-                format!("webhook of secret {}/{}, {format:?}", secret.name, secret.key)
-            }
-        };
         stages.push(Branch(
             format!("sink {}  {}", sink.name, size(&sink.stage)),
-            vec![leaf(what), leaf(format!("reads as {}", sink.group))],
+            vec![leaf(sink.kind.to_string()), leaf(format!("consumer group {}", sink.group))],
         ));
     }
     stages.push(Branch(
         format!("api  {}", size(&plan.api.stage)),
         vec![leaf(match &plan.api.store {
-            Some(store) => format!("answers from sink {store}"),
+            Some(store) => format!("history from sink {store}"),
             None => "no store: live data only".to_owned(),
         })],
     ));
@@ -186,13 +173,10 @@ pub fn tree(plan: &Plan) -> String {
             vec![
                 leaf(format!("types: {accepted}")),
                 leaf(format!(
-                    "late after {}, from the future after {}, {}, partitioned by {}",
+                    "maximum lateness {}, clock skew {}, age {}; partitioned by {}",
                     span(events.max_lateness),
                     span(events.max_clock_skew),
-                    events.max_age.map_or_else(
-                        || "never too old".to_owned(),
-                        |age| format!("too old after {}", span(age))
-                    ),
+                    events.max_age.map_or_else(|| "unlimited".to_owned(), span),
                     field(&events.key)
                 )),
             ],
@@ -228,8 +212,11 @@ fn metric(metric: &MetricPlan) -> Branch {
     };
     let of = if metric.types.is_empty() { "all events".to_owned() } else { metric.types.join(", ") };
     let keys = names(metric.key.iter().map(field).collect::<Vec<_>>().iter().map(String::as_str));
-    let mut inside =
-        vec![leaf(format!("windows of {}, running values every {}", span(metric.window), span(metric.emit)))];
+    let mut inside = vec![leaf(format!(
+        "windows of {}, provisional values every {}",
+        span(metric.window),
+        span(metric.emit)
+    ))];
     inside.extend(metric.conditions.iter().map(|condition| leaf(format!("where {}", test(condition)))));
     Branch(format!("{}  {what} of {of} by {keys}", metric.name), inside)
 }
@@ -241,43 +228,23 @@ fn test(condition: &Condition) -> String {
         Test::NotIn(values) => format!("{field} is none of {}", values.join(", ")),
         Test::AtLeast(number) => format!("{field} ≥ {number}"),
         Test::AtMost(number) => format!("{field} ≤ {number}"),
-        Test::Exists(true) => format!("{field} is there"),
-        Test::Exists(false) => format!("{field} is not there"),
+        Test::Exists(true) => format!("{field} exists"),
+        Test::Exists(false) => format!("{field} does not exist"),
     }
 }
 
 fn detector(detector: &DetectorPlan) -> Branch {
-    let how = match &detector.algorithm {
-        Algorithm::Threshold(bounds) => {
-            let above = bounds.above().map(|value| format!("above {value}"));
-            let below = bounds.below().map(|value| format!("below {value}"));
-            format!("threshold: {}", above.into_iter().chain(below).collect::<Vec<_>>().join(" or "))
-        }
-        Algorithm::Zscore(a) => {
-            format!("zscore: {} sigmas over {} windows, warm after {}", a.sigmas, a.history, a.warmup)
-        }
-        Algorithm::Ewma(a) => {
-            format!("ewma: {} sigmas, half-life {} windows, warm after {}", a.sigmas, a.half_life, a.warmup)
-        }
-        Algorithm::Mad(a) => {
-            format!("mad: {} deviations over {} windows, warm after {}", a.deviations, a.history, a.warmup)
-        }
-        Algorithm::Poisson(a) => format!(
-            "poisson: probability {:e}, half-life {} windows, warm after {}",
-            a.probability, a.half_life, a.warmup
-        ),
-    };
     let direction = match detector.direction {
-        Direction::Up => "upwards",
-        Direction::Down => "downwards",
-        Direction::Both => "both ways",
+        Direction::Up => "above",
+        Direction::Down => "below",
+        Direction::Both => "above and below",
     };
     let severity = format!("{:?}", detector.severity).to_lowercase();
     Branch(
         format!("{}  on {}, {direction}, {severity}", detector.name, detector.metric),
         vec![
-            leaf(how),
-            leaf(format!("from {} events, then quiet for {}", detector.min_count, span(detector.cooldown))),
+            leaf(detector.algorithm.to_string()),
+            leaf(format!("minimum {} events, cooldown {}", detector.min_count, span(detector.cooldown))),
         ],
     )
 }
@@ -303,7 +270,7 @@ fn span(duration: Duration) -> String {
     Span(duration).to_string()
 }
 
-/// A field as it is written in a pipeline.
+/// A field as written in a pipeline.
 fn field(path: &FieldPath) -> String {
     let written = path.to_string();
     written.strip_prefix("properties.").map(str::to_owned).unwrap_or(written)

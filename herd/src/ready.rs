@@ -1,4 +1,4 @@
-//! `herd ready`: waits until whoever serves at an address can do its work. Scripts, Jobs and `helm test` start with it.
+//! `herd ready`: waits until a readiness probe succeeds. Used by scripts, Jobs and `helm test`.
 
 use std::time::Duration;
 
@@ -7,46 +7,46 @@ use herd_spec::pipeline::Span;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 
-/// From one question to the next.
-const PAUSE: Duration = Duration::from_millis(250);
-/// How long one answer may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of what the other side says, so many characters are shown.
-const LONGEST_ANSWER: usize = 500;
+/// Time between two probes.
+const PROBE_INTERVAL: Duration = Duration::from_millis(250);
+/// Timeout of one probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum number of characters of a response body that are printed.
+const MAX_BODY_CHARS: usize = 500;
 
-/// Waits until a stage or the operator is ready. Exits with 1 if it does not become so in time.
+/// Waits until a stage or the operator is ready. Exits with 1 if it is not ready in time.
 #[derive(Args, Debug)]
 pub struct Ready {
-    /// The address of its probes, e.g. http://127.0.0.1:9090; the path /readyz is added if you leave it out
+    /// URL of the probes, e.g. http://127.0.0.1:9090; a URL without a path gets /readyz
     pub url: String,
-    /// How long to wait
-    #[arg(long, value_name = "TIME", default_value = "60s")]
+    /// Maximum time to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
     pub within: Span,
 }
 
-/// It did not become ready.
+/// The endpoint did not become ready.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ReadyError {
-    /// Not an address.
-    #[error("`{written}` is no address: {why}")]
-    #[diagnostic(help("write it like http://127.0.0.1:9090"))]
+    /// Not a URL.
+    #[error("`{written}` is not a URL: {why}")]
+    #[diagnostic(help("write a URL, e.g. http://127.0.0.1:9090"))]
     Url {
-        /// As it was given.
+        /// The argument.
         written: String,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
-    /// Time is up.
-    #[error("{url} is not ready within {within}: {why}")]
-    #[diagnostic(help("its log says what it waits for"))]
+    /// The time to wait has passed.
+    #[error("{url} was not ready within {within}: {why}")]
+    #[diagnostic(help("its log says why it is not ready"))]
     Late {
-        /// Where.
+        /// The URL.
         url: Box<Url>,
-        /// How long we waited.
+        /// The time waited.
         within: Span,
-        /// The last answer.
+        /// Result of the last probe.
         why: String,
     },
 }
@@ -56,24 +56,24 @@ impl Ready {
     ///
     /// # Errors
     /// [`ReadyError`].
-    pub async fn run(self) -> Outcome {
+    pub async fn run(self) -> CommandResult {
         let url = address(&self.url)?;
         let client = herd_stage::http_client()
-            .timeout(TRY_TIMEOUT)
+            .timeout(PROBE_TIMEOUT)
             .build()
             .map_err(|error| ReadyError::Url { written: self.url.clone(), why: error.to_string() })?;
         let deadline = Instant::now() + self.within.0;
-        let mut why = "no answer yet".to_owned();
+        let mut why = "no response yet".to_owned();
         loop {
-            match timeout_at(deadline, ask(&client, &url)).await {
+            match timeout_at(deadline, probe(&client, &url)).await {
                 Ok(Ok(())) => return Ok(output::line(&format!("{url} is ready"))?),
-                Ok(Err(answer)) => why = answer,
+                Ok(Err(error)) => why = error,
                 Err(_) => {}
             }
-            if Instant::now() + PAUSE >= deadline {
+            if Instant::now() + PROBE_INTERVAL >= deadline {
                 return Err(ReadyError::Late { url: Box::new(url), within: self.within, why }.into());
             }
-            sleep(PAUSE).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 }
@@ -82,7 +82,7 @@ fn address(written: &str) -> Result<Url, ReadyError> {
     let wrong = |why: String| ReadyError::Url { written: written.to_owned(), why };
     let mut url = Url::parse(written).map_err(|error| wrong(error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(wrong(format!("`{}` is neither http nor https", url.scheme())));
+        return Err(wrong(format!("`{}` is not http or https", url.scheme())));
     }
     if url.path() == "/" {
         url.set_path("/readyz");
@@ -90,17 +90,18 @@ fn address(written: &str) -> Result<Url, ReadyError> {
     Ok(url)
 }
 
-/// What it says, where that is not yes.
-async fn ask(client: &Client, url: &Url) -> Result<(), String> {
-    let answer = match client.get(url.clone()).send().await {
-        Ok(answer) => answer,
-        Err(error) if error.is_timeout() => return Err("no answer".to_owned()),
-        Err(_) => return Err("nobody listens there".to_owned()),
+/// Probes once; the error says why the endpoint is not ready.
+async fn probe(client: &Client, url: &Url) -> Result<(), String> {
+    let response = match client.get(url.clone()).send().await {
+        Ok(response) => response,
+        Err(error) if error.is_timeout() => return Err("no response".to_owned()),
+        Err(_) => return Err("connection failed".to_owned()),
     };
-    let status = answer.status();
+    let status = response.status();
     if status.is_success() {
         return Ok(());
     }
-    let said: String = answer.text().await.unwrap_or_default().trim().chars().take(LONGEST_ANSWER).collect();
-    Err(format!("it answers {status}: {said}"))
+    let body: String =
+        response.text().await.unwrap_or_default().trim().chars().take(MAX_BODY_CHARS).collect();
+    Err(format!("response {status}: {body}"))
 }

@@ -1,4 +1,4 @@
-//! `herd validate`: every problem of every file, each where it stands.
+//! `herd validate`: all problems of all files, with their lines and columns.
 
 use std::path::PathBuf;
 
@@ -6,16 +6,16 @@ use clap::Args;
 use miette::Report;
 use serde::Serialize;
 
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 use crate::pipeline::{self, FileError};
 
-/// Checks pipelines without running anything. Exits with 1 if there is a problem.
+/// Validates pipelines without running them. Exits with 1 if a file is invalid.
 #[derive(Args, Debug)]
 pub struct Validate {
-    /// Pipelines, YAML; `-` is standard input
+    /// Pipeline files (YAML); `-` is standard input
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
-    /// Results as JSON
+    /// Prints the results as JSON
     #[arg(long)]
     pub json: bool,
 }
@@ -39,9 +39,9 @@ struct ProblemResult {
     column: Option<usize>,
 }
 
-/// Some file has a problem: it has been shown.
+/// Some files are invalid. Their problems have been printed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("{invalid} of {files} {} invalid", if *invalid == 1 { "is" } else { "are" })]
+#[error("{invalid} of {files} files {} invalid", if *invalid == 1 { "is" } else { "are" })]
 pub struct SomeInvalid {
     invalid: usize,
     files: usize,
@@ -52,7 +52,7 @@ impl Validate {
     ///
     /// # Errors
     /// If a file cannot be read or has problems.
-    pub fn run(self) -> Outcome {
+    pub fn run(self) -> CommandResult {
         let mut results = Vec::new();
         let mut only_error = None;
         for file in &self.files {
@@ -98,8 +98,8 @@ fn problems(error: &FileError) -> Vec<ProblemResult> {
             .map(|located| ProblemResult {
                 path: located.problem.path.clone(),
                 message: located.problem.message.clone(),
-                line: located.place.map(|(line, _)| line),
-                column: located.place.map(|(_, column)| column),
+                line: located.position.map(|(line, _)| line),
+                column: located.position.map(|(_, column)| column),
             })
             .collect(),
     }

@@ -13,7 +13,7 @@ fn id(event: &str) -> String {
 }
 
 #[test]
-fn what_is_generated_arrives_once_accepted_and_what_is_invalid_byte_for_byte_as_dead_letters() {
+fn valid_generated_events_are_accepted_and_invalid_ones_become_dead_letters() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
     let output = herd(
@@ -65,15 +65,15 @@ fn what_is_generated_arrives_once_accepted_and_what_is_invalid_byte_for_byte_as_
     let events = collector.read(&collector.plan.topics.events);
     assert_eq!(events.len() as u64, accepted);
     assert_eq!(events.iter().map(|event| id(event)).collect::<HashSet<_>>(), fresh);
-    let mut letters = collector.read(&collector.plan.topics.dead_letter);
-    letters.sort();
+    let mut dead_letters = collector.read(&collector.plan.topics.dead_letter);
+    dead_letters.sort();
     invalid.sort();
-    assert_eq!(letters, invalid);
+    assert_eq!(dead_letters, invalid);
     collector.stop();
 }
 
 #[test]
-fn a_replay_that_is_repeated_sends_the_same_ids() {
+fn a_repeated_replay_sends_the_same_ids() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
     let mut csv = "ts_ms,user,item,event\n".to_owned();
@@ -96,12 +96,12 @@ fn a_replay_that_is_repeated_sends_the_same_ids() {
     assert!(times.values().all(|times| *times == 2));
     let first: serde_json::Value = serde_json::from_str(&events[0]).unwrap();
     assert_eq!(first["type"], "purchase");
-    assert!(first["time"].as_i64().unwrap() < 1_300_000_000_000, "times stay as they are without --rebase");
+    assert!(first["time"].as_i64().unwrap() < 1_300_000_000_000, "times are unchanged without --rebase");
     collector.stop();
 }
 
 #[test]
-fn dead_letters_are_listed_shown_and_sent_again() {
+fn dead_letters_can_be_listed_shown_and_resent() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
     let collector = Collector::start(&folder.path().join("data"));
@@ -118,22 +118,22 @@ fn dead_letters_are_listed_shown_and_sent_again() {
     let source = ["--pipeline", "shop.yaml", "--data", "data"];
     let listed = stdout(&herd(folder.path(), &[&["dlq", "ls", "--json"], &source[..]].concat()));
     assert_eq!(listed.lines().count(), refused);
-    let letter: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
-    let place = letter["letter"].as_str().unwrap();
-    let shown = stdout(&herd(folder.path(), &[&["dlq", "show", place], &source[..]].concat()));
+    let record: serde_json::Value = serde_json::from_str(listed.lines().next().unwrap()).unwrap();
+    let position = record["letter"].as_str().unwrap();
+    let shown = stdout(&herd(folder.path(), &[&["dlq", "show", position], &source[..]].concat()));
     assert!(shown.contains("__connect.errors.exception.message: "), "{shown}");
-    assert!(shown.contains(letter["bytes"].as_str().unwrap()), "{shown}");
+    assert!(shown.contains(record["bytes"].as_str().unwrap()), "{shown}");
     let none = herd(folder.path(), &[&["dlq", "show", "0/999999"], &source[..]].concat());
-    assert!(stderr(&none).contains("there is no letter 0/999999"), "{}", stderr(&none));
+    assert!(stderr(&none).contains("there is no dead-letter record at 0/999999"), "{}", stderr(&none));
 
     let other = Collector::start(&folder.path().join("other"));
     let arguments = [&["dlq", "replay", "--to", &other.url, "--json"], &source[..]].concat();
     let again = herd(folder.path(), &arguments);
-    assert!(!again.status.success(), "what is still invalid is refused again");
+    assert!(!again.status.success(), "invalid events are refused again");
     let report: serde_json::Value = serde_json::from_slice(&again.stdout).unwrap();
     assert_eq!(report["refused"].as_u64().unwrap() as usize, refused, "{report}");
-    let mut letters = other.read(&other.plan.topics.dead_letter);
-    letters.sort();
+    let mut dead_letters = other.read(&other.plan.topics.dead_letter);
+    dead_letters.sort();
     let mut sent: Vec<String> = listed
         .lines()
         .map(|line| {
@@ -141,18 +141,18 @@ fn dead_letters_are_listed_shown_and_sent_again() {
         })
         .collect();
     sent.sort();
-    assert_eq!(letters, sent);
+    assert_eq!(dead_letters, sent);
     other.stop();
 }
 
 #[test]
-fn a_stage_that_is_ready_is_waited_for_no_longer() {
+fn ready_returns_when_the_probe_succeeds() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
     let output = herd(folder.path(), &["ready", &collector.ops, "--within", "20s"]);
     assert_eq!(stdout(&output), format!("{}/readyz is ready\n", collector.ops));
 
-    // The path is the caller's where there is one: here one that never is 200.
+    // A given path is kept; this one never returns 200.
     let nowhere = format!("{}/nowhere", collector.ops);
     let output = herd(folder.path(), &["ready", &nowhere, "--within", "1s"]);
     assert_eq!(output.status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! The command line as people meet it: help, checks, plans, errors.
+//! The command line: help, validation, plans and errors.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -33,7 +33,7 @@ fn every_command_is_listed_and_has_help(#[case] command: &str) {
 }
 
 #[test]
-fn a_valid_file_is_called_valid() {
+fn validate_accepts_a_valid_file() {
     let folder = folder();
     assert_eq!(stdout(&herd(folder.path(), &["validate", "shop.yaml"])), "shop.yaml is valid\n");
 }
@@ -45,7 +45,7 @@ fn every_example_is_valid() {
         .unwrap()
         .map(|entry| entry.unwrap().path().display().to_string())
         .filter(|path| path.ends_with(".yaml"))
-        // Beside pipelines there is the Job that drives one.
+        // The directory also contains a load generator Job.
         .filter(|path| std::fs::read_to_string(path).unwrap().contains("\nkind: HerdPipeline"))
         .collect();
     files.sort();
@@ -55,20 +55,18 @@ fn every_example_is_valid() {
 }
 
 #[test]
-fn problems_are_shown_where_they_stand() {
+fn validate_shows_problems_at_their_lines() {
     let folder = folder();
     let output = herd(folder.path(), &["validate", "broken.yaml"]);
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    for expected in
-        ["2 problems to correct", "window: 20m", "spec.metrics[0].window", "metric: vews", "`views`"]
-    {
+    for expected in ["has 2 problems", "window: 20m", "spec.metrics[0].window", "metric: vews", "`views`"] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
 }
 
 #[test]
-fn a_byte_order_mark_and_merge_keys_leave_places_right() {
+fn validate_locates_problems_behind_a_byte_order_mark_and_merge_keys() {
     let folder = folder();
     let broken = PIPELINE
         .replace("    - name: views\n", "    - &views\n      name: views\n")
@@ -82,12 +80,12 @@ fn a_byte_order_mark_and_merge_keys_leave_places_right() {
         .iter()
         .map(|problem| (problem["path"].as_str().unwrap(), problem["line"].as_u64().unwrap()))
         .collect();
-    // The window that is merged in is wrong where it is written.
+    // A merged field is reported at its anchor.
     assert_eq!(seen, [("spec.metrics[0].window", 13), ("spec.metrics[1].window", 13)], "{results}");
 }
 
 #[test]
-fn problems_have_lines_in_json() {
+fn validate_reports_lines_as_json() {
     let folder = folder();
     let output = herd(folder.path(), &["validate", "--json", "shop.yaml", "broken.yaml"]);
     assert_eq!(output.status.code(), Some(1));
@@ -99,13 +97,13 @@ fn problems_have_lines_in_json() {
 }
 
 #[test]
-fn a_plan_is_a_tree_for_people_and_json_for_workers() {
+fn plan_prints_a_tree_or_json() {
     let folder = folder();
     insta::assert_snapshot!(stdout(&herd(folder.path(), &["plan", "shop.yaml"])), @r"
     shop  on embedded broker
     ├─ events
     │  ├─ types: all
-    │  └─ late after 2s, from the future after 1m, never too old, partitioned by user_id
+    │  └─ maximum lateness 2s, clock skew 1m, age unlimited; partitioned by user_id
     ├─ topics
     │  ├─ shop.events  4 partitions, replication 1  cleanup.policy=delete retention.ms=604800000
     │  ├─ shop.parts  4 partitions, replication 1  cleanup.policy=delete retention.ms=86400000
@@ -115,19 +113,19 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
     │  └─ shop.baselines  4 partitions, replication 1  cleanup.policy=compact min.cleanable.dirty.ratio=0.2 min.compaction.lag.ms=600000 segment.ms=3600000
     ├─ stages
     │  ├─ collector  1 replica
-    │  │  └─ open to everybody who can reach it
+    │  │  └─ no authentication
     │  ├─ detector  1 replica
-    │  │  ├─ fold reads shop.events as shop.fold
-    │  │  └─ judge reads shop.parts as shop.judge
+    │  │  ├─ fold reads shop.events as consumer group shop.fold
+    │  │  └─ judge reads shop.parts as consumer group shop.judge
     │  └─ api  1 replica
     │     └─ no store: live data only
     ├─ metrics
     │  └─ views  count of view_product by item_id
-    │     └─ windows of 2s, running values every 1s
+    │     └─ windows of 2s, provisional values every 1s
     └─ detectors
-       └─ crowd  on views, upwards, warning
-          ├─ poisson: probability 1e-9, half-life 30 windows, warm after 3
-          └─ from 10 events, then quiet for 5m
+       └─ crowd  on views, above, warning
+          ├─ poisson: probability 1e-9, half-life 30 windows, warmup 3
+          └─ minimum 10 events, cooldown 5m
     ");
     let plan = json(&herd(folder.path(), &["plan", "shop.yaml", "--json"]));
     let plan: herd_spec::plan::Plan = serde_json::from_value(plan).unwrap();
@@ -135,7 +133,7 @@ fn a_plan_is_a_tree_for_people_and_json_for_workers() {
 }
 
 #[test]
-fn a_plan_against_an_older_file_says_what_each_change_means() {
+fn plan_against_an_older_file_explains_each_change() {
     let folder = folder();
     let newer = PIPELINE.replace("window: 2s", "window: 5s").replace("warmup: 3", "warmup: 4");
     std::fs::write(folder.path().join("newer.yaml"), newer).unwrap();
@@ -150,36 +148,36 @@ fn a_plan_against_an_older_file_says_what_each_change_means() {
     ] {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
     }
-    let told = json(&herd(folder.path(), &["plan", "newer.yaml", "--against", "shop.yaml", "--json"]));
+    let output_json = json(&herd(folder.path(), &["plan", "newer.yaml", "--against", "shop.yaml", "--json"]));
     assert_eq!(
-        (&told[0]["effect"], &told[0]["before"]),
+        (&output_json[0]["effect"], &output_json[0]["before"]),
         (&"metricDefinition".into(), &"2s".into()),
-        "{told}"
+        "{output_json}"
     );
-    assert_eq!(told[1]["meaning"]["baselines"], "Kept.");
+    assert_eq!(output_json[1]["meaning"]["baselines"], "Kept.");
     let said = stdout(&herd(folder.path(), &["plan", "shop.yaml", "--against", "shop.yaml"]));
-    assert_eq!(said, "shop.yaml asks for the same as shop.yaml\n");
+    assert_eq!(said, "shop.yaml and shop.yaml do not differ\n");
     let broken = herd(folder.path(), &["plan", "shop.yaml", "--against", "broken.yaml"]);
-    assert!(stderr(&broken).contains("broken.yaml: 2 problems to correct"), "{}", stderr(&broken));
+    assert!(stderr(&broken).contains("broken.yaml has 2 problems"), "{}", stderr(&broken));
 }
 
 #[rstest]
-#[case(&["validate", "nowhere.yaml"], &["nowhere.yaml cannot be read", "examples/shop.yaml"])]
-#[case(&["up", "nowhere.yaml"], &["nowhere.yaml cannot be read"])]
-#[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["no data of this pipeline", "--data DIR"])]
-#[case(&["generate", "--to", "http://127.0.0.1:1"], &["no collector answers at http://127.0.0.1:1/track", "herd up"])]
-#[case(&["generate", "--to", "localhost"], &["is not the address of a collector", "http://127.0.0.1:8080"])]
-#[case(&["ready", "http://127.0.0.1:1", "--within", "10ms"], &["http://127.0.0.1:1/readyz is not ready within 10ms"])]
-#[case(&["ready", "127.0.0.1:80"], &["is no address", "http://127.0.0.1:9090"])]
-#[case(&["-n", "shop", "validate", "shop.yaml"], &["have no meaning for `herd validate`"])]
-#[case(&["--kubeconfig", "nowhere", "status"], &["there is no way to a cluster", "nowhere"])]
-#[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["nowhere.csv cannot be opened"])]
-#[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither CSV nor NDJSON"])]
-fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[case] expected: &[&str]) {
+#[case(&["validate", "nowhere.yaml"], &["cannot read nowhere.yaml", "examples/shop.yaml"])]
+#[case(&["up", "nowhere.yaml"], &["cannot read nowhere.yaml"])]
+#[case(&["dlq", "ls", "--pipeline", "shop.yaml"], &["the data directory .herd/shop/bus does not exist", "--data DIR"])]
+#[case(&["generate", "--to", "http://127.0.0.1:1"], &["cannot connect to a collector at http://127.0.0.1:1/track", "herd up"])]
+#[case(&["generate", "--to", "localhost"], &["is not the URL of a collector", "http://127.0.0.1:8080"])]
+#[case(&["ready", "http://127.0.0.1:1", "--within", "10ms"], &["http://127.0.0.1:1/readyz was not ready within 10ms"])]
+#[case(&["ready", "127.0.0.1:80"], &["is not a URL", "http://127.0.0.1:9090"])]
+#[case(&["-n", "shop", "validate", "shop.yaml"], &["`herd validate` does not use a cluster"])]
+#[case(&["--kubeconfig", "nowhere", "status"], &["cannot load a Kubernetes client configuration", "nowhere"])]
+#[case(&["replay", "nowhere.csv", "--to", "http://127.0.0.1:1"], &["cannot open nowhere.csv"])]
+#[case(&["replay", "shop.yaml", "--to", "http://127.0.0.1:1"], &["neither of CSV nor of NDJSON"])]
+fn errors_name_the_subject_and_the_remedy(#[case] arguments: &[&str], #[case] expected: &[&str]) {
     let folder = folder();
     let output = herd(folder.path(), arguments);
     assert_eq!(output.status.code(), Some(1));
-    // The report is wrapped to the terminal's width.
+    // The report is wrapped to the width of the terminal.
     let said = stderr(&output).split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
     for expected in expected {
         assert!(said.contains(expected), "{expected:?} is not in\n{said}");
@@ -190,10 +188,10 @@ fn an_error_says_what_was_tried_and_what_to_do(#[case] arguments: &[&str], #[cas
 #[case(&["dlq", "show", "7", "--pipeline", "shop.yaml"], "PARTITION/OFFSET")]
 #[case(&["generate", "--to", "http://x", "--rate", "0"], "write a number above 0")]
 #[case(&["generate", "--to", "http://x", "--invalid", "80"], "write a number from 0 to 50")]
-#[case(&["generate", "--to", "http://x", "--for", "30"], "is not a length of time")]
-#[case(&["replay", "x.csv", "--to", "http://x", "--map", "colour=c"], "`colour` is no field of an event")]
+#[case(&["generate", "--to", "http://x", "--for", "30"], "is not a duration")]
+#[case(&["replay", "x.csv", "--to", "http://x", "--map", "colour=c"], "`colour` is not an event field")]
 #[case(&["replay", "x.csv", "--to", "http://x", "--speed", "fast"], "1000x")]
-fn a_wrong_option_is_explained(#[case] arguments: &[&str], #[case] expected: &str) {
+fn rejects_invalid_options(#[case] arguments: &[&str], #[case] expected: &str) {
     let folder = folder();
     let output = herd(folder.path(), arguments);
     assert_eq!(output.status.code(), Some(2));
@@ -201,7 +199,7 @@ fn a_wrong_option_is_explained(#[case] arguments: &[&str], #[case] expected: &st
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_closed_pipe_is_not_an_error() {
     let folder = folder();
     let mut herd = Command::new(env!("CARGO_BIN_EXE_herd"))
         .args(["completion", "bash"])

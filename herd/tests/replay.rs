@@ -1,4 +1,4 @@
-//! `herd replay`: files as people have them, to a real collector.
+//! `herd replay`: event files of various formats, sent to a real collector.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::Value;
 use support::{Collector, herd, json, stderr};
 
-/// The events that a collector took of a file, by their item.
+/// The events of a file that a collector accepted, sorted by item.
 fn replayed(name: &str, text: &[u8], options: &[&str]) -> (Value, Vec<String>) {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start(folder.path());
@@ -39,21 +39,22 @@ fn replayed(name: &str, text: &[u8], options: &[&str]) -> (Value, Vec<String>) {
     "sales.ndjson",
     "\u{feff}{\"Time\":1259653500,\"userID\":7,\"Item-Id\":\"a\",\"EventType\":\"purchase\",\"Price\":9.5}\n"
 )]
-fn a_file_is_understood_whatever_its_delimiter_and_the_case_of_its_names(
-    #[case] name: &str,
-    #[case] text: &str,
-) {
+fn recognises_delimiters_and_column_names(#[case] name: &str, #[case] text: &str) {
     let (report, events) = replayed(name, text.as_bytes(), &[]);
     assert_eq!(report["accepted"], 1, "{report}");
     let event: Value = serde_json::from_str(&events[0]).unwrap();
     let seen = [&event["user_id"], &event["item_id"], &event["type"]].map(|value| value.as_str().unwrap());
     assert_eq!(seen, ["7", "a", "purchase"]);
     assert_eq!(event["time"], 1_259_653_500_000_i64);
-    assert_eq!(event["properties"], serde_json::json!({"Price": 9.5}), "nothing else is a property");
+    assert_eq!(
+        event["properties"],
+        serde_json::json!({"Price": 9.5}),
+        "only unmapped columns are properties"
+    );
 }
 
 #[test]
-fn ids_that_differ_in_their_last_digit_stay_different() {
+fn ids_keep_all_digits() {
     let ids = ["12345678901234567890122", "12345678901234567890123", "9007199254740993"];
     let lines: String = ids
         .iter()
@@ -72,52 +73,52 @@ fn ids_that_differ_in_their_last_digit_stay_different() {
     "x.csv",
     "Zeitpunkt,Kunde,Product name,Vorgang\n1,2,3,4\n",
     &[],
-    &["no column is known to be the type", "no column is known to be the item", "no column is known to be the time",
+    &["no column is recognised as the type", "no column is recognised as the item", "no column is recognised as the time",
       "`Zeitpunkt`, `Kunde`, `Product name`, `Vorgang`", "--map 'type=COLUMN,item=Product name,time=COLUMN'"]
 )]
 #[case::one_is_missing(
     "x.csv",
     "time,event,Article\n1,view,a\n",
     &[],
-    &["no column is known to be the item", "--map 'item=Article'", "`item=` sends them without"]
+    &["no column is recognised as the item", "--map 'item=Article'", "`item=` sends events without it"]
 )]
 #[case::no_type(
     "x.csv",
     "time,item\n1,a\n",
     &[],
-    &["no column is known to be the type", "--event-type TYPE gives all events one type"]
+    &["no column is recognised as the type", "--event-type TYPE gives all events one type"]
 )]
 #[case::a_map_that_names_nothing(
     "x.csv",
     "time,item,kind\n1,a,view\n",
     &["--map", "type=Kind_of_event"],
-    &["`--map type=Kind_of_event` names a column that is not there", "--map 'type=kind'"]
+    &["`--map type=Kind_of_event` names a column that does not exist", "--map 'type=kind'"]
 )]
 #[case::ndjson(
     "x.ndjson",
     "{\"when\":1,\"item\":\"a\",\"type\":\"view\"}\n",
     &[],
-    &["no column is known to be the time", "`item`, `type`, `when`", "--map 'time=when'"]
+    &["no column is recognised as the time", "`item`, `type`, `when`", "--map 'time=when'"]
 )]
 #[case::a_row_without_a_time(
     "x.ndjson",
     "{\"time\":1,\"item\":\"a\",\"type\":\"view\"}\n{\"item\":\"a\",\"type\":\"view\"}\n",
     &[],
-    &["line 2: no time, and other rows have one"]
+    &["line 2: the row has no time, but other rows have one"]
 )]
 #[case::a_name_twice(
     "x.ndjson",
     "{\"time\":1,\"item\":\"a\",\"type\":\"view\",\"item\":\"b\"}\n",
     &[],
-    &["line 1: not a JSON object: `item` is there twice"]
+    &["line 1: not a JSON object: duplicate field `item`"]
 )]
 #[case::a_column_twice(
     "x.csv",
     "time,item,type,item\n1,a,view,b\n",
     &[],
-    &["line 1: the column `item` is there twice"]
+    &["line 1: duplicate column `item`"]
 )]
-fn a_file_that_is_not_understood_sends_nothing_and_says_what_to_do(
+fn an_ambiguous_file_sends_nothing_and_names_the_remedy(
     #[case] name: &str,
     #[case] text: &str,
     #[case] options: &[&str],
@@ -137,7 +138,7 @@ fn a_file_that_is_not_understood_sends_nothing_and_says_what_to_do(
 }
 
 #[test]
-fn what_a_file_does_not_have_can_be_said() {
+fn absent_fields_can_be_declared() {
     let (report, events) = replayed(
         "logins.csv",
         b"ts,who\n1259653500,7\n",

@@ -1,4 +1,4 @@
-//! `herd up` from end to end: events in over HTTP, counted, judged, stored, seen at the WebSocket.
+//! `herd up` end to end: events are sent over HTTP, counted, judged, stored, and received as alerts at the WebSocket.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod support;
@@ -14,7 +14,7 @@ fn shop() -> PathBuf {
 }
 
 #[test]
-fn a_crowd_raises_an_alert_and_the_next_start_finds_the_data() {
+fn a_crowd_raises_an_alert_and_the_next_start_keeps_the_data() {
     let folder = tempfile::tempdir().unwrap();
     let file = shop();
     let arguments = |seconds: &'static str| {
@@ -49,7 +49,7 @@ fn a_crowd_raises_an_alert_and_the_next_start_finds_the_data() {
     let again = herd(folder.path(), &arguments("1s"));
     json(&again);
     let accepted = summary["events"]["accepted"].as_u64().unwrap();
-    assert!(stderr(&again).contains(&format!("{accepted} events from before")), "{}", stderr(&again));
+    assert!(stderr(&again).contains(&format!("{accepted} events from earlier runs")), "{}", stderr(&again));
 }
 
 #[test]
@@ -67,11 +67,11 @@ fn a_signal_stops_it_cleanly() {
     let mut line = String::new();
     while !line.contains("Ctrl-C stops it") {
         line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before it was up");
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended before the start message");
     }
     let killed = Command::new("kill").args(["-INT", &up.id().to_string()]).status().unwrap();
     assert!(killed.success());
-    // Keeps the pipe from filling while it finishes.
+    // Drains the pipe while the process finishes.
     let rest = std::thread::spawn(move || std::io::read_to_string(said).unwrap());
     let output = up.wait_with_output().unwrap();
     let rest = rest.join().unwrap();
@@ -81,14 +81,14 @@ fn a_signal_stops_it_cleanly() {
 }
 
 #[test]
-fn a_taken_port_and_a_folder_in_use_are_explained() {
+fn a_port_or_data_directory_in_use_is_an_error_with_a_remedy() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = herd(folder.path(), &["up", "shop.yaml", "--for", "1s", "--listen", &address]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains(&format!("{address} is taken")), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("{address} is in use")), "{}", stderr(&output));
     assert!(stderr(&output).contains("--listen HOST:PORT"), "{}", stderr(&output));
 
     let bus = herd_bus::embedded::EmbeddedBus::open(&folder.path().join("data/bus")).unwrap();

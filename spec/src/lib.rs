@@ -1,4 +1,4 @@
-//! What both runtimes of Herd share, and nothing that touches the world: no clock, no network, no randomness.
+//! Types and pure functions shared by `herd up` and the operator: no clock, no network, no randomness.
 //!
 //! - [`change`]: what differs between two versions of a pipeline, and what that means while it runs.
 //! - [`pipeline`]: the `HerdPipeline` a person writes (the CRD's types).
@@ -10,13 +10,15 @@
 //! - [`mod@reference`]: the pages that are made from those types.
 //! - [`scale`]: how many replicas a stage should have, and why.
 //! - [`wire`]: the records that travel between stages.
-//! - [`health`]: what a running stage says of itself.
+//! - [`health`]: the health report of a stage.
+//! - [`openmetrics`]: parsing of OpenMetrics text.
 //! - [`units`]: offsets, partitions, times; no bare integer crosses a border between rooms.
 
 pub mod change;
 pub mod crd;
 pub mod document;
 pub mod health;
+pub mod openmetrics;
 pub mod pipeline;
 pub mod plan;
 pub mod problem;

@@ -1,4 +1,4 @@
-//! The reference that people read, made from the schema of [`crate::pipeline`]: a table of each object's fields.
+//! The reference of the spec, generated from the schema of [`crate::pipeline`]: one table of fields per object.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -13,7 +13,7 @@ pub fn markdown() -> String {
     let root = schemars::schema_for!(HerdPipelineSpec).to_value();
     let mut page = String::from(
         "# HerdPipeline\n\n\
-         Every field of a pipeline. Generated from the types in `spec/`: change it there, then run `make reference`.\n\n\
+         All fields of the spec. Generated from the types in `spec/src/pipeline`: edit them there, then run `make reference`.\n\n\
          ```yaml\napiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata:\n  name: shop\nspec: {}\n```\n",
     );
     let mut open = VecDeque::from([("spec".to_owned(), &root)]);
@@ -43,7 +43,7 @@ fn object<'s>(
         let default = match &field["default"] {
             _ if required(name) => "required".to_owned(),
             Value::Null => "–".to_owned(),
-            Value::Object(_) => "see there".to_owned(),
+            Value::Object(_) => "see below".to_owned(),
             value => format!("`{value}`"),
         };
         let meaning = match &field["description"] {
@@ -72,8 +72,8 @@ fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
 
 fn kind(root: &Value, field: &Value) -> String {
     let schema = resolve(root, field);
-    if let Some(words) = words(schema) {
-        return words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+    if let Some(values) = enum_values(schema) {
+        return values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
     }
     let name = match &schema["type"] {
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
@@ -86,24 +86,29 @@ fn kind(root: &Value, field: &Value) -> String {
         (least, most) => format!(", {least} to {most}"),
     };
     match name {
-        Some("string") if schema.get("pattern").is_some() => "length of time".into(),
-        Some("string") => "text".into(),
-        Some("integer") => format!("whole number{range}"),
+        Some("string") if schema.get("pattern").is_some() => "duration".into(),
+        Some("string") => "string".into(),
+        Some("integer") => format!("integer{range}"),
         Some("array") => format!("list of {}", kind(root, &schema["items"])),
-        Some("object") if schema["additionalProperties"].is_object() => "map of text".into(),
+        Some("object") if schema["additionalProperties"].is_object() => "map of strings".into(),
         Some(other) => format!("{other}{range}"),
         None => "any".into(),
     }
 }
 
-fn words(schema: &Value) -> Option<Vec<&str>> {
+fn enum_values(schema: &Value) -> Option<Vec<&str>> {
     if let Some(only) = schema["const"].as_str() {
         return Some(vec![only]);
     }
-    if let Some(words) = schema["enum"].as_array() {
-        return Some(words.iter().filter_map(Value::as_str).collect());
+    if let Some(values) = schema["enum"].as_array() {
+        return Some(values.iter().filter_map(Value::as_str).collect());
     }
-    schema["oneOf"].as_array()?.iter().map(words).collect::<Option<Vec<_>>>().map(|words| words.concat())
+    schema["oneOf"]
+        .as_array()?
+        .iter()
+        .map(enum_values)
+        .collect::<Option<Vec<_>>>()
+        .map(|values| values.concat())
 }
 
 /// A description in one line that does not end a table's cell.

@@ -7,7 +7,7 @@
  * HERD_URL      the API's address; needed
  * SCREENSHOTS   a folder for pictures; left out: none are made
  * CHROMIUM      the browser, by default /usr/bin/chromium
- * ALERT_SECONDS how long a spike may take to become an alert, by default 120: detectors must first learn what is usual
+ * ALERT_SECONDS how long a spike may take to become an alert, by default 120: detectors have to warm up first
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -27,9 +27,9 @@ const PATIENCE_MS = 20_000;
 const SPIKE_EVERY_MS = 20_000;
 /** How long the detectors may learn. */
 const WARM_MS = 90_000;
-/** How often events are brought while they learn. */
+/** How often events are simulated while they learn. */
 const TRICKLE_MS = 4000;
-/** What is brought: item and events at a time. */
+/** What is simulated: item and events at a time. */
 const ITEMS = [
   ['product-1', 12],
   ['product-2', 9],
@@ -61,7 +61,7 @@ async function open(browser, viewport, colorScheme) {
   page.on('pageerror', (error) => faults.push(`script: ${error.message}`));
   page.on('request', (request) => {
     if (new URL(request.url()).origin !== new URL(BASE).origin)
-      faults.push(`left the house: ${request.url()}`);
+      faults.push(`cross-origin request: ${request.url()}`);
   });
   page.on('response', (response) => {
     if (response.status() >= 400) faults.push(`${response.status()} ${response.url()}`);
@@ -77,52 +77,52 @@ async function picture(page, name) {
   await page.screenshot({ path: join(PICTURES, `${name}.png`) });
 }
 
-/** Real events, where nobody else sends any: small bursts on a few items. */
-async function bringEvents() {
+/** Simulates small bursts on a few items, in case no other client sends events. */
+async function simulateEvents() {
   for (const [item, count] of ITEMS) {
     const response = await fetch(`${BASE}/api/v1/simulate/spike/${item}`, {
       method: 'POST',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ count, seconds: 1 }),
     });
-    // 429: enough bursts are on their way already, which is as good.
+    // 429: the limit of concurrent bursts is reached, so there are events.
     check(
       response.ok || response.status === 429,
-      `no events, and none can be simulated: ${await response.text()}`,
+      `there are no events, and none can be simulated: ${await response.text()}`,
     );
   }
 }
 
-/** Waits for the list; whether the events had to be brought. */
+/** Waits for the list. Returns whether events had to be simulated. */
 async function trendingAppears(page) {
   const first = rows(page).first();
-  let brought = false;
+  let simulated = false;
   try {
     await first.waitFor({ timeout: 5000 });
   } catch {
-    brought = true;
-    await bringEvents();
+    simulated = true;
+    await simulateEvents();
     await first.waitFor({ timeout: PATIENCE_MS });
   }
-  log(`${await rows(page).count()} items trend`);
-  return brought;
+  log(`${await rows(page).count()} trending items`);
+  return simulated;
 }
 
-/** Waits until a detector knows what is usual for the selected item: before that, nothing is unusual. */
-async function warmedUp(page, brought) {
+/** Waits until a detector has warmed up for the selected item: before that, it raises no alerts. */
+async function warmedUp(page, simulated) {
   const band = page.locator('[data-testid="chart"] path.band').first();
   const begin = Date.now();
   while (Date.now() - begin < WARM_MS) {
-    if (brought) await bringEvents();
+    if (simulated) await simulateEvents();
     try {
       await band.waitFor({ state: 'attached', timeout: TRICKLE_MS });
-      log(`a band is drawn after ${((Date.now() - begin) / 1000).toFixed(1)} s`);
+      log(`the expected range is shown after ${((Date.now() - begin) / 1000).toFixed(1)} s`);
       return;
     } catch (error) {
       if (error.name !== 'TimeoutError') throw error;
     }
   }
-  throw new Error(`no band is drawn within ${WARM_MS / 1000} s: do the detectors learn?`);
+  throw new Error(`no expected range within ${WARM_MS / 1000} s: the detectors did not warm up`);
 }
 
 /** Selects the lowest item in the list that has no alert yet, so that a spike stands out and no cooldown hides it. */
@@ -138,12 +138,12 @@ async function select(page) {
     await page.locator(drawn).first().waitFor({ state: 'attached', timeout: PATIENCE_MS });
     check(
       decodeURIComponent(new URL(page.url()).hash).endsWith(`/${key}`),
-      `the address does not name ${key}`,
+      `the URL does not contain ${key}`,
     );
-    log(`${key} is selected and drawn`);
+    log(`${key} is selected and shown`);
     return key;
   }
-  throw new Error('the list went away while an item was chosen');
+  throw new Error('the list disappeared while an item was being selected');
 }
 
 /** Presses the button until the alert is on the page. */
@@ -203,9 +203,9 @@ try {
   const main = await open(browser, SIZES[0], THEMES[0]);
   current = main.page;
   log('the page is live');
-  const brought = await trendingAppears(main.page);
+  const simulated = await trendingAppears(main.page);
   const key = await select(main.page);
-  await warmedUp(main.page, brought);
+  await warmedUp(main.page, simulated);
   await spikeAlerts(main.page, key);
   await themeIsRemembered(main.page);
   check(main.faults.length === 0, main.faults.join('\n'));

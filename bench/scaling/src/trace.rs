@@ -108,9 +108,15 @@ pub fn traces() -> Vec<Trace> {
         },
         Trace {
             poison: Some((3, 900)),
-            ..Trace::even("poison", "one partition is stuck while the input of the rest doubles", 3600, 900, |t| {
-                if (900..2700).contains(&t) { 1600.0 } else { 800.0 }
-            })
+            ..Trace::even(
+                "poison",
+                "one partition is stuck while the input of the rest doubles",
+                3600,
+                900,
+                |t| {
+                    if (900..2700).contains(&t) { 1600.0 } else { 800.0 }
+                },
+            )
         },
         Trace {
             through: |t| if t < 2400 { 2500.0 } else { f64::INFINITY },
@@ -132,9 +138,13 @@ pub fn traces() -> Vec<Trace> {
         Trace {
             backlog: 1_000_000,
             replicas: 1,
-            ..Trace::even("cold", "a lag of a million records for one replica of unknown capacity", 3000, 0, |_| {
-                1000.0
-            })
+            ..Trace::even(
+                "cold",
+                "a lag of a million records for one replica of unknown capacity",
+                3000,
+                0,
+                |_| 1000.0,
+            )
         },
         Trace {
             min: 0,

@@ -1,4 +1,4 @@
-//! `herd load`: the generator as a Job in the cluster, against a pipeline's collectors.
+//! `herd load`: runs `herd generate` as a Job in the cluster, against the collectors of a pipeline.
 
 use clap::Args;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -7,36 +7,36 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{ClusterError, Place};
-use crate::output::{self, Outcome};
+use super::{ClusterArgs, ClusterError};
+use crate::output::{self, CommandResult};
 use crate::shoppers::ProfileKind;
 use herd_spec::pipeline::{SecretRef, Span};
 
-/// Runs the load generator in the cluster, against a pipeline's collectors
+/// Runs the load generator as a Job in the cluster, against the collectors of a pipeline
 #[derive(Args, Debug)]
 pub struct Load {
-    /// The pipeline
+    /// Name of the pipeline
     pipeline: String,
-    /// Events a second, on average
+    /// Mean rate in events per second
     #[arg(long, default_value_t = 1000)]
     rate: u32,
-    /// How long
-    #[arg(long = "for", value_name = "TIME", default_value = "10m")]
+    /// Duration
+    #[arg(long = "for", value_name = "DURATION", default_value = "10m")]
     lasts: Span,
-    /// The course of the load
+    /// Shape of the load over time
     #[arg(long, value_enum, default_value_t)]
     profile: ProfileKind,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
 impl Load {
-    /// Runs it: makes the Job and says how to watch it.
+    /// Creates the Job and prints how to watch it.
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self) -> Outcome {
-        let cluster = self.place.connect().await?;
+    pub async fn run(self) -> CommandResult {
+        let cluster = self.cluster_args.connect().await?;
         let pipeline = cluster.pipeline(&self.pipeline).await?;
         let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
         let name = format!("{}-collector", self.pipeline);
@@ -44,7 +44,7 @@ impl Load {
         let collector = collector.map_err(ClusterError::api(format!("reading the Deployment {name}")))?;
         let image = image(&collector).ok_or_else(|| ClusterError::Api {
             doing: format!("reading the Deployment {name}"),
-            why: "it has no image".into(),
+            why: "it has no container image".into(),
         })?;
         let profile = clap::ValueEnum::to_possible_value(&self.profile)
             .map_or_else(|| "steady".to_owned(), |value| value.get_name().to_owned());
@@ -52,12 +52,14 @@ impl Load {
         let key = key.map(|key| &key.secret_ref);
         let job = job(&self.pipeline, &image, key, self.rate, &self.lasts.to_string(), &profile);
         let jobs: Api<Job> = Api::namespaced(cluster.client, &cluster.namespace);
-        let job: Job = serde_json::from_value(job)
-            .map_err(|error| ClusterError::Api { doing: "writing the Job".into(), why: error.to_string() })?;
-        let made = jobs.create(&PostParams::default(), &job).await;
-        let made = made.map_err(ClusterError::api("creating the Job"))?.name_any();
+        let job: Job = serde_json::from_value(job).map_err(|error| ClusterError::Api {
+            doing: "building the Job".into(),
+            why: error.to_string(),
+        })?;
+        let created = jobs.create(&PostParams::default(), &job).await;
+        let created = created.map_err(ClusterError::api("creating the Job"))?.name_any();
         Ok(output::line(&format!(
-            "the Job {made} sends {} events/s for {} to {}\n\n  herd top {} --namespace {}\n  kubectl --namespace {} logs --follow job/{made}\n  kubectl --namespace {} delete job/{made}",
+            "Job {created} sends {} events/s for {} to {}\n\n  herd top {} --namespace {}\n  kubectl --namespace {} logs --follow job/{created}\n  kubectl --namespace {} delete job/{created}",
             self.rate,
             self.lasts,
             self.pipeline,
@@ -69,7 +71,7 @@ impl Load {
     }
 }
 
-/// The image that the pipeline's own pods run: it holds the generator too.
+/// The image of the collector, which contains the generator.
 fn image(collector: &Deployment) -> Option<String> {
     collector.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
 }
@@ -120,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_job_is_one_that_kubernetes_knows() {
+    fn the_job_has_only_fields_of_the_kubernetes_api() {
         let key = SecretRef { name: "keys".into(), key: "web".into() };
         let job = job("shop", "herd/worker:1", Some(&key), 500, "5m", "steps");
         let typed: Job = serde_json::from_value(job.clone()).unwrap();

@@ -1,7 +1,7 @@
-//! Pipelines on Kubernetes, from the kubeconfig: what they do, why they have as many replicas, pause and resume, load. The same
-//! binary under the name `kubectl-herd` on PATH makes `kubectl herd status` and so on.
+//! Commands for pipelines on Kubernetes: status, explanation of scaling, pause and resume, load. Installed as `kubectl-herd` on
+//! PATH, the same binary is a kubectl plugin: `kubectl herd status`.
 //!
-//! `screen` is pure: from a pipeline to what a person reads. The commands read or patch it; the operator does the rest.
+//! `screen` renders a pipeline as text and is pure. The commands read or patch the pipeline; the operator does the rest.
 
 mod load;
 mod screen;
@@ -17,42 +17,41 @@ use kube::{Api, Client, Config, ResourceExt};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 pub use load::Load;
 
-/// How often `top` looks.
-const LOOK: Duration = Duration::from_secs(2);
-/// Clears a terminal and goes to its first line.
+/// Refresh interval of `top`.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(2);
+/// Clears the terminal and moves the cursor to its first line.
 const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
-/// Which cluster, and where in it.
+/// Options that select a cluster and a namespace.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "On Kubernetes")]
-pub struct Place {
-    /// The namespace [default: that of the kubeconfig's context]
+pub struct ClusterArgs {
+    /// Namespace [default: the namespace of the context]
     #[arg(long, short, value_name = "NAME")]
     namespace: Option<String>,
-    /// The kubeconfig's context [default: the current one]
+    /// Context of the kubeconfig [default: the current context]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// The kubeconfig [default: what KUBECONFIG names, or ~/.kube/config]
+    /// Path of the kubeconfig [default: KUBECONFIG, or ~/.kube/config]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
 }
 
-/// Flags of the cluster before a command that has nothing to do with it.
+/// Cluster options before a command that does not use a cluster.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("`--namespace`, `--context` and `--kubeconfig` have no meaning for `herd {command}`: remove them")]
-pub struct NoPlace {
-    /// The command.
+#[error("`herd {command}` does not use a cluster: remove `--namespace`, `--context` and `--kubeconfig`")]
+pub struct UnusedClusterArgs {
+    /// Name of the command.
     command: String,
 }
 
-impl Place {
-    /// This place, and what it leaves open as `before` says: kubectl's flags may stand before a command or after it, and the later
-    /// one counts.
+impl ClusterArgs {
+    /// These options, completed by those of `before`: options may be given before or after the command, and the later one wins.
     #[must_use]
-    pub fn after(self, before: Self) -> Self {
+    pub fn or(self, before: Self) -> Self {
         Self {
             namespace: self.namespace.or(before.namespace),
             context: self.context.or(before.context),
@@ -60,89 +59,89 @@ impl Place {
         }
     }
 
-    /// For commands that know no cluster.
+    /// Checks that no option is set, for commands that do not use a cluster.
     ///
     /// # Errors
-    /// [`NoPlace`] if anything is said about one.
-    pub fn must_be_open(&self, command: &str) -> Result<(), NoPlace> {
-        if *self == Self::default() { Ok(()) } else { Err(NoPlace { command: command.to_owned() }) }
+    /// [`UnusedClusterArgs`] if an option is set.
+    pub fn must_be_empty(&self, command: &str) -> Result<(), UnusedClusterArgs> {
+        if *self == Self::default() { Ok(()) } else { Err(UnusedClusterArgs { command: command.to_owned() }) }
     }
 }
 
-/// Shows a pipeline on Kubernetes on one screen; without a name all of the namespace
+/// Shows the status of one pipeline, or of all pipelines of the namespace
 #[derive(Args, Debug)]
 pub struct Status {
-    /// The pipeline
+    /// Name of the pipeline
     pipeline: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
-/// Shows the numbers behind the last scaling decisions of a pipeline on Kubernetes
+/// Explains the last scaling decision of each stage of a pipeline
 #[derive(Args, Debug)]
 pub struct ExplainScaling {
-    /// The pipeline
+    /// Name of the pipeline
     pipeline: String,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
-/// Stops detectors and sinks of a pipeline on Kubernetes; its collectors keep accepting, nothing is lost
+/// Pauses a pipeline: stops detectors and sinks; collectors keep accepting events
 #[derive(Args, Debug)]
 pub struct Pause {
-    /// The pipeline
+    /// Name of the pipeline
     pipeline: String,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
-/// Lets a paused pipeline on Kubernetes go on
+/// Resumes a paused pipeline
 #[derive(Args, Debug)]
 pub struct Resume {
-    /// The pipeline
+    /// Name of the pipeline
     pipeline: String,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
-/// Shows pipelines on Kubernetes as they run, until Ctrl-C
+/// Shows the status of pipelines, refreshed until Ctrl-C
 #[derive(Args, Debug)]
 pub struct Top {
-    /// The pipeline; left out: all of the namespace
+    /// Name of the pipeline [default: all pipelines of the namespace]
     pipeline: Option<String>,
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) cluster_args: ClusterArgs,
 }
 
-/// The cluster does not do what was asked.
+/// A request to the cluster failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ClusterError {
-    /// No way to it.
-    #[error("there is no way to a cluster: {0}")]
-    #[diagnostic(help("`kubectl config get-contexts` lists what there is; KUBECONFIG says which file"))]
+    /// No client configuration.
+    #[error("cannot load a Kubernetes client configuration: {0}")]
+    #[diagnostic(help("`kubectl config get-contexts` lists the contexts; KUBECONFIG selects the file"))]
     Config(String),
-    /// It refuses, or does not answer.
+    /// The API server refused the request or did not respond.
     #[error("{doing}: {why}")]
-    #[diagnostic(help("does `kubectl get herdpipelines` work with the same context and namespace?"))]
+    #[diagnostic(help("check that `kubectl get herdpipelines` works with the same context and namespace"))]
     Api {
-        /// What was asked.
+        /// The request.
         doing: String,
-        /// What it says.
+        /// The cause.
         why: String,
     },
-    /// The CRD is not there.
-    #[error("this cluster does not know HerdPipelines")]
-    #[diagnostic(help("`helm install herd charts/herd` installs Herd; is it the right context?"))]
+    /// The CRD is not installed.
+    #[error("the custom resource HerdPipeline is not installed in this cluster")]
+    #[diagnostic(help("check the context; `helm install herd charts/herd` installs Herd"))]
     NotInstalled,
-    /// There is no such pipeline.
-    #[error("there is no pipeline `{name}` in the namespace {namespace}")]
+    /// The pipeline does not exist.
+    #[error("pipeline `{name}` does not exist in namespace {namespace}")]
     #[diagnostic(help(
-        "`kubectl get herdpipelines --all-namespaces` lists them; `--namespace` says where to look"
+        "`kubectl get herdpipelines --all-namespaces` lists all pipelines; `--namespace` selects a namespace"
     ))]
     Unknown {
-        /// Its name.
+        /// Name of the pipeline.
         name: String,
-        /// Where it was looked for.
+        /// The namespace.
         namespace: String,
     },
 }
@@ -160,13 +159,13 @@ impl ClusterError {
     }
 }
 
-/// A cluster and a namespace in it.
+/// A client and the selected namespace.
 struct Cluster {
     client: Client,
     namespace: String,
 }
 
-impl Place {
+impl ClusterArgs {
     async fn connect(&self) -> Result<Cluster, ClusterError> {
         let problem = |error: &dyn std::fmt::Display| ClusterError::Config(error.to_string());
         let config = if self.context.is_none() && self.kubeconfig.is_none() {
@@ -192,11 +191,11 @@ impl Cluster {
 
     async fn pipeline(&self, name: &str) -> Result<HerdPipeline, ClusterError> {
         let found = self.pipelines().get_opt(name).await;
-        let found = found.map_err(ClusterError::api(format!("reading the pipeline {name}")))?;
+        let found = found.map_err(ClusterError::api(format!("reading pipeline {name}")))?;
         if let Some(pipeline) = found {
             return Ok(pipeline);
         }
-        // Not to know pipelines at all looks the same.
+        // A missing CRD gives 404 as well; the list distinguishes the two.
         self.list(&ListParams::default().limit(1)).await?;
         Err(ClusterError::Unknown { name: name.into(), namespace: self.namespace.clone() })
     }
@@ -205,14 +204,15 @@ impl Cluster {
         match self.pipelines().list(wanted).await {
             Ok(found) => Ok(found.items),
             Err(kube::Error::Api(status)) if status.code == 404 => Err(ClusterError::NotInstalled),
-            Err(error) => {
-                Err(ClusterError::api(format!("listing the pipelines of {}", self.namespace))(error))
-            }
+            Err(error) => Err(ClusterError::api(format!(
+                "listing the pipelines of namespace {}",
+                self.namespace
+            ))(error)),
         }
     }
 
-    /// One pipeline, or all of the namespace, by name.
-    async fn some(&self, name: Option<&str>) -> Result<Vec<HerdPipeline>, ClusterError> {
+    /// One pipeline, or all pipelines of the namespace, sorted by name.
+    async fn select(&self, name: Option<&str>) -> Result<Vec<HerdPipeline>, ClusterError> {
         if let Some(name) = name {
             return Ok(vec![self.pipeline(name).await?]);
         }
@@ -221,11 +221,11 @@ impl Cluster {
         Ok(all)
     }
 
-    async fn switch(&self, name: &str, paused: bool) -> Result<(), ClusterError> {
+    async fn set_paused(&self, name: &str, paused: bool) -> Result<(), ClusterError> {
         self.pipeline(name).await?;
         let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
         let patched = self.pipelines().patch(name, &PatchParams::default(), &patch).await;
-        patched.map(drop).map_err(ClusterError::api(format!("switching the pipeline {name}")))
+        patched.map(drop).map_err(ClusterError::api(format!("patching pipeline {name}")))
     }
 }
 
@@ -234,11 +234,11 @@ impl Status {
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self) -> Outcome {
-        let cluster = self.place.connect().await?;
-        let pipelines = cluster.some(self.pipeline.as_deref()).await?;
+    pub async fn run(self) -> CommandResult {
+        let cluster = self.cluster_args.connect().await?;
+        let pipelines = cluster.select(self.pipeline.as_deref()).await?;
         if pipelines.is_empty() {
-            output::note(&format!("there is no pipeline in the namespace {}", cluster.namespace));
+            output::note(&format!("there are no pipelines in namespace {}", cluster.namespace));
         }
         for pipeline in pipelines {
             output::line(&screen::status(&pipeline))?;
@@ -252,8 +252,8 @@ impl ExplainScaling {
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self) -> Outcome {
-        let cluster = self.place.connect().await?;
+    pub async fn run(self) -> CommandResult {
+        let cluster = self.cluster_args.connect().await?;
         Ok(output::line(&screen::explanation(&cluster.pipeline(&self.pipeline).await?))?)
     }
 }
@@ -263,10 +263,10 @@ impl Pause {
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self) -> Outcome {
-        self.place.connect().await?.switch(&self.pipeline, true).await?;
+    pub async fn run(self) -> CommandResult {
+        self.cluster_args.connect().await?.set_paused(&self.pipeline, true).await?;
         Ok(output::line(&format!(
-            "{} is paused: collectors keep accepting; `herd resume {}` lets it go on",
+            "{} is paused: collectors keep accepting events; `herd resume {}` resumes it",
             self.pipeline, self.pipeline
         ))?)
     }
@@ -277,9 +277,9 @@ impl Resume {
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self) -> Outcome {
-        self.place.connect().await?.switch(&self.pipeline, false).await?;
-        Ok(output::line(&format!("{} goes on", self.pipeline))?)
+    pub async fn run(self) -> CommandResult {
+        self.cluster_args.connect().await?.set_paused(&self.pipeline, false).await?;
+        Ok(output::line(&format!("{} is resumed", self.pipeline))?)
     }
 }
 
@@ -288,21 +288,21 @@ impl Top {
     ///
     /// # Errors
     /// [`ClusterError`].
-    pub async fn run(self, stop: CancellationToken) -> Outcome {
-        let cluster = self.place.connect().await?;
-        let mut pipelines = cluster.some(self.pipeline.as_deref()).await?;
-        let mut trouble = String::new();
+    pub async fn run(self, stop: CancellationToken) -> CommandResult {
+        let cluster = self.cluster_args.connect().await?;
+        let mut pipelines = cluster.select(self.pipeline.as_deref()).await?;
+        let mut warning = String::new();
         loop {
             let screens: Vec<String> = pipelines.iter().map(screen::status).collect();
-            output::line(&format!("{CLEAR}{trouble}{}", screens.join("\n")))?;
+            output::line(&format!("{CLEAR}{warning}{}", screens.join("\n")))?;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(REFRESH_INTERVAL) => {}
             }
-            // An API server that is away for a moment is no reason to end: what was seen last stays, with a word.
-            match cluster.some(self.pipeline.as_deref()).await {
-                Ok(seen) => (pipelines, trouble) = (seen, String::new()),
-                Err(error) => trouble = format!("as it was seen last, for now: {error}\n\n"),
+            // If the API server is briefly unavailable, the last known state stays on the screen, with the error.
+            match cluster.select(self.pipeline.as_deref()).await {
+                Ok(seen) => (pipelines, warning) = (seen, String::new()),
+                Err(error) => warning = format!("last known state: {error}\n\n"),
             }
         }
     }

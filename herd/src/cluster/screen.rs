@@ -1,18 +1,18 @@
-//! What a person reads of a pipeline on Kubernetes. Pure.
+//! Renders the status of a pipeline as text. Pure.
 
 use std::fmt::Write as _;
 
 use herd_spec::pipeline::{HerdPipeline, HerdPipelineStatus, StageStatus, StatusCondition};
 use kube::ResourceExt;
 
-/// A pipeline on one screen: whether it is well and why not, its stages, where it is reached.
+/// A pipeline on one screen: readiness, stages, findings and URLs.
 pub(super) fn status(pipeline: &HerdPipeline) -> String {
     let name = pipeline.name_any();
     let Some(status) = &pipeline.status else {
-        return format!("{name}  not looked at by an operator yet: is one running?\n");
+        return format!("{name}  no status yet: check that the operator is running\n");
     };
     // Writing to a `String` cannot fail, here and below.
-    let mut text = format!("{name}  {}\n", word(status));
+    let mut text = format!("{name}  {}\n", readiness(status));
     let count = |number: Option<u64>| number.map_or_else(|| "–".to_owned(), |number| number.to_string());
     let _ = writeln!(
         text,
@@ -24,7 +24,7 @@ pub(super) fn status(pipeline: &HerdPipeline) -> String {
     let _ = writeln!(
         text,
         "\n  {:<18} {:>7} {:>9} {:>8} {:>9}  last change",
-        "STAGE", "READY", "IN/S", "LAG", "WAITING"
+        "STAGE", "READY", "IN/S", "LAG", "DELAY"
     );
     for stage in &status.stages {
         let last = stage.last_scaling.as_ref();
@@ -54,16 +54,16 @@ pub(super) fn status(pipeline: &HerdPipeline) -> String {
         }
     }
     if let Some(urls) = &status.urls {
-        let _ = writeln!(text, "\n  events in  {}/track\n  dashboard  {}", urls.collector, urls.api);
+        let _ = writeln!(text, "\n  collector  {}/track\n  dashboard  {}", urls.collector, urls.api);
     }
     text
 }
 
-/// Why each stage has as many replicas as it has.
+/// The last scaling decision of each stage and its inputs.
 pub(super) fn explanation(pipeline: &HerdPipeline) -> String {
     let name = pipeline.name_any();
     let Some(status) = &pipeline.status else {
-        return format!("{name}: not looked at by an operator yet");
+        return format!("{name}: no status yet: check that the operator is running");
     };
     let mut text = String::new();
     if let Some(condition) = find(status, "ScalingActive") {
@@ -77,27 +77,28 @@ pub(super) fn explanation(pipeline: &HerdPipeline) -> String {
 
 fn reasons(stage: &StageStatus) -> String {
     let mut text = format!("{}  {} of {} ready\n", stage.name, stage.ready, stage.desired);
+    let unit = if stage.name == "collector" { "requests/s" } else { "records/s" };
     let mut row = |what: &str, value: String| {
         let _ = writeln!(text, "  {what:<12} {value}");
     };
     row("decision", stage.decision.clone().unwrap_or_default());
     if let Some(recommended) = stage.recommended {
-        row("recommended", format!("{recommended} replicas, which `mode: Auto` would carry out"));
+        row("recommended", format!("{recommended} replicas (applied in `mode: Auto`)"));
     }
     if let Some(rate) = stage.input_rate {
-        row("comes in", format!("{rate} a second"));
+        row("input", format!("{rate} {unit}"));
     }
     match stage.capacity {
         Some(one) => row(
-            "can be done",
-            format!("{one} a second by one replica, {} by {}", one * u64::from(stage.ready), stage.ready),
+            "capacity",
+            format!("{one} {unit} per replica, {} {unit} with {}", one * u64::from(stage.ready), stage.ready),
         ),
-        None => row("can be done", "not known yet".into()),
+        None => row("capacity", "unknown".into()),
     }
     if let Some(lag) = stage.lag {
-        let waiting =
-            stage.lag_seconds.map_or_else(|| "for good".into(), |seconds| format!("for {seconds} s"));
-        row("waits", if lag == 0 { "nothing".into() } else { format!("{lag} records, {waiting}") });
+        let delay =
+            stage.lag_seconds.map_or_else(|| "no progress".into(), |seconds| format!("delay {seconds} s"));
+        row("lag", if lag == 0 { "0 records".into() } else { format!("{lag} records, {delay}") });
     }
     if let Some(last) = &stage.last_scaling {
         row("last change", format!("{} → {} {}: {}", last.from, last.to, time(&last.time), last.reason));
@@ -108,14 +109,14 @@ fn reasons(stage: &StageStatus) -> String {
     text
 }
 
-fn word(status: &HerdPipelineStatus) -> String {
+fn readiness(status: &HerdPipelineStatus) -> String {
     match find(status, "Ready") {
         Some(ready) if ready.status == "True" && ready.reason == "Paused" => {
             format!("paused: {}", ready.message)
         }
         Some(ready) if ready.status == "True" => "ready".into(),
         Some(ready) => format!("not ready: {}: {}", ready.reason, ready.message),
-        None => "not looked at yet".into(),
+        None => "readiness unknown".into(),
     }
 }
 
@@ -156,22 +157,22 @@ mod tests {
     }"#;
 
     #[test]
-    fn a_busy_pipeline_fits_one_screen() {
+    fn status_shows_readiness_stages_and_findings() {
         insta::assert_snapshot!(status(&shop(BUSY)));
     }
 
     #[test]
-    fn a_decision_is_explained_by_its_numbers() {
+    fn explanation_shows_the_inputs_of_each_decision() {
         insta::assert_snapshot!(explanation(&shop(BUSY)));
     }
 
     #[test]
-    fn one_that_no_operator_has_seen_says_so() {
-        assert!(status(&shop("null")).contains("is one running?"));
+    fn status_of_an_unobserved_pipeline_names_the_operator() {
+        assert!(status(&shop("null")).contains("check that the operator is running"));
     }
 
     #[test]
-    fn what_is_not_well_is_said_first() {
+    fn status_starts_with_the_reason_of_an_unready_pipeline() {
         let failing = BUSY.replacen(
             r#""status": "True", "reason": "AllReady", "message": "all stages are ready""#,
             r#""status": "False", "reason": "StageFailing", "message": "detector: pod x: no""#,

@@ -1,6 +1,6 @@
-//! `herd dlq`: what was refused: look at it, and send it again once the reason is gone.
+//! `herd dlq`: lists refused events and resends them.
 
-pub mod letters;
+pub mod records;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use herd_spec::plan::Plan;
 use herd_stage::{Clock, Secrets, SystemClock};
 use serde::Serialize;
 
-use crate::load::{Outcome as Fate, Tally, Target};
-use crate::output::{self, Outcome};
+use crate::load::{Counters, EventOutcome, Target};
+use crate::output::{self, CommandResult};
 use crate::pipeline;
-use letters::{Filter, Letter};
+use records::{DeadLetter, Filter};
 
-/// Looks at the events that were refused, and sends them again.
+/// Lists, shows and resends events of the dead-letter topic.
 #[derive(Args, Debug)]
 pub struct Dlq {
     #[command(subcommand)]
@@ -27,42 +27,43 @@ pub struct Dlq {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Lists what was refused, newest last
+    /// Lists the records of the dead-letter topic, newest last
     Ls {
         #[command(flatten)]
         source: Source,
         #[command(flatten)]
         filter: Filter,
-        /// A JSON object a line
+        /// Prints one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Shows one letter whole: its headers and its bytes
+    /// Shows one record with its headers and bytes
     Show {
-        /// Which, as `ls` prints it: PARTITION/OFFSET
-        letter: letters::Place,
+        /// Position of the record as printed by `ls`: PARTITION/OFFSET
+        #[arg(value_name = "PARTITION/OFFSET")]
+        position: records::RecordPosition,
         #[command(flatten)]
         source: Source,
-        /// As JSON
+        /// Prints the record as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Posts letters to a collector again, as they came. They stay in the dead-letter topic until they expire
+    /// Sends records to a collector again. They stay in the dead-letter topic until its retention time expires
     Replay {
-        /// The collector, e.g. http://127.0.0.1:8080
+        /// URL of the collector, e.g. http://127.0.0.1:8080
         #[arg(long, value_name = "URL")]
         to: String,
         #[command(flatten)]
         source: Source,
         #[command(flatten)]
         filter: Filter,
-        /// A write key of the pipeline
+        /// Write key of the pipeline
         #[arg(long, env = "HERD_WRITE_KEY", hide_env_values = true)]
         key: Option<String>,
-        /// Only says what would be sent
+        /// Lists the records that would be sent, without sending them
         #[arg(long)]
         dry_run: bool,
-        /// The result as JSON
+        /// Prints the result as JSON
         #[arg(long)]
         json: bool,
     },
@@ -70,48 +71,51 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Source {
-    /// The pipeline, YAML: its Kafka, or the data folder of `herd up`
+    /// Pipeline file (YAML), which selects the Kafka cluster or the data directory of `herd up`
     #[arg(long, value_name = "FILE")]
     pipeline: PathBuf,
-    /// The data folder of `herd up`, which must not be running [default: .herd/PIPELINE]
+    /// Data directory of `herd up`, which must not be running [default: .herd/PIPELINE]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where Secrets are, as DIR/NAME/KEY
+    /// Directory of the Secrets, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     secrets: Option<PathBuf>,
 }
 
-/// Why letters cannot be had.
+/// Why the dead-letter topic cannot be read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum DlqError {
-    /// Nothing was ever kept there.
-    #[error("there is no data of this pipeline in {}", path.display())]
-    #[diagnostic(help("give the folder that `herd up` uses with --data DIR"))]
+    /// The data directory does not exist.
+    #[error("the data directory {} does not exist", path.display())]
+    #[diagnostic(help("give the data directory of `herd up` with --data DIR"))]
     NoData {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
-    /// The bus does not answer.
-    #[error("the dead letters cannot be read: {why}")]
+    /// The bus failed.
+    #[error("cannot read the dead-letter topic: {why}")]
     #[diagnostic(help("{help}"))]
     Bus {
-        /// What it says.
+        /// The cause.
         why: String,
-        /// What to do.
+        /// The remedy.
         help: &'static str,
     },
-    /// No such letter.
-    #[error("there is no letter {place}")]
-    #[diagnostic(help("`herd dlq ls` lists them; old ones expire with the topic's retention"))]
-    NoLetter {
-        /// Which.
-        place: letters::Place,
+    /// There is no record at this position.
+    #[error("there is no dead-letter record at {position}")]
+    #[diagnostic(help(
+        "`herd dlq ls` lists the records; old records expire with the retention time of the topic"
+    ))]
+    NoRecord {
+        /// The position.
+        position: records::RecordPosition,
     },
 }
 
 #[derive(Serialize)]
 struct ReplayReport {
-    letters: usize,
+    #[serde(rename = "letters")]
+    records: usize,
     accepted: u64,
     refused: u64,
     failed: u64,
@@ -120,30 +124,31 @@ struct ReplayReport {
 
 #[derive(Serialize)]
 struct ReplayProblem {
-    letter: String,
+    #[serde(rename = "letter")]
+    record: String,
     problem: String,
 }
 
-/// Not everything was taken.
+/// Some records were refused again.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("{refused} of {letters} letters were not accepted")]
-#[diagnostic(help("each is back in the dead-letter topic with its new reason: `herd dlq ls`"))]
+#[error("{refused} of {records} records were not accepted")]
+#[diagnostic(help("refused records are in the dead-letter topic again, with the new reason: `herd dlq ls`"))]
 struct SomeRefused {
     refused: u64,
-    letters: usize,
+    records: usize,
 }
 
 impl Dlq {
     /// Runs it.
     ///
     /// # Errors
-    /// If the letters or the collector cannot be reached, or some letters are refused again.
-    pub async fn run(self) -> Outcome {
+    /// If the topic or the collector cannot be reached, or records are refused again.
+    pub async fn run(self) -> CommandResult {
         match self.command {
-            Command::Ls { source, filter, json } => list(&source.letters(filter).await?, json),
-            Command::Show { letter, source, json } => {
-                let all = source.letters(Filter::at(letter)).await?;
-                let found = all.first().ok_or(DlqError::NoLetter { place: letter })?;
+            Command::Ls { source, filter, json } => list(&source.records(filter).await?, json),
+            Command::Show { position, source, json } => {
+                let all = source.records(Filter::at(position)).await?;
+                let found = all.first().ok_or(DlqError::NoRecord { position })?;
                 if json {
                     output::json(found)?
                 } else {
@@ -153,7 +158,7 @@ impl Dlq {
             }
             Command::Replay { to, source, filter, key, dry_run, json } => {
                 let target = Target::new(&to, key, 1)?;
-                let all = source.letters(filter).await?;
+                let all = source.records(filter).await?;
                 if dry_run {
                     return list(&all, json);
                 }
@@ -164,67 +169,67 @@ impl Dlq {
     }
 }
 
-fn list(all: &[Letter], json: bool) -> Outcome {
-    for letter in all {
+fn list(all: &[DeadLetter], json: bool) -> CommandResult {
+    for record in all {
         if json {
-            let text = serde_json::to_string(letter).unwrap_or_default();
+            let text = serde_json::to_string(record).unwrap_or_default();
             output::line(&text)?;
         } else {
-            output::line(&letter.line())?;
+            output::line(&record.line())?;
         }
     }
     if !json {
         output::note(&match all.len() {
-            0 => "no dead letters".to_owned(),
-            1 => "1 dead letter".to_owned(),
-            n => format!("{n} dead letters"),
+            0 => "no dead-letter records".to_owned(),
+            1 => "1 dead-letter record".to_owned(),
+            n => format!("{n} dead-letter records"),
         });
     }
     Ok(())
 }
 
-async fn replay(target: &Target, all: &[Letter], json: bool) -> Outcome {
+async fn replay(target: &Target, all: &[DeadLetter], json: bool) -> CommandResult {
     const ATTEMPTS: u32 = 10;
-    let tally = Arc::new(Tally::default());
+    let counters = Arc::new(Counters::default());
     let mut report =
-        ReplayReport { letters: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
-    for letter in all {
-        let content_type = letter.content_type.as_deref().unwrap_or("application/json");
+        ReplayReport { records: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
+    for record in all {
+        let content_type = record.content_type.as_deref().unwrap_or("application/json");
         let headers =
-            [("content-type", content_type)].into_iter().chain(letter.cloud_attributes()).collect::<Vec<_>>();
-        let answer = target.post(letter.body(), &headers, ATTEMPTS, &tally).await?;
+            [("content-type", content_type)].into_iter().chain(record.cloud_attributes()).collect::<Vec<_>>();
+        let answer = target.post(record.body(), &headers, ATTEMPTS, &counters).await?;
         match answer.outcome(0) {
-            Fate::Accepted => report.accepted += 1,
-            Fate::Refused => report.refused += 1,
-            Fate::Failed => report.failed += 1,
+            EventOutcome::Accepted => report.accepted += 1,
+            EventOutcome::Refused => report.refused += 1,
+            EventOutcome::Failed => report.failed += 1,
         }
         if let Some(problem) = answer.problem {
-            report.problems.push(ReplayProblem { letter: letter.place.to_string(), problem });
+            report.problems.push(ReplayProblem { record: record.position.to_string(), problem });
         }
     }
     if json {
         output::json(&report)?;
     } else {
-        for ReplayProblem { letter, problem } in &report.problems {
-            output::note(&format!("{letter}  {problem}"));
+        for ReplayProblem { record, problem } in &report.problems {
+            output::note(&format!("{record}  {problem}"));
         }
         output::line(&format!(
-            "{} letters sent: {} accepted, {} refused, {} failed",
-            report.letters, report.accepted, report.refused, report.failed
+            "{} records sent: {} accepted, {} refused, {} failed",
+            report.records, report.accepted, report.refused, report.failed
         ))?;
     }
     match report.refused + report.failed {
         0 => Ok(()),
-        refused => Err(SomeRefused { refused, letters: report.letters }.into()),
+        refused => Err(SomeRefused { refused, records: report.records }.into()),
     }
 }
 
 impl Source {
-    async fn letters(&self, filter: Filter) -> Result<Vec<Letter>, miette::Report> {
+    async fn records(&self, filter: Filter) -> Result<Vec<DeadLetter>, miette::Report> {
         let plan = pipeline::load(&self.pipeline)?;
         let bus = |why: String, help: &'static str| DlqError::Bus { why, help };
-        const KAFKA: &str = "check spec.kafka.bootstrapServers and that a broker runs there";
-        const EMBEDDED: &str = "if `herd up` is running on this folder, stop it first: one process has the broker open at a time";
+        const KAFKA: &str = "check spec.kafka.bootstrapServers and that the broker is running";
+        const EMBEDDED: &str = "if `herd up` is running on this directory, stop it first: only one process can open the embedded broker";
         let outcome = if let Some(kafka) = &plan.kafka {
             let secrets = Secrets::new(self.secrets.as_deref());
             let kafka = herd_workers::kafka::connect(kafka, &secrets, "herd-dlq")
@@ -249,10 +254,10 @@ impl Source {
     }
 }
 
-async fn read<B: Bus>(bus: B, plan: &Plan, filter: Filter) -> Result<Vec<Letter>, String> {
+async fn read<B: Bus>(bus: B, plan: &Plan, filter: Filter) -> Result<Vec<DeadLetter>, String> {
     let topic = plan.topics.dead_letter.name.clone();
     let since = filter.since.map(|Span(span)| SystemClock.now().minus(span));
-    tokio::task::spawn_blocking(move || letters::read(&bus, &topic, &filter, since))
+    tokio::task::spawn_blocking(move || records::read(&bus, &topic, &filter, since))
         .await
         .map_err(|error| error.to_string())?
         .map_err(|error| error.to_string())

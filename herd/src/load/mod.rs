@@ -1,6 +1,6 @@
-//! Sends events to a collector at the times they are due, whether or not the answers to earlier ones are in (open loop),
-//! and says how long the answers took, counted from when each request was *meant* to be sent: a collector that stalls
-//! cannot hide it by holding the sender up.
+//! Open-loop load generator: sends events to a collector at their scheduled times, whether or not earlier requests have been
+//! answered. Latencies are measured from the scheduled time, so that a stalled collector is not hidden by a blocked sender
+//! (coordinated omission).
 
 mod batch;
 mod record;
@@ -19,46 +19,46 @@ use crate::shoppers::Kind;
 
 pub use batch::{Batch, Batches};
 pub use record::Recorder;
-pub use report::{Latency, Report, Tally};
-pub use target::{Answer, Outcome, Target, TargetError};
+pub use report::{Counters, Latency, Report};
+pub use target::{EventOutcome, Response, Target, TargetError};
 
 /// One event to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parcel {
-    /// When it is due, from the start of the run. Never goes back.
+pub struct ScheduledEvent {
+    /// Scheduled time, from the start of the run. Does not decrease.
     pub at: Duration,
-    /// The bytes.
+    /// The JSON.
     pub body: String,
-    /// What is special about it.
+    /// Whether it is new, a duplicate or invalid.
     pub kind: Kind,
 }
 
-/// How to send.
+/// How events are sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Requests on their way at once, at most.
+    /// Maximum number of concurrent requests.
     pub connections: usize,
-    /// Events of a request, at most.
+    /// Maximum number of events per request.
     pub batch: usize,
-    /// Whether times are kept; else everything is due as soon as a connection is free.
+    /// Whether scheduled times are kept. Otherwise each request is sent as soon as a connection is free.
     pub timed: bool,
-    /// How often a request that may yet succeed is tried.
+    /// Maximum number of attempts per request.
     pub attempts: u32,
 }
 
-/// Something wrong with the events or the way to the collector that ends a run.
+/// An error that ends a run.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum LoadError {
-    /// The collector will not have us at all.
+    /// The collector refuses all requests.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Target(#[from] TargetError),
-    /// What was to be sent cannot be read.
+    /// The source of the events failed.
     #[error("{0}")]
     Source(String),
 }
 
-/// A bar that shows how far a run is, on a terminal only.
+/// Progress bar, shown on terminals only.
 #[must_use]
 pub fn progress(total: Option<u64>, quiet: bool) -> ProgressBar {
     if quiet {
@@ -76,31 +76,31 @@ pub fn progress(total: Option<u64>, quiet: bool) -> ProgressBar {
     }
 }
 
-/// Sends everything, or until `stop`. What is on its way then is still waited for.
+/// Sends all events, or until `stop` is cancelled. Requests in flight are awaited.
 ///
 /// # Errors
-/// [`LoadError`] if the source ends with an error or the collector refuses every request for a reason that will not pass.
+/// [`LoadError`] if the source fails, or if the collector refuses all requests permanently.
 pub async fn run<I>(
     source: I,
     target: Arc<Target>,
     pace: Pace,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     recorder: Option<Arc<Recorder>>,
     bar: ProgressBar,
     stop: CancellationToken,
 ) -> Result<Report, LoadError>
 where
-    I: Iterator<Item = Result<Parcel, String>> + Send,
+    I: Iterator<Item = Result<ScheduledEvent, String>> + Send,
 {
     let free = Arc::new(Semaphore::new(pace.connections.max(1)));
-    let mut on_the_way: JoinSet<Result<(), TargetError>> = JoinSet::new();
+    let mut in_flight: JoinSet<Result<(), TargetError>> = JoinSet::new();
     let started = Instant::now();
-    let mut outcome = Ok(());
+    let mut result = Ok(());
     for batch in Batches::new(source, pace.batch.max(1)) {
         let batch = match batch {
             Ok(batch) => batch,
             Err(why) => {
-                outcome = Err(LoadError::Source(why));
+                result = Err(LoadError::Source(why));
                 break;
             }
         };
@@ -119,33 +119,33 @@ where
         if stop.is_cancelled() {
             break;
         }
-        while let Some(finished) = on_the_way.try_join_next() {
+        while let Some(finished) = in_flight.try_join_next() {
             if let Ok(Err(error)) = finished {
-                outcome = Err(error.into());
+                result = Err(error.into());
             }
         }
-        if outcome.is_err() {
+        if result.is_err() {
             break;
         }
-        let meant = if pace.timed { due } else { Instant::now() };
-        let (target, tally, recorder, bar) =
-            (Arc::clone(&target), Arc::clone(&tally), recorder.clone(), bar.clone());
-        on_the_way.spawn(async move {
+        let scheduled = if pace.timed { due } else { Instant::now() };
+        let (target, counters, recorder, bar) =
+            (Arc::clone(&target), Arc::clone(&counters), recorder.clone(), bar.clone());
+        in_flight.spawn(async move {
             let _permit = permit;
-            let answer = target.send(&batch, pace.attempts, &tally).await?;
-            tally.answered(&batch, &answer, meant.elapsed());
+            let response = target.send(&batch, pace.attempts, &counters).await?;
+            counters.answered(&batch, &response, scheduled.elapsed());
             if let Some(recorder) = recorder {
-                recorder.write(&batch, &answer);
+                recorder.write(&batch, &response);
             }
-            bar.inc(batch.parcels.len() as u64);
+            bar.inc(batch.events.len() as u64);
             Ok(())
         });
     }
-    while let Some(finished) = on_the_way.join_next().await {
-        if let (Ok(Err(error)), true) = (finished, outcome.is_ok()) {
-            outcome = Err(error.into());
+    while let Some(finished) = in_flight.join_next().await {
+        if let (Ok(Err(error)), true) = (finished, result.is_ok()) {
+            result = Err(error.into());
         }
     }
     bar.finish_and_clear();
-    outcome.map(|()| tally.report(started.elapsed()))
+    result.map(|()| counters.report(started.elapsed()))
 }

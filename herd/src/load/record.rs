@@ -1,4 +1,4 @@
-//! A protocol of what was sent, for whoever wants to work the result out on their own.
+//! A log of the sent events, for independent verification of the results.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::{Answer, Batch};
+use super::{Batch, Response};
 use crate::shoppers::Kind;
 
-/// Writes one line of JSON an event: `{"kind","outcome","raw"}`, where `raw` is the event as it was sent, in a string.
+/// Writes one JSON line per event: `{"kind","outcome","raw"}`, where `raw` is the sent event as a string.
 #[derive(Debug)]
 pub struct Recorder {
     path: PathBuf,
@@ -19,25 +19,25 @@ pub struct Recorder {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    /// `fresh`, `duplicate` or `invalid`: what was meant.
+    /// `fresh`, `duplicate` or `invalid`: as intended.
     kind: &'static str,
-    /// `accepted`, `refused` or `failed`: what the collector said.
+    /// `accepted`, `refused` or `failed`: as answered by the collector.
     outcome: &'static str,
-    /// The bytes.
+    /// The event as sent.
     raw: &'a str,
 }
 
-/// The protocol cannot be written.
+/// The record file is not writable.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("the record of what was sent cannot be written to {}: {source}", path.display())]
-#[diagnostic(help("give --record a file in a folder that you may write to"))]
+#[error("cannot write the record file {}: {source}", path.display())]
+#[diagnostic(help("give --record a path in a writable directory"))]
 pub struct RecordError {
     path: PathBuf,
     source: std::io::Error,
 }
 
 impl Recorder {
-    /// Starts a new file; one that is there is replaced.
+    /// Creates the file, replacing an existing one.
     ///
     /// # Errors
     /// If it cannot be created.
@@ -49,16 +49,16 @@ impl Recorder {
     }
 
     /// Writes the events of a request.
-    pub fn write(&self, batch: &Batch, answer: &Answer) {
+    pub fn write(&self, batch: &Batch, response: &Response) {
         let mut guard = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, error) = &mut *guard;
-        for (number, parcel) in batch.parcels.iter().enumerate() {
-            let kind = match parcel.kind {
+        for (number, event) in batch.events.iter().enumerate() {
+            let kind = match event.kind {
                 Kind::Fresh => "fresh",
                 Kind::Duplicate => "duplicate",
                 Kind::Invalid { .. } => "invalid",
             };
-            let line = Line { kind, outcome: answer.outcome(number).as_str(), raw: &parcel.body };
+            let line = Line { kind, outcome: response.outcome(number).as_str(), raw: &event.body };
             let written = serde_json::to_writer(&mut *file, &line)
                 .map_err(Into::into)
                 .and_then(|()| file.write_all(b"\n"));
@@ -68,10 +68,10 @@ impl Recorder {
         }
     }
 
-    /// Ends the file.
+    /// Flushes the file.
     ///
     /// # Errors
-    /// The first thing that went wrong with writing it.
+    /// The first write error.
     pub fn finish(&self) -> Result<(), RecordError> {
         let mut guard = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, error) = &mut *guard;

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The report of a run.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::target::Outcome;
-use super::{Answer, Batch};
+use super::target::EventOutcome;
+use super::{Batch, Response};
 use crate::shoppers::Kind;
 
-/// Counts as a run goes on. Shared by the requests on their way.
+/// Counters of a running load. Shared by concurrent requests.
 #[derive(Debug)]
-pub struct Tally(Mutex<Counts>);
+pub struct Counters(Mutex<Counts>);
 
 #[derive(Debug)]
 struct Counts {
@@ -31,23 +31,23 @@ struct Counts {
     last_problem: Option<String>,
 }
 
-/// How long answers took, in milliseconds, from when each request was meant to be sent.
+/// Latency of responses in milliseconds, from the scheduled time of each request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Latency {
-    /// Half took at most this.
+    /// Median.
     pub p50: f64,
-    /// 90 % took at most this.
+    /// 90th percentile.
     pub p90: f64,
-    /// 99 % took at most this.
+    /// 99th percentile.
     pub p99: f64,
-    /// 99.9 % took at most this.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
 }
 
 impl Latency {
-    /// From microseconds.
+    /// From a histogram of microseconds.
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let ms = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1e3;
@@ -55,39 +55,39 @@ impl Latency {
     }
 }
 
-/// What a run came to.
+/// The report of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Seconds from the first request to the last answer.
+    /// Seconds from the first request to the last response.
     pub seconds: f64,
-    /// Requests that were answered, or given up.
+    /// Requests that were answered or given up.
     pub requests: u64,
-    /// Tries beyond the first.
+    /// Attempts after the first one of each request.
     pub retries: u64,
     /// Events sent.
     pub events: u64,
-    /// Events a second, over the whole run.
+    /// Events per second over the whole run.
     pub events_per_second: f64,
-    /// Events that the collector took.
+    /// Events accepted by the collector.
     pub accepted: u64,
-    /// Events that it called invalid.
+    /// Events refused by the collector as invalid.
     pub refused: u64,
-    /// Events that it never took, however often they were sent.
+    /// Events not accepted after the last attempt.
     pub failed: u64,
-    /// Events that were sent again on purpose.
+    /// Intended duplicates.
     pub duplicates: u64,
-    /// Events that were invalid on purpose.
+    /// Intended invalid events.
     pub invalid: u64,
-    /// Answers by status; `error` where there was none.
+    /// Responses by HTTP status; `error` if there was none.
     pub statuses: BTreeMap<String, u64>,
-    /// How long answers took.
+    /// Latency of responses.
     pub latency_ms: Latency,
-    /// What the last refusal or failure said.
+    /// Message of the last refusal or failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_problem: Option<String>,
 }
 
-impl Default for Tally {
+impl Default for Counters {
     fn default() -> Self {
         // Up to two minutes in microseconds, to three digits.
         let latency = Histogram::new_with_max(120_000_000, 3).unwrap_or_else(|_| auto_histogram());
@@ -113,43 +113,43 @@ fn auto_histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits")
 }
 
-impl Tally {
+impl Counters {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One try has ended, with a status or without.
-    pub(super) fn tried(&self, status: Option<u16>, again: bool) {
+    /// Counts an attempt, with its status if there was a response.
+    pub(super) fn attempted(&self, status: Option<u16>, again: bool) {
         let mut counts = self.counts();
         let name = status.map_or_else(|| "error".to_owned(), |status| status.to_string());
         *counts.statuses.entry(name).or_default() += 1;
         counts.retries += u64::from(again);
     }
 
-    /// A request has its answer.
-    pub(super) fn answered(&self, batch: &Batch, answer: &Answer, took: Duration) {
+    /// Counts a completed request.
+    pub(super) fn answered(&self, batch: &Batch, response: &Response, took: Duration) {
         let mut counts = self.counts();
         counts.requests += 1;
-        for (number, parcel) in batch.parcels.iter().enumerate() {
+        for (number, event) in batch.events.iter().enumerate() {
             counts.events += 1;
-            match parcel.kind {
+            match event.kind {
                 Kind::Fresh => {}
                 Kind::Duplicate => counts.duplicates += 1,
                 Kind::Invalid { .. } => counts.invalid += 1,
             }
-            match answer.outcome(number) {
-                Outcome::Accepted => counts.accepted += 1,
-                Outcome::Refused => counts.refused += 1,
-                Outcome::Failed => counts.failed += 1,
+            match response.outcome(number) {
+                EventOutcome::Accepted => counts.accepted += 1,
+                EventOutcome::Refused => counts.refused += 1,
+                EventOutcome::Failed => counts.failed += 1,
             }
         }
         counts.latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-        if answer.problem.is_some() {
-            counts.last_problem.clone_from(&answer.problem);
+        if response.problem.is_some() {
+            counts.last_problem.clone_from(&response.problem);
         }
     }
 
-    /// What it came to until now.
+    /// The report so far.
     #[must_use]
     pub fn report(&self, took: Duration) -> Report {
         let counts = self.counts();
@@ -182,18 +182,18 @@ impl fmt::Display for Report {
         )?;
         write!(f, "  accepted {accepted}   refused {refused}   failed {failed}   retries {retries}")?;
         if self.duplicates + self.invalid > 0 {
-            write!(f, "\n  on purpose: {} sent twice, {} invalid", self.duplicates, self.invalid)?;
+            write!(f, "\n  intended: {} duplicates, {} invalid", self.duplicates, self.invalid)?;
         }
         let statuses: Vec<String> =
             self.statuses.iter().map(|(status, count)| format!("{status}: {count}")).collect();
-        write!(f, "\n  answers  {}", statuses.join("   "))?;
+        write!(f, "\n  responses  {}", statuses.join("   "))?;
         let Latency { p50, p90, p99, p999, max } = self.latency_ms;
         write!(
             f,
-            "\n  latency  p50 {p50:.1} ms   p90 {p90:.1} ms   p99 {p99:.1} ms   p99.9 {p999:.1} ms   max {max:.1} ms   (from the intended send time)"
+            "\n  latency    p50 {p50:.1} ms   p90 {p90:.1} ms   p99 {p99:.1} ms   p99.9 {p999:.1} ms   max {max:.1} ms   (from the scheduled send time)"
         )?;
         if let Some(problem) = &self.last_problem {
-            write!(f, "\n  last problem  {problem}")?;
+            write!(f, "\n  last error {problem}")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The collector at the other end: one request, tried again with the same event ids where that may help.
+//! Client of a collector: sends a request and retries it with the same event ids if it may succeed later.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use rand::RngExt;
 use reqwest::{Client, StatusCode, Url, header};
 use serde::Deserialize;
 
-use super::{Batch, Tally};
+use super::{Batch, Counters};
 
-/// The longest pause before another try, whatever the collector asks for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How long one try may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Maximum backoff, even if the collector asks for more by `Retry-After`.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Timeout of one attempt.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A collector's `/track`.
+/// The `/track` endpoint of a collector.
 #[derive(Clone, Debug)]
 pub struct Target {
     client: Client,
@@ -22,62 +22,64 @@ pub struct Target {
     key: Option<String>,
 }
 
-/// Why a run against this collector makes no sense.
+/// Why the collector cannot be used.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum TargetError {
-    /// Not an address.
-    #[error("`{written}` is not the address of a collector: {why}")]
-    #[diagnostic(help("write it like http://127.0.0.1:8080; the path /track is added if you leave it out"))]
+    /// Not a URL.
+    #[error("`{written}` is not the URL of a collector: {why}")]
+    #[diagnostic(help("write a URL, e.g. http://127.0.0.1:8080; a URL without a path gets /track"))]
     Url {
-        /// As it was given.
+        /// The argument.
         written: String,
-        /// What is wrong with it.
+        /// The cause.
         why: String,
     },
-    /// Nobody there.
-    #[error("no collector answers at {url}: {why}")]
-    #[diagnostic(help("is the pipeline running? `herd up FILE` starts one and prints its address"))]
+    /// The connection failed.
+    #[error("cannot connect to a collector at {url}: {why}")]
+    #[diagnostic(help(
+        "check that the pipeline is running; `herd up FILE` starts one and prints the URL of its collector"
+    ))]
     Unreachable {
-        /// Where.
+        /// The URL.
         url: Url,
-        /// What the client says.
+        /// The cause.
         why: String,
     },
-    /// It wants a key that it was not shown.
-    #[error("the collector at {url} answers {status}: {detail}")]
-    #[diagnostic(help("give a write key of this pipeline with --key KEY, or in HERD_WRITE_KEY"))]
+    /// The write key is missing or not accepted.
+    #[error("{url} responded with {status}: {detail}")]
+    #[diagnostic(help("give a write key of this pipeline with --key KEY or in HERD_WRITE_KEY"))]
     Key {
-        /// Where.
+        /// The URL.
         url: Url,
         /// 401 or 403.
         status: u16,
-        /// What it says.
+        /// Detail of the response.
         detail: String,
     },
-    /// Somebody is there, but no collector.
-    #[error("{url} answers {status}: this is no collector's /track")]
-    #[diagnostic(help("--to takes the collector's address, not the dashboard's"))]
+    /// The endpoint is not a collector.
+    #[error("{url} responded with {status}: it is not the /track endpoint of a collector")]
+    #[diagnostic(help("--to takes the URL of the collector, not of the dashboard"))]
     NotACollector {
-        /// Where.
+        /// The URL.
         url: Url,
-        /// What it answered.
+        /// Status of the response.
         status: u16,
     },
 }
 
-/// What became of one event.
+/// Outcome of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The collector has it.
+pub enum EventOutcome {
+    /// The collector accepted it.
     Accepted,
-    /// The collector called it invalid.
+    /// The collector refused it as invalid.
     Refused,
-    /// It never got there.
+    /// It was not accepted after the last attempt.
     Failed,
 }
 
-impl Outcome {
-    /// As it is written.
+impl EventOutcome {
+    /// Its name in reports.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -88,24 +90,24 @@ impl Outcome {
     }
 }
 
-/// What became of one request.
+/// Outcome of one request.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    all: Outcome,
-    each: Vec<Outcome>,
-    /// What a refusal or failure said.
+pub struct Response {
+    all: EventOutcome,
+    each: Vec<EventOutcome>,
+    /// Message of the refusal or failure.
     pub problem: Option<String>,
 }
 
-impl Answer {
-    /// What became of its event `number`.
+impl Response {
+    /// Outcome of its event `number`.
     #[must_use]
-    pub fn outcome(&self, number: usize) -> Outcome {
+    pub fn outcome(&self, number: usize) -> EventOutcome {
         self.each.get(number).copied().unwrap_or(self.all)
     }
 }
 
-/// What a collector says about a batch, and, in the same members, a problem by RFC 9457.
+/// Response of a collector to a batch, or a problem by RFC 9457.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Reply {
@@ -123,15 +125,15 @@ enum ItemReply {
 }
 
 impl Target {
-    /// A collector by its address; `/track` is added where there is no path.
+    /// A client of the collector at this URL; a URL without a path gets `/track`.
     ///
     /// # Errors
-    /// [`TargetError::Url`] if it is none.
+    /// [`TargetError::Url`] if it is not a URL.
     pub fn new(written: &str, key: Option<String>, connections: usize) -> Result<Self, TargetError> {
         let wrong = |why: String| TargetError::Url { written: written.to_owned(), why };
         let mut url = Url::parse(written).map_err(|error| wrong(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(wrong(format!("`{}` is neither http nor https", url.scheme())));
+            return Err(wrong(format!("`{}` is not http or https", url.scheme())));
         }
         if url.path() == "/" {
             url.set_path("/track");
@@ -139,52 +141,53 @@ impl Target {
         let client = herd_stage::http_client()
             .pool_max_idle_per_host(connections.max(1))
             .tcp_nodelay(true)
-            .timeout(TRY_TIMEOUT)
+            .timeout(ATTEMPT_TIMEOUT)
             .user_agent(concat!("herd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| wrong(error.to_string()))?;
         Ok(Self { client, url, key })
     }
 
-    /// Where it is.
+    /// The URL of the endpoint.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// Whether somebody answers at all.
+    /// Checks that the endpoint responds.
     ///
     /// # Errors
     /// [`TargetError::Unreachable`] if not.
     pub async fn check(&self) -> Result<(), TargetError> {
-        // It answers that events are posted: enough to know that somebody is there.
+        // The response is 405, which proves that something listens.
         match self.client.get(self.url.clone()).timeout(Duration::from_secs(5)).send().await {
             Ok(_) => Ok(()),
-            Err(error) => Err(TargetError::Unreachable { url: self.url.clone(), why: innermost(&error) }),
+            Err(error) => Err(TargetError::Unreachable { url: self.url.clone(), why: root_cause(&error) }),
         }
     }
 
-    /// Sends a batch; tries again where the answer says that this may help.
+    /// Sends a batch, with retries.
     pub(super) async fn send(
         &self,
         batch: &Batch,
         attempts: u32,
-        tally: &Tally,
-    ) -> Result<Answer, TargetError> {
-        self.post(batch.body().into_bytes(), &[("content-type", "application/json")], attempts, tally).await
+        counters: &Counters,
+    ) -> Result<Response, TargetError> {
+        self.post(batch.body().into_bytes(), &[("content-type", "application/json")], attempts, counters)
+            .await
     }
 
-    /// Posts a body as it is.
+    /// Posts a body, with retries.
     ///
     /// # Errors
-    /// [`TargetError`] if no other request would fare better either.
+    /// [`TargetError`] if all further requests would fail as well.
     pub async fn post(
         &self,
         body: Vec<u8>,
         headers: &[(&str, &str)],
         attempts: u32,
-        tally: &Tally,
-    ) -> Result<Answer, TargetError> {
+        counters: &Counters,
+    ) -> Result<Response, TargetError> {
         let body = Bytes::from(body);
         let mut attempt = 0;
         loop {
@@ -197,61 +200,61 @@ impl Target {
                 request = request.header("x-write-key", key);
             }
             let last = attempt >= attempts.max(1);
-            let (problem, asked) = match request.send().await {
+            let (problem, retry_after) = match request.send().await {
                 Err(error) => {
-                    tally.tried(None, !last);
-                    (innermost(&error), None)
+                    counters.attempted(None, !last);
+                    (root_cause(&error), None)
                 }
                 Ok(response) => {
                     let status = response.status();
-                    let asked = retry_after(&response);
-                    let again = is_passing(status);
-                    tally.tried(Some(status.as_u16()), again && !last);
+                    let delay = retry_after(&response);
+                    let again = is_retryable(status);
+                    counters.attempted(Some(status.as_u16()), again && !last);
                     let text = response.text().await.unwrap_or_default();
                     if !again {
-                        return self.judge(status, &text);
+                        return self.interpret(status, &text);
                     }
-                    (format!("{status} {}", detail(&text)), asked)
+                    (format!("{status} {}", detail(&text)), delay)
                 }
             };
             if last {
-                return Ok(Answer { all: Outcome::Failed, each: Vec::new(), problem: Some(problem) });
+                return Ok(Response { all: EventOutcome::Failed, each: Vec::new(), problem: Some(problem) });
             }
-            tokio::time::sleep(pause(attempt, asked)).await;
+            tokio::time::sleep(backoff(attempt, retry_after)).await;
         }
     }
 
-    fn judge(&self, status: StatusCode, text: &str) -> Result<Answer, TargetError> {
+    fn interpret(&self, status: StatusCode, text: &str) -> Result<Response, TargetError> {
         let url = self.url.clone();
         match status.as_u16() {
             401 | 403 => Err(TargetError::Key { url, status: status.as_u16(), detail: detail(text) }),
             404 | 405 => Err(TargetError::NotACollector { url, status: status.as_u16() }),
             code => {
                 let reply: Reply = serde_json::from_str(text).unwrap_or_default();
-                let each: Vec<Outcome> = reply.items.iter().map(ItemReply::outcome).collect();
-                let all = if status.is_success() { Outcome::Accepted } else { Outcome::Refused };
-                let first = reply.items.iter().find(|item| item.outcome() != Outcome::Accepted);
+                let each: Vec<EventOutcome> = reply.items.iter().map(ItemReply::outcome).collect();
+                let all = if status.is_success() { EventOutcome::Accepted } else { EventOutcome::Refused };
+                let first = reply.items.iter().find(|item| item.outcome() != EventOutcome::Accepted);
                 let problem = match (first, all) {
-                    (Some(item), _) => Some(format!("{code} {}", item.words())),
-                    (None, Outcome::Accepted) => None,
+                    (Some(item), _) => Some(format!("{code} {}", item.message())),
+                    (None, EventOutcome::Accepted) => None,
                     (None, _) => Some(format!("{status} {}", detail(text))),
                 };
-                Ok(Answer { all, each, problem })
+                Ok(Response { all, each, problem })
             }
         }
     }
 }
 
 impl ItemReply {
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> EventOutcome {
         match self {
-            Self::Accepted => Outcome::Accepted,
-            Self::Invalid { .. } => Outcome::Refused,
-            Self::Failed => Outcome::Failed,
+            Self::Accepted => EventOutcome::Accepted,
+            Self::Invalid { .. } => EventOutcome::Refused,
+            Self::Failed => EventOutcome::Failed,
         }
     }
 
-    fn words(&self) -> String {
+    fn message(&self) -> String {
         match self {
             Self::Invalid { code, detail } => format!("{code}: {detail}"),
             Self::Accepted | Self::Failed => "not acknowledged".to_owned(),
@@ -259,8 +262,8 @@ impl ItemReply {
     }
 }
 
-/// Whether the same request may succeed later.
-fn is_passing(status: StatusCode) -> bool {
+/// Whether a retry of the same request may succeed.
+fn is_retryable(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
 }
 
@@ -269,22 +272,22 @@ fn retry_after(response: &reqwest::Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Doubles from 50 ms, at least what the collector asks for, at most [`LONGEST_PAUSE`], and up to half of it more by chance, so
-/// that those who failed together do not come back together.
-fn pause(attempt: u32, asked: Option<Duration>) -> Duration {
+/// Exponential backoff from 50 ms, at least `Retry-After`, at most [`MAX_BACKOFF`], plus up to half of it as jitter, so that
+/// clients that failed together do not retry together.
+fn backoff(attempt: u32, retry_after: Option<Duration>) -> Duration {
     let doubled = Duration::from_millis(50).saturating_mul(1 << attempt.min(10));
-    let least = doubled.max(asked.unwrap_or_default()).min(LONGEST_PAUSE);
+    let least = doubled.max(retry_after.unwrap_or_default()).min(MAX_BACKOFF);
     least + least.mul_f64(0.5 * rand::rng().random::<f64>())
 }
 
-/// What a problem body says, or the first bit of whatever came.
+/// The detail of a problem response, or the beginning of another response.
 fn detail(text: &str) -> String {
     let reply: Reply = serde_json::from_str(text).unwrap_or_default();
     reply.detail.or(reply.title).unwrap_or_else(|| text.chars().take(120).collect())
 }
 
-/// The last cause of an error: reqwest's own words only say that something failed.
-fn innermost(error: &dyn std::error::Error) -> String {
+/// The root cause of an error. The message of reqwest itself only says that a request failed.
+fn root_cause(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;
@@ -305,7 +308,7 @@ mod tests {
     #[case("http://127.0.0.1:8080", "http://127.0.0.1:8080/track")]
     #[case("http://127.0.0.1:8080/", "http://127.0.0.1:8080/track")]
     #[case("https://events.shop.example/in/track", "https://events.shop.example/in/track")]
-    fn the_path_is_added_where_there_is_none(#[case] written: &str, #[case] url: &str) {
+    fn adds_the_path_to_a_url_without_one(#[case] written: &str, #[case] url: &str) {
         assert_eq!(Target::new(written, None, 1).unwrap().url().as_str(), url);
     }
 
@@ -313,20 +316,20 @@ mod tests {
     #[case("127.0.0.1:8080")]
     #[case("ftp://127.0.0.1")]
     #[case("")]
-    fn what_is_no_address_is_refused(#[case] written: &str) {
+    fn rejects_an_invalid_url(#[case] written: &str) {
         assert!(matches!(Target::new(written, None, 1), Err(TargetError::Url { .. })));
     }
 
     #[test]
-    fn pauses_grow_keep_to_what_is_asked_and_end_somewhere() {
-        assert!(pause(1, None) >= Duration::from_millis(100));
-        assert!(pause(1, Some(Duration::from_secs(2))) >= Duration::from_secs(2));
-        assert!(pause(30, Some(Duration::from_secs(3600))) <= LONGEST_PAUSE.mul_f64(1.5));
+    fn backoff_grows_honours_retry_after_and_is_bounded() {
+        assert!(backoff(1, None) >= Duration::from_millis(100));
+        assert!(backoff(1, Some(Duration::from_secs(2))) >= Duration::from_secs(2));
+        assert!(backoff(30, Some(Duration::from_secs(3600))) <= MAX_BACKOFF.mul_f64(1.5));
     }
 
     #[test]
-    fn a_wrong_key_ends_the_run() {
-        let answer = target().judge(StatusCode::UNAUTHORIZED, r#"{"detail":"no key"}"#);
-        assert!(matches!(answer, Err(TargetError::Key { status: 401, .. })));
+    fn an_unauthorized_response_is_a_permanent_error() {
+        let response = target().interpret(StatusCode::UNAUTHORIZED, r#"{"detail":"no key"}"#);
+        assert!(matches!(response, Err(TargetError::Key { status: 401, .. })));
     }
 }

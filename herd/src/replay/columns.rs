@@ -1,25 +1,25 @@
-//! Which column of a file is what: what `--map` says, or else by the names that are usual.
+//! Mapping of columns to event fields, by `--map` or by common column names.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-/// What a column may be.
+/// A field of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
-    /// The event's identity.
+    /// Event id.
     Id,
-    /// What was done.
+    /// Event type.
     Type,
-    /// Who did it.
+    /// User id.
     User,
-    /// To what.
+    /// Item id.
     Item,
-    /// When.
+    /// Event time.
     Time,
 }
 
 impl Field {
-    /// All of them.
+    /// All fields.
     pub const ALL: [Self; 5] = [Self::Id, Self::Type, Self::User, Self::Item, Self::Time];
 
     /// Its name in `--map`.
@@ -34,7 +34,7 @@ impl Field {
         }
     }
 
-    /// Its name in an event that is sent: the first that a pipeline's mapping looks for.
+    /// Its name in sent events, according to the default mapping.
     #[must_use]
     pub fn sent_as(self) -> &'static str {
         match self {
@@ -46,8 +46,8 @@ impl Field {
         }
     }
 
-    /// Columns that are taken for it where nothing is said, the most telling first. Written plainly, see [`plain`].
-    fn usual(self) -> &'static [&'static str] {
+    /// Normalised column names (see [`normalise`]) that are recognised without `--map`, in order of preference.
+    fn known_names(self) -> &'static [&'static str] {
         match self {
             Self::Id => &["eventid", "id", "uuid", "messageid"],
             Self::Type => &["type", "eventtype", "event", "eventname", "action"],
@@ -87,7 +87,7 @@ impl Field {
         }
     }
 
-    /// Parts of names by which a column is proposed for it. Too vague to be taken without asking.
+    /// Substrings of column names by which a column is suggested in error messages. Too vague to be used without confirmation.
     fn hints(self) -> &'static [&'static str] {
         match self {
             Self::Id => &[],
@@ -101,24 +101,24 @@ impl Field {
     }
 }
 
-/// A name without what people write differently: case, `_`, `-` and spaces.
-fn plain(name: &str) -> String {
+/// A name in lower case, without `_`, `-` and spaces.
+fn normalise(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
-/// What is said about a field.
+/// Mapping of one field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Choice {
-    /// Nothing: the usual names.
+    /// By common column names.
     #[default]
-    Usual,
-    /// This column.
+    Default,
+    /// To this column.
     Column(String),
-    /// The file has none.
-    Nowhere,
+    /// The file has no such column.
+    Absent,
 }
 
-/// Which column is what.
+/// Mapping of columns to event fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping([Choice; 5]);
 
@@ -133,10 +133,10 @@ impl FromStr for Mapping {
                 .ok_or_else(|| format!("`{pair}` is not FIELD=COLUMN, e.g. item=product_code"))?;
             let field =
                 Field::ALL.into_iter().find(|field| field.name() == name.trim()).ok_or_else(|| {
-                    format!("`{name}` is no field of an event: write id, type, user, item or time")
+                    format!("`{name}` is not an event field: write id, type, user, item or time")
                 })?;
             mapping.0[field as usize] = match column.trim() {
-                "" => Choice::Nowhere,
+                "" => Choice::Absent,
                 column => Choice::Column(column.to_owned()),
             };
         }
@@ -144,33 +144,38 @@ impl FromStr for Mapping {
     }
 }
 
-/// What a column is, and how well its name says so: less is better.
+/// A field that a column may map to, and the rank of its name; lower is better.
 pub(super) type Candidate = (Field, usize);
 
 impl Mapping {
-    /// What a column is by its name.
+    /// The field that a column maps to.
     pub(super) fn candidate(&self, column: &str) -> Option<Candidate> {
-        let name = plain(column);
+        let name = normalise(column);
         let rank = |field: Field| match &self.0[field as usize] {
-            Choice::Nowhere => None,
+            Choice::Absent => None,
             Choice::Column(wanted) if wanted == column => Some(0),
-            Choice::Column(wanted) => (plain(wanted) == name).then_some(1),
-            Choice::Usual => field.usual().iter().position(|usual| *usual == name),
+            Choice::Column(wanted) => (normalise(wanted) == name).then_some(1),
+            Choice::Default => field.known_names().iter().position(|known| *known == name),
         };
-        // A column that `--map` names is nothing else beside.
+        // A column named in `--map` maps to no other field.
         let named = |field: &Field| matches!(self.0[*field as usize], Choice::Column(_));
-        let (said, usual): (Vec<Field>, Vec<Field>) = Field::ALL.into_iter().partition(named);
-        said.into_iter().chain(usual).find_map(|field| Some((field, rank(field)?)))
+        let (mapped, others): (Vec<Field>, Vec<Field>) = Field::ALL.into_iter().partition(named);
+        mapped.into_iter().chain(others).find_map(|field| Some((field, rank(field)?)))
     }
 
-    /// Whether a file may do without the field.
-    pub(super) fn is_nowhere(&self, field: Field) -> bool {
-        self.0[field as usize] == Choice::Nowhere
+    /// Whether `--map` declares the field as absent.
+    pub(super) fn is_absent(&self, field: Field) -> bool {
+        self.0[field as usize] == Choice::Absent
     }
 
-    /// What a file with these columns lacks; none if it has all that is needed. `found` says which fields some column was taken
-    /// for, `typed` that all events are given a type.
-    pub(super) fn lack(&self, columns: &[String], found: &[bool; 5], typed: bool) -> Option<Lack> {
+    /// The fields that a file with these columns lacks; `None` if it has all required ones. `found` says for each field whether
+    /// a column maps to it, `typed` that all events get a type by option.
+    pub(super) fn missing_columns(
+        &self,
+        columns: &[String],
+        found: &[bool; 5],
+        typed: bool,
+    ) -> Option<MissingColumns> {
         let mut missing = Vec::new();
         let mut wrong = Vec::new();
         for field in Field::ALL {
@@ -178,10 +183,10 @@ impl Mapping {
             match &self.0[field as usize] {
                 _ if found[field as usize] => {}
                 Choice::Column(column) => wrong.push((field, column.clone())),
-                Choice::Usual if needed => missing.push(field),
-                // An event without a type is none.
-                Choice::Nowhere if field == Field::Type && needed => missing.push(field),
-                Choice::Usual | Choice::Nowhere => {}
+                Choice::Default if needed => missing.push(field),
+                // Every event needs a type.
+                Choice::Absent if field == Field::Type && needed => missing.push(field),
+                Choice::Default | Choice::Absent => {}
             }
         }
         if missing.is_empty() && wrong.is_empty() {
@@ -189,25 +194,29 @@ impl Mapping {
         }
         let asked: Vec<Field> =
             missing.iter().copied().chain(wrong.iter().map(|(field, _)| *field)).collect();
-        Some(Lack { proposal: self.proposal(columns, &asked), columns: columns.to_vec(), missing, wrong })
+        Some(MissingColumns {
+            proposal: self.proposal(columns, &asked),
+            columns: columns.to_vec(),
+            missing,
+            wrong,
+        })
     }
 
-    /// A `--map` with which a file with these columns might do: what was said and is right, and the likeliest for what is asked.
+    /// A suggested `--map` for a file with these columns: the valid mappings given, and the likeliest columns for `asked`.
     fn proposal(&self, columns: &[String], asked: &[Field]) -> String {
         let free = |column: &&String| self.candidate(column).is_none();
         let mut pairs = Vec::new();
         for field in Field::ALL {
             if asked.contains(&field) {
-                let column = field
-                    .hints()
-                    .iter()
-                    .find_map(|hint| columns.iter().filter(free).find(|column| plain(column).contains(hint)));
+                let column = field.hints().iter().find_map(|hint| {
+                    columns.iter().filter(free).find(|column| normalise(column).contains(hint))
+                });
                 pairs.push(format!("{}={}", field.name(), column.map_or("COLUMN", |column| column)));
             } else {
                 match &self.0[field as usize] {
-                    Choice::Usual => {}
+                    Choice::Default => {}
                     Choice::Column(column) => pairs.push(format!("{}={column}", field.name())),
-                    Choice::Nowhere => pairs.push(format!("{}=", field.name())),
+                    Choice::Absent => pairs.push(format!("{}=", field.name())),
                 }
             }
         }
@@ -215,51 +224,53 @@ impl Mapping {
     }
 }
 
-/// What must be said before the events of a file can be sent.
+/// Missing or invalid mappings that prevent sending a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
-    /// No column was taken for these.
+pub struct MissingColumns {
+    /// Required fields without a column.
     missing: Vec<Field>,
-    /// `--map` names columns that are not there.
+    /// Columns named in `--map` that do not exist.
     wrong: Vec<(Field, String)>,
     /// The columns of the file.
     columns: Vec<String>,
-    /// A `--map` that might do.
+    /// A suggested `--map`.
     proposal: String,
 }
 
-/// Columns that are listed at most.
-const LISTED: usize = 40;
+/// Maximum number of columns in a message.
+const MAX_LISTED: usize = 40;
 
-impl std::fmt::Display for Lack {
+impl std::fmt::Display for MissingColumns {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut said = Vec::new();
         for field in &self.missing {
-            said.push(format!("no column is known to be the {}", field.name()));
+            said.push(format!("no column is recognised as the {}", field.name()));
         }
         for (field, column) in &self.wrong {
-            said.push(format!("`--map {}={column}` names a column that is not there", field.name()));
+            said.push(format!("`--map {}={column}` names a column that does not exist", field.name()));
         }
         let mut columns = String::new();
-        for (at, column) in self.columns.iter().take(LISTED).enumerate() {
+        for (at, column) in self.columns.iter().take(MAX_LISTED).enumerate() {
             let _ = write!(columns, "{}`{column}`", if at == 0 { "" } else { ", " });
         }
-        if self.columns.len() > LISTED {
-            let _ = write!(columns, " and {} more", self.columns.len() - LISTED);
+        if self.columns.len() > MAX_LISTED {
+            let _ = write!(columns, " and {} more", self.columns.len() - MAX_LISTED);
         }
-        write!(f, "{}; its columns are {columns}", said.join("; "))
+        write!(f, "{}; the columns are {columns}", said.join("; "))
     }
 }
 
-impl Lack {
-    /// What to do.
+impl MissingColumns {
+    /// The remedy.
     pub(super) fn help(&self) -> String {
-        let mut help = format!("say which column is what: --map '{}'", self.proposal);
+        let mut help = format!("map the columns: --map '{}'", self.proposal);
         for field in &self.missing {
             let more = match field {
                 Field::Type => "; --event-type TYPE gives all events one type".to_owned(),
-                Field::Time => "; `time=` sends them as events of now".to_owned(),
-                field => format!("; `{}=` sends them without", field.name()),
+                Field::Time => {
+                    "; `time=` sends events without a time, which get the time of receipt".to_owned()
+                }
+                field => format!("; `{}=` sends events without it", field.name()),
             };
             help.push_str(&more);
         }
@@ -281,41 +292,44 @@ mod tests {
     #[case("visitorid", Some(Field::User))]
     #[case("StockCode", Some(Field::Item))]
     #[case("Price", None)]
-    fn names_match_whatever_their_case_and_separators(#[case] column: &str, #[case] field: Option<Field>) {
+    fn recognises_names_regardless_of_case_and_separators(
+        #[case] column: &str,
+        #[case] field: Option<Field>,
+    ) {
         assert_eq!(Mapping::default().candidate(column).map(|(field, _)| field), field);
     }
 
     #[rstest]
-    #[case("colour=x", "`colour` is no field")]
+    #[case("colour=x", "`colour` is not an event field")]
     #[case("item", "`item` is not FIELD=COLUMN")]
-    fn a_wrong_mapping_is_explained(#[case] written: &str, #[case] expected: &str) {
+    fn rejects_an_invalid_mapping(#[case] written: &str, #[case] expected: &str) {
         assert!(written.parse::<Mapping>().unwrap_err().contains(expected));
     }
 
     #[test]
-    fn a_column_that_map_names_is_not_taken_for_another_field() {
+    fn a_column_named_in_map_maps_to_no_other_field() {
         let mapping: Mapping = "item=event".parse().unwrap();
         assert_eq!(mapping.candidate("event"), Some((Field::Item, 0)));
         assert_eq!(mapping.candidate("item_id"), None);
     }
 
     #[test]
-    fn what_is_missing_is_proposed_from_the_columns_that_are_left() {
+    fn suggests_unmapped_columns_for_missing_fields() {
         let columns: Vec<String> =
             ["InvoiceDate", "Description", "Product name", "userId", "Quantity"].map(str::to_owned).into();
         let found = [false, false, true, false, false];
-        let lack = Mapping::default().lack(&columns, &found, false).unwrap();
-        assert_eq!(lack.proposal, "type=COLUMN,item=Product name,time=InvoiceDate");
-        assert!(lack.to_string().contains("no column is known to be the item"), "{lack}");
-        assert!(lack.to_string().contains("`Description`"), "{lack}");
-        let lack = Mapping::default().lack(&columns, &found, true).unwrap();
-        assert_eq!(lack.proposal, "item=Product name,time=InvoiceDate");
+        let missing = Mapping::default().missing_columns(&columns, &found, false).unwrap();
+        assert_eq!(missing.proposal, "type=COLUMN,item=Product name,time=InvoiceDate");
+        assert!(missing.to_string().contains("no column is recognised as the item"), "{missing}");
+        assert!(missing.to_string().contains("`Description`"), "{missing}");
+        let missing = Mapping::default().missing_columns(&columns, &found, true).unwrap();
+        assert_eq!(missing.proposal, "item=Product name,time=InvoiceDate");
         let mapping: Mapping = "item=,time=Invoice Day".parse().unwrap();
-        let lack = mapping.lack(&columns, &found, true).unwrap();
-        assert_eq!(lack.proposal, "item=,time=InvoiceDate");
+        let missing = mapping.missing_columns(&columns, &found, true).unwrap();
+        assert_eq!(missing.proposal, "item=,time=InvoiceDate");
         assert!(
-            lack.to_string().contains("`--map time=Invoice Day` names a column that is not there"),
-            "{lack}"
+            missing.to_string().contains("`--map time=Invoice Day` names a column that does not exist"),
+            "{missing}"
         );
     }
 }

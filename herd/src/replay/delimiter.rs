@@ -1,14 +1,14 @@
-//! What separates the columns of a CSV file: exports use commas, tabs, semicolons and vertical bars.
+//! Detection of the delimiter of a CSV file.
 
-/// Those that are known, the most usual first.
+/// Supported delimiters, the most common first.
 const DELIMITERS: &[u8] = b",\t;|";
-/// Records that are looked at.
+/// Number of records that are examined.
 const SAMPLE: usize = 50;
 
-/// The delimiter by which the beginning of a file is a table: most records have as many columns as the header, and the header has
-/// the most. A comma, if none splits the header. `whole` says that `head` is all of the file.
+/// Detects the delimiter from the beginning of a file: most records must have as many columns as the header, and the delimiter
+/// with the most columns wins. A comma if no delimiter splits the header. `whole` means that `head` is the whole file.
 pub(super) fn find(head: &[u8], whole: bool) -> u8 {
-    // A record that is cut off has fewer columns.
+    // The last record may be truncated.
     let end = if whole { None } else { head.iter().rposition(|byte| *byte == b'\n') };
     let sample = &head[..end.unwrap_or(head.len())];
     let mut best = (b',', (false, 0));
@@ -21,7 +21,7 @@ pub(super) fn find(head: &[u8], whole: bool) -> u8 {
     best.0
 }
 
-/// Whether most records have the header's columns, and how many these are; nothing, if the header is not split.
+/// Whether most records have as many columns as the header, and that number; zero if the header is not split.
 fn score(sample: &[u8], delimiter: u8) -> (bool, usize) {
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(sample);
@@ -50,7 +50,7 @@ mod tests {
     #[case::a_quoted_header("\"time;of day\",\"item\"\n1,a\n", b',')]
     #[case::one_column("item\na\n", b',')]
     #[case::nothing("", b',')]
-    fn the_delimiter_is_the_one_that_makes_a_table(#[case] text: &str, #[case] expected: u8) {
+    fn detects_the_delimiter(#[case] text: &str, #[case] expected: u8) {
         assert_eq!(find(text.as_bytes(), true) as char, expected as char);
     }
 }

@@ -1,4 +1,4 @@
-//! `herd replay`: events that really happened, from a file, to a collector.
+//! `herd replay`: sends recorded events from a file to a collector.
 
 mod columns;
 mod delimiter;
@@ -15,66 +15,66 @@ use herd_spec::units::EventTime;
 use herd_stage::{Clock, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-use crate::load::{self, Pace, Parcel, Tally, Target};
-use crate::output::{self, Outcome};
+use crate::load::{self, Counters, Pace, ScheduledEvent, Target};
+use crate::output::{self, CommandResult};
 use crate::shoppers::Kind;
 
-pub use columns::{Field, Lack, Mapping};
+pub use columns::{Field, Mapping, MissingColumns};
 pub use row::Row;
-pub use rows::{Rows, RowsError, Survey};
+pub use rows::{FileSummary, Rows, RowsError};
 
-/// Sends the events of a file: CSV with a header, or NDJSON; either may be gzipped.
+/// Sends the events of a file to a collector: CSV with a header, or NDJSON; either may be gzipped.
 ///
-/// Columns are separated by commas, tabs, semicolons or `|`. They are known by their usual names, however these are written
-/// (`User_ID`, `userId`, `user id`). Where it is not clear which column is the time, the type or the item, nothing is sent.
+/// CSV columns are separated by commas, tabs, semicolons or `|`. Columns are recognised by common names, regardless of case and
+/// separators (`User_ID`, `userId`, `user id`). If the column of the time, the type or the item is not recognised, nothing is sent.
 ///
-/// Event ids come from the file's lines, so that a replay that is repeated is recognised and changes nothing.
+/// Event ids are derived from the lines of the file, so that events of a repeated replay are deduplicated.
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// The file: .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped
+    /// File: .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped
     pub file: PathBuf,
-    /// The collector, e.g. http://127.0.0.1:8080
+    /// URL of the collector, e.g. http://127.0.0.1:8080
     #[arg(long, value_name = "URL")]
     pub to: String,
-    /// Which column is what: item=product,user=customer,type=event,time=ts_ms,id=order; `item=` says that there is none.
-    /// Others become properties
+    /// Mapping of event fields to columns: item=product,user=customer,type=event,time=ts_ms,id=order. `item=` means that the
+    /// file has no such column. Other columns become properties
     #[arg(long, value_name = "FIELD=COLUMN,…", default_value = "")]
     pub map: Mapping,
-    /// The type of events that have none, e.g. of a file without a column for it
+    /// Type of events without one, e.g. if the file has no column for the type
     #[arg(long, value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// How much faster than it happened: 1x, 1000x…, or max: as fast as the collector takes it
+    /// Replay speed: 1x, 1000x, …, or max (as fast as the collector accepts)
     #[arg(long, default_value = "max")]
     pub speed: Speed,
-    /// Shifts all times so that the first or the last event is now
+    /// Shifts all event times so that the first or the last event is now
     #[arg(long, value_enum, value_name = "WHICH", num_args = 0..=1, default_missing_value = "last")]
     pub rebase: Option<Rebase>,
-    /// Only the first N events
+    /// Maximum number of events
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// Requests on their way at once, at most. With more than 1 events may overtake one another
+    /// Maximum number of concurrent requests. With more than 1, events may be reordered
     #[arg(long, default_value_t = 4)]
     pub connections: usize,
-    /// Events of a request, at most
+    /// Maximum number of events per request
     #[arg(long, default_value_t = 500)]
     pub batch: usize,
-    /// How often a request that may yet succeed is tried
+    /// Maximum number of attempts per request
     #[arg(long, default_value_t = 10)]
     pub attempts: u32,
-    /// A write key of the pipeline
+    /// Write key of the pipeline
     #[arg(long, env = "HERD_WRITE_KEY", hide_env_values = true)]
     pub key: Option<String>,
-    /// The report as JSON, and no progress bar
+    /// Prints the report as JSON, without a progress bar
     #[arg(long)]
     pub json: bool,
 }
 
-/// How fast.
+/// Replay speed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Speed {
-    /// So many times as fast as it happened.
+    /// A multiple of real time.
     Times(f64),
-    /// As fast as the collector takes it.
+    /// As fast as the collector accepts.
     Max,
 }
 
@@ -87,30 +87,30 @@ impl std::str::FromStr for Speed {
         }
         match written.trim_end_matches('x').parse::<f64>() {
             Ok(times) if times > 0.0 && times.is_finite() => Ok(Self::Times(times)),
-            _ => Err("write how many times as fast as it happened, e.g. `1x` or `1000x`, or `max`".into()),
+            _ => Err("write a multiple of real time, e.g. `1x` or `1000x`, or `max`".into()),
         }
     }
 }
 
-/// Where the file's times are moved to.
+/// Reference event of a time shift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Rebase {
-    /// The first event happens now, the others after it. At a speed above 1x their times would outrun the clock, which a
-    /// collector refuses: they are pressed together by the speed.
+    /// The first event gets the current time. At a speed above 1x, intervals are divided by the speed, because collectors
+    /// refuse events in the future.
     First,
-    /// The last event happened just now, the others before it.
+    /// The last event gets the current time; the others lie before it.
     #[value(alias = "now")]
     Last,
 }
 
-/// The new time of an event.
+/// Shift of event times.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shift {
     Keep,
-    /// Add so many milliseconds.
+    /// Adds this many milliseconds.
     By(i64),
     /// `to` + (time − `from`) / `speed`.
-    Press {
+    Compress {
         from: i64,
         to: i64,
         speed: f64,
@@ -122,7 +122,7 @@ impl Shift {
         match self {
             Self::Keep => time,
             Self::By(ms) => EventTime(time.0.saturating_add(ms)),
-            Self::Press { from, to, speed } => {
+            Self::Compress { from, to, speed } => {
                 EventTime(to + ((time.0.saturating_sub(from)) as f64 / speed) as i64)
             }
         }
@@ -133,23 +133,26 @@ impl Replay {
     /// Runs it.
     ///
     /// # Errors
-    /// If the file cannot be read, or the collector is not there or refuses everything.
-    pub async fn run(self, stop: CancellationToken) -> Outcome {
+    /// If the file is not readable, or the collector is unreachable or refuses all requests.
+    pub async fn run(self, stop: CancellationToken) -> CommandResult {
         let target = Arc::new(Target::new(&self.to, self.key.clone(), self.connections)?);
         let rows = Rows::open(&self.file, &self.map)?;
         target.check().await?;
         let limit = self.limit.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let now = SystemClock.now().0;
-        // How far it goes must be known before: for the bar, and to say when the last event is.
+        // The number of rows and the time range are needed before sending: for the progress bar and for `--rebase`.
         let survey = Rows::survey(&self.file, &self.map, limit, self.event_type.is_some())?;
         if !survey.hidden.is_empty() {
             let names: Vec<&str> = survey.hidden.iter().map(String::as_str).collect();
-            output::note(&format!("not sent, for --map says otherwise: {}", names.join(", ")));
+            output::note(&format!(
+                "columns not sent, because --map maps another column to the same field: {}",
+                names.join(", ")
+            ));
         }
         let shift = match (self.rebase, survey.times, self.speed) {
             (Some(Rebase::Last), Some((_, last)), _) => Shift::By(now - last.0),
             (Some(Rebase::First), Some((first, _)), Speed::Times(speed)) if speed > 1.0 => {
-                Shift::Press { from: first.0, to: now, speed }
+                Shift::Compress { from: first.0, to: now, speed }
             }
             (Some(Rebase::First), Some((first, _)), _) => Shift::By(now - first.0),
             _ => Shift::Keep,
@@ -160,11 +163,11 @@ impl Replay {
         let source = rows.take(limit).map(move |row| {
             let row = row.map_err(|error| error.to_string())?;
             if let (Speed::Times(times), Some(time), Some(first)) = (speed, row.time, first) {
-                // Files are not always in order: what comes too late goes at once.
+                // Files are not always ordered by time: an earlier event is sent immediately.
                 due = due.max(time.since(first).div_f64(times));
             }
             let body = row.body(fallback.as_deref(), |time| shift.apply(time));
-            Ok(Parcel { at: due, body, kind: Kind::Fresh })
+            Ok(ScheduledEvent { at: due, body, kind: Kind::Fresh })
         });
         let pace = Pace {
             connections: self.connections,
@@ -173,7 +176,7 @@ impl Replay {
             attempts: self.attempts,
         };
         let bar = load::progress(Some(survey.rows), self.json);
-        let report = load::run(source, target, pace, Arc::new(Tally::default()), None, bar, stop).await?;
+        let report = load::run(source, target, pace, Arc::new(Counters::default()), None, bar, stop).await?;
         if self.json {
             output::json(&report)?
         } else {
@@ -194,15 +197,15 @@ mod tests {
     #[case("0.5", Some(Speed::Times(0.5)))]
     #[case("0x", None)]
     #[case("fast", None)]
-    fn speeds_read_as_people_write_them(#[case] written: &str, #[case] speed: Option<Speed>) {
+    fn parses_speeds(#[case] written: &str, #[case] speed: Option<Speed>) {
         assert_eq!(written.parse().ok(), speed);
     }
 
     #[rstest]
     #[case(Shift::Keep, 2_000)]
     #[case(Shift::By(-500), 1_500)]
-    #[case(Shift::Press { from: 1_000, to: 50_000, speed: 10.0 }, 50_100)]
-    fn times_move_together(#[case] shift: Shift, #[case] expected: i64) {
+    #[case(Shift::Compress { from: 1_000, to: 50_000, speed: 10.0 }, 50_100)]
+    fn shifts_event_times(#[case] shift: Shift, #[case] expected: i64) {
         assert_eq!(shift.apply(EventTime(2_000)), EventTime(expected));
     }
 }

@@ -1,4 +1,4 @@
-//! A line of NDJSON: names and values, unparsed, so that every digit stays as it was written.
+//! A line of NDJSON as names and unparsed values, so that numbers keep all digits.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The fields of an object in their order, each as its JSON text.
+/// The fields of an object in their order, with values as JSON text.
 pub(super) struct Object(pub(super) Vec<(String, String)>);
 
 impl<'de> Deserialize<'de> for Object {
@@ -25,9 +25,9 @@ impl<'de> Deserialize<'de> for Object {
                 let mut fields = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     let value: &RawValue = map.next_value()?;
-                    // As a collector does: it cannot be known which one is meant.
+                    // As in the collector: the intended value is ambiguous.
                     if !seen.insert(name.clone()) {
-                        return Err(M::Error::custom(format!("`{name}` is there twice: remove one")));
+                        return Err(M::Error::custom(format!("duplicate field `{name}`: remove one")));
                     }
                     fields.push((name, value.get().to_owned()));
                 }

@@ -1,21 +1,21 @@
-//! One row of a file: an event to be.
+//! A row of a file, from which an event is built.
 
 use herd_spec::units::EventTime;
 use serde_json::Value;
 
 use super::columns::Field;
 
-/// One event of a file. Values are JSON texts, as they were written: no digit is lost.
+/// A row of a file. Values are JSON text as written, so that numbers keep all digits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     pub(super) fields: [Option<String>; 5],
     pub(super) others: Vec<(String, String)>,
-    /// When it says it happened.
+    /// Event time.
     pub time: Option<EventTime>,
     pub(super) fallback_id: String,
 }
 
-/// A text as JSON.
+/// A string as JSON.
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
@@ -29,7 +29,7 @@ impl Row {
         self.fields[field as usize].as_ref()
     }
 
-    /// Whether another column stands in for this one, so that it cannot be sent under its name.
+    /// Whether another column is sent under the name of this one, so that this one cannot be sent.
     pub(super) fn hides(&self, column: &str) -> bool {
         Field::ALL.iter().any(|field| field.sent_as() == column && self.sends(*field))
     }
@@ -42,9 +42,9 @@ impl Row {
         }
     }
 
-    /// The event to send: with the names that every pipeline knows unless its mapping leaves them out.
+    /// The event to send, with the field names of the default mapping.
     pub fn body(&self, fallback_type: Option<&str>, shift: impl Fn(EventTime) -> EventTime) -> String {
-        // Ids are texts: a number is its digits.
+        // Ids are strings: a number becomes its digits.
         let text = |json: &String| if json.starts_with('"') { json.clone() } else { quoted(json) };
         let mut body = String::from("{");
         let mut add = |name: &str, json: &str| {
@@ -79,7 +79,7 @@ impl Row {
     }
 }
 
-/// A column's text as JSON: a number where it is exactly one as people write it, else text (`007` stays `007`).
+/// A CSV value as JSON: a number if it is written in canonical form, otherwise a string (`007` stays `"007"`).
 pub(super) fn number_or_text(text: &str) -> String {
     match serde_json::from_str::<serde_json::Number>(text) {
         Ok(value) if value.to_string() == text => text.to_owned(),
@@ -87,8 +87,8 @@ pub(super) fn number_or_text(text: &str) -> String {
     }
 }
 
-/// RFC 3339, a date and time without an offset (taken for UTC), or a number of seconds (below 10¹¹), milliseconds (below 10¹⁴),
-/// microseconds (below 10¹⁷) or nanoseconds since 1970: as any of them it lies between 1973 and 5138.
+/// Parses a time: RFC 3339, a date and time without offset (UTC), or seconds (below 10¹¹), milliseconds (below 10¹⁴),
+/// microseconds (below 10¹⁷) or nanoseconds since 1970. The bounds make it unambiguous for times between 1973 and 5138.
 pub(super) fn time_of(json: &str) -> Option<EventTime> {
     let value: Value = serde_json::from_str(json).ok()?;
     let number = match &value {
@@ -126,7 +126,7 @@ mod tests {
     #[case("1259653500123456789", 1_259_653_500_123)]
     #[case("\"2009-12-01 07:45:00 UTC\"", 1_259_653_500_000)]
     #[case("\"2009-12-01T08:45:00+01:00\"", 1_259_653_500_000)]
-    fn times_are_read_as_files_have_them(#[case] json: &str, #[case] expected: i64) {
+    fn parses_common_time_formats(#[case] json: &str, #[case] expected: i64) {
         assert_eq!(time_of(json), Some(EventTime(expected)));
     }
 }

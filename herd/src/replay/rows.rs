@@ -1,4 +1,4 @@
-//! Rows of a file of events, one at a time, however large it is.
+//! Streaming reader of event files.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -8,56 +8,56 @@ use std::path::{Path, PathBuf};
 use flate2::read::MultiGzDecoder;
 use herd_spec::units::EventTime;
 
-use super::columns::{Candidate, Field, Lack, Mapping};
+use super::columns::{Candidate, Field, Mapping, MissingColumns};
 use super::delimiter;
 use super::object::Object;
 use super::row::{Row, number_or_text, time_of};
 
-/// Bytes at the beginning of a file by which it is seen how it is written.
+/// Number of bytes from which encoding and delimiter are detected.
 const HEAD: usize = 1 << 16;
-/// Names of NDJSON whose meaning is remembered, and names that are listed; the others are worked out each time.
-const NAMES: usize = 1000;
+/// Maximum number of NDJSON names whose mapping is cached.
+const MAX_CACHED_NAMES: usize = 1000;
 
 /// A file that cannot be read as events.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum RowsError {
-    /// Not there, or not ours.
-    #[error("{} cannot be opened: {source}", path.display())]
-    #[diagnostic(help("replay takes a .csv, .tsv, .ndjson or .jsonl file, plain or with .gz"))]
+    /// The file cannot be opened.
+    #[error("cannot open {}: {source}", path.display())]
+    #[diagnostic(help("replay reads .csv, .tsv, .ndjson and .jsonl files, plain or gzipped (.gz)"))]
     Open {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Neither kind.
-    #[error("{} is neither CSV nor NDJSON by its name", path.display())]
-    #[diagnostic(help("name it .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped"))]
+    /// The format is unknown.
+    #[error("the format of {} is unknown: its extension is neither of CSV nor of NDJSON", path.display())]
+    #[diagnostic(help("use the extension .csv, .tsv, .ndjson or .jsonl, followed by .gz if it is gzipped"))]
     Kind {
         /// The file.
         path: PathBuf,
     },
-    /// A line makes no sense.
+    /// A line is invalid.
     #[error("{}, line {line}: {why}", path.display())]
     #[diagnostic(help(
-        "correct or remove the line; what was sent before it stays sent, and a repeated replay sends the same ids"
+        "correct or remove the line and replay the file again: events that were sent already keep their ids and are deduplicated"
     ))]
     Line {
         /// The file.
         path: PathBuf,
-        /// Its number, from 1.
+        /// Line number, from 1.
         line: u64,
-        /// What is wrong.
+        /// The cause.
         why: String,
     },
-    /// It is not known which column is what.
-    #[error("{}: {lack}", path.display())]
-    #[diagnostic(help("{}", lack.help()))]
+    /// Columns are not mapped to the required fields.
+    #[error("{}: {missing_columns}", path.display())]
+    #[diagnostic(help("{}", missing_columns.help()))]
     Columns {
         /// The file.
         path: PathBuf,
-        /// What is not known.
-        lack: Box<Lack>,
+        /// The missing mappings.
+        missing_columns: Box<MissingColumns>,
     },
 }
 
@@ -78,26 +78,26 @@ pub struct Rows {
     mapping: Mapping,
     format: Format,
     number: u64,
-    /// Stands for the file in the ids of its events.
+    /// Hash of the file name, part of the generated event ids.
     name: u64,
     over: bool,
 }
 
-/// A value with the name of its column and what it is.
+/// A value with its column name and the field it maps to.
 struct Cell {
     name: String,
     candidate: Option<Candidate>,
     json: String,
 }
 
-/// What a file holds.
+/// Summary of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    /// Rows.
+pub struct FileSummary {
+    /// Number of rows.
     pub rows: u64,
-    /// The earliest and the latest time in it.
+    /// Earliest and latest event time.
     pub times: Option<(EventTime, EventTime)>,
-    /// Columns that are not sent, for another stands in for them.
+    /// Columns that are not sent, because another column is sent under the same name.
     pub hidden: BTreeSet<String>,
 }
 
@@ -105,7 +105,7 @@ impl Rows {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`RowsError`] if it cannot be read or is of no kind that is known.
+    /// [`RowsError`] if the file cannot be read or its format is unknown.
     pub fn open(path: &Path, mapping: &Mapping) -> Result<Self, RowsError> {
         let open = |source| RowsError::Open { path: path.to_owned(), source };
         let in_head = |why: String| RowsError::Line { path: path.to_owned(), line: 1, why };
@@ -120,9 +120,9 @@ impl Rows {
         plain.by_ref().take(HEAD as u64).read_to_end(&mut head).map_err(open)?;
         let whole = head.len() < HEAD;
         if head.starts_with(&[0xFF, 0xFE]) || head.starts_with(&[0xFE, 0xFF]) {
-            return Err(in_head("the file is UTF-16: save it as UTF-8".into()));
+            return Err(in_head("the file is encoded in UTF-16: save it as UTF-8".into()));
         }
-        // A byte order mark is no part of the first name.
+        // The byte order mark does not belong to the first column name.
         if head.starts_with("\u{feff}".as_bytes()) {
             head.drain(..3);
         }
@@ -143,7 +143,7 @@ impl Rows {
                 let again =
                     header.iter().find(|column| !column.name.is_empty() && !names.insert(&column.name));
                 if let Some(Column { name, .. }) = again {
-                    return Err(in_head(format!("the column `{name}` is there twice: rename or remove one")));
+                    return Err(in_head(format!("duplicate column `{name}`: rename or remove one")));
                 }
                 (Format::Csv { reader: Box::new(reader), header, record: csv::StringRecord::new() }, 1)
             }
@@ -157,13 +157,18 @@ impl Rows {
         Ok(Self { path: path.to_owned(), mapping: mapping.clone(), format, number, name, over: false })
     }
 
-    /// Reads a file once before anything is sent: to see how far it goes, and that it is known which column is what. `typed` says
-    /// that events without a type are given one.
+    /// Reads the whole file before anything is sent, to count its rows and to check the mapping of its columns. `typed` means that
+    /// events without a type get one by option.
     ///
     /// # Errors
-    /// As reading it for good; and [`RowsError::Columns`].
-    pub fn survey(path: &Path, mapping: &Mapping, limit: usize, typed: bool) -> Result<Survey, RowsError> {
-        let mut survey = Survey::default();
+    /// As for reading the rows, and [`RowsError::Columns`].
+    pub fn survey(
+        path: &Path,
+        mapping: &Mapping,
+        limit: usize,
+        typed: bool,
+    ) -> Result<FileSummary, RowsError> {
+        let mut survey = FileSummary::default();
         let mut rows = Self::open(path, mapping)?;
         let mut found = [false; 5];
         let mut columns = Vec::new();
@@ -173,9 +178,9 @@ impl Rows {
                 .iter()
                 .filter_map(|column| column.candidate)
                 .for_each(|(field, _)| found[field as usize] = true);
-            rows.lack(&columns, &found, typed)?;
+            rows.check_columns(&columns, &found, typed)?;
         }
-        // The first row without a time, or a type.
+        // The first row without a time or without a type.
         let mut without = [Field::Time, Field::Type].map(|field| (field, None));
         while survey.rows < limit as u64
             && let Some(row) = rows.next()
@@ -183,7 +188,7 @@ impl Rows {
             let row = row?;
             survey.rows += 1;
             for (field, at) in &mut without {
-                let given = (*field == Field::Type && typed) || mapping.is_nowhere(*field);
+                let given = (*field == Field::Type && typed) || mapping.is_absent(*field);
                 if at.is_none() && !given && !row.has(*field) {
                     *at = Some(rows.number);
                 }
@@ -204,21 +209,23 @@ impl Rows {
             columns.sort();
         }
         if survey.rows > 0 {
-            rows.lack(&columns, &found, typed)?;
+            rows.check_columns(&columns, &found, typed)?;
         }
         for (field, at) in without {
             if let Some(line) = at {
-                let why = format!("no {}, and other rows have one", field.name());
+                let why = format!("the row has no {}, but other rows have one", field.name());
                 return Err(RowsError::Line { path: path.to_owned(), line, why });
             }
         }
         Ok(survey)
     }
 
-    fn lack(&self, columns: &[String], found: &[bool; 5], typed: bool) -> Result<(), RowsError> {
-        match self.mapping.lack(columns, found, typed) {
+    fn check_columns(&self, columns: &[String], found: &[bool; 5], typed: bool) -> Result<(), RowsError> {
+        match self.mapping.missing_columns(columns, found, typed) {
             None => Ok(()),
-            Some(lack) => Err(RowsError::Columns { path: self.path.clone(), lack: Box::new(lack) }),
+            Some(missing) => {
+                Err(RowsError::Columns { path: self.path.clone(), missing_columns: Box::new(missing) })
+            }
         }
     }
 
@@ -235,7 +242,7 @@ impl Rows {
                 Err(error) => Some(Err(self.line(error))),
                 Ok(true) => {
                     let digest = record.iter().fold(0, |digest, field| hash(digest, field.as_bytes()));
-                    // A column without a name is the number of the row, as table tools write it.
+                    // Table tools write the row number in a column without a name.
                     let cells = header
                         .iter()
                         .zip(record.iter())
@@ -260,14 +267,14 @@ impl Rows {
                             Ok(Object(fields)) => fields,
                             Err(error) => return Some(Err(self.line(format!("not a JSON object: {error}")))),
                         };
-                        // What is null is not there.
+                        // Null values are treated as absent.
                         let cells =
                             fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
                                 let candidate = match known.get(&name) {
                                     Some(candidate) => *candidate,
                                     None => self.mapping.candidate(&name),
                                 };
-                                if known.len() < NAMES && !known.contains_key(&name) {
+                                if known.len() < MAX_CACHED_NAMES && !known.contains_key(&name) {
                                     known.insert(name.clone(), candidate);
                                 }
                                 Cell { name, candidate, json }
@@ -285,7 +292,7 @@ impl Rows {
             Ok(read) => read,
             Err(error) => return Some(Err(error)),
         };
-        // Of several columns that may be the same, the one whose name says so best.
+        // If several columns map to the same field, the one with the best rank is used.
         let mut best: [Option<usize>; 5] = [None; 5];
         for candidate in cells.iter().filter_map(|cell| cell.candidate) {
             let (field, rank) = candidate;
@@ -310,12 +317,12 @@ impl Rows {
                 Some(time) => Some(time),
                 None => {
                     return Some(Err(self.line(format!(
-                        "{json} is no time: write RFC 3339, or seconds, milliseconds, micro- or nanoseconds since 1970"
+                        "{json} is not a time: write RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970"
                     ))));
                 }
             },
         };
-        // The line's number is part of it: the same purchase twice in a file is two purchases.
+        // The line number is part of the id: two identical lines are two events.
         let fallback_id = format!("{:016x}{:016x}", self.name ^ self.number.rotate_left(40), digest);
         Some(Ok(Row { fields, others, time, fallback_id }))
     }
@@ -334,7 +341,7 @@ impl Iterator for Rows {
     }
 }
 
-/// FNV-1a, 64 bits, with a border between fields: stable for ever, which is all that ids of lines need.
+/// FNV-1a with 64 bits and a separator between fields. It must remain stable, because event ids are derived from it.
 fn hash(seed: u64, bytes: &[u8]) -> u64 {
     let start = seed ^ 0xCBF2_9CE4_8422_2325;
     bytes
@@ -364,7 +371,7 @@ mod tests {
         "ts_ms,user,item,event\n1259653500000,13085,028,purchase\n1259653500000,13085,028,purchase\n";
 
     #[test]
-    fn a_csv_becomes_events_with_ids_of_their_lines() {
+    fn csv_rows_get_ids_derived_from_their_lines() {
         let events = bodies("retail.csv", CSV.as_bytes(), "");
         let first: Value = serde_json::from_str(&events[0]).unwrap();
         assert_eq!(first["user_id"], "13085");
@@ -376,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_and_a_mapping_make_no_difference_to_what_is_said() {
+    fn reads_gzipped_csv_with_a_mapping() {
         let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         zipped.write_all(b"when,who,what\n2009-12-01 07:45:00,7,a\n").unwrap();
         let events = bodies("x.csv.gz", &zipped.finish().unwrap(), "time=when,user=who,item=what");
@@ -387,14 +394,14 @@ mod tests {
     }
 
     #[test]
-    fn ndjson_keeps_its_own_ids_and_other_fields() {
+    fn ndjson_keeps_ids_and_properties() {
         let events =
             bodies("x.ndjson", b"{\"event_id\":\"e1\",\"type\":\"view\",\"item\":3,\"price\":9.5}\n\n", "");
         assert_eq!(events, [r#"{"event_id":"e1","type":"view","item_id":"3","price":9.5}"#]);
     }
 
     #[test]
-    fn every_digit_of_a_number_is_kept() {
+    fn numbers_keep_all_digits() {
         let events = bodies(
             "x.ndjson",
             b"{\"item\":12345678901234567890123,\"time\":0,\"sum\":9007199254740993,\"rate\":1.10}\n",
@@ -405,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+    fn skips_a_byte_order_mark() {
         for (name, text) in [
             ("x.ndjson", "\u{feff}{\"item\":\"a\",\"time\":1}\n"),
             ("x.csv", "\u{feff}item,time\na,1\n"),
@@ -417,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_columns_the_one_that_says_it_best_is_taken() {
+    fn prefers_the_column_with_the_best_rank() {
         let events = bodies("x.csv", b"item,Item_ID,time\nname,7,1\n", "");
         assert!(events[0].ends_with(r#""item_id":"7","time":1000,"item":"name"}"#), "{}", events[0]);
         let events = bodies("x.csv", b"item_id,code,time\n7,x,1\n", "item=code");
@@ -425,11 +432,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case("x.csv", "time,item\nyesterday,1\n", "line 2: \"yesterday\" is no time")]
+    #[case("x.csv", "time,item\nyesterday,1\n", "line 2: \"yesterday\" is not a time")]
     #[case("x.csv", "time,item\n1,2,3\n", "line 2")]
     #[case("x.ndjson", "{}\nnot json\n", "line 2: not a JSON object")]
-    #[case("x.ndjson", "{\"a\":1,\"a\":2}\n", "line 1: not a JSON object: `a` is there twice")]
-    fn a_line_that_makes_no_sense_is_named(#[case] name: &str, #[case] text: &str, #[case] expected: &str) {
+    #[case("x.ndjson", "{\"a\":1,\"a\":2}\n", "line 1: not a JSON object: duplicate field `a`")]
+    fn an_invalid_line_is_reported_with_its_number(
+        #[case] name: &str,
+        #[case] text: &str,
+        #[case] expected: &str,
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();

@@ -1,9 +1,9 @@
-//! Generated shoppers: who does what to which item, when. Pure: the same seed, settings and start give the same events,
-//! byte for byte; nothing here looks at a clock or sends anything.
+//! Model of generated shoppers. Pure: the same seed, settings and start give the same events, byte for byte; it reads no clock
+//! and sends nothing.
 //!
-//! A number of visits is always going on. Each event belongs to one of them: somebody looks at an item, mostly a popular one
-//! (Zipf), sometimes puts it in the basket, sometimes buys it, and goes after a while. Arrivals are a Poisson process whose
-//! rate follows the [`Profile`].
+//! A fixed number of visits is active at any time. Each event belongs to a visit: a user views an item, mostly a popular one
+//! (Zipf), sometimes adds it to the cart, sometimes buys it, and leaves after a while. Arrivals are a Poisson process whose rate
+//! follows the [`Profile`].
 
 mod profile;
 mod shape;
@@ -16,70 +16,70 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Exp1, Zipf};
 
-pub use profile::{Crowds, Profile, ProfileKind, Stretch};
-pub use shape::{Act, Deed, Shape};
+pub use profile::{Crowds, Interval, Profile, ProfileKind};
+pub use shape::{Action, Shape, UserEvent};
 
-/// What goes wrong on purpose.
+/// Injected faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
-    /// Share of events that are sent a second time, 0 to 1.
+    /// Fraction of events that are sent twice, 0 to 1.
     pub duplicates: f64,
-    /// Share of events that no collector may accept, 0 to 1.
+    /// Fraction of invalid events, 0 to 1.
     pub invalid: f64,
-    /// Half of the events say that they happened up to this long before they are sent.
+    /// Half of the events have a time up to this long before they are sent.
     pub disorder: Duration,
 }
 
 /// The settings of the model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// Same seed, same events.
+    /// Seed of the random numbers.
     pub seed: u64,
-    /// When the run starts: event times count from here.
+    /// Start of the run: event times are relative to it.
     pub start: EventTime,
-    /// How many people there are; at least 1.
+    /// Number of users, at least 1.
     pub users: u64,
-    /// How many items there are; at least 1.
+    /// Number of items, at least 1.
     pub items: u64,
-    /// How much more popular the popular items are: Zipf's exponent, at least 0.
+    /// Exponent of the Zipf distribution of item popularity, at least 0.
     pub skew: f64,
-    /// How many events, when.
+    /// Event rate over time.
     pub profile: Profile,
-    /// What they look like.
+    /// Format of the events.
     pub shape: Shape,
-    /// What goes wrong on purpose.
+    /// Injected faults.
     pub faults: Faults,
 }
 
-/// What is special about an event.
+/// Whether an event is new, a duplicate or invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing: it is new and valid.
+    /// New and valid.
     Fresh,
-    /// The same, byte for byte, was sent before.
+    /// Identical to an event sent before.
     Duplicate,
-    /// No collector may accept it. If it is not even JSON it can only be sent alone.
+    /// Invalid: collectors must refuse it.
     Invalid {
-        /// Whether it breaks the request it is in.
+        /// Whether it is not even JSON, and makes its whole request invalid.
         breaks_json: bool,
     },
 }
 
 /// One event to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// When, from the start of the run. Never goes back.
+pub struct GeneratedEvent {
+    /// Scheduled time, from the start of the run. Does not decrease.
     pub at: Duration,
-    /// What is special about it.
+    /// Whether it is new, a duplicate or invalid.
     pub kind: Kind,
-    /// The bytes to send.
+    /// The JSON to send.
     pub body: String,
-    /// When it says it happened.
+    /// Event time.
     pub time: EventTime,
-    /// The crowd it belongs to, by number.
+    /// Number of the crowd it belongs to.
     pub crowd: Option<u64>,
-    /// What was done to which item, if it is valid.
-    pub about: Option<(Deed, u64)>,
+    /// Action and item, if it is valid.
+    pub about: Option<(Action, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,29 +92,29 @@ struct Visit {
     country: &'static str,
 }
 
-/// The shoppers: an endless iterator of what they do.
+/// The shoppers: an endless iterator over their events.
 #[derive(Debug)]
 pub struct Shoppers {
     settings: Settings,
-    dice: Xoshiro256PlusPlus,
+    rng: Xoshiro256PlusPlus,
     popularity: Zipf<f64>,
     visits: Vec<Visit>,
     sessions: u64,
     now: Duration,
-    recent: VecDeque<Planned>,
+    recent: VecDeque<GeneratedEvent>,
 }
 
-/// Events that may be sent again: the last so many, and not older than [`REPEAT_WITHIN`].
+/// Maximum number of recent events from which duplicates are chosen.
 const RECENT: usize = 1_000;
-/// A duplicate follows within this time: what a client's retry would do.
+/// Maximum age of an event that is duplicated, as for a client's retry.
 const REPEAT_WITHIN: Duration = Duration::from_secs(5);
-/// Visits that go on at the same time, at most.
-const MOST_VISITS: u64 = 500;
-/// A visit has so many events on average.
+/// Maximum number of concurrent visits.
+const MAX_VISITS: u64 = 500;
+/// Mean number of events of a visit.
 const VISIT_EVENTS: f64 = 8.0;
 
 impl Shoppers {
-    /// A model with these settings; numbers below their least are raised to it.
+    /// A model with these settings; values below their minimum are raised to it.
     #[must_use]
     pub fn new(mut settings: Settings) -> Self {
         settings.users = settings.users.max(1);
@@ -125,30 +125,30 @@ impl Shoppers {
         let popularity = popularity.expect("at least one item, skew not negative");
         let mut shoppers = Self {
             settings,
-            dice: Xoshiro256PlusPlus::seed_from_u64(settings.seed),
+            rng: Xoshiro256PlusPlus::seed_from_u64(settings.seed),
             popularity,
             visits: Vec::new(),
             sessions: 0,
             now: Duration::ZERO,
             recent: VecDeque::with_capacity(RECENT),
         };
-        for _ in 0..(settings.users / 10).clamp(1, MOST_VISITS) {
+        for _ in 0..(settings.users / 10).clamp(1, MAX_VISITS) {
             let visit = shoppers.visit();
             shoppers.visits.push(visit);
         }
         shoppers
     }
 
-    /// The item that crowd `number` is about: each its own, none of the most popular ones.
+    /// The item of crowd `number`: a different one for each crowd, none of the most popular.
     #[must_use]
     pub fn crowd_item(settings: &Settings, number: u64) -> u64 {
         let items = settings.items.max(1);
-        // Ranks from a twentieth of all down: known to every detector, yet with few events of their own.
+        // Ranks below the top twentieth: known to every detector, but with few events of their own.
         let from = (items / 20).max(1);
         (from + number.wrapping_mul(7) % (items / 4).max(1)).min(items)
     }
 
-    /// What the crowd's item is called in events.
+    /// Id of the item of a crowd.
     #[must_use]
     pub fn crowd_key(settings: &Settings, number: u64) -> String {
         settings.shape.item(Self::crowd_item(settings, number))
@@ -159,89 +159,95 @@ impl Shoppers {
         const COUNTRIES: [&str; 6] = ["DE", "FR", "GB", "IT", "PL", "US"];
         self.sessions += 1;
         Visit {
-            user: self.dice.random_range(1..=self.settings.users),
+            user: self.rng.random_range(1..=self.settings.users),
             session: self.sessions,
             item: self.item(),
             basket: false,
-            device: DEVICES[self.dice.random_range(0..DEVICES.len())],
-            country: COUNTRIES[self.dice.random_range(0..COUNTRIES.len())],
+            device: DEVICES[self.rng.random_range(0..DEVICES.len())],
+            country: COUNTRIES[self.rng.random_range(0..COUNTRIES.len())],
         }
     }
 
     fn item(&mut self) -> u64 {
-        (self.popularity.sample(&mut self.dice) as u64).clamp(1, self.settings.items)
+        (self.popularity.sample(&mut self.rng) as u64).clamp(1, self.settings.items)
     }
 
-    /// Moves on to the next arrival; the crowd it belongs to.
-    fn arrive(&mut self) -> Option<u64> {
-        // A Poisson process forgets: at the border of a stretch one may simply draw anew with the new rate.
+    /// Advances to the next arrival and returns the crowd it belongs to.
+    fn next_arrival(&mut self) -> Option<u64> {
+        // A Poisson process is memoryless: at the end of an interval, the next arrival is sampled again with the new rate.
         loop {
-            let stretch = self.settings.profile.at(self.now);
-            let rate = stretch.rate();
-            let gap: f64 = Exp1.sample(&mut self.dice);
+            let interval = self.settings.profile.at(self.now);
+            let rate = interval.rate();
+            let gap: f64 = Exp1.sample(&mut self.rng);
             let next = (rate > 0.0).then(|| self.now + Duration::from_secs_f64((gap / rate).min(1e9)));
-            match (next, stretch.until) {
+            match (next, interval.until) {
                 (Some(next), until) if until.is_none_or(|until| next < until) => {
                     self.now = next;
-                    let (number, crowd) = stretch.crowd?;
-                    return (self.dice.random::<f64>() * rate < crowd).then_some(number);
+                    let (number, crowd) = interval.crowd?;
+                    return (self.rng.random::<f64>() * rate < crowd).then_some(number);
                 }
                 (_, Some(until)) => self.now = until,
-                // No rate and no end of it: nothing will ever come; rates are checked to be above 0, time still goes on.
+                // A rate of 0 without an end: no event will ever arrive. Rates are validated to be above 0.
                 (_, None) => self.now += Duration::from_secs(3600),
             }
         }
     }
 
-    fn act(&mut self, crowd: Option<u64>, time: EventTime) -> Act {
+    fn next_event(&mut self, crowd: Option<u64>, time: EventTime) -> UserEvent {
         let id = self.id(time);
         if let Some(number) = crowd {
             let visit = self.visit();
             let item = Self::crowd_item(&self.settings, number);
-            let deed = if self.dice.random_bool(0.05) { Deed::Commit } else { Deed::Look };
-            return Self::done(id, visit, deed, item, time, 1);
+            let action = if self.rng.random_bool(0.05) { Action::Convert } else { Action::View };
+            return Self::done(id, visit, action, item, time, 1);
         }
-        let place = self.dice.random_range(0..self.visits.len());
+        let place = self.rng.random_range(0..self.visits.len());
         let mut visit = self.visits[place];
-        let turn: f64 = self.dice.random();
-        let deed = if visit.basket && turn < 0.25 {
+        let turn: f64 = self.rng.random();
+        let action = if visit.basket && turn < 0.25 {
             visit.basket = false;
-            Deed::Commit
+            Action::Convert
         } else if turn > 0.88 {
             visit.basket = true;
-            Deed::Engage
+            Action::Engage
         } else {
             visit.item = self.item();
-            Deed::Look
+            Action::View
         };
-        let quantity = self.dice.random_range(1..=3);
-        let act = Self::done(id, visit, deed, visit.item, time, quantity);
-        self.visits[place] =
-            if self.dice.random::<f64>() < 1.0 / VISIT_EVENTS { self.visit() } else { visit };
-        act
+        let quantity = self.rng.random_range(1..=3);
+        let event = Self::done(id, visit, action, visit.item, time, quantity);
+        self.visits[place] = if self.rng.random::<f64>() < 1.0 / VISIT_EVENTS { self.visit() } else { visit };
+        event
     }
 
-    fn done(id: String, visit: Visit, deed: Deed, item: u64, time: EventTime, quantity: u32) -> Act {
+    fn done(
+        id: String,
+        visit: Visit,
+        action: Action,
+        item: u64,
+        time: EventTime,
+        quantity: u32,
+    ) -> UserEvent {
         let Visit { user, session, device, country, .. } = visit;
-        Act { id, deed, user, session, item, time: time.0, quantity, device, country }
+        UserEvent { id, action, user, session, item, time: time.0, quantity, device, country }
     }
 
-    /// A UUIDv7 whose random bits come from the seed.
+    /// A UUIDv7 whose random bits are derived from the seed.
     fn id(&mut self, time: EventTime) -> String {
         let mut bits = [0; 10];
-        self.dice.fill_bytes(&mut bits);
+        self.rng.fill_bytes(&mut bits);
         let ms = u64::try_from(time.0).unwrap_or(0);
         uuid::Builder::from_unix_timestamp_millis(ms, &bits).into_uuid().to_string()
     }
 
-    /// Something no collector may accept; different each time.
-    fn invalid(&mut self, act: &Act) -> (String, bool) {
-        let id = &act.id;
-        let user = act.user;
-        match self.dice.random_range(0..5) {
-            0 => (format!(r#"{{"event_id":"{id}","user_id":"u-{user}","time":{}}}"#, act.time), false),
+    /// An invalid event; unique.
+    fn invalid(&mut self, event: &UserEvent) -> (String, bool) {
+        let id = &event.id;
+        let user = event.user;
+        match self.rng.random_range(0..5) {
+            0 => (format!(r#"{{"event_id":"{id}","user_id":"u-{user}","time":{}}}"#, event.time), false),
             1 => {
-                let tomorrow = Act { time: act.time + 86_400_000, ..act.clone() };
+                let tomorrow = UserEvent { time: event.time + 86_400_000, ..event.clone() };
                 (tomorrow.render(self.settings.shape), false)
             }
             2 => (format!("\"not an object: {id}\""), false),
@@ -252,28 +258,28 @@ impl Shoppers {
 }
 
 impl Iterator for Shoppers {
-    type Item = Planned;
+    type Item = GeneratedEvent;
 
-    fn next(&mut self) -> Option<Planned> {
-        let crowd = self.arrive();
+    fn next(&mut self) -> Option<GeneratedEvent> {
+        let crowd = self.next_arrival();
         let at = self.now;
         let Faults { duplicates, invalid, disorder } = self.settings.faults;
-        let chance: f64 = self.dice.random();
+        let chance: f64 = self.rng.random();
         while self.recent.front().is_some_and(|old| old.at + REPEAT_WITHIN < at) {
             self.recent.pop_front();
         }
         if chance < duplicates && !self.recent.is_empty() {
-            let again = self.recent[self.dice.random_range(0..self.recent.len())].clone();
-            return Some(Planned { at, kind: Kind::Duplicate, ..again });
+            let again = self.recent[self.rng.random_range(0..self.recent.len())].clone();
+            return Some(GeneratedEvent { at, kind: Kind::Duplicate, ..again });
         }
         let mut time = self.settings.start.plus(at);
-        if !disorder.is_zero() && crowd.is_none() && self.dice.random_bool(0.5) {
-            time = EventTime(time.0 - self.dice.random_range(0..=millis(disorder)));
+        if !disorder.is_zero() && crowd.is_none() && self.rng.random_bool(0.5) {
+            time = EventTime(time.0 - self.rng.random_range(0..=millis(disorder)));
         }
-        let act = self.act(crowd, time);
+        let event = self.next_event(crowd, time);
         if (duplicates..duplicates + invalid).contains(&chance) {
-            let (body, breaks_json) = self.invalid(&act);
-            return Some(Planned {
+            let (body, breaks_json) = self.invalid(&event);
+            return Some(GeneratedEvent {
                 at,
                 kind: Kind::Invalid { breaks_json },
                 body,
@@ -282,8 +288,8 @@ impl Iterator for Shoppers {
                 about: None,
             });
         }
-        let (body, about) = (act.render(self.settings.shape), Some((act.deed, act.item)));
-        let planned = Planned { at, kind: Kind::Fresh, body, time, crowd, about };
+        let (body, about) = (event.render(self.settings.shape), Some((event.action, event.item)));
+        let planned = GeneratedEvent { at, kind: Kind::Fresh, body, time, crowd, about };
         if duplicates > 0.0 {
             if self.recent.len() == RECENT {
                 self.recent.pop_front();
@@ -316,12 +322,12 @@ mod tests {
         event[name].as_str().unwrap()
     }
 
-    fn json(planned: &Planned) -> serde_json::Value {
+    fn json(planned: &GeneratedEvent) -> serde_json::Value {
         serde_json::from_str(&planned.body).unwrap()
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    fn events_are_determined_by_the_seed() {
         let faults = Faults { duplicates: 0.05, invalid: 0.02, disorder: Duration::from_secs(20) };
         let one: Vec<_> = Shoppers::new(Settings { faults, ..settings() }).take(5_000).collect();
         let two: Vec<_> = Shoppers::new(Settings { faults, ..settings() }).take(5_000).collect();
@@ -331,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn events_come_at_the_rate_and_never_back_in_time() {
+    fn events_have_the_rate_and_are_ordered_by_time() {
         let events: Vec<_> = Shoppers::new(settings()).take(20_000).collect();
         assert!(events.is_sorted_by_key(|event| event.at));
         let rate = 20_000.0 / events.last().unwrap().at.as_secs_f64();
@@ -339,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_unique_and_the_first_items_are_the_popular_ones() {
+    fn ids_are_unique_and_popularity_follows_zipf() {
         let mut ids = HashSet::new();
         let mut views: HashMap<String, u32> = HashMap::new();
         let mut types: HashMap<String, u32> = HashMap::new();
@@ -356,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_come_in_the_shares_asked_for() {
+    fn faults_have_the_configured_fractions() {
         let faults = Faults { duplicates: 0.05, invalid: 0.02, disorder: Duration::from_secs(20) };
         let settings = Settings { faults, ..settings() };
         let events: Vec<_> = Shoppers::new(settings).take(50_000).collect();
@@ -372,7 +378,7 @@ mod tests {
                     invalid += 1;
                     let parsed = serde_json::from_str::<serde_json::Value>(&event.body);
                     assert_eq!(parsed.is_err(), breaks_json, "{}", event.body);
-                    assert!(sent.insert(event.body.clone()), "raw bytes of invalid events are told apart");
+                    assert!(sent.insert(event.body.clone()), "invalid events are unique");
                 }
                 Kind::Fresh => {
                     assert!(sent.insert(event.body.clone()));
@@ -388,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_about_one_item_and_only_in_its_time() {
+    fn a_crowd_concerns_one_item_during_its_time() {
         let crowds = Crowds {
             first: Duration::from_secs(10),
             every: Duration::from_secs(30),

@@ -1,75 +1,75 @@
-//! How many events a second, when: piecewise constant, so that arrivals can be drawn exactly.
+//! The event rate over time: piecewise constant, so that arrivals can be sampled exactly.
 
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-/// The course of the load over time.
+/// Shape of the load over time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ProfileKind {
-    /// The same all the time.
+    /// Constant rate.
     #[default]
     Steady,
-    /// A day, from quiet night to busy evening, within `--period`.
+    /// Daily cycle with a low rate at night and a peak in the evening, within `--period`.
     Diurnal,
-    /// Steady, and at given times a crowd on one item.
+    /// Constant rate, with crowds on single items at given times.
     Flash,
-    /// Half, one, two, four times the rate and back, each for a fifth of `--period`.
+    /// Half, one, two and four times the rate and back, each for a fifth of `--period`.
     Steps,
 }
 
-/// Crowds on one item, on top of the usual load.
+/// Crowds on single items, in addition to the base load.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Crowds {
-    /// When the first one begins.
+    /// Start of the first crowd.
     pub first: Duration,
-    /// From the beginning of one to the beginning of the next.
+    /// Time from the start of one crowd to the start of the next.
     pub every: Duration,
-    /// How long one lasts.
+    /// Length of a crowd.
     pub length: Duration,
-    /// Its events a second, on top of the others.
+    /// Additional events per second during a crowd.
     pub rate: f64,
 }
 
-/// A load: its course, its mean rate and its crowds.
+/// A load: its shape, mean rate and crowds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Profile {
-    /// The course.
+    /// Shape of the load over time.
     pub kind: ProfileKind,
-    /// Events a second, on average, without crowds; above 0.
+    /// Mean rate in events per second without crowds, above 0.
     pub rate: f64,
-    /// Length of a day or of all steps.
+    /// Length of a daily cycle or of all steps.
     pub period: Duration,
-    /// Crowds; only [`ProfileKind::Flash`] has them.
+    /// Crowds; used by [`ProfileKind::Flash`] only.
     pub crowds: Crowds,
 }
 
-/// A stretch of time with constant rates.
+/// An interval with constant rates.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
-    /// Events a second of the usual load.
-    pub usual: f64,
-    /// The crowd that is on, if one is: its number from 0 and its events a second.
+pub struct Interval {
+    /// Base load in events per second.
+    pub base_rate: f64,
+    /// The current crowd, if any: its number from 0 and its events per second.
     pub crowd: Option<(u64, f64)>,
-    /// When the stretch ends; none: never.
+    /// End of the interval; `None` if it does not end.
     pub until: Option<Duration>,
 }
 
-impl Stretch {
-    /// Events a second in all.
+impl Interval {
+    /// Total events per second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        self.usual + self.crowd.map_or(0.0, |(_, rate)| rate)
+        self.base_rate + self.crowd.map_or(0.0, |(_, rate)| rate)
     }
 }
 
-/// Stretches of a day.
+/// Intervals of a daily cycle.
 const DAY_STRETCHES: u32 = 96;
-/// Shares of the rate, one after the other.
+/// Factors of the rate of the steps.
 const STEPS: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 1.0];
 
 impl Profile {
-    /// The same rate all the time.
+    /// A constant rate.
     #[must_use]
     pub fn steady(rate: f64) -> Self {
         let crowds = Crowds {
@@ -81,43 +81,43 @@ impl Profile {
         Self { kind: ProfileKind::Steady, rate, period: Duration::from_secs(600), crowds }
     }
 
-    /// The stretch that `at`, counted from the start of the run, falls in.
+    /// The interval that contains `at`, measured from the start of the run.
     #[must_use]
-    pub fn at(&self, at: Duration) -> Stretch {
+    pub fn at(&self, at: Duration) -> Interval {
         match self.kind {
-            ProfileKind::Steady => Stretch { usual: self.rate, crowd: None, until: None },
+            ProfileKind::Steady => Interval { base_rate: self.rate, crowd: None, until: None },
             ProfileKind::Diurnal => {
                 let (number, until) = Self::slice(at, self.period / DAY_STRETCHES);
                 let phase = (number % u64::from(DAY_STRETCHES)) as f64 / f64::from(DAY_STRETCHES);
                 // Least at the start of the period (night), most in its middle; the mean over a period is the rate.
                 let share = 1.0 - 0.8 * (phase * std::f64::consts::TAU).cos();
-                Stretch { usual: self.rate * share, crowd: None, until: Some(until) }
+                Interval { base_rate: self.rate * share, crowd: None, until: Some(until) }
             }
             ProfileKind::Steps => {
                 let (number, until) = Self::slice(at, self.period / STEPS.len() as u32);
                 let share = STEPS[(number % STEPS.len() as u64) as usize];
-                Stretch { usual: self.rate * share, crowd: None, until: Some(until) }
+                Interval { base_rate: self.rate * share, crowd: None, until: Some(until) }
             }
             ProfileKind::Flash => self.flash(at),
         }
     }
 
-    fn flash(&self, at: Duration) -> Stretch {
+    fn flash(&self, at: Duration) -> Interval {
         let Crowds { first, every, length, rate } = self.crowds;
-        let usual = self.rate;
+        let base_rate = self.rate;
         if at < first {
-            return Stretch { usual, crowd: None, until: Some(first) };
+            return Interval { base_rate, crowd: None, until: Some(first) };
         }
         let (number, next) = Self::slice(at - first, every);
         let begin = first + every.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
         if at < begin + length {
             let until = Some((begin + length).min(first + next));
-            return Stretch { usual, crowd: Some((number, rate)), until };
+            return Interval { base_rate, crowd: Some((number, rate)), until };
         }
-        Stretch { usual, crowd: None, until: Some(first + next) }
+        Interval { base_rate, crowd: None, until: Some(first + next) }
     }
 
-    /// The number of the slice of `size` that `at` falls in, and where it ends.
+    /// Number and end of the slice of length `size` that contains `at`.
     fn slice(at: Duration, size: Duration) -> (u64, Duration) {
         let size = size.max(Duration::from_millis(1));
         let number = at.as_nanos() / size.as_nanos();
@@ -148,24 +148,28 @@ mod tests {
     #[case(71, Some(0), 72)]
     #[case(72, None, 120)]
     #[case(125, Some(1), 132)]
-    fn a_crowd_is_on_at_its_times(#[case] at: u64, #[case] crowd: Option<u64>, #[case] until: u64) {
-        let stretch = flash().at(Duration::from_secs(at));
-        assert_eq!(stretch.crowd.map(|(number, _)| number), crowd);
-        assert_eq!(stretch.until, Some(Duration::from_secs(until)));
-        assert!((stretch.rate() - if crowd.is_some() { 100.0 } else { 20.0 }).abs() < 1e-9);
+    fn flash_profile_has_crowds_at_their_times(
+        #[case] at: u64,
+        #[case] crowd: Option<u64>,
+        #[case] until: u64,
+    ) {
+        let interval = flash().at(Duration::from_secs(at));
+        assert_eq!(interval.crowd.map(|(number, _)| number), crowd);
+        assert_eq!(interval.until, Some(Duration::from_secs(until)));
+        assert!((interval.rate() - if crowd.is_some() { 100.0 } else { 20.0 }).abs() < 1e-9);
     }
 
     #[rstest]
     #[case(ProfileKind::Diurnal, 1.0)]
     #[case(ProfileKind::Steps, 1.7)]
-    fn over_a_period_the_mean_is_known(#[case] kind: ProfileKind, #[case] share: f64) {
+    fn mean_rate_over_a_period(#[case] kind: ProfileKind, #[case] share: f64) {
         let profile = Profile { kind, ..Profile::steady(100.0) };
         let (mut at, mut events) = (Duration::ZERO, 0.0);
         while at < profile.period {
-            let stretch = profile.at(at);
-            let until = stretch.until.unwrap();
-            assert!(until > at, "time goes on");
-            events += stretch.rate() * (until - at).as_secs_f64();
+            let interval = profile.at(at);
+            let until = interval.until.unwrap();
+            assert!(until > at, "time advances");
+            events += interval.rate() * (until - at).as_secs_f64();
             at = until;
         }
         assert!((events / profile.period.as_secs_f64() / 100.0 - share).abs() < 1e-6);

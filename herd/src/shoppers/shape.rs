@@ -1,24 +1,24 @@
-//! The JSON that different sites send for the same deed: what the mapping of a pipeline is for.
+//! The JSON that different sites send for the same action: what the mapping of a pipeline is for.
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-/// Whose events they look like.
+/// Format of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// A shop: `view_product`, `add_to_cart`, `purchase` of products with prices.
+    /// Shop: `view_product`, `add_to_cart`, `purchase` of products with prices.
     #[default]
     Shop,
-    /// An anime site: score updates with live members.
+    /// Anime site: score updates with live members.
     Anime,
-    /// A video platform: `play`, `progress`, `complete`, `like`.
+    /// Video platform: `play`, `progress`, `complete`.
     Video,
-    /// User journeys: page views, clicks and searches of a session, batched by the tracker.
+    /// User journeys: page views, clicks and purchases of a session.
     Journeys,
 }
 
 impl Shape {
-    /// The event types it sends, in order of commitment: looking, engaging, committing.
+    /// The event types of [`Action::View`], [`Action::Engage`] and [`Action::Convert`], in this order.
     #[must_use]
     pub fn types(self) -> [&'static str; 3] {
         match self {
@@ -29,18 +29,18 @@ impl Shape {
         }
     }
 
-    /// The type of events that tell of this deed.
+    /// The event type of an action.
     #[must_use]
-    pub fn event_type(self, deed: Deed) -> &'static str {
+    pub fn event_type(self, action: Action) -> &'static str {
         let [look, engage, commit] = self.types();
-        match deed {
-            Deed::Look => look,
-            Deed::Engage => engage,
-            Deed::Commit => commit,
+        match action {
+            Action::View => look,
+            Action::Engage => engage,
+            Action::Convert => commit,
         }
     }
 
-    /// What an item is called.
+    /// Id of an item.
     #[must_use]
     pub fn item(self, number: u64) -> String {
         match self {
@@ -51,52 +51,52 @@ impl Shape {
     }
 }
 
-/// How far somebody goes.
+/// What a user does with an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deed {
-    /// Looks at an item.
-    Look,
-    /// Takes it into the basket, goes on watching…
+pub enum Action {
+    /// Views the item.
+    View,
+    /// Adds it to the cart, continues watching, …
     Engage,
-    /// Buys it, watches it to the end…
-    Commit,
+    /// Buys it, watches it to the end, …
+    Convert,
 }
 
-/// One thing that somebody did, before it has a shape.
+/// An event of a user, before it is rendered in a format.
 #[derive(Clone, Debug)]
-pub struct Act {
-    /// Its identity.
+pub struct UserEvent {
+    /// Event id.
     pub id: String,
-    /// What.
-    pub deed: Deed,
-    /// Who.
+    /// Action of the user.
+    pub action: Action,
+    /// User number.
     pub user: u64,
-    /// In which visit.
+    /// Session number.
     pub session: u64,
-    /// To what.
+    /// Item number.
     pub item: u64,
-    /// When, milliseconds since 1970.
+    /// Event time, milliseconds since 1970.
     pub time: i64,
-    /// Pieces, where bought.
+    /// Quantity, for purchases.
     pub quantity: u32,
-    /// With what.
+    /// Device.
     pub device: &'static str,
-    /// Where.
+    /// Country.
     pub country: &'static str,
 }
 
-impl Act {
-    /// What a piece of the item costs, in cents: the same for everybody.
+impl UserEvent {
+    /// Unit price of the item in cents.
     #[must_use]
     pub fn price_cents(&self) -> u64 {
         // Spread over 2.99 … 201.99 without a table: a multiplicative hash of the item.
         299 + (self.item.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % 200 * 100
     }
 
-    /// The JSON that a site of this shape sends.
+    /// The event as JSON in this format.
     #[must_use]
     pub fn render(&self, shape: Shape) -> String {
-        let kind = shape.event_type(self.deed);
+        let kind = shape.event_type(self.action);
         let item = shape.item(self.item);
         let price = self.price_cents() as f64 / 100.0;
         let value: Value = match shape {
@@ -106,7 +106,7 @@ impl Act {
                     "time": self.time, "session_id": format!("s-{}", self.session), "device": self.device,
                     "country": self.country, "price": price,
                 });
-                if self.deed == Deed::Commit {
+                if self.action == Action::Convert {
                     event["quantity"] = self.quantity.into();
                 }
                 event

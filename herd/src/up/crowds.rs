@@ -1,4 +1,4 @@
-//! The generated crowds of a demonstration, and how long it takes until somebody is told.
+//! The generated crowds of a demonstration, and the delay of their alerts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,17 +10,17 @@ use herd_spec::units::{EventTime, WallTime};
 use herd_spec::wire::Alert;
 use serde::Serialize;
 
-use crate::shoppers::{Planned, Settings, Shape, Shoppers};
+use crate::shoppers::{GeneratedEvent, Settings, Shape, Shoppers};
 
-/// Crowds whose events are remembered; older ones are over.
-const REMEMBERED: usize = 8;
+/// Maximum number of crowds whose events are kept.
+const MAX_CROWDS: usize = 8;
 
-/// What was sent about the items of crowds, and what was heard of them. Cheap to clone; clones are the same.
+/// Events sent for the items of crowds, and the alerts received for them. Clones share their state.
 #[derive(Clone, Debug)]
-pub struct Crowds(Arc<Mutex<Book>>);
+pub struct Crowds(Arc<Mutex<CrowdState>>);
 
 #[derive(Debug)]
-struct Book {
+struct CrowdState {
     shape: Shape,
     settings: Settings,
     crowds: BTreeMap<u64, Crowd>,
@@ -34,47 +34,47 @@ struct Book {
 #[derive(Debug)]
 struct Crowd {
     key: String,
-    /// When its first event was meant to be sent.
+    /// Scheduled time of its first event.
     began: EventTime,
-    /// Type and time of the valid events about its item since then. Each was meant to be sent at its time.
+    /// Type and scheduled time of the valid events of its item since then.
     events: Vec<(&'static str, EventTime)>,
     alerted: bool,
 }
 
-/// How long it takes from a crowd to its alert, in milliseconds.
+/// Delay from a crowd to its alert, in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Delay {
-    /// Half of them took at most this.
+    /// Median.
     pub p50: f64,
-    /// 99 % of them took at most this.
+    /// 99th percentile.
     pub p99: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
 }
 
-/// What is known of crowds and their alerts.
+/// Crowds and the delays of their alerts.
 #[derive(Clone, Debug, Serialize)]
 pub struct CrowdReport {
-    /// Crowds that came.
+    /// Number of crowds.
     pub crowds: u64,
-    /// Crowds that somebody was told of.
+    /// Number of crowds with an alert.
     pub alerted: u64,
-    /// From the intended send of the crowd's first event to the alert at a WebSocket client. Includes the time that the crowd
-    /// itself needs to become unusual.
+    /// From the scheduled time of the first event of the crowd to the alert at a WebSocket client. Includes the time until the
+    /// values of the item become anomalous.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_beginning_ms: Option<Delay>,
-    /// From the intended send of the last event that the alert counts to the alert at a WebSocket client: what Herd needs.
+    /// From the scheduled time of the last event counted in the alert to the alert at a WebSocket client: the latency of Herd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_last_counted_event_ms: Option<Delay>,
-    /// From the intended send of the event that took the count over the bound of a `threshold` detector to the alert at a
-    /// WebSocket client. Other detectors do not tell where their bound was.
+    /// From the scheduled time of the event that crossed the bound of a `threshold` detector to the alert at a WebSocket
+    /// client. Other detectors do not report their bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_crossing_event_ms: Option<Delay>,
 }
 
 fn histogram() -> Histogram<u64> {
     #[allow(clippy::expect_used)]
-    // these bounds are always allowed; what is longer than an hour counts as one
+    // these bounds are always valid; longer delays count as one hour
     Histogram::new_with_max(3_600_000, 3).expect("three digits")
 }
 
@@ -86,10 +86,10 @@ impl Delay {
 }
 
 impl Crowds {
-    /// None yet, of shoppers with these settings.
+    /// No crowds yet, of shoppers with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self(Arc::new(Mutex::new(Book {
+        Self(Arc::new(Mutex::new(CrowdState {
             shape: settings.shape,
             settings,
             crowds: BTreeMap::new(),
@@ -101,31 +101,32 @@ impl Crowds {
         })))
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn state(&self) -> MutexGuard<'_, CrowdState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event is about to be sent. Returns the item's key if it is the first of a crowd.
-    pub fn sending(&self, planned: &Planned) -> Option<String> {
-        let (deed, item) = planned.about?;
-        let mut guard = self.book();
-        let book = &mut *guard;
+    /// Records an event that is about to be sent. Returns the key of the item if it is the first event of a crowd.
+    pub fn sending(&self, planned: &GeneratedEvent) -> Option<String> {
+        let (action, item) = planned.about?;
+        let mut guard = self.state();
+        let state = &mut *guard;
         let mut begins = None;
         if let Some(number) = planned.crowd
-            && !book.crowds.contains_key(&number)
+            && !state.crowds.contains_key(&number)
         {
-            let key = Shoppers::crowd_key(&book.settings, number);
+            let key = Shoppers::crowd_key(&state.settings, number);
             begins = Some(key.clone());
-            book.seen += 1;
-            book.crowds
+            state.seen += 1;
+            state
+                .crowds
                 .insert(number, Crowd { key, began: planned.time, events: Vec::new(), alerted: false });
-            if book.crowds.len() > REMEMBERED {
-                book.crowds.pop_first();
+            if state.crowds.len() > MAX_CROWDS {
+                state.crowds.pop_first();
             }
         }
-        let event_type = book.shape.event_type(deed);
-        let key = book.shape.item(item);
-        if let Some(crowd) = book.crowds.values_mut().next_back()
+        let event_type = state.shape.event_type(action);
+        let key = state.shape.item(item);
+        if let Some(crowd) = state.crowds.values_mut().next_back()
             && crowd.key == key
         {
             crowd.events.push((event_type, planned.time));
@@ -133,19 +134,19 @@ impl Crowds {
         begins
     }
 
-    /// An alert has arrived at `now`. Returns how long after the crowd's beginning, if it is the first of a crowd.
+    /// Records an alert received at `now`. Returns the delay from the start of the crowd, if it is the first alert of a crowd.
     pub fn alerted(&self, plan: &Plan, alert: &Alert, now: WallTime) -> Option<Duration> {
-        let mut guard = self.book();
-        let book = &mut *guard;
+        let mut guard = self.state();
+        let state = &mut *guard;
         let size = Duration::from_millis(alert.size_ms);
         let crowd =
-            book.crowds.values_mut().rev().find(|crowd| {
+            state.crowds.values_mut().rev().find(|crowd| {
                 crowd.key == alert.key && !crowd.alerted && crowd.began < alert.start.plus(size)
             })?;
         crowd.alerted = true;
-        book.alerted += 1;
+        state.alerted += 1;
         let delay = WallTime(crowd.began.0);
-        book.from_beginning.saturating_record(ms(now.since(delay)));
+        state.from_beginning.saturating_record(ms(now.since(delay)));
         let types = plan.metric(&alert.metric).map(|metric| metric.types.as_slice()).unwrap_or_default();
         let mut counted: Vec<EventTime> = crowd
             .events
@@ -157,29 +158,29 @@ impl Crowds {
         counted.sort_unstable();
         let place = usize::try_from(alert.count).unwrap_or(usize::MAX).min(counted.len());
         if let Some(last) = place.checked_sub(1).and_then(|place| counted.get(place)) {
-            book.from_last_counted.saturating_record(ms(now.since(WallTime(last.0))));
+            state.from_last_counted.saturating_record(ms(now.since(WallTime(last.0))));
         }
         if let Some(crossing) = bound(plan, alert).and_then(|bound| counted.get(bound)) {
-            book.from_crossing.saturating_record(ms(now.since(WallTime(crossing.0))));
+            state.from_crossing.saturating_record(ms(now.since(WallTime(crossing.0))));
         }
         Some(now.since(delay))
     }
 
-    /// What is known by now.
+    /// The report so far.
     #[must_use]
     pub fn report(&self) -> CrowdReport {
-        let book = self.book();
+        let state = self.state();
         CrowdReport {
-            crowds: book.seen,
-            alerted: book.alerted,
-            from_beginning_ms: Delay::of(&book.from_beginning),
-            from_last_counted_event_ms: Delay::of(&book.from_last_counted),
-            from_crossing_event_ms: Delay::of(&book.from_crossing),
+            crowds: state.seen,
+            alerted: state.alerted,
+            from_beginning_ms: Delay::of(&state.from_beginning),
+            from_last_counted_event_ms: Delay::of(&state.from_last_counted),
+            from_crossing_event_ms: Delay::of(&state.from_crossing),
         }
     }
 }
 
-/// How many events may come before the next one crosses, where the detector has such a number.
+/// The number of events that do not yet cross the bound, for `threshold` detectors.
 fn bound(plan: &Plan, alert: &Alert) -> Option<usize> {
     let detector = plan.detectors.iter().find(|detector| detector.name == alert.detector)?;
     let Algorithm::Threshold(bounds) = &detector.algorithm else { return None };

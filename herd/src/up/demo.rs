@@ -1,5 +1,5 @@
-//! Generated shoppers for the pipeline that runs here, with a crowd on one product now and then: late enough for the
-//! detectors to know what is usual.
+//! Generated shoppers for a pipeline under `herd up`, with periodic crowds on single products. The first crowd comes after the
+//! warmup of the detectors.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +9,18 @@ use herd_spec::units::EventTime;
 use herd_stage::{Clock, Secrets, SystemClock};
 use tokio_util::sync::CancellationToken;
 
-use super::crowds::Crowds as CrowdBook;
+use super::crowds::Crowds as CrowdTracker;
 use super::stages::Addresses;
 use crate::generate::crowd_rate;
-use crate::load::{self, Pace, Parcel, Report, Tally, Target, TargetError};
+use crate::load::{self, Counters, Pace, Report, ScheduledEvent, Target, TargetError};
 use crate::output;
 use crate::shoppers::{Crowds, Faults, Profile, ProfileKind, Settings, Shape, Shoppers};
 
-/// Items of the demonstration: few enough that each is known to the detectors soon.
+/// Number of items: few enough for a short warmup of each.
 const ITEMS: u64 = 200;
-/// A crowd stays so long, but no longer than half the time to the next.
+/// Maximum length of a crowd; never longer than half the time to the next.
 const LENGTH: Duration = Duration::from_secs(10);
-/// A crowd comes at least so long before the end, so that its alert can still be seen.
+/// Minimum time between the first crowd and the end of the run, so that its alert is still received.
 const BEFORE_END: Duration = Duration::from_secs(7);
 
 /// What is to be generated.
@@ -41,14 +41,14 @@ pub struct Shopping {
 pub struct Demo {
     target: Arc<Target>,
     settings: Settings,
-    crowds: CrowdBook,
+    crowds: CrowdTracker,
 }
 
 impl Demo {
     /// Prepares shoppers for this plan.
     ///
     /// # Errors
-    /// If the collector's address makes no client.
+    /// If the URL of the collector is invalid.
     pub fn new(
         plan: &Plan,
         secrets: &Secrets,
@@ -56,7 +56,7 @@ impl Demo {
         shopping: &Shopping,
     ) -> Result<Self, TargetError> {
         let &Shopping { rate, seed, crowd_every, length } = shopping;
-        // That it can be read was checked before anything started.
+        // All Secrets were checked before the start.
         let key = plan.collector.keys.first().and_then(|key| secrets.read(&key.secret).ok());
         let key = key.map(|secret| secret.reveal().to_owned());
         let target = Arc::new(Target::new(&addresses.collector_url(), key, 32)?);
@@ -74,51 +74,48 @@ impl Demo {
             skew: 1.0,
             profile: Profile { kind: ProfileKind::Flash, crowds, ..Profile::steady(rate) },
             shape: shape(plan),
-            // A little of what real trackers do, so that every number of the summary means something.
+            // Some of the faults of real clients, so that all counters of the summary are used.
             faults: Faults { duplicates: 0.01, invalid: 0.005, disorder: plan.events.max_lateness / 4 },
         };
-        Ok(Self { target, settings, crowds: CrowdBook::new(settings) })
+        Ok(Self { target, settings, crowds: CrowdTracker::new(settings) })
     }
 
-    /// What is known of its crowds.
+    /// Its crowds.
     #[must_use]
-    pub fn crowds(&self) -> CrowdBook {
+    pub fn crowds(&self) -> CrowdTracker {
         self.crowds.clone()
     }
 
-    /// Its load, in words.
+    /// A description of its load.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn description(&self) -> String {
         let Profile { rate, crowds, .. } = self.settings.profile;
-        format!(
-            "{rate} events/s from generated shoppers; the first crowd comes after {} s",
-            crowds.first.as_secs()
-        )
+        format!("{rate} events/s from generated shoppers; first crowd after {} s", crowds.first.as_secs())
     }
 
-    /// Sends until `stop`; what it came to.
+    /// Sends events until `stop` is cancelled, and returns the report.
     pub async fn run(self, stop: CancellationToken) -> Option<Report> {
         let Self { target, mut settings, crowds } = self;
         settings.start = EventTime(SystemClock.now().0);
         let source = Shoppers::new(settings).map(move |planned| {
             if let Some(key) = crowds.sending(&planned) {
-                output::note(&format!("crowd  on {key}"));
+                output::note(&format!("crowd on {key}"));
             }
-            Ok(Parcel { at: planned.at, body: planned.body, kind: planned.kind })
+            Ok(ScheduledEvent { at: planned.at, body: planned.body, kind: planned.kind })
         });
         let pace = Pace { connections: 32, batch: 1, timed: true, attempts: 20 };
         let bar = load::progress(None, true);
-        match load::run(source, target, pace, Arc::new(Tally::default()), None, bar, stop).await {
+        match load::run(source, target, pace, Arc::new(Counters::default()), None, bar, stop).await {
             Ok(report) => Some(report),
             Err(error) => {
-                output::note(&format!("the generated shoppers gave up: {error}"));
+                output::note(&format!("the load generator stopped: {error}"));
                 None
             }
         }
     }
 }
 
-/// Events in a shape that the pipeline accepts.
+/// A format whose event types the pipeline accepts.
 fn shape(plan: &Plan) -> Shape {
     let accepted = &plan.events.types;
     [Shape::Shop, Shape::Anime, Shape::Video, Shape::Journeys]
@@ -127,7 +124,7 @@ fn shape(plan: &Plan) -> Shape {
         .unwrap_or_default()
 }
 
-/// When the first crowd comes: once the quickest detector knows what is usual, and in time for the end.
+/// Start of the first crowd: after the shortest warmup of the detectors, and early enough before the end.
 fn first_crowd(plan: &Plan, length: Option<Duration>) -> Duration {
     let warm = plan.detectors.iter().filter_map(|detector| warm_after(plan, detector)).min();
     let warm = warm.unwrap_or(Duration::from_secs(5));
@@ -137,10 +134,10 @@ fn first_crowd(plan: &Plan, length: Option<Duration>) -> Duration {
     }
 }
 
-/// How long after the first event a detector has seen enough windows of a key that comes in each of them.
+/// Time from the first event until the warmup of a detector is complete, for a key with events in every window.
 fn warm_after(plan: &Plan, detector: &DetectorPlan) -> Option<Duration> {
     let metric = plan.metric(&detector.metric)?;
-    // One window for the first, that is not whole, and one for the phase; the lag of baselines comes on top.
+    // Plus the lag of baselines, one window for the first, incomplete one, and one for the phase.
     let windows = detector.algorithm.warmup().saturating_add(plan.baseline_lag(metric)).saturating_add(2);
     Some(metric.window.saturating_mul(windows) + Duration::from_secs(2))
 }

@@ -1,13 +1,13 @@
-//! `herd up`: the whole pipeline in this process, with an embedded broker unless the file names a Kafka.
+//! `herd up`: runs the whole pipeline in this process, with an embedded broker unless the file has `spec.kafka`.
 //!
 //! ```text
-//! file ─► plan ─► topics ─► stages (each kept running) ◄─ generated shoppers
-//!                              └─► api ─► alerts seen as a client sees them ─► summary
+//! file ─► plan ─► topics ─► stages (supervised) ◄─ generated shoppers
+//!                              └─► api ─► alerts, received as a WebSocket client ─► summary
 //! ```
 
 pub mod crowds;
 pub mod demo;
-pub mod doors;
+pub mod listeners;
 pub mod stages;
 pub mod start;
 pub mod summary;
@@ -31,61 +31,62 @@ use tokio_util::sync::CancellationToken;
 
 use crate::generate::positive;
 use crate::load::TargetError;
-use crate::output::{self, Outcome};
+use crate::output::{self, CommandResult};
 use crate::pipeline;
 use demo::{Demo, Shopping};
-use doors::Door;
-use stages::{Addresses, Doors, Stages};
+use listeners::Listener;
+use stages::{Addresses, Listeners, Stages};
 use start::UpError;
 use summary::{Counted, Summary};
 use supervise::Watcher;
 
-/// Port of the collector, unless told otherwise.
+/// Default port of the collector.
 const COLLECTOR_PORT: u16 = 8080;
-/// Port of the dashboard, unless told otherwise.
+/// Default port of the API and the dashboard.
 const API_PORT: u16 = 8081;
-/// Port of probes and metrics, unless told otherwise.
+/// Default port of probes and metrics.
 const OPS_PORT: u16 = 9090;
-/// How long the stages may take to be ready before the start text comes without them.
+/// Maximum time to wait for the stages to be ready before the start message is printed.
 const READY_WITHIN: Duration = Duration::from_secs(15);
-/// How long what is on its way may take to be counted before the summary.
-const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+/// Maximum time to wait for events in flight to be counted before the summary is printed.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs a whole pipeline in this process, until Ctrl-C.
 ///
-/// Events, counts and alerts are kept in the data folder (or in the Kafka that the file names); the next start finds them.
+/// Events, windows and alerts are kept in the data directory (or in the Kafka cluster of the file); the next start continues
+/// from there.
 #[derive(Args, Debug)]
 pub struct Up {
-    /// The pipeline, YAML
+    /// Pipeline file (YAML)
     pub file: PathBuf,
-    /// Where data is kept [default: .herd/PIPELINE]
+    /// Data directory [default: .herd/PIPELINE]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// The collector's address [default: 127.0.0.1:8080, or a free port]
+    /// Address of the collector [default: 127.0.0.1:8080, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<SocketAddr>,
-    /// The address of REST, WebSocket and the dashboard [default: 127.0.0.1:8081, or a free port]
+    /// Address of REST, WebSocket and the dashboard [default: 127.0.0.1:8081, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub api_listen: Option<SocketAddr>,
-    /// The address of /readyz, /statusz and /metrics [default: 127.0.0.1:9090, or a free port]
+    /// Address of /readyz, /statusz and /metrics [default: 127.0.0.1:9090, or a free port]
     #[arg(long, value_name = "HOST:PORT")]
     pub ops_listen: Option<SocketAddr>,
-    /// Ends by itself after this time, with a summary
-    #[arg(long = "for", value_name = "TIME")]
+    /// Stops after this time and prints a summary
+    #[arg(long = "for", value_name = "DURATION")]
     pub duration: Option<Span>,
-    /// Where Secrets are, as DIR/NAME/KEY
+    /// Directory of the Secrets, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Drives the pipeline with generated shoppers, so many events a second, and a crowd on one product now and then
+    /// Sends events of generated shoppers at this rate per second, with periodic crowds on single products
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100", value_parser = positive)]
     pub generate: Option<f64>,
-    /// From one generated crowd to the next
-    #[arg(long, value_name = "TIME", default_value = "1m", requires = "generate")]
+    /// Time from one generated crowd to the next
+    #[arg(long, value_name = "DURATION", default_value = "1m", requires = "generate")]
     pub crowd_every: Span,
-    /// The same seed gives the same shoppers
+    /// Seed of the random numbers; the same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// The summary as JSON; everything else goes to standard error
+    /// Prints the summary as JSON on standard output; all other output goes to standard error
     #[arg(long)]
     pub json: bool,
 }
@@ -94,8 +95,8 @@ impl Up {
     /// Runs it.
     ///
     /// # Errors
-    /// If the file is no pipeline, or something it needs is not there.
-    pub async fn run(self) -> Outcome {
+    /// If the file is invalid, or a Secret, port or broker is not available.
+    pub async fn run(self) -> CommandResult {
         let signals = StopSignals::listen().map_err(UpError::Signals)?;
         let plan = Arc::new(pipeline::load(&self.file)?);
         let secrets = Secrets::new(self.secrets.as_deref());
@@ -127,22 +128,22 @@ impl Up {
         secrets: Secrets,
         data: PathBuf,
         mut signals: StopSignals,
-    ) -> Outcome {
-        let (addresses, doors) = self.open_doors()?;
+    ) -> CommandResult {
+        let (addresses, listeners) = self.listen()?;
         let before = start::prepare(&bus, &plan).await?;
         let stage = Stage::new(CancellationToken::new(), secrets);
-        let watcher = Watcher { tell: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
+        let watcher = Watcher { notify: Arc::new(|line| output::note(&line)), restarts: Arc::default() };
         let restarts = Arc::clone(&watcher.restarts);
-        let mut stages = Stages::start(&plan, &bus, &stage, doors, data.clone(), watcher);
+        let mut stages = Stages::start(&plan, &bus, &stage, listeners, data.clone(), watcher);
 
         let ready = wait(&mut stages, &mut signals, start::ready(&addresses, READY_WITHIN)).await?;
-        if let Some(Some(what)) = &ready {
-            output::note(&format!("not everything is ready yet: {what}"));
+        if let Some(Some(reason)) = &ready {
+            output::note(&format!("some stages are not ready yet: {reason}"));
         }
         let began = Instant::now();
         let demo = if ready.is_some() { self.demo(&plan, &stage, &addresses)? } else { None };
         if ready.is_some() {
-            output::note(&start::text(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
+            output::note(&start::message(&plan, &addresses, &data, before, demo.as_ref(), self.duration));
         }
         let alerts = Alerts::watch(&plan, &stage, &addresses, demo.as_ref());
         let driven = stage.shutdown.child_token();
@@ -151,10 +152,10 @@ impl Up {
             wait(&mut stages, &mut signals, self.end()).await?;
         }
 
-        // From here a second signal ends the process at once: what is not committed is done again by the next start.
+        // From here on, a second signal ends the process at once. The next start repeats uncommitted work.
         tokio::spawn(async move {
             signals.next().await;
-            output::note(&"stopped at once");
+            output::note(&"stopped before all stages had finished");
             std::process::exit(130);
         });
         output::note(&"stopping");
@@ -162,9 +163,9 @@ impl Up {
         let mut alert_delay = None;
         if let Some((crowds, task)) = driving {
             driven.cancel();
-            // A generator that broke has told so itself.
+            // A generator that failed has reported it itself.
             generated = task.await.ok().flatten();
-            start::settle(&bus, &plan, SETTLE_WITHIN).await;
+            start::drain(&bus, &plan, DRAIN_WITHIN).await;
             alert_delay = Some(crowds.report());
         }
         let counted = Counted::of(&stage);
@@ -189,26 +190,26 @@ impl Up {
         Ok(())
     }
 
-    /// Opens the sockets that clients come to, and says which of them are not where they usually are.
-    fn open_doors(&self) -> Result<(Addresses, Doors), doors::DoorError> {
-        let collector = doors::open(self.listen, COLLECTOR_PORT, "--listen")?;
-        let api = doors::open(self.api_listen, API_PORT, "--api-listen")?;
-        let ops = doors::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
-        let named = [("collector", &collector), ("dashboard", &api), ("address of metrics", &ops)];
-        for (name, Door { address, instead_of, .. }) in named {
-            if let Some(usual) = instead_of {
+    /// Opens the listening sockets, and reports those that are not on their default port.
+    fn listen(&self) -> Result<(Addresses, Listeners), listeners::ListenError> {
+        let collector = listeners::open(self.listen, COLLECTOR_PORT, "--listen")?;
+        let api = listeners::open(self.api_listen, API_PORT, "--api-listen")?;
+        let ops = listeners::open(self.ops_listen, OPS_PORT, "--ops-listen")?;
+        let named = [("collector", &collector), ("dashboard", &api), ("metrics endpoint", &ops)];
+        for (name, Listener { address, replaces, .. }) in named {
+            if let Some(default) = replaces {
                 output::note(&format!(
-                    "port {} is taken: the {name} is on {} instead",
-                    usual.port(),
+                    "port {} is in use: the {name} listens on port {}",
+                    default.port(),
                     address.port()
                 ));
             }
         }
         let addresses = Addresses { collector: collector.address, api: api.address, ops: ops.address };
-        Ok((addresses, Doors { collector: collector.listener, api: api.listener, ops: ops.listener }))
+        Ok((addresses, Listeners { collector: collector.listener, api: api.listener, ops: ops.listener }))
     }
 
-    /// The generated shoppers, where they are asked for.
+    /// The generated shoppers, if requested.
     fn demo(
         &self,
         plan: &Arc<Plan>,
@@ -225,7 +226,7 @@ impl Up {
         Demo::new(plan, &stage.secrets, addresses, &shopping).map(Some)
     }
 
-    /// When it ends by itself.
+    /// Returns at the end of the requested duration.
     async fn end(&self) {
         match self.duration {
             Some(span) => tokio::time::sleep(span.0).await,
@@ -234,14 +235,14 @@ impl Up {
     }
 }
 
-/// Waits for `what`; none if a signal comes before. A stage that cannot run ends all of them.
+/// Waits for `future`; none if a signal comes first. A stage that cannot run stops all stages.
 async fn wait<T>(
     stages: &mut Stages,
     signals: &mut StopSignals,
-    what: impl Future<Output = T>,
+    future: impl Future<Output = T>,
 ) -> Result<Option<T>, UpError> {
     let unrunnable = tokio::select! {
-        done = what => return Ok(Some(done)),
+        done = future => return Ok(Some(done)),
         () = signals.next() => return Ok(None),
         unrunnable = stages.unrunnable() => unrunnable,
     };
@@ -252,11 +253,11 @@ async fn wait<T>(
 
 async fn stop(stages: &mut Stages) {
     if !stages.stop().await {
-        output::note(&"some stages did not finish in time; the next start goes on from their last commit");
+        output::note(&"some stages did not finish in time: the next start continues from their last commit");
     }
 }
 
-/// Tells of alerts as a client sees them, and counts them.
+/// Prints and counts the alerts that clients receive.
 struct Alerts {
     count: Arc<AtomicU64>,
     watching: CancellationToken,
@@ -272,17 +273,17 @@ impl Alerts {
         let task = tokio::spawn(watch::alerts(socket, watching.clone(), move |alert, now| {
             counted.fetch_add(1, Ordering::Relaxed);
             let after = crowds.as_ref().and_then(|crowds| crowds.alerted(&plan, alert, now));
-            let after =
-                after.map(|delay| format!("  ({:.1} s after the crowd's first event)", delay.as_secs_f64()));
-            output::note(&format!("alert  {}{}", alert.summary, after.unwrap_or_default()));
+            let after = after
+                .map(|delay| format!("  ({:.1} s after the first event of the crowd)", delay.as_secs_f64()));
+            output::note(&format!("alert: {}{}", alert.summary, after.unwrap_or_default()));
         }));
         Self { count, watching, task }
     }
 
-    /// How many there were.
+    /// Stops watching and returns their number.
     async fn finish(self) -> u64 {
         self.watching.cancel();
-        // A watcher that broke has nothing more to say.
+        // The result of the watcher does not matter any more.
         let _ = self.task.await;
         self.count.load(Ordering::Relaxed)
     }

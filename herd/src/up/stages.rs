@@ -1,4 +1,4 @@
-//! All stages of a pipeline in this process: the same code that runs in the worker image, over one bus.
+//! All stages of a pipeline in this process, over one bus: the same code as in the worker image.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -14,58 +14,58 @@ use tokio::task::JoinSet;
 
 use super::supervise::{Unrunnable, Watcher, supervise};
 
-/// How long a stage may take to finish before it is left behind. What it had not committed is done again by the next start.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time to wait for stages to finish. The next start repeats uncommitted work.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Sockets that outlive the stages that serve them, so that a stage that is started again finds its address.
+/// Listening sockets. They outlive the stages, so that a restarted stage keeps its address.
 #[derive(Debug)]
-pub struct Doors {
-    /// The collector's.
+pub struct Listeners {
+    /// Of the collector.
     pub collector: TcpListener,
-    /// The api's.
+    /// Of the api stage.
     pub api: TcpListener,
-    /// That of probes and metrics, of all stages together.
+    /// Of probes and metrics of all stages.
     pub ops: TcpListener,
 }
 
-/// Where somebody finds us.
+/// Addresses of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
     /// The collector.
     pub collector: SocketAddr,
     /// REST, WebSocket and the dashboard.
     pub api: SocketAddr,
-    /// `/readyz`, `/metrics` and their like.
+    /// `/readyz`, `/statusz` and `/metrics`.
     pub ops: SocketAddr,
 }
 
 impl Addresses {
-    /// The collector's address as a client writes it.
+    /// URL of the collector.
     #[must_use]
     pub fn collector_url(&self) -> String {
         format!("http://{}", reachable(self.collector))
     }
 
-    /// The dashboard's.
+    /// URL of the API and the dashboard.
     #[must_use]
     pub fn api_url(&self) -> String {
         format!("http://{}", reachable(self.api))
     }
 
-    /// Where probes and metrics are.
+    /// URL of probes and metrics.
     #[must_use]
     pub fn ops_url(&self) -> String {
         format!("http://{}", reachable(self.ops))
     }
 
-    /// The WebSocket's.
+    /// URL of the WebSocket.
     #[must_use]
     pub fn socket_url(&self) -> String {
         format!("ws://{}/ws", reachable(self.api))
     }
 }
 
-/// Who listens on all addresses is reached at the loopback's.
+/// An address for clients: the loopback address instead of the unspecified address.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let loopback: std::net::IpAddr = if address.is_ipv4() {
@@ -78,7 +78,7 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// A stage could not be given what it needs. It is tried again.
+/// A stage could not be started. It is retried.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 struct StartError {
@@ -106,11 +106,11 @@ impl StageError for StartError {
     }
 }
 
-fn door(listener: &TcpListener) -> Result<tokio::net::TcpListener, StartError> {
+fn clone_listener(listener: &TcpListener) -> Result<tokio::net::TcpListener, StartError> {
     listener
         .try_clone()
         .and_then(tokio::net::TcpListener::from_std)
-        .map_err(|error| StartError::soon(format!("its address cannot be taken over: {error}")))
+        .map_err(|error| StartError::soon(format!("cannot use the listening socket: {error}")))
 }
 
 /// The running stages.
@@ -121,22 +121,22 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// Starts everything the plan asks for. A paused pipeline only collects and serves.
+    /// Starts all stages of the plan. Of a paused pipeline, only the collector and the api run.
     pub fn start<B: Bus>(
         plan: &Arc<Plan>,
         bus: &B,
         stage: &Stage,
-        doors: Doors,
+        listeners: Listeners,
         data: PathBuf,
         watcher: Watcher,
     ) -> Self {
         let mut stages = Self { tasks: JoinSet::new(), stage: stage.clone(), watcher };
         let collector_url =
-            doors.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
-        let (collector_door, api_door) = (Arc::new(doors.collector), Arc::new(doors.api));
-        let ops_door = Arc::new(doors.ops);
-        stages.keep("ops".into(), move |part| {
-            let listener = door(&ops_door);
+            listeners.collector.local_addr().ok().map(|address| format!("http://{}", reachable(address)));
+        let (collector_listener, api_listener) = (Arc::new(listeners.collector), Arc::new(listeners.api));
+        let ops_listener = Arc::new(listeners.ops);
+        stages.spawn("ops".into(), move |part| {
+            let listener = clone_listener(&ops_listener);
             async move {
                 let end = part.shutdown.clone();
                 herd_workers::ops::serve(part, listener?, end).await.map_err(StartError::soon)
@@ -144,15 +144,15 @@ impl Stages {
         });
 
         let (p, b) = (Arc::clone(plan), bus.clone());
-        stages.keep("collector".into(), move |part| {
-            let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&collector_door));
+        stages.spawn("collector".into(), move |part| {
+            let (plan, bus, listener) = (Arc::clone(&p), b.clone(), clone_listener(&collector_listener));
             async move { herd_collector::run(plan, bus, part, listener?).await.map_err(StartError::of) }
         });
         if !plan.paused {
             for number in 0..plan.detection.replicas {
                 let (p, b) = (Arc::clone(plan), bus.clone());
                 let member = format!("detector-{number}");
-                stages.keep(member.clone(), move |part| {
+                stages.spawn(member.clone(), move |part| {
                     herd_detector::run(Arc::clone(&p), b.clone(), part, member.clone())
                 });
             }
@@ -160,7 +160,7 @@ impl Stages {
                 for number in 0..sink.stage.replicas {
                     let (p, b, sink, data) = (Arc::clone(plan), bus.clone(), sink.clone(), data.clone());
                     let member = format!("{}-{number}", sink.name);
-                    stages.keep(format!("sink {member}"), move |part| {
+                    stages.spawn(format!("sink {member}"), move |part| {
                         herd_sink::run(
                             Arc::clone(&p),
                             sink.clone(),
@@ -174,8 +174,8 @@ impl Stages {
             }
         }
         let (p, b) = (Arc::clone(plan), bus.clone());
-        stages.keep("api".into(), move |part| {
-            let (plan, bus, listener) = (Arc::clone(&p), b.clone(), door(&api_door));
+        stages.spawn("api".into(), move |part| {
+            let (plan, bus, listener) = (Arc::clone(&p), b.clone(), clone_listener(&api_listener));
             let (data, collector) = (data.clone(), collector_url.clone());
             async move {
                 let store = store::of_api(&plan, &part.secrets, &data).map_err(StartError::soon)?;
@@ -185,7 +185,7 @@ impl Stages {
         stages
     }
 
-    fn keep<F, W, E>(&mut self, name: String, start: F)
+    fn spawn<F, W, E>(&mut self, name: String, start: F)
     where
         F: Fn(Stage) -> W + Send + 'static,
         W: Future<Output = Result<(), E>> + Send + 'static,
@@ -194,7 +194,7 @@ impl Stages {
         self.tasks.spawn(supervise(name, self.stage.clone(), self.watcher.clone(), start));
     }
 
-    /// Waits until a stage cannot run.
+    /// Returns once a stage cannot run.
     pub async fn unrunnable(&mut self) -> Unrunnable {
         while let Some(ended) = self.tasks.join_next().await {
             if let Ok(Err(unrunnable)) = ended {
@@ -204,10 +204,10 @@ impl Stages {
         std::future::pending().await
     }
 
-    /// Stops all of them and waits until they have finished; whether they did in time.
+    /// Stops all stages and returns whether they finished in time.
     pub async fn stop(&mut self) -> bool {
         self.stage.shutdown.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
-        tokio::time::timeout(PATIENCE, all).await.is_ok()
+        tokio::time::timeout(STOP_TIMEOUT, all).await.is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! The beginning and the end of `herd up`: what must be there, what is told, when everything is ready and when it is quiet.
+//! Start and end of `herd up`: prerequisites, readiness, the start message, and draining.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -17,35 +17,35 @@ use super::supervise::Unrunnable;
 /// Why a pipeline does not start.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum UpError {
-    /// No signals.
-    #[error("Ctrl-C cannot be caught: {0}")]
+    /// The signal handlers cannot be installed.
+    #[error("cannot install the signal handlers: {0}")]
     Signals(std::io::Error),
     /// Secrets are missing.
-    #[error("{} secret{} cannot be read", missing.len(), if missing.len() == 1 { "" } else { "s" })]
+    #[error("cannot read {} Secret{}", missing.len(), if missing.len() == 1 { "" } else { "s" })]
     #[diagnostic(help("{}", missing.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))]
     Secrets {
-        /// Which.
+        /// The missing Secrets.
         missing: Vec<SecretError>,
     },
-    /// The data folder cannot be made.
-    #[error("the data folder {} cannot be made: {source}", path.display())]
-    #[diagnostic(help("choose another with --data DIR"))]
+    /// The data directory cannot be created.
+    #[error("cannot create the data directory {}: {source}", path.display())]
+    #[diagnostic(help("choose another directory with --data DIR"))]
     Data {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The embedded broker does not open.
-    #[error("the embedded broker does not start: {0}")]
+    /// The embedded broker cannot be opened.
+    #[error("cannot start the embedded broker: {0}")]
     #[diagnostic(help(
-        "is another `herd up` running on this data folder? Stop it, or choose another folder with --data DIR"
+        "if another `herd up` is running on this data directory, stop it or choose another directory with --data DIR"
     ))]
     Bus(String),
-    /// Kafka is not to be had.
-    #[error("Kafka cannot be used: {0}")]
+    /// Kafka cannot be used.
+    #[error("cannot use Kafka: {0}")]
     #[diagnostic(help(
-        "check spec.kafka.bootstrapServers and that a broker runs there; without spec.kafka the embedded broker is used"
+        "check spec.kafka.bootstrapServers and that the brokers are running; without spec.kafka the embedded broker is used"
     ))]
     Kafka(String),
     /// A stage cannot run with this file.
@@ -54,19 +54,19 @@ pub enum UpError {
     Stage(#[from] Unrunnable),
 }
 
-/// Whether all Secrets are there.
+/// Checks that all Secrets can be read.
 ///
 /// # Errors
-/// [`UpError::Secrets`] with all that are not.
+/// [`UpError::Secrets`] with all missing Secrets.
 pub fn check_secrets(plan: &Plan, secrets: &Secrets) -> Result<(), UpError> {
     let missing = herd_workers::secrets::missing(plan, secrets);
     if missing.is_empty() { Ok(()) } else { Err(UpError::Secrets { missing }) }
 }
 
-/// Makes the topics that are missing; how many events are there from before.
+/// Creates missing topics and returns the number of events from earlier runs.
 ///
 /// # Errors
-/// If the bus refuses.
+/// If the bus fails.
 pub async fn prepare<B: Bus>(bus: &B, plan: &Plan) -> Result<u64, UpError> {
     let (bus, topics, group) = (bus.clone(), plan.topics.clone(), plan.groups.fold.clone());
     let kafka = plan.kafka.is_some();
@@ -84,7 +84,7 @@ pub async fn prepare<B: Bus>(bus: &B, plan: &Plan) -> Result<u64, UpError> {
     }
 }
 
-/// Waits until the collector and the api have begun; what they still wait for after `within`.
+/// Waits until all stages are ready, at most `within`; then returns why they are not.
 pub async fn ready(addresses: &Addresses, within: Duration) -> Option<String> {
     let client = match herd_stage::http_client().build() {
         Ok(client) => client,
@@ -92,8 +92,8 @@ pub async fn ready(addresses: &Addresses, within: Duration) -> Option<String> {
     };
     let deadline = Instant::now() + within;
     loop {
-        // Before both answer, nobody has said yet what it waits for.
-        let why = match answer(&client, addresses).await {
+        // Until both listeners respond, the health report is incomplete.
+        let why = match health(&client, addresses).await {
             Ok(report) if report.ready => return None,
             Ok(report) => report.starting.into_values().collect::<Vec<_>>().join("; "),
             Err(error) => error.to_string(),
@@ -105,16 +105,16 @@ pub async fn ready(addresses: &Addresses, within: Duration) -> Option<String> {
     }
 }
 
-/// What the stages say of their health, once both that serve clients answer.
-async fn answer(client: &reqwest::Client, addresses: &Addresses) -> Result<HealthReport, reqwest::Error> {
+/// The health of the stages, once collector and api respond.
+async fn health(client: &reqwest::Client, addresses: &Addresses) -> Result<HealthReport, reqwest::Error> {
     let get = |url: String| client.get(url).timeout(Duration::from_secs(2)).send();
     get(addresses.collector_url()).await?;
     get(addresses.api_url()).await?;
     get(format!("{}/readyz", addresses.ops_url())).await?.json().await
 }
 
-/// Waits until fold and judge have read all that is there, so that the counts are complete; at most `within`.
-pub async fn settle<B: Bus>(bus: &B, plan: &Plan, within: Duration) {
+/// Waits until fold and judge have read all records, so that the counts are complete; at most `within`.
+pub async fn drain<B: Bus>(bus: &B, plan: &Plan, within: Duration) {
     if plan.paused || plan.detection.replicas == 0 {
         return;
     }
@@ -131,7 +131,7 @@ pub async fn settle<B: Bus>(bus: &B, plan: &Plan, within: Duration) {
                     .map(|all| sum + all.iter().map(herd_bus::Progress::lag).sum::<u64>())
             })
         });
-        // Watermarks keep coming while nothing happens: a few records of `parts` always wait.
+        // Watermarks are written even without events, so the lag of `parts` is never exactly 0.
         if let Ok(Ok(lag)) = lag.await
             && lag <= u64::from(plan.topics.events.partitions) * u64::from(plan.topics.parts.partitions)
         {
@@ -141,7 +141,7 @@ pub async fn settle<B: Bus>(bus: &B, plan: &Plan, within: Duration) {
     }
 }
 
-/// The WebSocket's address, with the token where one is asked for.
+/// URL of the WebSocket, with the token if one is required.
 #[must_use]
 pub fn socket_url(plan: &Plan, secrets: &Secrets, addresses: &Addresses) -> String {
     let token = plan.api.token.as_ref().and_then(|reference| secrets.read(reference).ok());
@@ -151,9 +151,9 @@ pub fn socket_url(plan: &Plan, secrets: &Secrets, addresses: &Addresses) -> Stri
     }
 }
 
-/// What is told when everything runs.
+/// The start message.
 #[must_use]
-pub fn text(
+pub fn message(
     plan: &Plan,
     addresses: &Addresses,
     data: &Path,
@@ -163,8 +163,8 @@ pub fn text(
 ) -> String {
     let mut text = String::new();
     // Writing into a String does not fail.
-    let _ = writeln!(text, "\n{} is up", plan.pipeline);
-    let token = if plan.api.token.is_some() { "  (add ?token=… to it)" } else { "" };
+    let _ = writeln!(text, "\n{} is running", plan.pipeline);
+    let token = if plan.api.token.is_some() { "  (append ?token=…)" } else { "" };
     let _ = writeln!(text, "  dashboard  {}{token}", addresses.api_url());
     let _ = writeln!(text, "  collector  {}/track", addresses.collector_url());
     let _ = writeln!(text, "  metrics    {}/metrics", addresses.ops_url());
@@ -172,16 +172,16 @@ pub fn text(
         Some(kafka) => format!("Kafka at {}, {}", kafka.bootstrap_servers.join(","), data.display()),
         None => data.display().to_string(),
     };
-    let found = if before > 0 { format!(", {before} events from before") } else { String::new() };
+    let found = if before > 0 { format!(", {before} events from earlier runs") } else { String::new() };
     let _ = writeln!(text, "  data       {kept}{found}");
     if plan.paused {
         let _ = writeln!(
             text,
-            "  paused     events are kept; nothing counts or stores them until `paused` is false"
+            "  paused     events are accepted, but not counted or stored until `paused` is false"
         );
     }
     if let Some(demo) = demo {
-        let _ = writeln!(text, "  load       {}", demo.words());
+        let _ = writeln!(text, "  load       {}", demo.description());
     }
     let _ = writeln!(text, "\nSend an event:");
     let key = if plan.collector.keys.is_empty() { "" } else { "-H 'X-Write-Key: …' " };
@@ -192,13 +192,13 @@ pub fn text(
         sample(plan)
     );
     let _ = match length {
-        Some(length) => write!(text, "\nEnds after {length}, or with Ctrl-C."),
-        None => write!(text, "\nCtrl-C stops it; the next start goes on from there."),
+        Some(length) => write!(text, "\nStops after {length} or on Ctrl-C."),
+        None => write!(text, "\nCtrl-C stops it; the next start continues from there."),
     };
     text
 }
 
-/// An event that this pipeline accepts, in its own words.
+/// An example event that this pipeline accepts.
 fn sample(plan: &Plan) -> String {
     let mapping = &plan.events.mapping;
     let event_type = plan.events.types.first().map_or("view", String::as_str);

@@ -1,65 +1,66 @@
-//! What a run of `herd up` came to.
+//! The summary of a run of `herd up`.
 
 use std::fmt;
 
+use herd_spec::openmetrics;
 use herd_stage::Stage;
 use serde::Serialize;
 
 use super::crowds::CrowdReport;
 use crate::load::{Latency, Report};
 
-/// What a run came to. Counts are of this run, not of what earlier ones left in the data folder.
+/// Summary of a run. Counts do not include data of earlier runs in the data directory.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// The pipeline.
+    /// Name of the pipeline.
     pub pipeline: String,
-    /// How long it ran.
+    /// Length of the run in seconds.
     pub seconds: f64,
-    /// Events.
+    /// Events by outcome.
     pub events: EventCounts,
-    /// Windows of keys that closed.
+    /// Closed windows, per key.
     pub windows_closed: u64,
-    /// Alerts raised, as a client of the WebSocket saw them.
+    /// Alerts raised, as received by a WebSocket client.
     pub alerts: u64,
-    /// How often a stage had to be started again.
+    /// Number of restarts of stages.
     pub restarts: u64,
-    /// The generated crowds and how soon somebody was told; none without `--generate`.
+    /// Generated crowds and the delays of their alerts; absent without `--generate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert_delay: Option<CrowdReport>,
-    /// How long POSTs took, from their intended send time, milliseconds; none without `--generate`.
+    /// Latency of POST requests in milliseconds, from the scheduled send time; absent without `--generate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub post_latency_ms: Option<Latency>,
-    /// What the generated shoppers sent; none without `--generate`.
+    /// Report of the load generator; absent without `--generate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated: Option<Report>,
 }
 
-/// Events by what became of them.
+/// Events by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct EventCounts {
-    /// The collector acknowledged them.
+    /// Acknowledged by the collector.
     pub accepted: u64,
-    /// The collector refused them: they are in the dead-letter topic.
+    /// Refused by the collector and written to the dead-letter topic.
     pub refused: u64,
-    /// Accepted, but their window was closed: stored, not counted.
+    /// Accepted after their window had closed: stored, not counted.
     pub late: u64,
-    /// Accepted, but the same event id was counted before.
+    /// Accepted with the id of an event that was already counted.
     pub duplicate: u64,
 }
 
-/// What the stages of this process have counted.
+/// Counters of the stages of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// Events.
+    /// Events by outcome.
     pub events: EventCounts,
-    /// Windows of keys closed.
+    /// Closed windows, per key.
     pub windows_closed: u64,
-    /// Events that fold has read.
+    /// Events read by fold.
     pub folded: u64,
 }
 
 impl Counted {
-    /// Reads the metrics of a process.
+    /// Reads the metrics of this process.
     #[must_use]
     pub fn of(stage: &Stage) -> Self {
         let mut text = String::new();
@@ -71,19 +72,8 @@ impl Counted {
     }
 
     fn read(text: &str) -> Self {
-        let sum = |name: &str, with: &str| -> u64 {
-            text.lines()
-                .filter_map(|line| {
-                    let rest = line.strip_prefix(name)?;
-                    let labels = match rest.strip_prefix('{') {
-                        Some(rest) => rest.split_once('}')?.0,
-                        None if rest.starts_with(' ') => "",
-                        None => return None,
-                    };
-                    labels.contains(with).then(|| line.rsplit(' ').next()?.parse::<u64>().ok())?
-                })
-                .sum()
-        };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counters
+        let sum = |name: &str, labels: &str| openmetrics::sum(text, name, labels) as u64;
         Self {
             events: EventCounts {
                 accepted: sum("herd_collector_events_total", "result=\"accepted\""),
@@ -108,7 +98,7 @@ impl fmt::Display for Summary {
         writeln!(f, "  windows   {} closed", self.windows_closed)?;
         write!(f, "  alerts    {}", self.alerts)?;
         if let Some(report) = &self.alert_delay {
-            write!(f, " ({} of {} generated crowds noticed)", report.alerted, report.crowds)?;
+            write!(f, " ({} of {} generated crowds detected)", report.alerted, report.crowds)?;
             if let Some(delay) = &report.from_beginning_ms {
                 write!(
                     f,
@@ -134,7 +124,7 @@ impl fmt::Display for Summary {
         if let Some(latency) = &self.post_latency_ms {
             write!(
                 f,
-                "\n  POST      p50 {:.1} ms, p99 {:.1} ms from the intended send time to the acknowledgement",
+                "\n  POST      p50 {:.1} ms, p99 {:.1} ms from the scheduled send time to the acknowledgement",
                 latency.p50, latency.p99
             )?;
         }
@@ -142,14 +132,14 @@ impl fmt::Display for Summary {
             write!(f, "\n  restarts  {}", self.restarts)?;
         }
         if let Some(problem) = self.generated.as_ref().filter(|report| report.failed > 0) {
-            let said = problem.last_problem.as_deref().unwrap_or("no reason given");
+            let said = problem.last_problem.as_deref().unwrap_or("no reason known");
             write!(f, "\n  {} generated events were never accepted: {said}", problem.failed)?;
         }
         Ok(())
     }
 }
 
-/// Of one crowd there is one time, and no quantile.
+/// A single crowd has no quantiles.
 fn quantiles(crowds: u64, p50: f64, p99: f64) -> String {
     if crowds == 1 { format!("{p50:.0} ms") } else { format!("p50 {p50:.0} ms, p99 {p99:.0} ms") }
 }
@@ -159,13 +149,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_delay_of_one_crowd_is_one_time_and_not_two_quantiles() {
+    fn renders_the_delay_of_a_single_crowd_without_quantiles() {
         assert_eq!(quantiles(1, 526.9, 526.9), "527 ms");
         assert_eq!(quantiles(2, 526.9, 840.2), "p50 527 ms, p99 840 ms");
     }
 
     #[test]
-    fn metrics_are_read_by_name_and_label() {
+    fn sums_metrics_by_name_and_label() {
         let text = "\
 # TYPE herd_collector_events counter
 herd_collector_events_total{result=\"accepted\"} 120

@@ -1,5 +1,5 @@
-//! Keeps a stage running: crash-only. A stage that stops with an error is started again from what it has committed. What stays
-//! the same is told once; what a person must mend is tried again with long pauses; what follows from the plan is not tried again.
+//! Supervises stages (crash-only): a stage that stops with an error is restarted from its last commit. Repeated errors are
+//! reported once. Errors whose cause a user has to remove are retried with long pauses; errors that follow from the plan are not retried.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use std::time::{Duration, Instant};
 use herd_stage::backoff::{Pace, Pauses};
 use herd_stage::{Retry, Stage, StageError};
 
-/// How a stage is started again.
+/// Backoff of restarts.
 #[derive(Clone, Copy, Debug)]
 struct Restarts {
-    /// Where it helps by itself.
+    /// Pauses after an error that may pass by itself.
     soon: Pace,
-    /// Where somebody must mend something: so long after it is mended, at the latest, the stage goes on.
+    /// Pauses after an error whose cause a user has to remove: the stage resumes at most `longest` after that.
     after_repair: Pace,
-    /// A stage that ran this long is not one that fails at once: the pauses begin anew, and so does what is told.
-    steady: Duration,
+    /// Time after which a run counts as stable: pauses and reported errors are reset.
+    stable_after: Duration,
 }
 
 const RESTARTS: Restarts = Restarts {
     soon: Pace { first: Duration::from_millis(200), longest: Duration::from_secs(15) },
     after_repair: Pace { first: Duration::from_secs(5), longest: Duration::from_secs(300) },
-    steady: Duration::from_secs(30),
+    stable_after: Duration::from_secs(30),
 };
 
-/// Errors of one stage that are remembered as told.
-const TOLD: usize = 16;
+/// Maximum number of remembered error messages of a stage.
+const MAX_REPORTED: usize = 16;
 
-/// A stage that is not started again: its error follows from the plan.
+/// A stage that is not restarted: its error follows from the plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name} cannot run: {why}")]
 pub struct Unrunnable {
@@ -42,7 +42,7 @@ pub struct Unrunnable {
 /// Pauses between starts.
 #[derive(Debug)]
 struct Backoff {
-    steady: Duration,
+    stable_after: Duration,
     soon: Pauses,
     after_repair: Pauses,
 }
@@ -50,7 +50,7 @@ struct Backoff {
 impl Backoff {
     fn new(restarts: Restarts) -> Self {
         Self {
-            steady: restarts.steady,
+            stable_after: restarts.stable_after,
             soon: restarts.soon.exact_pauses(),
             after_repair: restarts.after_repair.exact_pauses(),
         }
@@ -58,7 +58,7 @@ impl Backoff {
 
     /// The pause after a run that lasted `ran`; `needs_repair`: it ended with an error that somebody must mend.
     fn after(&mut self, ran: Duration, needs_repair: bool) -> Duration {
-        if ran >= self.steady {
+        if ran >= self.stable_after {
             self.soon.reset();
             self.after_repair.reset();
         }
@@ -66,19 +66,19 @@ impl Backoff {
     }
 }
 
-/// Who is told, and how often a stage was started again.
+/// Receiver of messages, and the number of restarts.
 #[derive(Clone)]
 pub struct Watcher {
-    /// Gets one line for a person.
-    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
-    /// Starts beyond the first of each stage.
+    /// Receives one line of text per message.
+    pub notify: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Number of restarts of all stages.
     pub restarts: Arc<AtomicU64>,
 }
 
-/// Runs a stage until its shutdown is cancelled, starting it again when it stops before that.
+/// Runs a stage until its shutdown is cancelled, and restarts it if it stops before.
 ///
 /// # Errors
-/// If starting it again cannot help.
+/// If a restart cannot help.
 pub async fn supervise<F, W, E>(
     name: String,
     stage: Stage,
@@ -106,17 +106,17 @@ where
     E: StageError + Send + 'static,
 {
     let mut backoff = Backoff::new(restarts);
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     loop {
         let began = Instant::now();
         // A task of its own: a panic ends the stage, not the others.
         let mut run = tokio::spawn(start(stage.part()));
         let ended = tokio::select! {
             ended = &mut run => ended,
-            () = tokio::time::sleep(restarts.steady) => {
-                if !told.is_empty() {
-                    (watcher.tell)(&format!("{name} runs again"));
-                    told.clear();
+            () = tokio::time::sleep(restarts.stable_after) => {
+                if !reported.is_empty() {
+                    (watcher.notify)(&format!("{name} has recovered"));
+                    reported.clear();
                 }
                 run.await
             }
@@ -125,11 +125,11 @@ where
             Ok(Ok(())) if stage.shutdown.is_cancelled() => return Ok(()),
             Ok(Ok(())) => ("it ended by itself".to_owned(), Retry::Soon),
             Ok(Err(error)) => (error.to_string(), error.retry()),
-            Err(panic) => (format!("it broke: {panic}"), Retry::Soon),
+            Err(panic) => (format!("it panicked: {panic}"), Retry::Soon),
         };
         if stage.shutdown.is_cancelled() {
-            (watcher.tell)(&format!(
-                "{name} stopped with an error: {why}; nothing is lost, the next start goes on from its last commit"
+            (watcher.notify)(&format!(
+                "{name} stopped with an error: {why}; the next start continues from its last commit, so nothing is lost"
             ));
             return Ok(());
         }
@@ -139,21 +139,21 @@ where
         let needs_repair = retry == Retry::AfterRepair;
         let pause = backoff.after(began.elapsed(), needs_repair);
         watcher.restarts.fetch_add(1, Ordering::Relaxed);
-        if told.len() >= TOLD {
-            told.clear();
+        if reported.len() >= MAX_REPORTED {
+            reported.clear();
         }
-        if !told.contains(&why) {
+        if !reported.contains(&why) {
             let seconds = pause.as_secs_f64();
-            (watcher.tell)(&if needs_repair {
+            (watcher.notify)(&if needs_repair {
                 format!(
-                    "{name} stopped: {why}; this needs mending: it is started again in {seconds:.0} s, then less and \
-                     less often, at most {} minutes apart",
+                    "{name} stopped: {why}; restarts do not help until the cause is removed: next restart in {seconds:.0} s, \
+                     then with growing pauses of up to {} minutes",
                     restarts.after_repair.longest.as_secs() / 60
                 )
             } else {
-                format!("{name} stopped: {why}; starting it again in {seconds:.1} s")
+                format!("{name} stopped: {why}; restarting in {seconds:.1} s")
             });
-            told.insert(why);
+            reported.insert(why);
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -194,12 +194,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn starts_a_stage_again_when_it_fails_and_not_when_it_is_stopped() {
+    async fn restarts_a_failed_stage_but_not_a_stopped_one() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
         let watcher = Watcher {
-            tell: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
+            notify: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
             restarts: Arc::default(),
         };
         let (root, counted, restarts) =
@@ -222,17 +222,17 @@ mod tests {
         assert_eq!(ended, Ok(()));
         assert_eq!((starts.load(Ordering::Relaxed), restarts.load(Ordering::Relaxed)), (3, 2));
         let said = said.lock().unwrap();
-        assert_eq!(said[0], "sink stopped: no database; starting it again in 0.2 s");
+        assert_eq!(said[0], "sink stopped: no database; restarting in 0.2 s");
         assert!(said[1].contains("a defect"), "{}", said[1]);
     }
 
     #[tokio::test]
-    async fn tells_the_same_error_once_and_that_the_stage_runs_again() {
+    async fn reports_the_same_error_once_and_the_recovery() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
         let said = Arc::new(Mutex::new(Vec::new()));
         let (listener, starts) = (Arc::clone(&said), Arc::new(AtomicU64::new(0)));
         let watcher = Watcher {
-            tell: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
+            notify: Arc::new(move |line| listener.lock().unwrap().push(line.to_owned())),
             restarts: Arc::default(),
         };
         let (root, counted) = (stage.shutdown.clone(), Arc::clone(&starts));
@@ -240,7 +240,7 @@ mod tests {
         let restarts = Restarts {
             soon: Pace { first: milli, longest: milli },
             after_repair: Pace { first: milli, ..RESTARTS.after_repair },
-            steady: milli * 1000,
+            stable_after: milli * 1000,
         };
         let ended = supervise_at(restarts, "sink".into(), stage, watcher, move |part| {
             let (root, number) = (root.clone(), counted.fetch_add(1, Ordering::Relaxed));
@@ -249,7 +249,7 @@ mod tests {
                     0..5 => Err(Failed { why: "no database", retry: Retry::Soon }),
                     5..10 => Err(Failed { why: "no table", retry: Retry::AfterRepair }),
                     _ => {
-                        tokio::time::sleep(restarts.steady + milli * 500).await;
+                        tokio::time::sleep(restarts.stable_after + milli * 500).await;
                         root.cancel();
                         part.shutdown.cancelled().await;
                         Ok(())
@@ -260,10 +260,10 @@ mod tests {
         .await;
         assert_eq!(ended, Ok(()));
         let expected = [
-            "sink stopped: no database; starting it again in 0.0 s",
-            "sink stopped: no table; this needs mending: it is started again in 0 s, then less and less often, at most \
-             5 minutes apart",
-            "sink runs again",
+            "sink stopped: no database; restarting in 0.0 s",
+            "sink stopped: no table; restarts do not help until the cause is removed: next restart in 0 s, then with growing \
+             pauses of up to 5 minutes",
+            "sink has recovered",
         ];
         assert_eq!(*said.lock().unwrap(), expected);
         assert_eq!(starts.load(Ordering::Relaxed), 11);
@@ -272,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn stops_with_the_reason_when_the_error_follows_from_the_plan() {
         let stage = Stage::new(CancellationToken::new(), Secrets::default());
-        let watcher = Watcher { tell: Arc::new(|_| {}), restarts: Arc::default() };
+        let watcher = Watcher { notify: Arc::new(|_| {}), restarts: Arc::default() };
         let (starts, restarts) = (Arc::new(AtomicU64::new(0)), Arc::clone(&watcher.restarts));
         let counted = Arc::clone(&starts);
         let ended = supervise("collector".into(), stage, watcher, move |_| {
@@ -290,7 +290,7 @@ mod tests {
         let mut backoff = Backoff::new(RESTARTS);
         let pauses: Vec<u128> = (0..9).map(|_| backoff.after(Duration::ZERO, false).as_millis()).collect();
         assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 15_000]);
-        assert_eq!(backoff.after(RESTARTS.steady, false), RESTARTS.soon.first);
+        assert_eq!(backoff.after(RESTARTS.stable_after, false), RESTARTS.soon.first);
         let pauses: Vec<u64> = (0..8).map(|_| backoff.after(Duration::ZERO, true).as_secs()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300]);
     }

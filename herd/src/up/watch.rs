@@ -1,4 +1,4 @@
-//! Sees alerts where a person would: at the WebSocket of the api.
+//! Receives alerts as a WebSocket client of the api.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-/// Alerts remembered, to tell new ones from later states of old ones; after so many the memory begins anew.
-const REMEMBERED: usize = 100_000;
+/// Maximum number of remembered alert ids, which distinguish new alerts from later states of known ones; then the set is cleared.
+const MAX_KNOWN: usize = 100_000;
 
 #[derive(Deserialize)]
 struct Frame {
@@ -23,12 +23,12 @@ struct Frame {
     data: serde_json::Value,
 }
 
-/// Calls `seen` once for each alert that is raised from now on, until `stop`. Connects again when it is cut off.
-pub async fn alerts(url: String, stop: CancellationToken, mut seen: impl FnMut(&Alert, WallTime) + Send) {
+/// Calls `on_alert` once for each new alert until `stop` is cancelled. Reconnects after a lost connection.
+pub async fn alerts(url: String, stop: CancellationToken, mut on_alert: impl FnMut(&Alert, WallTime) + Send) {
     let mut known = HashSet::new();
     while !stop.is_cancelled() {
         tokio::select! {
-            () = follow(&url, &mut known, &mut seen) => {}
+            () = follow(&url, &mut known, &mut on_alert) => {}
             () = stop.cancelled() => return,
         }
         tokio::select! {
@@ -38,8 +38,12 @@ pub async fn alerts(url: String, stop: CancellationToken, mut seen: impl FnMut(&
     }
 }
 
-/// One connection, to its end.
-async fn follow(url: &str, known: &mut HashSet<String>, seen: &mut (impl FnMut(&Alert, WallTime) + Send)) {
+/// One connection, until it ends.
+async fn follow(
+    url: &str,
+    known: &mut HashSet<String>,
+    on_alert: &mut (impl FnMut(&Alert, WallTime) + Send),
+) {
     let Ok((mut socket, _)) = connect_async(url).await else { return };
     let subscribe = Message::text(r#"{"op":"subscribe","room":"alerts"}"#);
     if socket.send(subscribe).await.is_err() {
@@ -50,7 +54,7 @@ async fn follow(url: &str, known: &mut HashSet<String>, seen: &mut (impl FnMut(&
         let Message::Text(text) = message else { continue };
         let Ok(frame) = serde_json::from_str::<Frame>(&text) else { continue };
         match frame.kind.as_str() {
-            // What was there before is no news.
+            // Alerts of the snapshot are not new.
             "snapshot" => {
                 let old = frame.data.get("alerts").and_then(serde_json::Value::as_array);
                 let ids = old.into_iter().flatten().filter_map(|alert| alert.get("id")?.as_str());
@@ -58,11 +62,11 @@ async fn follow(url: &str, known: &mut HashSet<String>, seen: &mut (impl FnMut(&
             }
             "alert" => {
                 let Ok(alert) = Alert::parse(versioned(frame.data).to_string().as_bytes()) else { continue };
-                if known.len() >= REMEMBERED {
+                if known.len() >= MAX_KNOWN {
                     known.clear();
                 }
                 if known.insert(alert.id.0.clone()) && alert.state.is_firing() {
-                    seen(&alert, now);
+                    on_alert(&alert, now);
                 }
             }
             _ => {}
@@ -70,7 +74,7 @@ async fn follow(url: &str, known: &mut HashSet<String>, seen: &mut (impl FnMut(&
     }
 }
 
-/// The api leaves the record's version out.
+/// Adds the version of the record, which the api omits.
 fn versioned(mut data: serde_json::Value) -> serde_json::Value {
     if let Some(fields) = data.as_object_mut() {
         fields.entry("v").or_insert_with(|| herd_spec::wire::VERSION.into());

@@ -1,4 +1,4 @@
-//! What the tests of the command share: the command itself, and a real collector over an embedded bus.
+//! Support for the command line tests: running the command, and a real collector over an embedded bus.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 use std::path::Path;
@@ -71,7 +71,7 @@ pub fn json(output: &Output) -> serde_json::Value {
     serde_json::from_str(&stdout(output)).unwrap()
 }
 
-/// A collector in this process, on the data folder that `herd up` would use.
+/// A collector in this process, on a data directory as used by `herd up`.
 pub struct Collector {
     pub plan: Arc<Plan>,
     pub url: String,

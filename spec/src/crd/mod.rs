@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool, ValidationRule,
 };
 use kube::CustomResourceExt;
+use serde_json::Value;
 
 use crate::pipeline::HerdPipeline;
 use tables::{MAPS, bounds, rules};
@@ -24,11 +25,29 @@ pub fn crd() -> CustomResourceDefinition {
         };
         root.description = root.properties.as_ref().and_then(|all| all.get("spec")?.description.clone());
         sharpen(root);
+        describe_defaults(root);
     }
     crd
 }
 
-/// The definition as YAML that every reader takes for the same.
+/// Appends its default to the description of each field, because `kubectl explain` does not print defaults.
+fn describe_defaults(schema: &mut JSONSchemaProps) {
+    if let (Some(description), Some(default)) = (&mut schema.description, &schema.default) {
+        match &default.0 {
+            Value::Null | Value::Object(_) => {}
+            Value::String(text) => description.push_str(&format!(" Default: `{text}`.")),
+            value => description.push_str(&format!(" Default: `{value}`.")),
+        }
+    }
+    for field in schema.properties.iter_mut().flat_map(|fields| fields.values_mut()) {
+        describe_defaults(field);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        describe_defaults(items);
+    }
+}
+
+/// The definition as YAML that YAML 1.1 and 1.2 parsers read alike.
 ///
 /// # Errors
 /// If it cannot be written, which would be a defect.
@@ -36,7 +55,7 @@ pub fn yaml() -> Result<String, serde_yaml::Error> {
     Ok(serde_yaml::to_string(&crd())?.lines().map(|line| quoted(line) + "\n").collect())
 }
 
-/// What Kubernetes' tools read YAML by takes a bare `Off` for false, and a key `on` for true.
+/// Quotes values that YAML 1.1, which Kubernetes' tools parse, reads as booleans: a bare `Off` is false there.
 fn quoted(line: &str) -> String {
     let (before, value) = line.rsplit_once(' ').unwrap_or(("", line));
     match value.to_ascii_lowercase().as_str() {
@@ -110,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_some_take_for_booleans_are_quoted() {
+    fn quotes_values_that_yaml_1_1_reads_as_booleans() {
         assert_eq!(quoted("    - Off"), "    - \"Off\"");
         assert_eq!(quoted("  mode: Off"), "  mode: \"Off\"");
         assert_eq!(quoted("  description: switches it Off"), "  description: switches it Off");

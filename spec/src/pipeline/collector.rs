@@ -3,37 +3,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{IngressSpec, SecretRef, Span, StageSpec};
 
-/// The HTTP endpoint that takes events in.
+/// The HTTP endpoint that receives events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CollectorSpec {
-    /// Who may write. Left out: everybody who can reach it.
+    /// Authentication of event producers by write keys. Omitted: every client that can reach the collector may send events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
-    /// Which web pages may send events.
+    /// CORS: the web origins that may send events from a browser.
     #[serde(default)]
     pub cors: CorsSpec,
-    /// Addresses of proxies before the collector, as CIDRs, e.g. `10.0.0.0/8`. Requests that come from there count as those of the
-    /// client that `X-Forwarded-For` or `Forwarded` names, in limits per address. Left out: no such header is believed.
+    /// Trusted reverse proxies, as CIDRs, e.g. `10.0.0.0/8`. For requests from these addresses, the client address is taken
+    /// from `X-Forwarded-For` or `Forwarded`; rate limits per address then apply to that client. Omitted: these headers are
+    /// ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
-    /// What one collector takes at once.
+    /// Limits of one collector replica.
     #[serde(default)]
     pub limits: LimitsSpec,
-    /// A door from outside the cluster. Left out: it is reached from inside.
+    /// Exposes the collector through an Ingress. Omitted: the collector is reachable inside the cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
-    /// Replicas, scaling and resources.
+    /// Replicas, scaling and resources of the collector stage.
     #[serde(default)]
     pub stage: StageSpec,
 }
 
-/// Who may write: the holder of one of these keys, in `Authorization: Bearer KEY`, `X-Write-Key: KEY`, or `?key=KEY` for
-/// beacons.
+/// Authentication by write keys. A client sends a key as `Authorization: Bearer KEY`, `X-Write-Key: KEY`, or, for
+/// `navigator.sendBeacon`, as the query parameter `?key=KEY`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthSpec {
-    /// The write keys.
+    /// The accepted write keys.
     pub keys: Vec<WriteKeySpec>,
 }
 
@@ -41,22 +42,22 @@ pub struct AuthSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WriteKeySpec {
-    /// What logs and metrics call it.
+    /// Name of the key in logs and metrics: lower-case letters, digits and `-`.
     pub name: String,
-    /// Where its value is.
+    /// Reference to the Secret that holds the value of the key.
     pub secret_ref: SecretRef,
-    /// Events a second its holder may send, on average; bursts of one second's worth are let through. Left out:
-    /// `limits.eventsPerSecondPerKey`.
+    /// Rate limit of this key, in events per second on average; bursts of one second's worth are allowed. Requests above the
+    /// limit are answered with 429. Omitted: `limits.eventsPerSecondPerKey` applies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub events_per_second: Option<u32>,
 }
 
-/// Which web pages may send events.
+/// CORS: the web origins that may send events from a browser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CorsSpec {
-    /// Origins, e.g. `https://shop.example`; `*` is every page.
+    /// Allowed origins, e.g. `https://shop.example`. `*` allows every origin.
     #[serde(default = "default_origins")]
     pub origins: Vec<String>,
 }
@@ -71,40 +72,42 @@ fn default_origins() -> Vec<String> {
     vec!["*".into()]
 }
 
-/// What one collector takes at once. Past a limit it answers with the status that says which.
+/// Limits of one collector replica. A request above a limit is refused with the HTTP status for that limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LimitsSpec {
-    /// Bytes of a request's body as sent.
+    /// Maximum size of a request body as sent (compressed), in bytes.
     #[serde(default = "default_body_bytes")]
     #[schemars(range(min = 1024, max = 67_108_864))]
     pub body_bytes: u64,
-    /// Bytes of a request's body once inflated.
+    /// Maximum size of a request body after decompression, in bytes.
     #[serde(default = "default_inflated_bytes")]
     #[schemars(range(min = 1024, max = 536_870_912))]
     pub inflated_bytes: u64,
-    /// Events of one request.
+    /// Maximum number of events in one request.
     #[serde(default = "default_batch_events")]
     #[schemars(range(min = 1, max = 100_000))]
     pub batch_events: u32,
-    /// Connections.
+    /// Maximum number of open connections.
     #[serde(default = "default_connections")]
     #[schemars(range(min = 1))]
     pub connections: u32,
-    /// Events sent to the broker and not yet acknowledged; past it the answer is 503 with `Retry-After`.
+    /// Maximum number of events sent to the broker and not yet acknowledged. Above it, requests are answered with 503 and
+    /// `Retry-After`.
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1))]
     pub in_flight_events: u32,
-    /// How long a client may take to send its headers.
+    /// Time within which a client must have sent the request headers.
     #[serde(default = "default_header_timeout")]
     pub header_timeout: Span,
-    /// How long a client may take to send its body.
+    /// Time within which a client must have sent the request body.
     #[serde(default = "default_body_timeout")]
     pub body_timeout: Span,
-    /// How long the broker may take to acknowledge; past it the answer is 503.
+    /// Time within which the broker must acknowledge the events of a request. After it, the request is answered with 503.
     #[serde(default = "default_ack_timeout")]
     pub ack_timeout: Span,
-    /// Events a second from one write key, or, without keys, from one address. Left out: no limit.
+    /// Rate limit in events per second for each write key or, if `auth` is omitted, for each client address. Omitted: no
+    /// limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub events_per_second_per_key: Option<u32>,

@@ -4,26 +4,26 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 use crate::wire::Severity;
 
-/// A rule that scores the windows of a metric against their own history.
+/// A rule that scores each window of a metric against the history of the same key.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DetectorSpec {
-    /// Its name: lower-case letters, digits and `-`, e.g. `flash-crowd`.
+    /// Name of the detector: lower-case letters, digits and `-`, e.g. `flash-crowd`.
     pub name: String,
-    /// The metric it watches, by name.
+    /// Name of the metric to watch.
     pub metric: String,
-    /// How it decides. Exactly one.
+    /// Algorithm that decides whether a value is anomalous. Exactly one must be set.
     pub algorithm: AlgorithmSpec,
-    /// In which direction a value must leave the usual range.
+    /// Direction of the deviations that raise an alert.
     #[serde(default)]
     pub direction: Direction,
-    /// Windows with fewer events never alert (upwards).
+    /// Minimum number of events in a window for an upward alert. Windows with fewer events raise none.
     #[serde(default = "default_min_count")]
     pub min_count: u64,
-    /// After an alert of a key, this long passes before the next of the same key.
+    /// Minimum time between two alerts of the same key.
     #[serde(default = "default_cooldown")]
     pub cooldown: Span,
-    /// How much its alerts matter.
+    /// Severity of the alerts of this detector.
     #[serde(default)]
     pub severity: Severity,
 }
@@ -35,48 +35,48 @@ fn default_cooldown() -> Span {
     Span::secs(300)
 }
 
-/// In which direction a value must leave the usual range.
+/// Direction of the deviations that raise an alert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
-    /// Above: fires while the window is still open.
+    /// Values above the expected range. The alert fires while the window is still open.
     #[default]
     Up,
-    /// Below: judged when the window closes.
+    /// Values below the expected range. The alert fires when the window has closed.
     Down,
-    /// Either.
+    /// Values above or below the expected range.
     Both,
 }
 
-/// How a detector decides. Exactly one of these is set.
+/// Algorithm of a detector. Exactly one field must be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AlgorithmSpec {
-    /// A fixed bound.
+    /// Fixed bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<ThresholdSpec>,
     /// Standard deviations from the mean of the last windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zscore: Option<ZscoreSpec>,
-    /// Standard deviations from an exponentially weighted mean.
+    /// Standard deviations from an exponentially weighted moving average.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ewma: Option<EwmaSpec>,
-    /// Median absolute deviations from the median of the last windows: past crowds do not blunt it.
+    /// Median absolute deviations from the median of the last windows. Robust against earlier outliers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mad: Option<MadSpec>,
-    /// A count against its own past rate, as chance would have it: right for rare items too.
+    /// Probability of the count under a Poisson distribution with the key's past rate. Suited to rare items as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poisson: Option<PoissonSpec>,
 }
 
-/// A fixed bound.
+/// Fixed bounds. At least one must be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ThresholdSpec {
-    /// Alerts above this value.
+    /// Raises an alert for values above this bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
-    /// Alerts below this value (when the window closes).
+    /// Raises an alert for values below this bound, when the window has closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
 }
@@ -85,29 +85,29 @@ pub struct ThresholdSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZscoreSpec {
-    /// Alerts from this many standard deviations on.
+    /// Number of standard deviations from which on an alert is raised.
     #[serde(default = "default_sigmas")]
     pub sigmas: f64,
-    /// How many windows the mean is taken of.
+    /// Number of past windows of which mean and standard deviation are taken.
     #[serde(default = "default_history")]
     #[schemars(range(min = 4, max = 64))]
     pub history: u32,
-    /// Windows a key must have been seen for before it can alert.
+    /// Number of windows a key must have been observed before it can raise an alert.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
 
-/// Standard deviations from an exponentially weighted mean.
+/// Standard deviations from an exponentially weighted moving average.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EwmaSpec {
-    /// Alerts from this many standard deviations on.
+    /// Number of standard deviations from which on an alert is raised.
     #[serde(default = "default_sigmas")]
     pub sigmas: f64,
-    /// After this many windows an old value weighs half.
+    /// Half-life of the weights, in windows: a value this old counts half.
     #[serde(default = "default_half_life")]
     pub half_life: f64,
-    /// Windows a key must have been seen for before it can alert.
+    /// Number of windows a key must have been observed before it can raise an alert.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
@@ -116,29 +116,30 @@ pub struct EwmaSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MadSpec {
-    /// Alerts from this many deviations on (scaled, so that it compares to `sigmas`).
+    /// Number of scaled median absolute deviations from which on an alert is raised. They are scaled so as to be comparable
+    /// to standard deviations.
     #[serde(default = "default_deviations")]
     pub deviations: f64,
-    /// How many windows the median is taken of.
+    /// Number of past windows of which the median is taken.
     #[serde(default = "default_history")]
     #[schemars(range(min = 4, max = 64))]
     pub history: u32,
-    /// Windows a key must have been seen for before it can alert.
+    /// Number of windows a key must have been observed before it can raise an alert.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
 
-/// A count against its own past rate.
+/// Probability of a count under a Poisson distribution with the key's past rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoissonSpec {
-    /// Alerts when chance gives such a count less often than this.
+    /// An alert is raised if the probability of such a count is below this value.
     #[serde(default = "default_probability")]
     pub probability: f64,
-    /// After this many windows an old count weighs half.
+    /// Half-life of the weights, in windows: a count this old counts half.
     #[serde(default = "default_half_life")]
     pub half_life: f64,
-    /// Windows a key must have been seen for before it can alert.
+    /// Number of windows a key must have been observed before it can raise an alert.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }

@@ -3,33 +3,35 @@ use serde::{Deserialize, Serialize};
 
 use super::Span;
 
-/// How the JSON that trackers send becomes events.
+/// Mapping and validation of the JSON that clients send.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EventsSpec {
-    /// Which fields of the JSON are what.
+    /// Mapping of JSON fields to the attributes of an event.
     #[serde(default)]
     pub mapping: MappingSpec,
-    /// The types that are accepted; others are invalid. Empty: all.
+    /// Accepted event types; events of other types are refused as invalid. Empty: all types are accepted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
-    /// A JSON Schema (draft 2020-12) that every event, as it came, must satisfy. The API server cannot check it: the operator
-    /// says in the condition `Stalled` where it is not one.
+    /// JSON Schema (draft 2020-12) that every event must satisfy in the form it was sent. The API server does not validate
+    /// the schema itself: if it is not a JSON Schema, the operator sets the condition `Stalled`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
     pub schema: Option<serde_json::Value>,
-    /// The event field that decides the partition: events with the same value stay in order and are deduplicated
-    /// together. An event without it goes by its id.
+    /// Event field used as partition key. Events with the same value keep their order and are deduplicated against each
+    /// other. Events without the field are partitioned by their id.
     #[serde(default = "default_key")]
     pub key: String,
-    /// How long after the newest event an older one may still come and be counted in its window.
+    /// Maximum time by which an event may be older than the newest event of its partition and still be counted in its
+    /// window. Later events are stored by the sinks, but not counted.
     #[serde(default = "default_max_lateness")]
     pub max_lateness: Span,
-    /// How far in the future an event's time may lie, by the collector's clock, before it is invalid.
+    /// Maximum time by which an event may lie in the future, by the collector's clock. Events beyond it are refused as
+    /// invalid.
     #[serde(default = "default_max_clock_skew")]
     pub max_clock_skew: Span,
-    /// How long before its receipt an event's time may lie, by the collector's clock, before it is invalid. `0s`: without a bound, for
-    /// replays of old data.
+    /// Maximum age of an event at receipt, by the collector's clock. Older events are refused as invalid. `0s` disables the
+    /// check, for replays of old data.
     #[serde(default = "default_max_age")]
     pub max_age: Span,
 }
@@ -64,24 +66,26 @@ fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
-/// Which fields of the JSON are what. Each is a list of dotted paths (`product_id`, `context.user.id`): the first one
-/// that is present counts. All other fields become the event's properties.
+/// Mapping of JSON fields to the attributes of an event. Each attribute has a list of dotted paths (`product_id`,
+/// `context.user.id`), of which the first one present in an event is used. All other JSON fields become properties of the
+/// event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MappingSpec {
-    /// The event's identity. Absent in an event: a UUIDv7 is given.
+    /// Id of the event. If an event has none, a UUIDv7 is assigned.
     #[serde(default = "default_id")]
     pub id: Vec<String>,
-    /// What was done. Required in an event.
+    /// Type of the event. Every event must have one.
     #[serde(default = "default_type", rename = "type")]
     pub event_type: Vec<String>,
-    /// Who did it.
+    /// Id of the user.
     #[serde(default = "default_user")]
     pub user: Vec<String>,
-    /// To what.
+    /// Id of the item.
     #[serde(default = "default_item")]
     pub item: Vec<String>,
-    /// When: RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970. Absent in an event: the time it was received.
+    /// Time of the event: RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970-01-01T00:00:00Z. If an
+    /// event has none, the time of receipt is used.
     #[serde(default = "default_time")]
     pub time: Vec<String>,
 }

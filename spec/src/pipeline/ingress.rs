@@ -3,22 +3,22 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A door from outside the cluster. Only on Kubernetes.
+/// Exposes a stage through an Ingress. Kubernetes only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IngressSpec {
-    /// The name it is reached by, e.g. `events.shop.example`; `*.shop.example` is any name below.
+    /// Host name, e.g. `events.shop.example`, or a wildcard, e.g. `*.shop.example`.
     pub host: String,
-    /// Requests whose path begins with this come here.
+    /// Path prefix of the requests that are routed to the stage.
     #[serde(default = "default_path")]
     pub path: String,
-    /// Which ingress controller. Left out: the cluster's default.
+    /// Name of the IngressClass. Omitted: the default class of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_name: Option<String>,
-    /// The Secret with the certificate for `host`, in the pipeline's namespace. Left out: no TLS.
+    /// Name of the Secret with the TLS certificate for `host`, in the namespace of the pipeline. Omitted: no TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_secret: Option<String>,
-    /// What the ingress controller is told besides.
+    /// Annotations of the Ingress, for settings of the ingress controller.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }

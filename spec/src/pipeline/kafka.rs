@@ -5,41 +5,42 @@ use serde::{Deserialize, Serialize};
 
 use super::{SecretRef, Span};
 
-/// The Kafka cluster and the topics of this pipeline.
+/// Kafka cluster and topics of the pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSpec {
-    /// Addresses to start from, `host:port`.
+    /// Bootstrap servers, each as `host:port`.
     pub bootstrap_servers: Vec<String>,
-    /// TLS towards the brokers. Left out: plain text.
+    /// TLS to the brokers. Omitted: plaintext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<KafkaTls>,
-    /// Who we are to the brokers. Left out: nobody in particular.
+    /// SASL credentials. Omitted: unauthenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<KafkaSasl>,
-    /// Topics are named `<topicPrefix>.events` and so on. Left out: the pipeline's name. Cannot be changed later: a second
-    /// pipeline with another name and the new prefix takes over instead.
+    /// Prefix of the topic names, `<topicPrefix>.events` and so on. Omitted: the name of the pipeline. Immutable: to change
+    /// it, create a second pipeline with another name and the new prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_prefix: Option<String>,
-    /// Partitions of `events`: the most replicas that can count or store side by side. May grow, never shrink.
+    /// Number of partitions of `events`, and therefore the maximum number of useful replicas of the detector and sink
+    /// stages. Can be increased, but not decreased.
     #[serde(default = "default_partitions")]
     #[schemars(range(min = 1, max = 1000))]
     pub partitions: u32,
-    /// Partitions of `parts` and `baselines`, fixed when they are created. Left out: as many as `partitions`.
+    /// Number of partitions of `parts` and `baselines`. Immutable once the topics exist. Omitted: the value of `partitions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub detector_partitions: Option<u32>,
-    /// Copies of each partition.
+    /// Replication factor of the topics.
     #[serde(default = "default_replication")]
     #[schemars(range(min = 1, max = 7))]
     pub replication: u16,
-    /// How long `events`, `windows`, `alerts` and `dead-letter` are kept.
+    /// Retention time of `events`, `windows`, `alerts` and `dead-letter`.
     #[serde(default = "default_retention")]
     pub retention: Span,
-    /// Further topic settings, by Kafka's names, e.g. `segment.bytes`.
+    /// Additional topic configuration, with Kafka's names, e.g. `segment.bytes`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
-    /// What becomes of the topics when the pipeline is deleted.
+    /// Treatment of the topics when the pipeline is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -54,26 +55,26 @@ fn default_retention() -> Span {
     Span::secs(7 * 24 * 3600)
 }
 
-/// TLS towards the brokers.
+/// TLS to the brokers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaTls {
-    /// Certificate authority, PEM. Left out: the system's.
+    /// Certificate authority, PEM. Omitted: the certificate authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<SecretRef>,
-    /// Our certificate, PEM, where the brokers ask for one.
+    /// Client certificate, PEM, if the brokers require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<SecretRef>,
-    /// The key of our certificate, PEM.
+    /// Private key of the client certificate, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SecretRef>,
 }
 
-/// Who we are to the brokers.
+/// SASL credentials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct KafkaSasl {
-    /// How the password is proven.
+    /// SASL mechanism.
     pub mechanism: SaslMechanism,
     /// User name.
     pub username: SecretRef,
@@ -81,10 +82,10 @@ pub struct KafkaSasl {
     pub password: SecretRef,
 }
 
-/// How a password is proven to a broker.
+/// SASL mechanism.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SaslMechanism {
-    /// Sent as it is: only with TLS.
+    /// PLAIN: the password is sent in clear text. Requires `tls`.
     #[serde(rename = "PLAIN")]
     Plain,
     /// SCRAM with SHA-256.
@@ -95,12 +96,12 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
-/// What becomes of the topics when the pipeline is deleted.
+/// Treatment of the topics when the pipeline is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// They stay.
+    /// The topics are kept.
     #[default]
     Retain,
-    /// They are deleted, if we created them.
+    /// The topics that the operator created are deleted.
     Delete,
 }

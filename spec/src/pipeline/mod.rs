@@ -1,5 +1,5 @@
-//! The `HerdPipeline`, as a person writes it. The CRD, the defaults, the reference and `herd up` all come from these
-//! types; doc comments here are what `kubectl explain` prints.
+//! The `HerdPipeline` as users write it. The CRD, the defaults, the reference and `herd up` are all derived from these types;
+//! their doc comments are the descriptions in the CRD, in the reference and in `kubectl explain`.
 
 mod collector;
 mod detectors;
@@ -29,7 +29,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A pipeline of user events: taken in over HTTP, kept in Kafka, counted, watched, stored and served.
+/// A pipeline of user events: receives them over HTTP, keeps them in Kafka, computes metrics, detects anomalies, and stores
+/// and serves the results.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[allow(clippy::duplicated_attributes, reason = "each printcolumn has a type and a path of its own")]
 #[kube(
@@ -69,36 +70,37 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HerdPipelineSpec {
-    /// Where events are kept between stages. Left out, `herd up` uses its embedded broker; on Kubernetes it is required.
+    /// Kafka cluster that carries the records between the stages. Required on Kubernetes. Omitted under `herd up`: the
+    /// embedded broker is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSpec>,
-    /// How the JSON that trackers send becomes events.
+    /// Mapping and validation of the JSON that clients send.
     #[serde(default)]
     pub events: EventsSpec,
-    /// The HTTP endpoint that takes events in.
+    /// The HTTP endpoint that receives events.
     #[serde(default)]
     pub collector: CollectorSpec,
-    /// What is counted.
+    /// Metrics: aggregates of events per key and window.
     #[serde(default)]
     pub metrics: Vec<MetricSpec>,
-    /// What is watched.
+    /// Detectors: rules that raise alerts on the windows of a metric.
     #[serde(default)]
     pub detectors: Vec<DetectorSpec>,
-    /// The detector stage: how many replicas count and watch.
+    /// Replicas, scaling and resources of the detector stage.
     #[serde(default)]
     pub detection: StageSpec,
-    /// Where events, windows and alerts go.
+    /// Sinks: the stores and webhooks that receive events, windows and alerts.
     #[serde(default)]
     pub sinks: Vec<SinkSpec>,
-    /// REST, WebSocket and the dashboard.
+    /// The api stage: REST, WebSocket and the dashboard.
     #[serde(default)]
     pub api: ApiSpec,
-    /// Stops detectors and sinks. Collectors keep accepting; nothing is lost.
+    /// Stops the detector and sink stages. Collectors keep accepting events, so nothing is lost.
     #[serde(default)]
     pub paused: bool,
 }
 
-/// A length of time as people write it: `500ms`, `30s`, `10m`, `1h30m`, `7d`.
+/// A duration as written in a spec: `500ms`, `30s`, `10m`, `1h30m`, `7d`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
 
@@ -119,7 +121,7 @@ impl FromStr for Span {
     fn from_str(written: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{written}` is not a length of time: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
+                "`{written}` is not a duration: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
             )
         };
         let mut rest = written;
@@ -191,19 +193,20 @@ impl JsonSchema for Span {
     }
 }
 
-/// One value of a Secret. Under `herd up` it is read from `HERD_SECRET_<NAME>_<KEY>` (upper case, other characters as `_`)
-/// or from the file `<secrets folder>/<name>/<key>`.
+/// Reference to one key of a Secret. Under `herd up` the value is read from the environment variable
+/// `HERD_SECRET_<NAME>_<KEY>` (upper case, other characters replaced by `_`) or from the file `<secrets
+/// directory>/<name>/<key>`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretRef {
-    /// Name of the Secret, in the pipeline's namespace.
+    /// Name of the Secret, in the namespace of the pipeline.
     pub name: String,
-    /// The key within it.
+    /// Key within the Secret.
     pub key: String,
 }
 
 impl HerdPipeline {
-    /// What the names of its topics and groups begin with: `topicPrefix`, or else its name.
+    /// Prefix of the topic and group names: `topicPrefix`, or else the name of the pipeline.
     #[must_use]
     pub fn topic_prefix(&self) -> &str {
         let asked = self.spec.kafka.as_ref().and_then(|kafka| kafka.topic_prefix.as_deref());
@@ -222,7 +225,7 @@ mod tests {
     #[case("30s", 30_000)]
     #[case("1h30m", 5_400_000)]
     #[case("7d", 604_800_000)]
-    fn a_span_reads_as_people_write_it(#[case] written: &str, #[case] millis: u64) {
+    fn parses_a_duration(#[case] written: &str, #[case] millis: u64) {
         assert_eq!(written.parse::<Span>(), Ok(Span(Duration::from_millis(millis))));
     }
 
@@ -234,14 +237,14 @@ mod tests {
     #[case("1w")]
     #[case("s")]
     #[case("99999999999999999999d")]
-    fn what_is_no_span_is_refused_with_examples(#[case] written: &str) {
+    fn rejects_an_invalid_duration_with_examples(#[case] written: &str) {
         let error = written.parse::<Span>().unwrap_err();
         assert!(error.contains("`1h30m`"), "{error}");
     }
 
     proptest! {
         #[test]
-        fn a_span_prints_what_it_reads(ms in 0..u64::MAX / 2) {
+        fn parses_what_it_prints(ms in 0..u64::MAX / 2) {
             let span = Span(Duration::from_millis(ms));
             prop_assert_eq!(span.to_string().parse::<Span>(), Ok(span));
         }

@@ -5,77 +5,79 @@ use serde::{Deserialize, Serialize};
 
 use super::{IngressSpec, SecretRef, Span};
 
-/// Replicas, scaling and resources of one stage.
+/// Replicas, scaling and resources of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StageSpec {
-    /// How many run, where scaling is off or left out. Under `herd up`: how many members in one process.
+    /// Number of replicas, if `scaling` is omitted or `Off`. Under `herd up`: number of members in the process. Omitted: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: Option<u32>,
-    /// Scaling from consumer lag. Left out: `replicas` run.
+    /// Scaling by consumer lag and load. Omitted: the number of replicas is fixed to `replicas`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaling: Option<ScalingSpec>,
-    /// CPU and memory of a pod, as in a Pod's container. What is left out keeps its default: requests of 100m CPU and 256Mi
-    /// memory, and a limit of 1Gi memory (or the request, if that is more).
+    /// CPU and memory of a pod. Omitted resources have these defaults: requests of `cpu: 100m` and `memory: 256Mi`, and a
+    /// limit of `memory: 1Gi` (or the request, if that is higher).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
 }
 
-/// Scaling from consumer lag.
+/// Scaling by consumer lag and load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalingSpec {
-    /// Whether decisions are carried out.
+    /// Mode of scaling.
     #[serde(default)]
     pub mode: ScalingMode,
-    /// Fewest replicas; 0 lets an idle stage sleep.
+    /// Minimum number of replicas. 0 allows an idle stage to be scaled to zero.
     #[serde(default = "default_min")]
     #[schemars(range(min = 0, max = 1000))]
     pub min: u32,
-    /// Most replicas; more than the topic has partitions are never started.
+    /// Maximum number of replicas. A stage never gets more replicas than its topic has partitions.
     #[serde(default = "default_max")]
     #[schemars(range(min = 1, max = 1000))]
     pub max: u32,
-    /// A backlog should be worked off within this time.
+    /// Time within which a backlog should be processed. A shorter time adds more replicas.
     #[serde(default = "default_catch_up")]
     pub catch_up: Span,
-    /// Share of its capacity that a replica is meant to use, 0.1 to 1.
+    /// Target utilisation of a replica, as a fraction of its measured capacity, from 0.1 to 1.
     #[serde(default = "default_utilisation")]
     #[schemars(range(min = 0.1, max = 1.0))]
     pub utilisation: f64,
-    /// Replicas are taken away only down to the highest need of this long, and not before it has been watched for this
-    /// long. An idle stage with `min: 0` sleeps after the same time.
+    /// Stabilisation window of scaling down: replicas are removed only down to the highest number required within this time,
+    /// and not before the stage has been observed for this time. A stage with `min: 0` is scaled to zero after it has been
+    /// idle for the same time.
     #[serde(default = "default_stabilisation")]
     pub stabilisation: Span,
-    /// Only counts that give the busiest replica fewer partitions: for 12 partitions 1, 2, 3, 4, 6, 12. A fifth replica
-    /// would leave three partitions with another one, as four do.
+    /// Uses only replica counts that lower the number of partitions of the busiest replica: for 12 partitions 1, 2, 3, 4, 6
+    /// and 12. With 5 replicas one of them would still have three partitions, as with 4.
     #[serde(default = "default_align")]
     pub align: bool,
-    /// No replicas are added (below `min` they still are).
+    /// Disables scaling up. Replicas below `min` are still added.
     #[serde(default)]
     pub pause_up: bool,
-    /// No replicas are taken away (above `max` they still are).
+    /// Disables scaling down. Replicas above `max` are still removed.
     #[serde(default)]
     pub pause_down: bool,
-    /// Times at which more than `min` are kept running, e.g. before a sale begins. At most 16.
+    /// Scheduled minimums: times at which more than `min` replicas are kept, e.g. before a sale begins. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floors: Vec<FloorSpec>,
 }
 
-/// A time at which more than `min` replicas are kept running.
+/// A scheduled minimum: a time at which more than `min` replicas are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FloorSpec {
-    /// When it begins, as in a crontab: minute, hour, day of the month, month, day of the week; `45 7 * * mon-fri`.
+    /// Start of the period, as a cron expression: minute, hour, day of the month, month, day of the week; e.g. `45 7 * *
+    /// mon-fri`.
     pub schedule: String,
-    /// How long it lasts, at most a day.
+    /// Length of the period, at most one day.
     #[serde(rename = "for")]
     pub lasts: Span,
-    /// Fewest replicas meanwhile.
+    /// Minimum number of replicas during the period.
     #[schemars(range(min = 1, max = 1000))]
     pub min: u32,
-    /// The clock the schedule goes by, by its IANA name: `Europe/Berlin`.
+    /// Time zone of `schedule`, as an IANA name, e.g. `Europe/Berlin`.
     #[serde(default = "default_time_zone")]
     pub time_zone: String,
 }
@@ -119,15 +121,16 @@ impl Default for ScalingSpec {
     }
 }
 
-/// Whether scaling decisions are carried out.
+/// Mode of scaling.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ScalingMode {
-    /// They are.
+    /// Scaling decisions are applied.
     #[default]
     Auto,
-    /// They are made and reported only.
+    /// Scaling decisions are reported in the status, but not applied.
     Recommend,
-    /// None are made: `replicas` run. On Kubernetes write `"Off"`, with quotes: to kubectl a bare `Off` is `false`.
+    /// No scaling decisions are made: the number of replicas is `replicas`. On Kubernetes write `"Off"` in quotes, because
+    /// kubectl reads a bare `Off` as `false`.
     Off,
 }
 
@@ -135,32 +138,32 @@ pub enum ScalingMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ResourcesSpec {
-    /// What is set aside for it.
+    /// Resource requests of the container, as Kubernetes quantities.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, String>,
-    /// What it may use at most.
+    /// Resource limits of the container, as Kubernetes quantities.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, String>,
 }
 
-/// REST, WebSocket and the dashboard.
+/// The api stage: REST, WebSocket and the dashboard.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApiSpec {
-    /// A token that readers must show, in `Authorization: Bearer TOKEN` or `?token=TOKEN`. Left out: everybody who can
-    /// reach it reads.
+    /// Secret with the token that clients must send, as `Authorization: Bearer TOKEN` or `?token=TOKEN`. Omitted: every
+    /// client that can reach the API may read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretRef>,
-    /// The sink whose store answers questions about the past, by name. Left out: the first `postgres` or `sqlite` sink.
+    /// Name of the sink whose store serves queries of the past. Omitted: the first `postgres` or `sqlite` sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// Whether `POST /api/v1/simulate/…` is there.
+    /// Enables `POST /api/v1/simulate/…`, which sends synthetic events.
     #[serde(default)]
     pub simulate: bool,
-    /// A door from outside the cluster. Left out: it is reached from inside.
+    /// Exposes the API and the dashboard through an Ingress. Omitted: they are reachable inside the cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingress: Option<IngressSpec>,
-    /// Replicas and resources.
+    /// Replicas and resources of the api stage.
     #[serde(default)]
     pub stage: StageSpec,
 }

@@ -2,102 +2,102 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What the operator sees of a pipeline. Conditions follow the kstatus contract: `Ready`, `Reconciling`, `Stalled`.
+/// Observed state of a pipeline. The conditions `Ready`, `Reconciling` and `Stalled` follow the kstatus conventions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HerdPipelineStatus {
-    /// The generation of the spec that this status is about.
+    /// Generation of the spec that this status describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When an operator last looked at the pipeline and found this status right, RFC 3339. It is refreshed at least every 15 minutes;
-    /// if it is older, no operator looks after the pipeline, and the rest of the status may be wrong.
+    /// Time at which an operator last confirmed this status, RFC 3339. It is refreshed at least every 15 minutes; if it is
+    /// older, no operator manages the pipeline and the rest of the status may be outdated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub last_observed: Option<String>,
-    /// What holds and what does not, each with a reason.
+    /// Conditions of the pipeline, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
-    /// The stages that run.
+    /// The stages of the pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageStatus>,
-    /// The topics, as they are in Kafka.
+    /// The topics as they exist in Kafka.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub topics: Vec<TopicStatus>,
-    /// Where the pipeline is reached inside the cluster.
+    /// URLs of the pipeline inside the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<UrlsStatus>,
-    /// Events that come in, a second, over the last 30 s; two digits of it. Left out while it is not known.
+    /// Events received per second, averaged over 30 seconds and rounded to two significant digits. Absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_per_second: Option<u64>,
-    /// Records that wait for detectors and sinks. Left out while it is not known.
+    /// Consumer lag of the detector and sink stages, in records. Absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// Alerts that are open: early or firing, by the api stage. Left out while it is not known.
+    /// Open alerts (early or firing), as reported by the api stage. Absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alerts: Option<u64>,
-    /// Ready detectors of those wanted, `2/3`.
+    /// Ready and desired detector replicas, e.g. `2/3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detectors: Option<String>,
-    /// Ready sink replicas of those wanted, over all sinks, `2/2`.
+    /// Ready and desired sink replicas, summed over all sinks, e.g. `2/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sinks: Option<String>,
 }
 
-/// One condition.
+/// A condition of the pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StatusCondition {
-    /// What it is about, e.g. `Ready`.
+    /// Type of the condition, e.g. `Ready`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `True`, `False` or `Unknown`.
+    /// Status of the condition: `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in one word.
+    /// Reason for the last transition, as a CamelCase word.
     pub reason: String,
-    /// Why, for a person, and what to do.
+    /// Human-readable explanation, and what to do.
     pub message: String,
-    /// Since when `status` is as it is, RFC 3339.
+    /// Time of the last change of `status`, RFC 3339.
     pub last_transition_time: String,
-    /// The generation of the spec that it is about.
+    /// Generation of the spec that this condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-/// A stage as it runs.
+/// Observed state of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
-    /// `collector`, `detector`, `api`, or `sink-` and the sink's name.
+    /// Name of the stage: `collector`, `detector`, `api`, or `sink-` followed by the name of the sink.
     pub name: String,
-    /// Replicas that are wanted.
+    /// Desired number of replicas.
     pub desired: u32,
-    /// Replicas that are ready.
+    /// Number of ready replicas.
     pub ready: u32,
-    /// Records that wait for it.
+    /// Consumer lag of the stage, in records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<u64>,
-    /// How long a record that comes in now will wait, in seconds; none while nothing moves.
+    /// Estimated time until a record that arrives now is processed, in seconds. Absent while the stage makes no progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_seconds: Option<u64>,
-    /// Records (of a collector: requests) that come in, a second; two digits of it.
+    /// Input rate in records (collector: requests) per second, rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_rate: Option<u64>,
-    /// Records a second that one replica can do, as far as it has been seen; two digits of it.
+    /// Estimated capacity of one replica in records per second, rounded to two significant digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u64>,
-    /// Replicas it would have if `mode` were `Auto`.
+    /// Number of replicas that mode `Auto` would apply.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recommended: Option<u32>,
-    /// What was decided last, and why, in a sentence.
+    /// Last scaling decision and its reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
-    /// What scaling cannot put right: hot and stuck partitions, a limit behind the stage.
+    /// Problems that scaling cannot solve: hot or stuck partitions, or a bottleneck behind the stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
-    /// The last change of the number of replicas.
+    /// Last change of the number of replicas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scaling: Option<ScalingStatus>,
-    /// What scaling has learnt and keeps over a restart of the operator. For nobody else.
+    /// Internal state of scaling, kept across restarts of the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "anything")]
     pub memory: Option<Value>,
@@ -115,37 +115,37 @@ fn anything(_: &mut SchemaGenerator) -> Schema {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScalingStatus {
-    /// From how many.
+    /// Number of replicas before the change.
     pub from: u32,
-    /// To how many.
+    /// Number of replicas after the change.
     pub to: u32,
-    /// Why, for a person.
+    /// Human-readable reason.
     pub reason: String,
-    /// When, RFC 3339.
+    /// Time of the change, RFC 3339.
     pub time: String,
 }
 
-/// A topic as it is.
+/// Observed state of a topic.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TopicStatus {
-    /// Full name.
+    /// Full name of the topic.
     pub name: String,
-    /// Partitions it has.
+    /// Number of partitions.
     pub partitions: u32,
-    /// Copies of each that it has.
+    /// Replication factor.
     pub replication: u32,
-    /// Whether the operator created it. Others are never deleted.
+    /// Whether the operator created the topic. Topics that it did not create are never deleted.
     #[serde(default)]
     pub created: bool,
 }
 
-/// Where the pipeline is reached inside the cluster.
+/// URLs of the pipeline inside the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UrlsStatus {
-    /// Where events go in.
+    /// URL for sending events.
     pub collector: String,
-    /// REST, WebSocket and the dashboard.
+    /// URL of REST, WebSocket and the dashboard.
     pub api: String,
 }

@@ -1,5 +1,6 @@
 //! Detectors: which metric they watch, and how they decide.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -162,6 +163,34 @@ impl Algorithm {
             | Self::Ewma(EwmaSpec { warmup, .. })
             | Self::Mad(MadSpec { warmup, .. })
             | Self::Poisson(PoissonSpec { warmup, .. }) => *warmup,
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.name())?;
+        match self {
+            Self::Threshold(bounds) => {
+                let above = bounds.above().map(|value| format!("above {value}"));
+                let below = bounds.below().map(|value| format!("below {value}"));
+                let bounds: Vec<String> = above.into_iter().chain(below).collect();
+                f.write_str(&bounds.join(" or "))
+            }
+            Self::Zscore(a) => {
+                write!(f, "{} sigmas over {} windows, warmup {}", a.sigmas, a.history, a.warmup)
+            }
+            Self::Ewma(a) => {
+                write!(f, "{} sigmas, half-life {} windows, warmup {}", a.sigmas, a.half_life, a.warmup)
+            }
+            Self::Mad(a) => {
+                write!(f, "{} deviations over {} windows, warmup {}", a.deviations, a.history, a.warmup)
+            }
+            Self::Poisson(a) => write!(
+                f,
+                "probability {:e}, half-life {} windows, warmup {}",
+                a.probability, a.half_life, a.warmup
+            ),
         }
     }
 }

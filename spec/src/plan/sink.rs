@@ -1,5 +1,6 @@
 //! Sinks: stores and receivers, and which topics they read.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -156,6 +157,21 @@ impl SinkKind {
             Self::Store(StorePlan::Postgres { .. }) => "postgres",
             Self::Store(StorePlan::Sqlite { .. }) => "sqlite",
             Self::Webhook(_) => "webhook",
+        }
+    }
+}
+
+impl fmt::Display for SinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(StorePlan::Postgres { schema, .. }) => write!(f, "PostgreSQL, schema {schema}"),
+            Self::Store(StorePlan::Sqlite { path }) => write!(f, "SQLite, {path}"),
+            Self::Webhook(WebhookPlan { url: WebhookUrl::Plain(url), format, .. }) => {
+                write!(f, "webhook {url}, {format:?}")
+            }
+            Self::Webhook(WebhookPlan { url: WebhookUrl::Secret(secret), format, .. }) => {
+                write!(f, "webhook of Secret {}/{}, {format:?}", secret.name, secret.key)
+            }
         }
     }
 }

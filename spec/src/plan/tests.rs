@@ -91,11 +91,11 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::span(
     "  events: {maxLateness: 30 seconds}",
-    "spec.events.maxLateness: `30 seconds` is not a length of time: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
+    "spec.events.maxLateness: `30 seconds` is not a duration: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
 )]
 #[case::missing(
     "  detectors: [{name: a, algorithm: {poisson: {}}}]",
-    "spec.detectors[0].metric: missing (The metric it watches, by name)"
+    "spec.detectors[0].metric: missing (Name of the metric to watch)"
 )]
 #[case::enumeration(
     "  metrics: [{name: a, aggregate: {function: Sum, field: price}}]",

@@ -2,7 +2,7 @@
 
 import type { Pipeline, SpikeAccepted } from './wire';
 
-/** The reader's token, where the API asks for one: this page was opened with `?token=TOKEN`. */
+/** The token, if the API requires one: taken from `?token=TOKEN` of this page. */
 export const TOKEN = new URLSearchParams(location.search).get('token');
 
 /** A failed call, in words for a person. */
@@ -26,11 +26,11 @@ async function call<T>(path: string, init: RequestInit): Promise<T> {
     if (TOKEN) headers.set('authorization', `Bearer ${TOKEN}`);
     response = await fetch(path, { ...init, headers });
   } catch (cause) {
-    throw new ApiError(`No answer from ${location.host}: is the pipeline running?`, { cause });
+    throw new ApiError(`No response from ${location.host}. Check that the pipeline is running.`, { cause });
   }
   const body: unknown = await response.json().catch(() => null);
-  if (!response.ok) throw new ApiError(reasonOf(body) ?? `${path} answered ${response.status}.`);
-  if (body === null) throw new ApiError(`${path} answered with something that is not JSON.`);
+  if (!response.ok) throw new ApiError(reasonOf(body) ?? `${path} responded with ${response.status}.`);
+  if (body === null) throw new ApiError(`The response of ${path} is not JSON.`);
   return body as T;
 }
 

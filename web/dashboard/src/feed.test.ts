@@ -34,7 +34,7 @@ class FakeSocket {
   }
 }
 
-describe('the feed', () => {
+describe('feed', () => {
   let sockets: FakeSocket[];
   let phases: string[];
   let frames: ServerFrame[][];
@@ -73,7 +73,7 @@ describe('the feed', () => {
     vi.useRealTimers();
   });
 
-  it('subscribes when it is open, and then only to what changes', () => {
+  it('subscribes when open, and later only to changed rooms', () => {
     expect(latest().sent).toEqual([]);
     latest().opens();
     feed.want(['stats', 'alerts', 'item:views/a/b']);
@@ -89,7 +89,7 @@ describe('the feed', () => {
     expect(phases).toEqual(['connecting', 'live']);
   });
 
-  it('delivers frames that come together as one batch, and drops what is not a frame', () => {
+  it('delivers frames in batches and drops invalid frames', () => {
     latest().opens();
     latest().says({ type: 'heartbeat', now: 1 });
     latest().says('not json');
@@ -105,7 +105,7 @@ describe('the feed', () => {
     ]);
   });
 
-  it('comes back after a loss and subscribes afresh', () => {
+  it('reconnects after a lost connection and subscribes again', () => {
     latest().opens();
     latest().breaks();
     expect(phases.at(-1)).toBe('reconnecting');
@@ -116,7 +116,7 @@ describe('the feed', () => {
     expect(latest().rooms).toEqual(['+stats', '+alerts']);
   });
 
-  it('takes silence for a loss, but any frame for a sign of life', () => {
+  it('treats silence as a lost connection, unless any frame arrives', () => {
     latest().opens();
     vi.advanceTimersByTime(SILENCE_MS - 1);
     latest().says({ type: 'heartbeat', now: 1 });
@@ -127,7 +127,7 @@ describe('the feed', () => {
     expect(sockets[0]?.closed).toBe(true);
   });
 
-  it('hears nothing more from a socket it gave up', () => {
+  it('ignores frames of an abandoned socket', () => {
     const first = latest();
     first.opens();
     vi.advanceTimersByTime(SILENCE_MS);
@@ -138,7 +138,7 @@ describe('the feed', () => {
     expect(phases.filter((phase) => phase === 'reconnecting')).toHaveLength(1);
   });
 
-  it('says offline after many attempts or without a network, and goes on trying', () => {
+  it('is offline after many attempts or without a network, and keeps retrying', () => {
     for (let attempt = 1; attempt <= OFFLINE_AFTER; attempt++) {
       latest().breaks();
       expect(phases.at(-1)).toBe(attempt < OFFLINE_AFTER ? 'reconnecting' : 'offline');
@@ -151,7 +151,7 @@ describe('the feed', () => {
     expect(phases.at(-1)).toBe('offline');
   });
 
-  it('does not wait when told to try now', () => {
+  it('retries immediately on request', () => {
     latest().breaks();
     feed.retryNow();
     expect(sockets).toHaveLength(2);
@@ -159,7 +159,7 @@ describe('the feed', () => {
     expect(sockets).toHaveLength(2);
   });
 
-  it('is quiet after it was stopped', () => {
+  it('sends nothing after it was stopped', () => {
     latest().opens();
     latest().says({ type: 'heartbeat', now: 1 });
     feed.stop();
@@ -169,7 +169,7 @@ describe('the feed', () => {
   });
 });
 
-describe('the wait between attempts', () => {
+describe('backoff', () => {
   it.each([
     [1, 0.5, 500],
     [2, 0.5, 1000],

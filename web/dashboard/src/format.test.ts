@@ -68,8 +68,8 @@ describe('times', () => {
   ])('%i ms back is %s', (ms, text) => expect(ago(50_000_000 - ms, 50_000_000)).toBe(text));
 });
 
-describe('an alert’s words', () => {
-  it('lose the key that the title shows', () => {
+describe('summary of an alert', () => {
+  it('omits the key shown in the title', () => {
     expect(withoutKey('p-1: 412 views in 10 s', 'p-1')).toBe('412 views in 10 s');
     expect(withoutKey('nothing of 35 expected', 'p-1')).toBe('Nothing of 35 expected');
   });

@@ -1,7 +1,7 @@
-//! The alerts that go on now and the latest ones that ended: bounded, pure.
+//! Open alerts and the latest resolved ones: bounded, pure.
 //!
-//! Records of one alert may come twice or out of order: the later state wins, so every order ends the same. Withdrawn
-//! alerts are remembered (so that a late record does not bring them back) and never shown.
+//! Records of an alert may be duplicated or reordered: the later state wins, so the result does not depend on the order. Withdrawn
+//! alerts are kept, so that a late record does not restore them, but never served.
 
 use std::collections::HashMap;
 
@@ -14,19 +14,19 @@ use crate::shapes::AlertShape;
 #[derive(Clone, Debug)]
 pub(crate) struct LiveAlerts {
     alerts: HashMap<String, AlertShape>,
-    /// Alerts kept at most; of more, those that ended go first, then the oldest.
+    /// Maximum number of alerts. Above it, resolved alerts are dropped first, then the oldest.
     capacity: usize,
     firing: u64,
 }
 
 impl LiveAlerts {
-    /// None yet, at most `capacity`.
+    /// Empty, with this capacity.
     #[must_use]
     pub(crate) fn new(capacity: usize) -> Self {
         Self { alerts: HashMap::new(), capacity: capacity.max(4), firing: 0 }
     }
 
-    /// Takes a verdict. What is to be told, if it told anything new: the alert as it now stands.
+    /// Applies a record. Returns the alert if the record changed it.
     pub(crate) fn take(&mut self, alert: AlertShape) -> Option<&AlertShape> {
         let id = alert.id.clone();
         match self.alerts.get_mut(&id) {
@@ -46,7 +46,7 @@ impl LiveAlerts {
             }
             None => {
                 if self.alerts.len() >= self.capacity {
-                    self.make_room();
+                    self.evict();
                 }
                 if alert.state.is_firing() {
                     self.firing += 1;
@@ -57,7 +57,7 @@ impl LiveAlerts {
         self.alerts.get(&id)
     }
 
-    fn make_room(&mut self) {
+    fn evict(&mut self) {
         let mut order: Vec<(bool, i64, String)> = self
             .alerts
             .values()
@@ -70,19 +70,19 @@ impl LiveAlerts {
         }
     }
 
-    /// How many go on now.
+    /// Number of open alerts.
     #[must_use]
     pub(crate) fn firing(&self) -> u64 {
         self.firing
     }
 
-    /// What is known of an alert, withdrawn ones too.
+    /// An alert by id, including withdrawn ones.
     #[must_use]
     pub(crate) fn get(&self, id: &str) -> Option<&AlertShape> {
         self.alerts.get(id)
     }
 
-    /// The alerts that a filter lets through, newest window first; its limit and cursor are not looked at.
+    /// The alerts that match a filter, newest window first. Limit and cursor of the filter are ignored.
     #[must_use]
     pub(crate) fn matching(&self, filter: &AlertFilter) -> Vec<&AlertShape> {
         let mut found: Vec<&AlertShape> =
@@ -92,13 +92,13 @@ impl LiveAlerts {
     }
 }
 
-/// The order of a page.
+/// The order of alerts within a page.
 #[must_use]
 pub(crate) fn newest_first(a: &AlertShape, b: &AlertShape) -> std::cmp::Ordering {
     b.start.cmp(&a.start).then_with(|| b.id.cmp(&a.id))
 }
 
-/// Whether a filter lets an alert through. Withdrawn ones never.
+/// Whether an alert matches a filter. Withdrawn alerts never do.
 #[must_use]
 pub(crate) fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
     let named = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
@@ -112,8 +112,8 @@ pub(crate) fn matches(filter: &AlertFilter, alert: &AlertShape) -> bool {
         && filter.to.is_none_or(|to| alert.start < to.0)
 }
 
-/// A page of the store, brought up to date: `stored` (with the cursor of the page after it) and what is live. `first`:
-/// no page came before, so live alerts that the store does not have yet belong here.
+/// Merges a page of the store (with the cursor of the next page) with live alerts. `first` means the first page, which also contains
+/// live alerts that are not in the store yet.
 #[must_use]
 pub(crate) fn overlay(
     stored: Vec<AlertShape>,
@@ -135,7 +135,7 @@ pub(crate) fn overlay(
     }
     if first {
         for alert in live.matching(filter) {
-            // Of later pages' alerts none may come here too.
+            // Alerts of later pages must not appear on this page too.
             if !more || oldest.is_none_or(|oldest| alert.start > oldest) {
                 page.entry(alert.id.clone()).or_insert_with(|| alert.clone());
             }
@@ -196,16 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_not_told_again_and_the_first_time_it_was_raised_stays() {
+    fn a_known_state_is_not_reported_again_and_the_raise_time_is_kept() {
         let mut live = LiveAlerts::new(10);
         assert!(live.take(alert("a", Early, 1_000)).is_some());
         assert!(live.take(alert("a", Early, 1_000)).is_none());
-        let told = live.take(AlertShape { raised: 9_999, ..alert("a", Firing, 1_000) }).unwrap();
-        assert_eq!((told.state, told.raised), (Firing, 1_500));
+        let changed = live.take(AlertShape { raised: 9_999, ..alert("a", Firing, 1_000) }).unwrap();
+        assert_eq!((changed.state, changed.raised), (Firing, 1_500));
     }
 
     #[test]
-    fn a_page_of_the_store_is_brought_up_to_date_without_a_gap_or_a_double() {
+    fn merges_a_page_of_the_store_without_gaps_or_duplicates() {
         let mut live = LiveAlerts::new(10);
         for (id, state, start) in
             [("new", Early, 50), ("b", Resolved, 40), ("c", Withdrawn, 30), ("older-page", Firing, 10)]
@@ -229,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_and_any_repetition_end_the_same(
+        fn the_result_is_independent_of_order_and_repetition(
             (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4), 0..40).prop_flat_map(|all| {
                 let twice: Vec<_> = all.iter().chain(&all).copied().collect();
                 (Just(all), Just(twice).prop_shuffle())
@@ -249,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn memory_is_bounded_and_what_goes_on_is_kept_longest(ids in prop::collection::vec((0_u16..500, any::<bool>()), 1..300)) {
+        fn memory_is_bounded_and_open_alerts_are_kept_longest(ids in prop::collection::vec((0_u16..500, any::<bool>()), 1..300)) {
             let mut live = LiveAlerts::new(20);
             for (id, firing) in ids {
                 live.take(alert(&id.to_string(), if firing { Firing } else { Resolved }, i64::from(id)));

@@ -1,4 +1,4 @@
-//! What every request shares.
+//! State shared by all requests.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -16,20 +16,20 @@ use crate::live::Live;
 use crate::metrics::ApiMetrics;
 use crate::shapes::PipelineShape;
 
-/// What clients may do at once.
+/// Limits of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// WebSocket clients.
+    /// Maximum number of WebSocket clients.
     pub clients: usize,
-    /// Rooms of a client.
+    /// Maximum number of rooms per client.
     pub rooms: usize,
-    /// Bytes of a message from a client.
+    /// Maximum size of a message from a client, in bytes.
     pub message_bytes: usize,
-    /// Frames that may wait for a client.
+    /// Maximum number of frames queued for a client.
     pub waiting_frames: usize,
-    /// Bytes that may wait for a client.
+    /// Maximum number of bytes queued for a client.
     pub waiting_bytes: usize,
-    /// Bursts that are being simulated.
+    /// Maximum number of concurrent simulated bursts.
     pub bursts: usize,
 }
 
@@ -46,53 +46,53 @@ impl Default for Limits {
     }
 }
 
-/// What every request shares.
+/// State shared by all requests.
 #[derive(Debug)]
 pub(crate) struct App {
     /// The plan.
     pub(crate) plan: Arc<Plan>,
-    /// What there is to say of it.
+    /// The pipeline as served.
     pub(crate) pipeline: PipelineShape,
-    /// What is going on now.
+    /// Live data.
     pub(crate) live: Mutex<Live>,
-    /// What was; none: nothing is kept.
+    /// History; `None` without a store.
     pub(crate) history: Option<Arc<History>>,
-    /// What is unwell.
+    /// Health of the stage.
     pub(crate) health: Health,
-    /// What readers must show.
+    /// The token that clients must send.
     pub(crate) token: Option<Secret>,
-    /// Where bursts are sent.
+    /// The collector that receives simulated bursts.
     pub(crate) collector: Option<Collector>,
-    /// What clients may do.
+    /// Limits of clients.
     pub(crate) limits: Limits,
-    /// Counters.
+    /// Metrics.
     pub(crate) metrics: ApiMetrics,
-    /// Free places for clients.
-    pub(crate) places: Arc<Semaphore>,
-    /// Free places for bursts.
-    pub(crate) bursts: Arc<Semaphore>,
-    /// Tells clients apart.
+    /// Permits of WebSocket clients.
+    pub(crate) client_permits: Arc<Semaphore>,
+    /// Permits of simulated bursts.
+    pub(crate) burst_permits: Arc<Semaphore>,
+    /// Id of the next client.
     pub(crate) next_client: AtomicU64,
-    /// Cancelled when clients are to go elsewhere.
+    /// Cancelled when the stage drains.
     pub(crate) draining: CancellationToken,
-    /// Cancelled when the stage is to end.
+    /// Cancelled when the stage shuts down.
     pub(crate) shutdown: CancellationToken,
-    /// Clients and bursts that the stage waits for.
+    /// Clients and bursts that the shutdown waits for.
     pub(crate) tasks: TaskTracker,
 }
 
-/// How the collector is reached.
+/// Access to the collector.
 #[derive(Clone, Debug)]
 pub(crate) struct Collector {
-    /// Its address without a path.
+    /// Its URL without a path.
     pub(crate) base: String,
-    /// A write key, where it asks for one.
+    /// A write key, if one is required.
     pub(crate) key: Option<Secret>,
-    /// The client.
+    /// The HTTP client.
     pub(crate) http: reqwest::Client,
 }
 
-/// Now, by the system's clock.
+/// The current time of the system clock.
 #[must_use]
 pub(crate) fn now() -> WallTime {
     SystemClock.now()

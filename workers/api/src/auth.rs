@@ -1,4 +1,4 @@
-//! Who may read: everybody, or the holder of the token. And no page of another origin.
+//! Authentication by token, and protection against cross-origin requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use crate::app::App;
-use crate::problem::Problem;
+use herd_stage::Problem;
 
-/// Lets a request through if it shows the token (`Authorization: Bearer TOKEN` or `?token=TOKEN`), where one is asked for,
-/// and, if it writes or opens a WebSocket, does not come from a page of another origin.
+/// Requires the token, if one is configured (`Authorization: Bearer TOKEN` or `?token=TOKEN`). Refuses requests that write or open
+/// a WebSocket from a page of another origin.
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if let Some(token) = &app.token {
-        let shown = bearer(request.headers()).map(str::to_owned).or_else(|| {
+        let given = bearer(request.headers()).map(str::to_owned).or_else(|| {
             let query = Query::<HashMap<String, String>>::try_from_uri(request.uri()).ok()?;
             query.get("token").cloned()
         });
-        let detail = match shown {
-            None => Some("a token is needed: send `Authorization: Bearer TOKEN` or add `?token=TOKEN`"),
-            Some(shown) if bool::from(shown.as_bytes().ct_eq(token.reveal().as_bytes())) => None,
-            Some(_) => Some("this token is not the right one"),
+        let detail = match given {
+            None => Some("a token is required: send `Authorization: Bearer TOKEN` or append `?token=TOKEN`"),
+            Some(given) if bool::from(given.as_bytes().ct_eq(token.reveal().as_bytes())) => None,
+            Some(_) => Some("the token is not valid"),
         };
         if let Some(detail) = detail {
             return Problem::new(StatusCode::UNAUTHORIZED, detail).into_response();
@@ -31,8 +31,8 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD)
         && !request.headers().contains_key(header::UPGRADE);
-    if !reads && is_foreign(request.headers()) {
-        return Problem::new(StatusCode::FORBIDDEN, "this page is of another origin").into_response();
+    if !reads && is_cross_origin(request.headers()) {
+        return Problem::new(StatusCode::FORBIDDEN, "cross-origin requests are not allowed").into_response();
     }
     next.run(request).await
 }
@@ -43,8 +43,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Browsers say where a page is from; other clients say nothing and are let through. CORS does not hold for WebSockets.
-fn is_foreign(headers: &HeaderMap) -> bool {
+/// Browsers send `Origin`; requests of other clients have none and are accepted. CORS does not apply to WebSockets.
+fn is_cross_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, host)| host);
@@ -63,12 +63,12 @@ mod tests {
     #[case::other_page(Some("https://evil.example"), true)]
     #[case::other_port(Some("http://herd.example:9090"), true)]
     #[case::file(Some("null"), true)]
-    fn pages_of_other_origins_are_told_apart(#[case] origin: Option<&str>, #[case] foreign: bool) {
+    fn detects_cross_origin_requests(#[case] origin: Option<&str>, #[case] cross_origin: bool) {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, "herd.example:8080".parse().unwrap());
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        assert_eq!(is_foreign(&headers), foreign);
+        assert_eq!(is_cross_origin(&headers), cross_origin);
     }
 }

@@ -1,23 +1,22 @@
-//! The dashboard: the files of `web/dist`, in the binary. Paths that are no file are the page itself (it routes them).
+//! The dashboard: the files of `web/dist`, embedded in the binary. Paths without a file serve the page, which routes them.
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
+use herd_stage::Problem;
 use rust_embed::RustEmbed;
-
-use crate::problem::Problem;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
 #[allow_missing = true]
 struct Files;
 
-/// What pages may load: only what this server serves (styles also from within the page: charts set them).
+/// Content security policy: only resources of this server; inline styles are allowed because charts use them.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
                       connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// Files with a hash in their name never change.
+/// Cache-Control of files with a hash in their name, which never change.
 const FOREVER: &str = "public, max-age=31536000, immutable";
-/// All others are asked for each time, with their tag.
+/// Cache-Control of other files, which are revalidated by ETag.
 const ASK: &str = "no-cache";
 
 const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
@@ -25,16 +24,22 @@ const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><meta name=viewport 
     <h1>The dashboard is not built</h1><p>This binary was compiled without it. Build it with <code>make web</code>, then \
     compile again.</p><p>The API is there: <a href=/api/v1/openapi.json>/api/v1/openapi.json</a></p>";
 
-/// Answers what no other route does.
+/// Serves all requests that match no other route.
 pub(crate) async fn serve(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path == "api" || path.starts_with("api/") || path == "ws" {
-        return Problem::missing(format!("there is no {method} {}: see /api/v1/openapi.json", uri.path()))
-            .into_response();
+        return Problem::missing(format!(
+            "unknown endpoint {method} {}: see /api/v1/openapi.json",
+            uri.path()
+        ))
+        .into_response();
     }
     if !matches!(method, Method::GET | Method::HEAD) {
-        return Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is for /api/v1 only"))
-            .into_response();
+        return Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{method} is allowed under /api/v1 only"),
+        )
+        .into_response();
     }
     let mut response = page(path, &headers);
     let headers = response.headers_mut();
@@ -47,10 +52,10 @@ fn page(path: &str, headers: &HeaderMap) -> Response {
     if let Some(file) = Files::get(path).filter(|_| !path.is_empty()) {
         return file_response(path, &file, headers);
     }
-    // A missing file is missing: a page in place of a script would only hide the fault.
+    // A missing file gives 404: the page in place of a script would hide the error.
     let is_file = path.starts_with("assets/") || (!path.contains('/') && path.contains('.'));
     if is_file {
-        return Problem::missing(format!("there is no file /{path}")).into_response();
+        return Problem::missing(format!("the file /{path} does not exist")).into_response();
     }
     match Files::get("index.html") {
         Some(index) => file_response("index.html", &index, headers),
@@ -62,7 +67,7 @@ fn file_response(path: &str, file: &rust_embed::EmbeddedFile, headers: &HeaderMa
     let hash: String = file.metadata.sha256_hash()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = format!("\"{hash}\"");
     let cache = if path.starts_with("assets/") { FOREVER } else { ASK };
-    // Proxies and compression may make a tag weak.
+    // Proxies and compression may weaken an ETag.
     let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     if known.is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag)) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag), (header::CACHE_CONTROL, cache.into())])

@@ -1,5 +1,5 @@
-//! The past, from the store. The api stands also while the database does not: it opens the store as soon as that answers, watches
-//! it, and answers within a second whether there is an answer of the store or not.
+//! History from the store. The api also runs while the database is unavailable: it opens the store as soon as possible, checks its
+//! health, and answers within a second even if the store does not respond.
 
 use std::fmt;
 use std::pin::Pin;
@@ -7,36 +7,37 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use herd_spec::health::Trouble;
-use herd_stage::Health;
+use herd_stage::{Health, Problem};
 use herd_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::problem::Problem;
+use crate::problem::{of_store_error, store_unavailable};
 
-/// How long opening may take.
-const OPEN_PATIENCE: Duration = Duration::from_secs(15);
-/// The shortest and the longest pause before the store is opened again.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
-/// How often the store is asked whether it answers, and how long it may take.
-const PING: Duration = Duration::from_millis(500);
-const PING_PATIENCE: Duration = Duration::from_millis(400);
-/// So many failures in a row are reported. Questions are given up at the first.
-const FAILURES: u32 = 3;
-/// A question to a store that does not answer pings is given up after this.
-const PATIENCE_UNWELL: Duration = Duration::from_millis(800);
-/// A question to one that does: some read all users.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout for opening the store.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+/// Initial and maximum backoff between attempts to open the store.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+/// Interval of health checks of the store.
+const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// Timeout of a health check.
+const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_millis(400);
+/// Number of consecutive failures after which the store is reported as unhealthy. Queries fail fast from the first one on.
+const REPORTED_AFTER: u32 = 3;
+/// Timeout of queries while health checks fail.
+const UNHEALTHY_QUERY_TIMEOUT: Duration = Duration::from_millis(800);
+/// Timeout of queries. Some read all users.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 const STEP: &str = "store";
 
 type Opening = Pin<Box<dyn Future<Output = Result<Store, StoreError>> + Send>>;
 
-/// How the store is opened, whenever that is tried.
+/// Opens the store, as often as necessary.
 #[derive(Clone)]
 pub struct StoreSource(Arc<dyn Fn() -> Opening + Send + Sync>);
 
 impl StoreSource {
-    /// A store that `open` opens.
+    /// A source that opens the store with `open`.
     pub fn new<F>(open: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Store, StoreError>> + Send + 'static,
@@ -57,57 +58,57 @@ impl fmt::Debug for StoreSource {
     }
 }
 
-/// The store, once it is open, and how it is.
+/// The store, once it is open, and its health.
 #[derive(Debug)]
 pub(crate) struct History {
     source: StoreSource,
     store: OnceLock<Store>,
-    /// Why it does not answer; none: it does.
-    unwell: watch::Sender<Option<String>>,
+    /// The error of the last health check; `None` if the store is healthy.
+    unhealthy: watch::Sender<Option<String>>,
 }
 
 impl History {
     pub(crate) fn new(source: StoreSource, health: &Health) -> Self {
         health.starting(STEP, "the store is being opened");
-        let unwell = watch::Sender::new(Some("it has not been opened yet".to_owned()));
-        Self { source, store: OnceLock::new(), unwell }
+        let unhealthy = watch::Sender::new(Some("it is not open yet".to_owned()));
+        Self { source, store: OnceLock::new(), unhealthy }
     }
 
     /// The store.
     ///
     /// # Errors
-    /// 503 while it could not be opened.
+    /// 503 while it is not open.
     pub(crate) fn store(&self) -> Result<&Store, Problem> {
         self.store.get().ok_or_else(|| self.problem())
     }
 
-    /// What the store answers.
+    /// Runs a query, with a timeout.
     ///
     /// # Errors
-    /// 503 if it does not, 400 if the question makes no sense to it.
-    pub(crate) async fn answer<T>(
+    /// 503 if the store is unavailable, 400 if it refuses the query.
+    pub(crate) async fn query<T>(
         &self,
-        question: impl Future<Output = Result<T, StoreError>>,
+        query: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, Problem> {
-        let mut unwell = self.unwell.subscribe();
-        let given_up = async {
-            tokio::time::sleep(PATIENCE_UNWELL).await;
-            // The sender is ours, so that this ends with a reason or not at all.
-            let _ = unwell.wait_for(Option::is_some).await;
+        let mut unhealthy = self.unhealthy.subscribe();
+        let fail_fast = async {
+            tokio::time::sleep(UNHEALTHY_QUERY_TIMEOUT).await;
+            // The sender is owned by `self`, so the wait cannot fail.
+            let _ = unhealthy.wait_for(Option::is_some).await;
         };
         tokio::select! {
-            answer = question => answer.map_err(Problem::from),
-            () = given_up => Err(self.problem()),
-            () = tokio::time::sleep(PATIENCE) => Err(Problem::store_away(&format!("no answer in {PATIENCE:?}"))),
+            result = query => result.map_err(|error| of_store_error(&error)),
+            () = fail_fast => Err(self.problem()),
+            () = tokio::time::sleep(QUERY_TIMEOUT) => Err(store_unavailable(&format!("no response within {QUERY_TIMEOUT:?}"))),
         }
     }
 
     fn problem(&self) -> Problem {
-        Problem::store_away(self.unwell.borrow().as_deref().unwrap_or("no answer in time"))
+        store_unavailable(self.unhealthy.borrow().as_deref().unwrap_or("no response in time"))
     }
 
-    /// Opens the store and watches it, until `shutdown`.
-    pub(crate) async fn keep(self: Arc<Self>, health: Health, shutdown: CancellationToken) {
+    /// Opens the store and checks its health, until `shutdown`.
+    pub(crate) async fn run(self: Arc<Self>, health: Health, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = async {
@@ -118,52 +119,54 @@ impl History {
     }
 
     async fn open(&self, health: &Health) -> Store {
-        let mut pause = PAUSES.0;
+        let mut backoff = BACKOFF.0;
         loop {
-            let opened = tokio::time::timeout(OPEN_PATIENCE, (self.source.0)());
+            let opened = tokio::time::timeout(OPEN_TIMEOUT, (self.source.0)());
             let (reason, why) = match opened.await {
                 Ok(Ok(store)) => {
-                    // Nobody else opens it.
+                    // Only this task opens it.
                     let _ = self.store.set(store.clone());
-                    self.well(health);
+                    self.mark_healthy(health);
                     return store;
                 }
                 Ok(Err(error)) => (error.trouble(), error.to_string()),
-                Err(_) => (Trouble::DatabaseUnreachable, format!("no answer in {OPEN_PATIENCE:?}")),
+                Err(_) => (Trouble::DatabaseUnreachable, format!("no response within {OPEN_TIMEOUT:?}")),
             };
-            tracing::warn!(%reason, why, "the store cannot be opened; the api serves what it has without it");
+            tracing::warn!(%reason, why, "cannot open the store; the api serves live data only");
             health.fail(STEP, reason, why.clone());
-            self.unwell.send_replace(Some(why));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
+            self.unhealthy.send_replace(Some(why));
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF.1);
         }
     }
 
     async fn watch(&self, store: &Store, health: &Health) {
-        let mut tick = tokio::time::interval(PING);
+        let mut tick = tokio::time::interval(HEALTH_CHECK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut failures = 0;
         loop {
             tick.tick().await;
-            let (reason, why) = match tokio::time::timeout(PING_PATIENCE, store.ping()).await {
+            let (reason, why) = match tokio::time::timeout(HEALTH_CHECK_TIMEOUT, store.ping()).await {
                 Ok(Ok(())) => {
                     failures = 0;
-                    self.well(health);
+                    self.mark_healthy(health);
                     continue;
                 }
                 Ok(Err(error)) => (error.trouble(), error.to_string()),
-                Err(_) => (Trouble::DatabaseUnreachable, format!("no answer in {PING_PATIENCE:?}")),
+                Err(_) => {
+                    (Trouble::DatabaseUnreachable, format!("no response within {HEALTH_CHECK_TIMEOUT:?}"))
+                }
             };
-            self.unwell.send_replace(Some(why.clone()));
+            self.unhealthy.send_replace(Some(why.clone()));
             failures += 1;
-            if failures >= FAILURES {
+            if failures >= REPORTED_AFTER {
                 health.fail(STEP, reason, why);
             }
         }
     }
 
-    fn well(&self, health: &Health) {
-        self.unwell.send_if_modified(|why| why.take().is_some());
+    fn mark_healthy(&self, health: &Health) {
+        self.unhealthy.send_if_modified(|why| why.take().is_some());
         health.ok(STEP);
     }
 }

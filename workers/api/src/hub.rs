@@ -1,5 +1,5 @@
-//! Rooms and who is in them. Sending never waits: each client has a bounded outbox, and one that overflows marks its
-//! client as too slow, which its own task then closes; the others never notice.
+//! Rooms and their subscribers. Sending never blocks: each client has a bounded outbox. If it overflows, the client is marked as too
+//! slow and disconnected by its own task, without effect on other clients.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,16 +11,16 @@ use herd_spec::plan::Plan;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// What a client may subscribe to. Metrics are meant by their place in the plan.
+/// A room that clients can subscribe to. Metrics are identified by their index in the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Room {
     /// Everything.
     All,
     /// Alerts.
     Alerts,
-    /// How the pipeline is doing, each second.
+    /// Throughput and lag, every second.
     Stats,
-    /// The list of a metric, each second.
+    /// The trending list of a metric, every second.
     Trending(usize),
     /// All windows of a metric.
     Metric(usize),
@@ -29,15 +29,15 @@ pub(crate) enum Room {
 }
 
 impl Room {
-    /// Reads a room's name: `all`, `alerts`, `stats`, `trending:METRIC`, `metric:METRIC`, `item:METRIC/KEY`.
+    /// Parses the name of a room: `all`, `alerts`, `stats`, `trending:METRIC`, `metric:METRIC`, `item:METRIC/KEY`.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// Why the name is invalid.
     pub(crate) fn parse(name: &str, plan: &Plan) -> Result<Self, String> {
         let metric = |wanted: &str| {
             plan.metrics.iter().position(|metric| metric.name == wanted).ok_or_else(|| {
                 let known: Vec<&str> = plan.metrics.iter().map(|metric| metric.name.as_str()).collect();
-                format!("there is no metric `{wanted}`; there are: {}", known.join(", "))
+                format!("metric `{wanted}` does not exist; metrics of this pipeline: {}", known.join(", "))
             })
         };
         match name.split_once(':') {
@@ -50,19 +50,19 @@ impl Room {
                 Some((wanted, key)) if !key.is_empty() && key.len() <= MAX_KEY => {
                     Ok(Self::Item(metric(wanted)?, key.into()))
                 }
-                _ => Err(format!("the room `{name}` names no key: write item:METRIC/KEY")),
+                _ => Err(format!("room `{name}` has no key: write item:METRIC/KEY")),
             },
             _ => Err(format!(
-                "there is no room `{name}`: write all, alerts, stats, trending:METRIC, metric:METRIC or item:METRIC/KEY"
+                "room `{name}` does not exist: write all, alerts, stats, trending:METRIC, metric:METRIC or item:METRIC/KEY"
             )),
         }
     }
 }
 
-/// Bytes of a key, at most.
+/// Maximum length of a key, in bytes.
 pub(crate) const MAX_KEY: usize = 1024;
 
-/// The sending end of a client.
+/// Sender of the queue of a client.
 #[derive(Clone, Debug)]
 pub(crate) struct Outbox {
     id: u64,
@@ -72,17 +72,17 @@ pub(crate) struct Outbox {
     overflow: CancellationToken,
 }
 
-/// The receiving end of a client, in its own task.
+/// Receiver of the queue of a client, used by its task.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     frames: mpsc::Receiver<Utf8Bytes>,
     waiting: Arc<AtomicUsize>,
-    /// Cancelled when the client did not keep up.
+    /// Cancelled when the client is too slow.
     pub(crate) overflow: CancellationToken,
 }
 
 impl Outbox {
-    /// An outbox of at most so many frames and bytes, and its other end. `id` tells clients apart.
+    /// A queue with these limits. `id` identifies the client.
     #[must_use]
     pub(crate) fn new(id: u64, most_frames: usize, most_bytes: usize) -> (Self, Inbox) {
         let (sender, receiver) = mpsc::channel(most_frames.max(1));
@@ -98,7 +98,7 @@ impl Outbox {
         (outbox, Inbox { frames: receiver, waiting, overflow })
     }
 
-    /// Hands a frame over, or marks the client as too slow. A frame is always taken while none is waiting.
+    /// Queues a frame, or marks the client as too slow. An empty queue accepts a frame of any size.
     pub(crate) fn send(&self, frame: Utf8Bytes) {
         if self.overflow.is_cancelled() {
             return;
@@ -120,7 +120,7 @@ impl Inbox {
         Some(frame)
     }
 
-    /// The next frame, if it is there already.
+    /// The next frame, if one is queued.
     pub(crate) fn ready(&mut self) -> Option<Utf8Bytes> {
         let frame = self.frames.try_recv().ok()?;
         self.waiting.fetch_sub(frame.len(), Ordering::Relaxed);
@@ -128,7 +128,7 @@ impl Inbox {
     }
 }
 
-/// Who is in which room.
+/// Subscribers of all rooms.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
     rooms: HashMap<Room, Members>,
@@ -142,13 +142,13 @@ struct Members {
 }
 
 impl Hub {
-    /// Nobody is anywhere.
+    /// Without subscribers.
     #[must_use]
     pub(crate) fn new(metrics: usize) -> Self {
         Self { rooms: HashMap::new(), items: vec![HashMap::new(); metrics] }
     }
 
-    /// Lets a client in; `name` is what frames call the room. Coming twice changes nothing.
+    /// Subscribes a client; `name` is the name of the room in frames. Idempotent.
     pub(crate) fn join(&mut self, room: &Room, name: &str, outbox: &Outbox) {
         let fresh = || Members { name: name.to_owned(), outboxes: Vec::new() };
         let members = match room {
@@ -160,7 +160,7 @@ impl Hub {
         }
     }
 
-    /// Lets a client out.
+    /// Unsubscribes a client.
     pub(crate) fn leave(&mut self, room: &Room, outbox: &Outbox) {
         let left = |members: &mut Members| {
             members.outboxes.retain(|known| known.id != outbox.id);
@@ -180,7 +180,7 @@ impl Hub {
         }
     }
 
-    /// Sends to everybody in these rooms, and in the room of `item`. `data` is only made if somebody is there.
+    /// Sends to the subscribers of these rooms and of the room of `item`. `data` is built only if there are any.
     pub(crate) fn send(
         &self,
         kind: &str,
@@ -203,13 +203,13 @@ impl Hub {
     }
 }
 
-/// A frame of a room; `data` is JSON.
+/// A frame of a room, with `data` as JSON.
 #[must_use]
 pub(crate) fn frame(kind: &str, room: &str, data: &str) -> Utf8Bytes {
     format!(r#"{{"type":"{kind}","room":{},"data":{data}}}"#, json(room)).into()
 }
 
-/// A value as JSON. What is served has string keys and no failing serializers.
+/// A value as JSON. All served types have string keys and infallible serializers.
 #[must_use]
 pub(crate) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "null".into())
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_reach_the_members_of_their_rooms_only() {
+    fn frames_reach_only_subscribers_of_their_room() {
         let mut hub = Hub::new(1);
         let (first, mut first_in) = Outbox::new(1, 10, 1_000);
         let (second, mut second_in) = Outbox::new(2, 10, 1_000);
@@ -237,12 +237,12 @@ mod tests {
         assert_eq!(drain(&mut second_in).len(), 2);
         hub.leave(&Room::Item(0, "a".into()), &first);
         hub.leave(&Room::Metric(0), &second);
-        hub.send("window", &[Room::Metric(0)], Some((0, "a")), || unreachable!("nobody is there"));
+        hub.send("window", &[Room::Metric(0)], Some((0, "a")), || unreachable!("no subscribers"));
         assert!(drain(&mut first_in).is_empty());
     }
 
     #[test]
-    fn a_full_outbox_marks_its_client_and_no_other() {
+    fn a_full_queue_affects_only_its_client() {
         let mut hub = Hub::new(0);
         let (slow, slow_in) = Outbox::new(1, 2, 1_000);
         let (quick, mut quick_in) = Outbox::new(2, 2, 1_000);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_bounded_but_one_large_frame_always_passes() {
+    fn bytes_are_bounded_except_for_a_single_large_frame() {
         let (outbox, mut inbox) = Outbox::new(1, 100, 10);
         outbox.send("x".repeat(50).into());
         assert_eq!(drain(&mut inbox).len(), 1);

@@ -1,13 +1,13 @@
-//! The api stage: what the pipeline saw and sees, over REST and WebSocket, with the dashboard.
+//! The api stage: serves live data and history over REST and WebSocket, with the dashboard.
 //!
 //! ```text
-//!  windows ─► follow ─┐                    ┌─► rooms ─► WebSocket clients
-//!  alerts  ─► follow ─┼─► live (one lock) ─┤
-//!  offsets ─► pulse  ─┘                    └─► REST ◄─ store (PostgreSQL, SQLite): what was
+//!  windows ─► follow ─────┐                    ┌─► rooms ─► WebSocket clients
+//!  alerts  ─► follow ─────┼─► live (one lock) ─┤
+//!  offsets ─► throughput ─┘                    └─► REST ◄─ store (PostgreSQL, SQLite): history
 //! ```
 //!
-//! Reads `windows` and `alerts` outside any group, from near their end; commits nothing, so any number of replicas run
-//! beside each other and each can be lost.
+//! It reads `windows` and `alerts` without a consumer group, from near their end, and commits nothing, so that replicas are
+//! independent of each other.
 
 mod alerts;
 mod app;
@@ -20,10 +20,10 @@ mod hub;
 mod live;
 mod metrics;
 mod problem;
-mod pulse;
 mod routes;
 mod shapes;
 mod socket;
+mod throughput;
 mod trending;
 mod windows;
 
@@ -57,36 +57,36 @@ use crate::history::History;
 pub use crate::history::StoreSource;
 use crate::live::{Live, TICK};
 use crate::metrics::{ApiMetrics, StatusLabels, TopicLabels};
-use crate::pulse::{Pulse, measure};
 use crate::shapes::PipelineShape;
+use crate::throughput::{Throughput, measure};
 
-/// Latest records of `windows` read at the start, over all partitions.
+/// Number of latest records of `windows` read at the start, over all partitions.
 const WINDOW_HISTORY: i64 = 100_000;
-/// Latest records of `alerts` read at the start.
+/// Number of latest records of `alerts` read at the start.
 const ALERT_HISTORY: i64 = 10_000;
-/// Bytes of a request's body.
+/// Maximum size of a request body, in bytes.
 const BODY_BYTES: usize = 16 << 10;
-/// How long clients and requests may take to end when the stage does.
-const END_PATIENCE: Duration = Duration::from_secs(5);
-/// How often the bus is asked whether it answers, and how long it may take.
-const PING: Duration = Duration::from_secs(2);
-/// How long the store may take to say how much it holds.
-const COUNT_PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time for clients and requests to end at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval and timeout of the health check of the bus.
+const HEALTH_CHECK: Duration = Duration::from_secs(2);
+/// Timeout for counting the rows of the store.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What stopped the api stage.
+/// An error that stops the api stage.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// A Secret is not there.
-    #[error("the api cannot start: {0}")]
+    /// A Secret is missing.
+    #[error("cannot start the api: {0}")]
     Secret(#[from] SecretError),
-    /// The HTTP client for simulated bursts cannot be made.
-    #[error("the api cannot make an HTTP client for the collector: {0}")]
+    /// The HTTP client for simulated bursts cannot be created.
+    #[error("cannot create an HTTP client for the collector: {0}")]
     Client(#[from] reqwest::Error),
     /// The listener failed.
-    #[error("the api cannot serve: {0}")]
+    #[error("cannot serve the api: {0}")]
     Serve(#[from] std::io::Error),
-    /// A part of the stage broke off; a defect.
-    #[error("a part of the api broke off: {0}")]
+    /// A task of the stage panicked.
+    #[error("a task of the api panicked: {0}")]
     Broken(#[from] tokio::task::JoinError),
 }
 
@@ -103,11 +103,11 @@ impl StageError for ApiError {
     }
 }
 
-/// Serves `listener` until [`Stage::shutdown`]. `store`: where the past is; `collector`: its address without a path, for
-/// simulated bursts.
+/// Serves `listener` until [`Stage::shutdown`]. `store` is the source of history, `collector` the URL of the collector without a
+/// path, for simulated bursts.
 ///
 /// # Errors
-/// [`ApiError`]; whoever called starts it again.
+/// [`ApiError`]; the caller restarts the stage.
 pub async fn run<B: Bus>(
     plan: Arc<Plan>,
     bus: B,
@@ -132,34 +132,34 @@ pub async fn run_with<B: Bus>(
     collector: Option<String>,
     limits: Limits,
 ) -> Result<(), ApiError> {
-    // Ours alone: a part that fails ends the others, and not the process.
+    // A token of this stage only: a failed task ends the other tasks, but not the process.
     let shutdown = stage.shutdown.child_token();
     let _ended = shutdown.clone().drop_guard();
     let app = Arc::new(app(plan, store, &stage, collector, limits, shutdown.clone())?);
     for step in ["windows", "alerts"] {
         stage.health.starting(step, "the latest records have not been read yet");
     }
-    stage.health.starting("bus", "the bus has not been asked yet whether it answers");
+    stage.health.starting("bus", "the broker has not been contacted yet");
     let mut parts: JoinSet<Result<(), ApiError>> = JoinSet::new();
     follow_windows(&mut parts, &app, &bus, &stage);
     follow_alerts(&mut parts, &app, &bus, &stage);
     if let Some(history) = &app.history {
-        let kept = Arc::clone(history).keep(stage.health.clone(), shutdown.clone());
+        let kept = Arc::clone(history).run(stage.health.clone(), shutdown.clone());
         parts.spawn(async {
             kept.await;
             Ok(())
         });
     }
     parts.spawn(watch(bus.clone(), stage.health.clone(), shutdown.clone()));
-    parts.spawn(beat(Arc::clone(&app), bus));
-    parts.spawn(tell(Arc::clone(&app)));
+    parts.spawn(publish_stats(Arc::clone(&app), bus));
+    parts.spawn(publish_trending(Arc::clone(&app)));
     let router = router(Arc::clone(&app));
     let served = shutdown.clone();
     parts.spawn(async move {
-        // Frames are small and must not wait for the acknowledgement of those before them.
+        // Frames are small: Nagle's algorithm would delay them.
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "a connection without TCP_NODELAY");
+                tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
         });
         axum::serve(listener, router)
@@ -190,8 +190,8 @@ pub async fn run_with<B: Bus>(
             }
         }
     };
-    if tokio::time::timeout(END_PATIENCE, rest).await.is_err() {
-        tracing::warn!("some requests did not end in time and are cut off");
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, rest).await.is_err() {
+        tracing::warn!("some requests did not end in time and are aborted");
     }
     outcome
 }
@@ -221,8 +221,8 @@ fn app(
         collector,
         limits,
         metrics: ApiMetrics::registered(stage),
-        places: Arc::new(Semaphore::new(limits.clients)),
-        bursts: Arc::new(Semaphore::new(limits.bursts)),
+        client_permits: Arc::new(Semaphore::new(limits.clients)),
+        burst_permits: Arc::new(Semaphore::new(limits.bursts)),
         next_client: 0.into(),
         draining: stage.draining.clone(),
         shutdown,
@@ -265,13 +265,13 @@ fn follow_alerts<B: Bus>(parts: &mut JoinSet<Result<(), ApiError>>, app: &Arc<Ap
 impl App {
     fn unreadable(&self, topic: &'static str, error: &herd_spec::wire::WireError) {
         self.metrics.unreadable.get_or_create(&TopicLabels { topic }).inc();
-        tracing::warn!(topic, %error, "passed over a record that cannot be read");
+        tracing::warn!(topic, %error, "skipped a record that cannot be parsed");
     }
 }
 
-/// Keeps the report up to date about the bus. What measures it may wait for long.
+/// Checks the health of the bus. Separate from the measurement, which may block for long.
 async fn watch<B: Bus>(bus: B, health: Health, shutdown: CancellationToken) -> Result<(), ApiError> {
-    let mut tick = tokio::time::interval(PING);
+    let mut tick = tokio::time::interval(HEALTH_CHECK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -279,16 +279,16 @@ async fn watch<B: Bus>(bus: B, health: Health, shutdown: CancellationToken) -> R
             _ = tick.tick() => {}
         }
         let bus = bus.clone();
-        match tokio::task::spawn_blocking(move || bus.ping(PING)).await? {
+        match tokio::task::spawn_blocking(move || bus.ping(HEALTH_CHECK)).await? {
             Ok(()) => health.ok("bus"),
             Err(error) => health.fail("bus", error.trouble(), error.to_string()),
         }
     }
 }
 
-/// Measures throughput and lag each second, and tells of it.
-async fn beat<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
-    let mut pulse = Pulse::default();
+/// Measures throughput and lag every second and publishes them.
+async fn publish_stats<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
+    let mut throughput = Throughput::default();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -302,40 +302,40 @@ async fn beat<B: Bus>(app: Arc<App>, bus: B) -> Result<(), ApiError> {
         let measured = tokio::task::spawn_blocking(move || measure(&plan, &bus, now())).await?;
         match measured {
             Ok(sample) => {
-                let mut stats = pulse.take(sample);
+                let mut stats = throughput.take(sample);
                 stats.windows_total = closed_windows(&app).await;
                 app.live.lock().take_stats(stats);
             }
-            Err(error) => tracing::debug!(%error, "throughput and lag cannot be measured"),
+            Err(error) => tracing::debug!(%error, "cannot measure throughput and lag"),
         }
     }
 }
 
-/// How many windows are closed, by the store; without one, or while it does not answer, those seen.
+/// Number of closed windows in the store; without a store, or while it is unavailable, those seen since the start.
 async fn closed_windows(app: &App) -> u64 {
     let seen = app.live.lock().closed();
     let Some(store) = app.history.as_ref().and_then(|history| history.store().ok()) else { return seen };
-    match tokio::time::timeout(COUNT_PATIENCE, store.counts()).await {
+    match tokio::time::timeout(COUNT_TIMEOUT, store.counts()).await {
         Ok(Ok(counts)) => counts.windows.unsigned_abs(),
         Ok(Err(_)) | Err(_) => seen,
     }
 }
 
-/// Tells where the lists stand each second.
-async fn tell(app: Arc<App>) -> Result<(), ApiError> {
+/// Publishes the trending lists every second.
+async fn publish_trending(app: Arc<App>) -> Result<(), ApiError> {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = app.shutdown.cancelled() => return Ok(()),
-            _ = tick.tick() => app.live.lock().tell_trending(),
+            _ = tick.tick() => app.live.lock().publish_trending(),
         }
     }
 }
 
 fn router(app: Arc<App>) -> Router {
     let (rest, _) = routes::router();
-    // Frames of a WebSocket are small and many, and icons are compressed already.
+    // Images are compressed already.
     let compressed =
         CompressionLayer::new().gzip(true).compress_when(SizeAbove::new(860).and(NotForContentType::IMAGES));
     let guarded = rest
@@ -347,7 +347,7 @@ fn router(app: Arc<App>) -> Router {
     guarded.fallback(dashboard::serve).layer(compressed).layer(middleware::from_fn_with_state(app, finish))
 }
 
-/// What answers are without at the moment: `store=DatabaseUnreachable, bus=KafkaUnreachable`. Not there while all is well.
+/// Header that names unavailable dependencies: `store=DatabaseUnreachable, bus=KafkaUnreachable`. Absent if there are none.
 const MISSING: HeaderName = HeaderName::from_static("herd-missing");
 
 fn missing(report: &HealthReport) -> Option<HeaderValue> {
@@ -356,7 +356,7 @@ fn missing(report: &HealthReport) -> Option<HeaderValue> {
     if troubles.is_empty() { None } else { HeaderValue::try_from(troubles.join(", ")).ok() }
 }
 
-/// Counts the answer, and sets what every answer carries.
+/// Counts the response and sets its common headers.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_http1 = request.version() <= Version::HTTP_11;
     let is_data = request.uri().path().starts_with("/api/");

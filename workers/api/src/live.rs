@@ -1,7 +1,7 @@
-//! What is going on now: the recent windows of active keys, the alerts, the lists, and who wants to hear of changes.
+//! Live data: recent windows of active keys, alerts, trending lists, and the subscribers of changes.
 //!
-//! One lock holds state and rooms together: a record is taken and told under it, and a client gets its snapshot and
-//! joins its room under it. So a snapshot with the changes after it has no gap and nothing twice.
+//! One lock protects data and rooms: a record is applied and published under it, and a client receives its snapshot and joins its
+//! room under it. So there is no gap and no duplicate between a snapshot and the changes after it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,22 +19,22 @@ use crate::shapes::{AlertShape, AlertsShape, Point, StatsShape, TrendingShape, W
 use crate::trending::Trending;
 use crate::windows::{RecentWindows, merge};
 
-/// Keys whose recent windows are kept, over all metrics (about 20 KB each when full).
+/// Maximum number of keys with recent windows, over all metrics (up to 20 KB each).
 const CHART_KEYS: usize = 2_000;
-/// Keys of a metric that are ranked one by one (at most 2 KB each).
+/// Maximum number of individually ranked keys per metric (up to 2 KB each).
 const RANKED_KEYS: usize = 5_000;
-/// Alerts kept.
+/// Maximum number of alerts.
 const ALERTS: usize = 2_000;
-/// Keys in a snapshot of `metric:METRIC`.
+/// Maximum number of keys in a snapshot of `metric:METRIC`.
 const METRIC_SNAPSHOT: usize = 500;
-/// Items of a list where nobody says how many.
+/// Default number of items of a trending list.
 pub(crate) const TRENDING_ITEMS: usize = 20;
-/// Windows of a key where nobody says how many.
+/// Default number of windows of a key.
 pub(crate) const CHART_WINDOWS: u32 = 120;
-/// Alerts of a page where nobody says how many.
+/// Default number of alerts of a page.
 pub(crate) const PAGE_ALERTS: u32 = 100;
 
-/// The state and the rooms.
+/// Live data and rooms.
 #[derive(Debug)]
 pub(crate) struct Live {
     plan: Arc<Plan>,
@@ -52,17 +52,17 @@ struct LiveMetric {
     trending: Trending,
 }
 
-/// What the store said of a room before its snapshot was taken.
+/// Data of the store for the snapshot of a room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Past {
-    /// Closed windows of the room's key.
+    /// Closed windows of the key of the room.
     pub(crate) windows: Vec<Point>,
     /// The newest page of alerts.
     pub(crate) alerts: AlertsShape,
 }
 
 impl Live {
-    /// Nothing seen yet.
+    /// Without data.
     #[must_use]
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
         let ahead = plan.events.max_clock_skew.max(plan.events.max_lateness);
@@ -91,7 +91,7 @@ impl Live {
         }
     }
 
-    /// The place of a metric in the plan.
+    /// Index of a metric in the plan.
     #[must_use]
     pub(crate) fn metric(&self, name: &str) -> Option<usize> {
         self.plan.metrics.iter().position(|metric| metric.name == name)
@@ -101,15 +101,14 @@ impl Live {
         self.plan.metrics.get(metric).map_or(0, |metric| millis(metric.window))
     }
 
-    /// Takes a record of `windows` and tells of it. Metrics and window sizes that the plan does not know (any more) are
-    /// passed over.
+    /// Applies a record of `windows` and publishes it. Metrics and window sizes that are not in the plan are skipped.
     ///
     /// # Errors
     /// If it is not a window.
     pub(crate) fn take_window(&mut self, record: &[u8]) -> Result<(), WireError> {
         let window = Window::parse(record)?;
         let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
-        // Values of another definition do not compare: they are another metric's, though it has the same name.
+        // Values of another definition are not comparable.
         let known = [self.metrics[metric].definition, Definition::default()];
         if !known.contains(&window.definition) {
             return Ok(());
@@ -133,7 +132,7 @@ impl Live {
         Ok(())
     }
 
-    /// Takes a record of `alerts` that was sent at `sent`, and tells of it.
+    /// Applies a record of `alerts` with the timestamp `sent` and publishes it.
     ///
     /// # Errors
     /// If it is not an alert.
@@ -145,40 +144,40 @@ impl Live {
         Ok(())
     }
 
-    /// Windows seen closed since the start.
+    /// Number of closed windows since the start.
     #[must_use]
     pub(crate) fn closed(&self) -> u64 {
         self.closed
     }
 
-    /// How the pipeline is doing, as last measured, with the alerts of this moment.
+    /// The last measurement, with the current number of open alerts.
     #[must_use]
     pub(crate) fn stats(&self) -> StatsShape {
         StatsShape { alerts_firing: self.alerts.firing(), ..self.stats.clone() }
     }
 
-    /// Takes a new measurement and tells of it.
+    /// Stores a measurement and publishes it.
     pub(crate) fn take_stats(&mut self, stats: StatsShape) {
         self.stats = stats;
         self.hub.send("stats", &[Room::All, Room::Stats], None, || json(&self.stats()));
     }
 
-    /// Tells those who want to hear of them where the lists stand.
-    pub(crate) fn tell_trending(&self) {
+    /// Publishes the trending lists to their subscribers.
+    pub(crate) fn publish_trending(&self) {
         for metric in 0..self.metrics.len() {
             let rooms = [Room::All, Room::Trending(metric)];
             self.hub.send("trending", &rooms, None, || json(&self.trending(metric, TRENDING_ITEMS)));
         }
     }
 
-    /// The list of a metric.
+    /// The trending list of a metric.
     #[must_use]
     pub(crate) fn trending(&self, metric: usize, limit: usize) -> TrendingShape {
         let name = self.plan.metrics[metric].name.as_str();
         TrendingShape::of(name, self.size_ms(metric), self.metrics[metric].trending.top(limit))
     }
 
-    /// The windows of a key that start in `[from, to)`, those the store had and those seen since.
+    /// The windows of a key that start in `[from, to)`: stored ones merged with live ones.
     #[must_use]
     pub(crate) fn windows(
         &self,
@@ -201,7 +200,7 @@ impl Live {
         }
     }
 
-    /// A page of alerts that the store gave, brought up to date.
+    /// A page of alerts of the store, merged with live ones.
     #[must_use]
     pub(crate) fn alerts(&self, filter: &AlertFilter, stored: AlertsShape) -> AlertsShape {
         let more = stored.next_cursor.is_some();
@@ -213,20 +212,20 @@ impl Live {
         }
     }
 
-    /// All live alerts that a filter lets through, newest first.
+    /// All live alerts that match a filter, newest first.
     #[must_use]
     pub(crate) fn live_alerts(&self, filter: &AlertFilter) -> Vec<AlertShape> {
         self.alerts.matching(filter).into_iter().cloned().collect()
     }
 
-    /// Lets a client into a room, after the room's snapshot.
+    /// Sends the snapshot of a room to a client and subscribes it.
     pub(crate) fn subscribe(&mut self, room: &Room, name: &str, outbox: &Outbox, past: Past) {
         let snapshot = self.snapshot(room, past);
         outbox.send(frame("snapshot", name, &snapshot));
         self.hub.join(room, name, outbox);
     }
 
-    /// Lets a client out of a room.
+    /// Unsubscribes a client from a room.
     pub(crate) fn unsubscribe(&mut self, room: &Room, outbox: &Outbox) {
         self.hub.leave(room, outbox);
     }
@@ -260,5 +259,5 @@ impl Live {
     }
 }
 
-/// How often lists and stats are told.
+/// Interval at which trending lists and statistics are published.
 pub(crate) const TICK: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What the api counts of itself.
+//! Metrics of the api stage.
 
 use herd_stage::Stage;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -6,20 +6,20 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-/// Counters of the api stage.
+/// Metrics of the api stage.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ApiMetrics {
-    /// Requests answered, by class of status.
+    /// Requests by class of response status.
     pub(crate) requests: Family<StatusLabels, Counter>,
-    /// Alerts that are open now: early or firing.
+    /// Open alerts: early or firing.
     pub(crate) alerts_open: Gauge,
-    /// WebSocket clients now.
+    /// Connected WebSocket clients.
     pub(crate) clients: Gauge,
-    /// WebSocket clients dropped because they did not keep up.
+    /// WebSocket clients disconnected because they were too slow.
     pub(crate) dropped: Counter,
     /// Frames sent to WebSocket clients.
     pub(crate) frames: Counter,
-    /// Records that could not be read, by topic.
+    /// Records that could not be parsed, by topic.
     pub(crate) unreadable: Family<TopicLabels, Counter>,
 }
 
@@ -53,24 +53,24 @@ impl StatusLabels {
 }
 
 impl ApiMetrics {
-    /// Counters that `/metrics` shows.
+    /// Metrics registered with the stage.
     #[must_use]
     pub(crate) fn registered(stage: &Stage) -> Self {
         stage.instruments(|registry| {
             let metrics = Self::default();
             let m = metrics.clone();
-            registry.register("api_requests", "Requests answered, by class of status", m.requests);
-            registry.register("api_alerts_open", "Alerts that are open: early or firing", m.alerts_open);
-            registry.register("api_websocket_clients", "WebSocket clients connected", m.clients);
+            registry.register("api_requests", "Requests by class of response status", m.requests);
+            registry.register("api_alerts_open", "Open alerts (early or firing)", m.alerts_open);
+            registry.register("api_websocket_clients", "Connected WebSocket clients", m.clients);
             registry.register(
                 "api_websocket_dropped",
-                "WebSocket clients dropped for not keeping up",
+                "WebSocket clients disconnected for being too slow",
                 m.dropped,
             );
             registry.register("api_websocket_frames", "Frames sent to WebSocket clients", m.frames);
             registry.register(
                 "api_unreadable_records",
-                "Records that could not be read, by topic",
+                "Records that could not be parsed, by topic",
                 m.unreadable,
             );
             metrics

@@ -1,121 +1,59 @@
-//! Errors as clients get them: RFC 9457 problem documents.
+//! Problem responses and parameter extractors of the API.
+
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use herd_stage::Problem;
 use herd_store::StoreError;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-/// What went wrong with a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
-    /// The status.
-    pub(crate) status: StatusCode,
-    /// What was wrong and what to do, in words.
-    pub(crate) detail: String,
-    /// When trying again may help, in seconds.
-    pub(crate) retry_after: Option<u32>,
-}
-
-/// The document.
-#[derive(Debug, Serialize, ToSchema)]
+/// Schema of a [`Problem`] in the OpenAPI document (RFC 9457).
+#[derive(ToSchema)]
 #[schema(as = Problem)]
+#[allow(dead_code, reason = "only its OpenAPI schema is used")]
 pub(crate) struct ProblemShape {
-    /// Always `about:blank`: the status says which kind it is.
-    #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    /// The status in words.
-    pub(crate) title: &'static str,
-    /// The status.
-    pub(crate) status: u16,
-    /// What was wrong and what to do.
-    pub(crate) detail: String,
+    /// Always `about:blank`.
+    #[schema(rename = "type")]
+    kind: &'static str,
+    /// Reason phrase of the status.
+    title: &'static str,
+    /// HTTP status.
+    status: u16,
+    /// Human-readable explanation, and what to do.
+    detail: String,
 }
 
-impl Problem {
-    /// A problem of this status.
-    #[must_use]
-    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None }
-    }
-
-    /// 400: a parameter or body is wrong.
-    #[must_use]
-    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, detail)
-    }
-
-    /// 404.
-    #[must_use]
-    pub(crate) fn missing(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, detail)
-    }
-
-    /// 503: the store does not answer.
-    #[must_use]
-    pub(crate) fn store_away(why: &str) -> Self {
-        Self {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            detail: format!("the store does not answer; live values are not affected: {why}"),
-            retry_after: Some(2),
-        }
-    }
-
-    /// Whether only the store is away.
-    #[must_use]
-    pub(crate) fn is_unavailable(&self) -> bool {
-        self.status == StatusCode::SERVICE_UNAVAILABLE
-    }
-
-    /// 409: there is no store to ask.
-    #[must_use]
-    pub(crate) fn no_store() -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "this pipeline keeps no history: give it a `postgres` or `sqlite` sink",
-        )
-    }
+/// 503: the store is unavailable.
+pub(crate) fn store_unavailable(why: &str) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("the store is unavailable (live data is not affected): {why}"),
+    )
+    .after(Duration::from_secs(2))
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        if matches!(error, StoreError::Poison { .. }) {
-            return Self::invalid(error.to_string());
-        }
-        tracing::warn!(%error, "the store did not answer a question");
-        Self::store_away(&error.to_string())
-    }
+/// 409: the pipeline has no store.
+pub(crate) fn no_store() -> Problem {
+    Problem::new(StatusCode::CONFLICT, "this pipeline has no store: add a `postgres` or `sqlite` sink")
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let shape = ProblemShape {
-            kind: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            detail: self.detail,
-        };
-        let mut response = (self.status, crate::hub::json(&shape)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+/// The problem for an error of the store.
+pub(crate) fn of_store_error(error: &StoreError) -> Problem {
+    if matches!(error, StoreError::Poison { .. }) {
+        return Problem::invalid(error.to_string());
     }
+    tracing::warn!(%error, "a query of the store failed");
+    store_unavailable(&error.to_string())
 }
 
-/// Query parameters; wrong ones are a problem that names them.
+/// Query parameters. Invalid ones are reported as a problem.
 #[derive(Debug)]
-pub(crate) struct Ask<T>(pub T);
+pub(crate) struct QueryParams<T>(pub T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Ask<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -125,11 +63,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Ask<T> {
     }
 }
 
-/// Path parameters.
+/// Path parameters. Invalid ones are reported as a problem.
 #[derive(Debug)]
-pub(crate) struct At<T>(pub T);
+pub(crate) struct PathParams<T>(pub T);
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -140,14 +78,14 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
     }
 }
 
-/// A number of rows: `asked`, or `usual`.
+/// The `limit` parameter: `requested`, or `default`.
 ///
 /// # Errors
-/// If it is not from 1 to `most`.
-pub(crate) fn limit(asked: Option<u32>, usual: u32, most: u32) -> Result<u32, Problem> {
-    match asked {
-        None => Ok(usual),
-        Some(rows) if (1..=most).contains(&rows) => Ok(rows),
-        Some(rows) => Err(Problem::invalid(format!("limit: {rows} is not from 1 to {most}"))),
+/// 400 if it is not from 1 to `max`.
+pub(crate) fn limit(requested: Option<u32>, default: u32, max: u32) -> Result<u32, Problem> {
+    match requested {
+        None => Ok(default),
+        Some(rows) if (1..=max).contains(&rows) => Ok(rows),
+        Some(rows) => Err(Problem::invalid(format!("limit: {rows} is not from 1 to {max}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! What the api says, in JSON: the same shapes over REST and WebSocket. All times are milliseconds since 1970 (UTC).
+//! JSON types of the API, the same over REST and WebSocket. All times are milliseconds since 1970 (UTC).
 
 use herd_spec::pipeline::{AggregateFunction, Direction};
 use herd_spec::plan::Plan;
@@ -10,29 +10,29 @@ use utoipa::ToSchema;
 use crate::enumerations::{AlertStateName, FunctionName, SeverityName};
 use crate::trending::Top;
 
-/// What the pipeline counts, watches and keeps.
+/// Metrics, detectors and sinks of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Pipeline)]
 pub(crate) struct PipelineShape {
     /// Its name.
     pub(crate) name: String,
-    /// Whether detectors and sinks stand still.
+    /// Whether detectors and sinks are stopped.
     pub(crate) paused: bool,
-    /// How long after the newest event an older one may still come.
+    /// Maximum lateness of events.
     pub(crate) max_lateness_ms: i64,
-    /// What is counted.
+    /// Metrics.
     pub(crate) metrics: Vec<MetricShape>,
-    /// What is watched.
+    /// Detectors.
     pub(crate) detectors: Vec<DetectorShape>,
-    /// Where things go.
+    /// Sinks.
     pub(crate) sinks: Vec<SinkShape>,
-    /// Whether bursts may be simulated.
+    /// Whether bursts can be simulated.
     pub(crate) simulate: bool,
-    /// Whether there is a store, for questions about the past.
+    /// Whether the pipeline has a store for history.
     pub(crate) store: bool,
 }
 
-/// One thing that is counted.
+/// A metric.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Metric)]
 pub(crate) struct MetricShape {
@@ -41,20 +41,20 @@ pub(crate) struct MetricShape {
     /// `count`, `sum`, `mean` or `unique`.
     #[schema(value_type = FunctionName)]
     pub(crate) function: &'static str,
-    /// The field it is computed of; none for `count`.
+    /// The aggregated field; null for `count`.
     #[schema(required)]
     pub(crate) field: Option<String>,
     /// The fields whose values are the key.
     pub(crate) key: Vec<String>,
-    /// Event types that count; empty: all.
+    /// Event types that are aggregated; empty: all.
     pub(crate) types: Vec<String>,
     /// Length of a window.
     pub(crate) window_ms: i64,
-    /// How often running values come.
+    /// Interval of provisional values.
     pub(crate) emit_ms: i64,
 }
 
-/// One thing that is watched.
+/// A detector.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Detector)]
 pub(crate) struct DetectorShape {
@@ -69,13 +69,13 @@ pub(crate) struct DetectorShape {
     /// `info`, `warning` or `critical`.
     #[schema(value_type = SeverityName)]
     pub(crate) severity: Severity,
-    /// Windows with fewer events never alert upwards.
+    /// Minimum number of events in a window for an upward alert.
     pub(crate) min_count: u64,
-    /// Pause between alerts of a key.
+    /// Minimum time between two alerts of the same key.
     pub(crate) cooldown_ms: i64,
 }
 
-/// A store or receiver.
+/// A sink.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Sink)]
 pub(crate) struct SinkShape {
@@ -86,7 +86,7 @@ pub(crate) struct SinkShape {
 }
 
 impl PipelineShape {
-    /// What there is to say of a plan.
+    /// The pipeline of a plan.
     #[must_use]
     pub(crate) fn of(plan: &Plan, store: bool) -> Self {
         Self {
@@ -139,42 +139,42 @@ impl PipelineShape {
     }
 }
 
-/// How the pipeline is doing now.
+/// Throughput, totals and lag of the pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub(crate) struct StatsShape {
-    /// When this was said.
+    /// Time of the measurement.
     pub(crate) now: i64,
-    /// Events accepted a second, over the last seconds.
+    /// Events accepted per second, over the last seconds.
     pub(crate) events_per_second: f64,
-    /// Events accepted since the beginning.
+    /// Total of accepted events.
     pub(crate) events_total: u64,
-    /// Events refused since the beginning.
+    /// Total of refused events.
     pub(crate) refused_total: u64,
-    /// Closed windows: in the store, or, without one, seen since this stage started.
+    /// Number of closed windows: in the store or, without one, since the start of this stage.
     pub(crate) windows_total: u64,
-    /// Alerts that go on now.
+    /// Number of open alerts.
     pub(crate) alerts_firing: u64,
-    /// How far each stage is.
+    /// Lag and throughput of each stage.
     pub(crate) stages: Vec<StageShape>,
 }
 
-/// How far a stage is.
+/// Lag and throughput of a stage.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Stage)]
 pub(crate) struct StageShape {
     /// `fold`, `judge` or `sink.NAME`.
     pub(crate) stage: String,
-    /// Records that wait for it.
+    /// Consumer lag in records.
     pub(crate) lag: u64,
-    /// How long it would take for these at its present rate; none: it stands still while records wait.
+    /// Estimated time to process the lag at the current rate, in seconds; null if the stage makes no progress.
     #[schema(required)]
     pub(crate) lag_seconds: Option<f64>,
-    /// Records it got done a second, over the last seconds.
+    /// Records processed per second, over the last seconds.
     pub(crate) rate_per_second: f64,
 }
 
-/// The keys of a metric that most events are about.
+/// Trending keys of a metric.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Trending)]
 pub(crate) struct TrendingShape {
@@ -182,48 +182,48 @@ pub(crate) struct TrendingShape {
     pub(crate) metric: String,
     /// Length of its windows.
     pub(crate) window_ms: i64,
-    /// End of the newest window taken into account; none: nothing was seen yet.
+    /// End of the newest window included; null without data.
     #[schema(required)]
     pub(crate) as_of: Option<i64>,
-    /// The value of all keys together, over the windows that cover the last minute.
+    /// Value of all keys together over the windows of the last minute.
     pub(crate) total: f64,
-    /// How many keys had a value in them.
+    /// Number of keys with a value in these windows.
     pub(crate) keys: u64,
-    /// The heaviest, heaviest first.
+    /// The top keys in descending order.
     pub(crate) items: Vec<TrendingItem>,
-    /// All others.
+    /// All other keys.
     pub(crate) other: TrendingOther,
 }
 
-/// A key in the list.
+/// A trending key.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct TrendingItem {
-    /// Its place, from 1.
+    /// Rank, from 1.
     pub(crate) rank: u64,
-    /// Its place one window earlier; none: it is new.
+    /// Rank one window earlier; null if the key is new.
     #[schema(required)]
     pub(crate) previous_rank: Option<u64>,
     /// The key.
     pub(crate) key: String,
-    /// Its value over the windows that cover the last minute.
+    /// Value over the windows of the last minute.
     pub(crate) value: f64,
-    /// Its part of the total, 0 to 1.
+    /// Fraction of the total, 0 to 1.
     pub(crate) share: f64,
-    /// Its last 20 window values, oldest first.
+    /// The last 20 window values, oldest first.
     pub(crate) spark: Vec<f64>,
 }
 
-/// What is not in the list.
+/// Keys that are not in the list.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct TrendingOther {
-    /// How many keys.
+    /// Number of keys.
     pub(crate) keys: u64,
-    /// Their value together.
+    /// Their value.
     pub(crate) value: f64,
 }
 
 impl TrendingShape {
-    /// A list as it is served.
+    /// The JSON of a trending list.
     #[must_use]
     pub(crate) fn of(metric: &str, window_ms: i64, top: Top) -> Self {
         Self {
@@ -259,9 +259,9 @@ pub(crate) struct WindowsShape {
     pub(crate) key: String,
     /// Length of a window.
     pub(crate) size_ms: i64,
-    /// Oldest first.
+    /// Windows, oldest first.
     pub(crate) windows: Vec<Point>,
-    /// What the answer is without, and why: the store does not answer. Not there where nothing is missing.
+    /// Data that is missing from the response, and why, if the store is unavailable. Absent if the response is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) missing: Option<String>,
 }
@@ -269,32 +269,32 @@ pub(crate) struct WindowsShape {
 /// One window of a key.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Point {
-    /// Its start.
+    /// Start of the window.
     pub(crate) start: i64,
-    /// Events in it.
+    /// Number of events.
     pub(crate) count: u64,
     /// The metric's value.
     pub(crate) value: f64,
-    /// Whether it is closed and will not change.
+    /// Whether the window is closed, so that it does not change any more.
     #[serde(rename = "final")]
     pub(crate) is_final: bool,
-    /// What each detector expected.
+    /// Expected range of each detector.
     pub(crate) bands: Vec<BandShape>,
 }
 
-/// The range a detector takes for usual.
+/// Expected range of a detector.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Band)]
 pub(crate) struct BandShape {
     /// The detector.
     pub(crate) detector: String,
-    /// The value it expected.
+    /// Expected value.
     pub(crate) expected: f64,
     /// The lowest value that would not alert.
     pub(crate) lower: f64,
     /// The highest value that would not alert.
     pub(crate) upper: f64,
-    /// How unusual the value is, in the detector's measure.
+    /// Anomaly score, in the unit of the detector.
     pub(crate) score: f64,
 }
 
@@ -306,7 +306,7 @@ impl From<Band> for BandShape {
 }
 
 impl Point {
-    /// A window record without what its key says.
+    /// A window record without metric and key.
     #[must_use]
     pub(crate) fn of(window: Window<'_>) -> Self {
         Self {
@@ -318,14 +318,14 @@ impl Point {
         }
     }
 
-    /// Whether this says more of the window than `other`: a final value does, then one of more events.
+    /// Whether this supersedes `other` of the same window: final values do, then values of more events.
     #[must_use]
     pub(crate) fn supersedes(&self, other: &Self) -> bool {
         (self.is_final, self.count) > (other.is_final, other.count)
     }
 }
 
-/// A change of one window, as rooms get it.
+/// A change of a window, as sent to rooms.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct WindowChange<'a> {
     /// The metric.
@@ -345,19 +345,19 @@ pub(crate) struct WindowChange<'a> {
 pub(crate) struct AlertsShape {
     /// The alerts.
     pub(crate) alerts: Vec<AlertShape>,
-    /// Give it as `cursor` for the next page; none: this is the last.
+    /// Value of `cursor` for the next page; null on the last page.
     #[schema(required)]
     pub(crate) next_cursor: Option<String>,
-    /// What the answer is without, and why: the store does not answer. Not there where nothing is missing.
+    /// Data that is missing from the response, and why, if the store is unavailable. Absent if the response is complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) missing: Option<String>,
 }
 
-/// A detector's verdict.
+/// An alert.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Alert)]
 pub(crate) struct AlertShape {
-    /// Identity: 32 hexadecimal digits.
+    /// Id: 32 hexadecimal digits.
     pub(crate) id: String,
     /// The pipeline.
     pub(crate) pipeline: String,
@@ -370,7 +370,7 @@ pub(crate) struct AlertShape {
     /// `info`, `warning` or `critical`.
     #[schema(value_type = SeverityName)]
     pub(crate) severity: Severity,
-    /// `early`, `firing`, `resolved`; over WebSocket also `withdrawn`: take it off the page.
+    /// `early`, `firing` or `resolved`; over WebSocket also `withdrawn`, after which the alert must no longer be shown.
     #[schema(value_type = AlertStateName)]
     pub(crate) state: AlertState,
     /// Start of the window.
@@ -379,25 +379,25 @@ pub(crate) struct AlertShape {
     pub(crate) size_ms: u64,
     /// Events in the window.
     pub(crate) count: u64,
-    /// The window's value.
+    /// Value of the window.
     pub(crate) value: f64,
-    /// What was expected.
+    /// Expected value.
     pub(crate) expected: f64,
-    /// The usual spread around it.
+    /// Expected deviation.
     pub(crate) spread: f64,
-    /// How unusual the value is.
+    /// Anomaly score.
     pub(crate) score: f64,
-    /// Why, in words.
+    /// Human-readable summary.
     pub(crate) summary: String,
-    /// Start of the first later window that was usual again.
+    /// Start of the first later window that was within the expected range; null while it goes on.
     #[schema(required)]
     pub(crate) resolved: Option<i64>,
-    /// When it was first raised, by the detector's clock.
+    /// Time at which it was first raised, by the clock of the detector.
     pub(crate) raised: i64,
 }
 
 impl AlertShape {
-    /// An alert as it is served.
+    /// The JSON of an alert.
     #[must_use]
     pub(crate) fn of(alert: Alert, raised: WallTime) -> Self {
         Self {
@@ -421,26 +421,26 @@ impl AlertShape {
         }
     }
 
-    /// Whether this says more than `other` of the same alert: a later state does, then more events.
+    /// Whether this supersedes `other` of the same alert: later states do, then values of more events.
     #[must_use]
     pub(crate) fn supersedes(&self, other: &Self) -> bool {
         (self.state.rank(), self.count) > (other.state.rank(), other.count)
     }
 }
 
-/// What is known of a user.
+/// Statistics of a user.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = User)]
 pub(crate) struct UserShape {
     /// The user.
     pub(crate) user_id: String,
-    /// Events.
+    /// Number of events.
     pub(crate) events: i64,
-    /// Events of type `purchase` or `order`.
+    /// Number of events of type `purchase` or `order`.
     pub(crate) purchases: i64,
-    /// What was spent.
+    /// Revenue.
     pub(crate) revenue: f64,
-    /// Runs of events without a gap of more than 30 minutes.
+    /// Number of sessions: sequences of events without a gap of more than 30 minutes.
     pub(crate) sessions: i64,
     /// Time of the earliest event.
     pub(crate) first_seen: i64,

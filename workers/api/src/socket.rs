@@ -1,5 +1,5 @@
-//! One WebSocket client: a task that reads what it asks for, writes what its outbox holds, and ends it when it does not
-//! keep up, goes silent, or the stage ends.
+//! A WebSocket client: a task that reads its requests, writes the frames of its queue, and closes the connection when the client is
+//! too slow or silent, or the stage ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::app::{App, now};
 use crate::hub::{Inbox, Outbox, Room, json};
 use crate::live::{CHART_WINDOWS, PAGE_ALERTS, Past};
-use crate::problem::Problem;
 use crate::routes::{stored_alerts, stored_windows};
+use herd_stage::Problem;
 
-/// How often each client hears that the stage is alive, and is asked whether it is.
+/// Interval of heartbeats and pings to each client.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A client that answers nothing for so long is gone.
+/// Time without a response after which a client is considered gone.
 const SILENCE: Duration = Duration::from_secs(30);
-/// A client that takes nothing for so long does not keep up.
+/// Time without progress in writing after which a client is too slow.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// How long saying goodbye may take.
+/// Timeout of the closing handshake.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
-/// Frames written before they are flushed together.
+/// Maximum number of frames written before a flush.
 const TOGETHER: usize = 128;
-/// How long the store may take for a snapshot; without it the snapshot holds what is live.
+/// Timeout of the store for a snapshot; after it, the snapshot contains live data only.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Deserialize)]
@@ -43,7 +43,7 @@ enum Request {
     Ping {},
 }
 
-/// Opens a WebSocket, if there is a place.
+/// Opens a WebSocket, within the limit of clients.
 pub(crate) async fn open(
     State(app): State<Arc<App>>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
@@ -52,19 +52,17 @@ pub(crate) async fn open(
         Ok(upgrade) => upgrade,
         Err(rejection) => return Problem::new(rejection.status(), rejection.body_text()).into_response(),
     };
-    let Ok(place) = Arc::clone(&app.places).try_acquire_owned() else {
-        return Problem {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            detail: format!("there are {} clients already, no more are let in", app.limits.clients),
-            retry_after: Some(10),
-        }
-        .into_response();
+    let Ok(permit) = Arc::clone(&app.client_permits).try_acquire_owned() else {
+        let detail = format!("the limit of {} clients is reached: try again later", app.limits.clients);
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            .after(Duration::from_secs(10))
+            .into_response();
     };
     let tasks = app.tasks.clone();
     upgrade.max_message_size(app.limits.message_bytes).max_frame_size(app.limits.message_bytes).on_upgrade(
         move |socket| {
             tasks.track_future(async move {
-                let _place = place;
+                let _permit = permit;
                 app.metrics.clients.inc();
                 let client = Client::new(Arc::clone(&app));
                 client.run(socket).await;
@@ -74,12 +72,12 @@ pub(crate) async fn open(
     )
 }
 
-/// Why a client goes.
+/// Why a connection ends.
 enum End {
-    /// It went by itself, or the connection broke.
+    /// The client closed it, or it was lost.
     Gone,
-    /// It is told this.
-    Told(u16, &'static str),
+    /// The stage closes it, with this code and reason.
+    Closed(u16, &'static str),
 }
 
 struct Client {
@@ -89,8 +87,10 @@ struct Client {
     rooms: HashMap<String, Room>,
 }
 
-const TOO_SLOW: End =
-    End::Told(close_code::AGAIN, "too slow for these rooms: come back, or subscribe to fewer");
+const TOO_SLOW: End = End::Closed(
+    close_code::AGAIN,
+    "too slow for the subscribed rooms: reconnect, or subscribe to fewer rooms",
+);
 
 impl Client {
     fn new(app: Arc<App>) -> Self {
@@ -111,18 +111,18 @@ impl Client {
                 live.unsubscribe(room, &self.outbox);
             }
         }
-        if let End::Told(code, reason) = end {
+        if let End::Closed(code, reason) = end {
             if code == close_code::AGAIN {
                 self.app.metrics.dropped.inc();
             }
             let frame = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
             let goodbye = async {
                 if sink.send(frame).await.is_ok() {
-                    // The client answers, and closes.
+                    // The client responds and closes.
                     while let Some(Ok(_)) = stream.next().await {}
                 }
             };
-            // Of no interest how it ends: the connection is dropped either way.
+            // The result does not matter: the connection is dropped in any case.
             let _ = tokio::time::timeout(GOODBYE_PATIENCE, goodbye).await;
         }
     }
@@ -136,18 +136,18 @@ impl Client {
         let overflow = self.inbox.overflow.clone();
         let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
+        let mut last_received = Instant::now();
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return End::Told(close_code::AWAY, "the stage is ending"),
+                () = shutdown.cancelled() => return End::Closed(close_code::AWAY, "the stage is shutting down"),
                 () = overflow.cancelled() => return TOO_SLOW,
                 frame = self.inbox.next() => {
-                    // The outbox lives as long as this client.
+                    // The queue lives as long as this client.
                     let Some(frame) = frame else { return End::Gone };
                     tokio::select! {
                         biased;
-                        () = shutdown.cancelled() => return End::Told(close_code::AWAY, "the stage is ending"),
+                        () = shutdown.cancelled() => return End::Closed(close_code::AWAY, "the stage is shutting down"),
                         () = overflow.cancelled() => return TOO_SLOW,
                         () = tokio::time::sleep(WRITE_PATIENCE) => return TOO_SLOW,
                         written = write(sink, &mut self.inbox, frame) => match written {
@@ -157,8 +157,8 @@ impl Client {
                     }
                 }
                 _ = heartbeat.tick() => {
-                    if heard.elapsed() > SILENCE {
-                        return End::Told(close_code::POLICY, "no sign of life");
+                    if last_received.elapsed() > SILENCE {
+                        return End::Closed(close_code::POLICY, "no response to pings");
                     }
                     self.outbox.send(format!(r#"{{"type":"heartbeat","now":{}}}"#, now().0).into());
                     let ping = tokio::time::timeout(WRITE_PATIENCE, sink.send(Message::Ping("".into())));
@@ -173,14 +173,14 @@ impl Client {
                     }
                 }
                 message = stream.next() => {
-                    heard = Instant::now();
+                    last_received = Instant::now();
                     match message {
-                        Some(Ok(Message::Text(text))) => self.asked(&text).await,
-                        Some(Ok(Message::Binary(_))) => self.refuse("send text frames of JSON"),
+                        Some(Ok(Message::Text(text))) => self.handle(&text).await,
+                        Some(Ok(Message::Binary(_))) => self.send_error("binary frames are not supported: send JSON as text"),
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Close(_))) | None => return End::Gone,
                         Some(Err(error)) if is_too_large(&error) => {
-                            return End::Told(close_code::SIZE, "the message is too long");
+                            return End::Closed(close_code::SIZE, "the message is too long");
                         }
                         Some(Err(_)) => return End::Gone,
                     }
@@ -189,14 +189,14 @@ impl Client {
         }
     }
 
-    fn refuse(&self, why: &str) {
+    fn send_error(&self, why: &str) {
         self.outbox.send(format!(r#"{{"type":"error","message":{}}}"#, json(why)).into());
     }
 
-    async fn asked(&mut self, text: &str) {
+    async fn handle(&mut self, text: &str) {
         match serde_json::from_str(text) {
-            Err(error) => self.refuse(&format!(
-                "not understood ({error}): send {{\"op\":\"subscribe\",\"room\":\"alerts\"}}, unsubscribe or ping"
+            Err(error) => self.send_error(&format!(
+                "invalid request ({error}): send {{\"op\":\"subscribe\",\"room\":\"alerts\"}}, unsubscribe or ping"
             )),
             Ok(Request::Ping {}) => {
                 self.outbox.send(format!(r#"{{"type":"heartbeat","now":{}}}"#, now().0).into());
@@ -213,21 +213,21 @@ impl Client {
     async fn subscribe(&mut self, name: String) {
         let room = match Room::parse(&name, &self.app.plan) {
             Ok(room) => room,
-            Err(why) => return self.refuse(&why),
+            Err(why) => return self.send_error(&why),
         };
         if !self.rooms.contains_key(&name) && self.rooms.len() >= self.app.limits.rooms {
             let most = self.app.limits.rooms;
             return self
-                .refuse(&format!("you are in {most} rooms, no more are let in: unsubscribe from some"));
+                .send_error(&format!("the limit of {most} rooms is reached: unsubscribe from another room"));
         }
-        // What the store has is closed and does not change: it can be read before the lock is taken.
+        // Stored windows are closed and do not change, so they can be read before the lock is acquired.
         let past = tokio::time::timeout(STORE_PATIENCE, past(&self.app, &room)).await.unwrap_or_default();
         self.app.live.lock().subscribe(&room, &name, &self.outbox, past);
         self.rooms.insert(name, room);
     }
 }
 
-/// What the store has of a room; where it does not answer, nothing.
+/// Data of the store for a room; empty if the store is unavailable.
 async fn past(app: &App, room: &Room) -> Past {
     let mut past = Past::default();
     match room {
@@ -244,7 +244,7 @@ async fn past(app: &App, room: &Room) -> Past {
     past
 }
 
-/// Writes a frame and those that are ready behind it, and flushes them together.
+/// Writes a frame and the queued ones after it, and flushes them together.
 async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     inbox: &mut Inbox,

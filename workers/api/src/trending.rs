@@ -1,8 +1,8 @@
-//! What the herd is looking at now: the top keys of one metric.
+//! Trending: the top keys of one metric.
 //!
 //! Pure. Window records go in ([`Trending::observe`]), a ranked list comes out ([`Trending::top`]). Memory is bounded: a
-//! fixed ring of window values a key (slots of 16 bytes), at most `capacity` keys one by one. Where
-//! there are more, the heaviest are kept and the closed windows of the rest are counted together (as in Space-Saving,
+//! fixed ring of window values per key (slots of 16 bytes), and at most `capacity` individual keys. If
+//! there are more, the heaviest are kept and the closed windows of the others are aggregated (as in Space-Saving,
 //! Metwally et al. 2005, but a kept key's value is exact, since a window record carries its whole value).
 //!
 //! A window's value is replaced, never added: of two records of the same window a final one wins, then the one with more
@@ -16,16 +16,16 @@ use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, millis};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Windows of a spark line.
+/// Number of windows of a sparkline.
 pub(crate) const SPARK: usize = 20;
-/// The time that a score covers, where that is at least two windows.
+/// The time covered by a score; at least two windows.
 const COVERED: Duration = Duration::from_secs(60);
-/// A window counts as begun when it (with those after it) holds this part of what a window usually holds; so one event
-/// from a clock that is ahead does not move the list into the future.
+/// A window counts as started when it (with those after it) has this fraction of the usual number of events, so that a single event
+/// with a clock ahead does not move the list into the future.
 const BEGUN: f64 = 0.1;
-/// Words of the filter that remembers which keys of a window are in the rest: 2^20 bits, 1.5 % wrong at 100,000 keys.
+/// Words of the Bloom filter of aggregated keys per window: 2^20 bits, 1.5 % false positives at 100,000 keys.
 const SEEN_WORDS: usize = 1 << 14;
-/// Set in a slot's version where the window is closed.
+/// Set in the version of a slot if the window is closed.
 const FINAL: u64 = 1 << 63;
 
 /// The heaviest keys of one metric.
@@ -34,7 +34,7 @@ pub(crate) struct Trending {
     size_ms: i64,
     /// Windows that a score covers.
     span: usize,
-    /// Windows by which the newest record may be ahead of the list.
+    /// Maximum number of windows by which the newest record may be ahead of the list.
     ahead: usize,
     ring: usize,
     capacity: usize,
@@ -43,9 +43,9 @@ pub(crate) struct Trending {
     /// Number of the newest window seen: its start divided by its size.
     newest: Option<i64>,
     keys: HashMap<CompactString, Series>,
-    /// What fold already counted together.
+    /// The key `(other)`, which fold has already aggregated.
     pooled: Series,
-    /// Closed windows of keys that are not kept, by window.
+    /// Aggregated closed windows of evicted keys, by window.
     rest: Vec<Rest>,
 }
 
@@ -58,7 +58,7 @@ struct Series {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
-    /// Events, with [`FINAL`]; 0: nothing known.
+    /// Number of events, with [`FINAL`]; 0 if unknown.
     version: u64,
     value: f64,
 }
@@ -68,47 +68,47 @@ struct Rest {
     window: i64,
     keys: u64,
     value: f64,
-    /// A Bloom filter of the keys counted here, so that a record that comes again is not counted again.
+    /// Bloom filter of the keys aggregated here, so that a duplicate record is not counted twice.
     seen: Box<[u64]>,
 }
 
-/// The list.
+/// The trending list.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Top {
-    /// End of the newest window taken into account; none: nothing was seen.
+    /// End of the newest window included; `None` without data.
     pub(crate) as_of: Option<EventTime>,
-    /// The scores of all keys together.
+    /// Sum of the scores of all keys.
     pub(crate) total: f64,
-    /// Keys with a score; of those counted together, at least as many as one window had.
+    /// Number of keys with a score; for aggregated keys, a lower bound.
     pub(crate) keys: u64,
-    /// The heaviest, heaviest first; of equals, the alphabetically first.
+    /// The top keys, in descending order of score, then alphabetically.
     pub(crate) items: Vec<Item>,
-    /// All keys that are not in `items`: how many.
+    /// Number of keys that are not in `items`.
     pub(crate) other_keys: u64,
-    /// All keys that are not in `items`: their scores together.
+    /// Sum of the scores of keys that are not in `items`.
     pub(crate) other_value: f64,
 }
 
 /// A key in the list.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Item {
-    /// Its place, from 1.
+    /// Its rank, from 1.
     pub(crate) rank: u64,
-    /// Its place one window earlier; none: it was not there.
+    /// Its rank one window earlier; `None` if it was not ranked.
     pub(crate) previous_rank: Option<u64>,
     /// The key.
     pub(crate) key: CompactString,
-    /// Its score: its value over the windows that cover the last minute, at least two.
+    /// Its score: its value over the windows of the last minute, at least two.
     pub(crate) value: f64,
-    /// Its part of the total, 0 to 1.
+    /// Its fraction of the total, 0 to 1.
     pub(crate) share: f64,
     /// Its last [`SPARK`] window values, oldest first.
     pub(crate) spark: Vec<f64>,
 }
 
 impl Trending {
-    /// An empty list for windows of `size`, of at most `capacity` keys. `averaged`: the metric is a mean. `ahead`: how
-    /// far events may be ahead of the others (clock skew and lateness).
+    /// An empty list for windows of `size`, with at most `capacity` keys. `averaged` means that the metric is a mean. `ahead` is the
+    /// maximum time by which events may be ahead of others (clock skew and lateness).
     #[must_use]
     pub(crate) fn new(size: Duration, averaged: bool, ahead: Duration, capacity: usize) -> Self {
         let size_ms = millis(size).max(1);
@@ -134,13 +134,13 @@ impl Trending {
         }
     }
 
-    /// Keys that are remembered one by one.
+    /// Number of individual keys.
     #[cfg(test)]
     pub(crate) fn tracked(&self) -> usize {
         self.keys.len()
     }
 
-    /// Takes note of a window record.
+    /// Applies a window record.
     pub(crate) fn observe(&mut self, key: &str, start: EventTime, count: u64, value: f64, is_final: bool) {
         let window = start.0.div_euclid(self.size_ms);
         let newest = self.newest.map_or(window, |newest| newest.max(window));
@@ -165,7 +165,7 @@ impl Trending {
             return;
         }
         if self.keys.len() >= self.capacity {
-            self.make_room();
+            self.evict();
         }
         let mut series = Series::new(window, self.ring);
         series.put(window, slot);
@@ -176,8 +176,8 @@ impl Trending {
         self.newest.is_some_and(|newest| window <= newest - signed(self.ring))
     }
 
-    /// Drops keys that went quiet, then the lightest, until a quarter is free; the closed windows of these stay counted.
-    fn make_room(&mut self) {
+    /// Evicts inactive keys, then the lightest, until a quarter is free; closed windows of evicted keys are aggregated.
+    fn evict(&mut self) {
         let newest = self.newest.unwrap_or(0);
         let oldest = newest - signed(self.ring);
         self.keys.retain(|_, series| series.newest > oldest);
@@ -190,20 +190,20 @@ impl Trending {
         let drop = weights.len() - keep;
         weights.select_nth_unstable_by(drop, |a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         let mut lightest: Vec<CompactString> = weights.drain(..drop).map(|(_, key)| key).collect();
-        // Sums of floating-point numbers depend on their order: keep it independent of the map's.
+        // Floating-point sums depend on their order, which must not be the order of the map.
         lightest.sort_unstable();
         for key in lightest {
             let Some(series) = self.keys.remove(&key) else { continue };
             for window in (oldest + 1)..=newest {
                 let slot = series.at(window);
                 if slot.version & FINAL != 0 {
-                    self.count_together(&key, window, slot.value);
+                    self.aggregate(&key, window, slot.value);
                 }
             }
         }
     }
 
-    fn count_together(&mut self, key: &str, window: i64, value: f64) {
+    fn aggregate(&mut self, key: &str, window: i64, value: f64) {
         let oldest = self.newest.unwrap_or(window) - signed(self.ring);
         self.rest.retain(|rest| rest.window > oldest);
         let place = self.rest.iter().position(|rest| rest.window == window).unwrap_or_else(|| {
@@ -218,7 +218,7 @@ impl Trending {
         self.rest[place].add(key, value);
     }
 
-    /// The newest window that has begun.
+    /// The newest window that has started.
     fn anchor(&self, newest: i64) -> i64 {
         let mut totals = vec![0.0; self.ring];
         for series in self.keys.values().chain([&self.pooled]) {
@@ -255,7 +255,7 @@ impl Trending {
         if self.averaged { sum / windows.max(1.0) } else { sum }
     }
 
-    /// The `limit` heaviest keys.
+    /// The `limit` top keys.
     #[must_use]
     pub(crate) fn top(&self, limit: usize) -> Top {
         let Some(newest) = self.newest else {
@@ -333,7 +333,7 @@ impl Series {
         usize::try_from(window.rem_euclid(signed(self.slots.len()))).unwrap_or(0)
     }
 
-    /// What is known of a window; nothing (0) of those outside the ring.
+    /// The slot of a window; empty (0) outside the ring.
     fn at(&self, window: i64) -> Slot {
         if window > self.newest || window <= self.newest - signed(self.slots.len()) {
             return Slot::default();
@@ -359,7 +359,7 @@ impl Series {
         }
     }
 
-    /// All that the ring holds, as of the newest window of all.
+    /// Sum of the ring, relative to the newest window of the metric.
     fn weight(&self, newest: i64) -> f64 {
         let oldest = newest - signed(self.slots.len());
         ((oldest + 1)..=newest).map(|window| self.at(window).value).sum()

@@ -16,13 +16,13 @@ fn ranks(top: &Top) -> Vec<(String, u64, Option<u64>, f64)> {
 }
 
 #[test]
-fn nothing_trends_before_anything_is_seen() {
+fn is_empty_without_data() {
     let top = trending(10).top(5);
     assert_eq!((top.as_of, top.keys, top.items.len()), (None, 0, 0));
 }
 
 #[test]
-fn keys_are_ranked_by_the_last_minute_with_their_rank_a_window_ago() {
+fn ranks_keys_by_the_last_minute_with_their_previous_rank() {
     let mut t = trending(10);
     for window in 0..10 {
         see(&mut t, window, "steady", 10, true);
@@ -39,7 +39,7 @@ fn keys_are_ranked_by_the_last_minute_with_their_rank_a_window_ago() {
 }
 
 #[test]
-fn a_running_value_is_replaced_and_never_added() {
+fn a_provisional_value_is_replaced_not_added() {
     let mut t = trending(10);
     see(&mut t, 3, "a", 5, false);
     see(&mut t, 3, "a", 8, false);
@@ -49,7 +49,7 @@ fn a_running_value_is_replaced_and_never_added() {
 }
 
 #[test]
-fn one_event_from_a_clock_that_is_ahead_does_not_move_the_list() {
+fn a_single_event_with_a_clock_ahead_does_not_move_the_list() {
     let mut t = trending(10);
     for window in 0..10 {
         see(&mut t, window, "a", 100, true);
@@ -61,7 +61,7 @@ fn one_event_from_a_clock_that_is_ahead_does_not_move_the_list() {
 }
 
 #[test]
-fn what_is_not_listed_is_counted_together() {
+fn aggregates_keys_that_are_not_listed() {
     let mut t = trending(10);
     for (key, value) in [("a", 50), ("b", 30), ("c", 15), ("(other)", 5)] {
         see(&mut t, 1, key, value, true);
@@ -79,7 +79,7 @@ fn a_mean_is_averaged_over_its_windows() {
 }
 
 #[test]
-fn keys_that_went_quiet_make_room_for_others() {
+fn inactive_keys_are_evicted() {
     let mut t = trending(8);
     for key in 0..8 {
         see(&mut t, 0, &format!("old-{key}"), 1_000, true);
@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn with_more_keys_than_fit_the_heavy_ones_are_kept_exactly_and_none_is_counted_twice(
+    fn above_the_capacity_heavy_keys_stay_exact_and_none_is_counted_twice(
         tail in prop::collection::vec((0_i64..6, 0_u32..400, 1_u32..4), 1..800),
         capacity in 8_usize..40,
     ) {

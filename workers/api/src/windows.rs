@@ -1,4 +1,4 @@
-//! The recent windows of the keys that are active, for charts: bounded, pure.
+//! Recent windows of active keys, for charts: bounded, pure.
 
 use std::collections::VecDeque;
 
@@ -7,28 +7,28 @@ use hashbrown::HashMap;
 
 use crate::shapes::Point;
 
-/// Windows kept of a key.
+/// Maximum number of windows per key.
 pub(crate) const WINDOWS_A_KEY: usize = 120;
 
 /// The recent windows of one metric.
 #[derive(Clone, Debug)]
 pub(crate) struct RecentWindows {
     keys: HashMap<CompactString, VecDeque<Point>>,
-    /// Keys kept at most. Of more, those go whose newest window is the oldest, then those with the lowest value.
+    /// Maximum number of keys. Above it, keys with the oldest newest window are evicted first, then those with the lowest value.
     capacity: usize,
 }
 
 impl RecentWindows {
-    /// None yet, at most `capacity` keys.
+    /// Empty, with this capacity of keys.
     #[must_use]
     pub(crate) fn new(capacity: usize) -> Self {
         Self { keys: HashMap::new(), capacity: capacity.max(4) }
     }
 
-    /// Takes a window. Whether it told anything new.
+    /// Applies a window. Returns whether it changed anything.
     pub(crate) fn take(&mut self, key: &str, point: &Point) -> bool {
         if !self.keys.contains_key(key) && self.keys.len() >= self.capacity {
-            self.make_room();
+            self.evict();
         }
         let windows = self.keys.entry(CompactString::from(key)).or_default();
         let place = windows.partition_point(|known| known.start < point.start);
@@ -51,7 +51,7 @@ impl RecentWindows {
         true
     }
 
-    fn make_room(&mut self) {
+    fn evict(&mut self) {
         let mut keys: Vec<(i64, f64, CompactString)> = self
             .keys
             .iter()
@@ -86,14 +86,14 @@ impl RecentWindows {
         keys
     }
 
-    /// Keys kept now.
+    /// Number of keys.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
 }
 
-/// Two lists of windows as one, oldest first; of the same window what says more. Of more than `limit`, the newest.
+/// Merges two lists of windows, oldest first. Of the same window, the superseding value is kept; above `limit`, the newest windows.
 #[must_use]
 pub(crate) fn merge(stored: Vec<Point>, live: Vec<Point>, limit: usize) -> Vec<Point> {
     let mut all: std::collections::BTreeMap<i64, Point> =
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_windows_value_is_replaced_by_a_newer_one_and_by_the_final_one() {
+    fn a_value_is_replaced_by_newer_and_final_ones() {
         let mut recent = RecentWindows::new(10);
         assert!(recent.take("a", &point(10, 3, false)));
         assert!(recent.take("a", &point(10, 5, false)));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_went_quiet_are_forgotten_first() {
+    fn inactive_keys_are_evicted_first() {
         let mut recent = RecentWindows::new(4);
         for (key, start) in [("quiet", 0), ("b", 10), ("c", 10), ("d", 10), ("e", 10)] {
             recent.take(key, &point(start, 1, true));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn stored_and_live_windows_are_one_list() {
+    fn merges_stored_and_live_windows() {
         let merged = merge(
             vec![point(0, 4, true), point(10, 5, true)],
             vec![point(10, 3, false), point(20, 1, false)],

@@ -41,7 +41,7 @@ fn window(key: &str, start: i64) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once() {
+async fn reads_earlier_records_and_publishes_alerts_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let plan = Arc::new(plan(|_| {}));
     let bus = EmbeddedBus::open(folder.path()).unwrap();
@@ -56,10 +56,10 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
     let stage = Stage::new(CancellationToken::new(), Secrets::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = listener.local_addr().unwrap().to_string();
-    let (limits, ours) = (Limits::default(), bus.clone());
+    let (limits, clone) = (Limits::default(), bus.clone());
     let running = tokio::spawn(herd_api::run_with(
         Arc::clone(&plan),
-        ours,
+        clone,
         None,
         stage.clone(),
         listener,
@@ -70,7 +70,7 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
     let http = herd_stage::http_client().build().unwrap();
     http.get(format!("http://{base}/api/v1/pipeline")).send().await.unwrap();
     while !stage.health.report().ready {
-        assert!(Instant::now() < deadline, "never ready");
+        assert!(Instant::now() < deadline, "not ready in time");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (stream, _) = tokio_tungstenite::connect_async(format!("ws://{base}/ws")).await.unwrap();
@@ -88,7 +88,7 @@ async fn what_was_sent_before_the_start_is_read_back_and_alerts_are_told_at_once
         assert_eq!(frame["data"]["start"], number * 10_000);
     }
     delays.sort_unstable();
-    assert!(delays[50] < Duration::from_millis(500), "alerts wait for something: {delays:?}");
+    assert!(delays[50] < Duration::from_millis(500), "alerts are delayed: {delays:?}");
 
     socket.subscribe("stats").await;
     loop {

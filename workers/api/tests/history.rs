@@ -13,7 +13,7 @@ use herd_stage::Secrets;
 use herd_store::{Advance, Store, Table};
 use serde_json::{Value, json};
 
-use fixture::{Fixture, plan};
+use fixture::{ApiFixture, plan};
 
 async fn write(store: &Store, topic: &str, table: Table, fill: impl FnOnce(&mut herd_store::Rows)) {
     let mut writer = store.writer();
@@ -59,11 +59,11 @@ async fn write_events(store: &Store, times: &[i64]) {
     .await;
 }
 
-async fn open(folder: &Path) -> (Fixture, Store) {
+async fn open(folder: &Path) -> (ApiFixture, Store) {
     let store = Store::sqlite(&folder.join("shop.db")).await.unwrap();
     let limits = Limits::default();
     let fixture =
-        Fixture::open_with(plan(|_| {}), limits, Some(store.clone()), None, Secrets::default(), |_, _| {})
+        ApiFixture::open_with(plan(|_| {}), limits, Some(store.clone()), None, Secrets::default(), |_, _| {})
             .await;
     (fixture, store)
 }
@@ -74,7 +74,7 @@ fn keys(page: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chart_joins_stored_windows_with_live_ones() {
+async fn merges_stored_and_live_windows() {
     let folder = tempfile::tempdir().unwrap();
     let (fixture, store) = open(folder.path()).await;
     assert_eq!(fixture.get("/api/v1/pipeline").await.1["store"], true);
@@ -104,7 +104,7 @@ async fn a_chart_joins_stored_windows_with_live_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double() {
+async fn merges_stored_and_live_alerts_without_duplicates() {
     let folder = tempfile::tempdir().unwrap();
     let (fixture, store) = open(folder.path()).await;
     write_alerts(
@@ -148,7 +148,7 @@ async fn alerts_of_the_store_are_brought_up_to_date_and_paged_without_a_double()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn users_and_what_they_did_come_from_the_store() {
+async fn serves_users_and_their_events_from_the_store() {
     let folder = tempfile::tempdir().unwrap();
     let (fixture, store) = open(folder.path()).await;
     write_events(&store, &[1_000, 2_000, 3_000, 4_000, 5_000]).await;

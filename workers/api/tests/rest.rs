@@ -19,11 +19,11 @@ use parking_lot::Mutex;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use fixture::{Fixture, plan};
+use fixture::{ApiFixture, plan};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_pipeline_says_what_it_counts_and_watches() {
-    let fixture = Fixture::open().await;
+async fn describes_the_pipeline() {
+    let fixture = ApiFixture::open().await;
     let (status, pipeline) = fixture.get("/api/v1/pipeline").await;
     assert_eq!(status, 200);
     insta::assert_json_snapshot!(pipeline, @r#"
@@ -65,13 +65,19 @@ async fn the_pipeline_says_what_it_counts_and_watches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn live_windows_lists_and_alerts_are_served_without_a_store() {
-    let fixture =
-        Fixture::open_with(plan(|_| {}), Limits::default(), None, None, Secrets::default(), |bus, plan| {
+async fn serves_live_data_without_a_store() {
+    let fixture = ApiFixture::open_with(
+        plan(|_| {}),
+        Limits::default(),
+        None,
+        None,
+        Secrets::default(),
+        |bus, plan| {
             // Before the start: read back.
             bus.append(&plan.topics.alerts.name, 700, fixture::alert_record("before", 0, Firing));
-        })
-        .await;
+        },
+    )
+    .await;
     for (start, count) in [(0, 4), (10_000, 6), (20_000, 1)] {
         fixture.window("a", start, count, start < 20_000);
     }
@@ -99,8 +105,8 @@ async fn live_windows_lists_and_alerts_are_served_without_a_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_alerts_hold_each_once_newest_first() {
-    let fixture = Fixture::open().await;
+async fn pages_contain_each_alert_once_newest_first() {
+    let fixture = ApiFixture::open().await;
     for number in 0..25 {
         fixture.alert(
             &format!("k{number}"),
@@ -140,30 +146,46 @@ async fn pages_of_alerts_hold_each_once_newest_first() {
 }
 
 #[rstest]
-#[case("/api/v1/trending?metric=clicks", 404, "there is no metric `clicks`; there are: views")]
+#[case(
+    "/api/v1/trending?metric=clicks",
+    404,
+    "metric `clicks` does not exist; metrics of this pipeline: views"
+)]
 #[case("/api/v1/trending?limit=0", 400, "limit: 0 is not from 1 to 200")]
 #[case("/api/v1/trending?limit=many", 400, "limit: invalid digit")]
-#[case("/api/v1/metrics/clicks/windows?key=a", 404, "there is no metric `clicks`; there are: views")]
-#[case("/api/v1/metrics/views/windows", 400, "key: say which, in 1 to 1024 bytes")]
-#[case("/api/v1/metrics/views/windows?key=a&from=5&to=5", 400, "from: 5 is not before to, 5")]
+#[case(
+    "/api/v1/metrics/clicks/windows?key=a",
+    404,
+    "metric `clicks` does not exist; metrics of this pipeline: views"
+)]
+#[case("/api/v1/metrics/views/windows", 400, "key: required, with a length from 1 to 1024 bytes")]
+#[case("/api/v1/metrics/views/windows?key=a&from=5&to=5", 400, "from: 5 is not before `to` (5)")]
 #[case("/api/v1/metrics/views/windows?key=a&from=today", 400, "from: invalid digit")]
 #[case("/api/v1/metrics/views/windows?key=a&limit=9999999", 400, "limit: 9999999 is not from 1 to 5000")]
-#[case("/api/v1/alerts?state=withdrawn", 400, "state: `withdrawn` is none: write firing or resolved")]
-#[case("/api/v1/alerts?severity=high", 400, "severity: `high` is none: write info, warning or critical")]
-#[case("/api/v1/alerts?cursor=zzz", 400, "cursor: `zzz` is none of ours")]
+#[case("/api/v1/alerts?state=withdrawn", 400, "state: `withdrawn` is not a state; use firing or resolved")]
+#[case(
+    "/api/v1/alerts?severity=high",
+    400,
+    "severity: `high` is not a severity; use info, warning or critical"
+)]
+#[case("/api/v1/alerts?cursor=zzz", 400, "cursor: `zzz` is not valid")]
 #[case(
     "/api/v1/users?order=name",
     400,
-    "order: `name` is no order of users: write `revenue`, `events` or `last_seen`"
+    "order: `name` is not an order of users; use `revenue`, `events` or `last_seen`"
 )]
-#[case("/api/v1/users", 409, "this pipeline keeps no history")]
-#[case("/api/v1/users/u1", 409, "this pipeline keeps no history")]
-#[case("/api/v1/users/u1/events", 409, "this pipeline keeps no history")]
-#[case("/api/v1/nothing", 404, "there is no GET /api/v1/nothing: see /api/v1/openapi.json")]
+#[case("/api/v1/users", 409, "this pipeline has no store")]
+#[case("/api/v1/users/u1", 409, "this pipeline has no store")]
+#[case("/api/v1/users/u1/events", 409, "this pipeline has no store")]
+#[case("/api/v1/nothing", 404, "unknown endpoint GET /api/v1/nothing: see /api/v1/openapi.json")]
 #[case("/ws", 400, "Connection header did not include 'upgrade'")]
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_with_a_request_is_told(#[case] path: &str, #[case] status: u16, #[case] detail: &str) {
-    let fixture = Fixture::open().await;
+async fn rejects_invalid_requests_with_a_reason(
+    #[case] path: &str,
+    #[case] status: u16,
+    #[case] detail: &str,
+) {
+    let fixture = ApiFixture::open().await;
     let response = fixture.http.get(fixture.url(path)).send().await.unwrap();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     assert_eq!(response.headers()["x-content-type-options"], "nosniff");
@@ -174,8 +196,8 @@ async fn what_is_wrong_with_a_request_is_told(#[case] path: &str, #[case] status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_of_the_document_answers() {
-    let fixture = Fixture::open().await;
+async fn every_documented_route_responds() {
+    let fixture = ApiFixture::open().await;
     let (status, document) = fixture.get("/api/v1/openapi.json").await;
     assert_eq!(status, 200);
     let mut routes = Vec::new();
@@ -189,9 +211,9 @@ async fn every_route_of_the_document_answers() {
             let status = answer.status();
             assert!(
                 operation["responses"].get(status.as_str()).is_some(),
-                "{path} answers {status}, which its document does not tell of"
+                "{path} responds with {status}, which its OpenAPI document does not describe"
             );
-            assert!(status.is_success() || status == 409, "{path} answers {status}");
+            assert!(status.is_success() || status == 409, "{path} responds with {status}");
         }
     }
     routes.sort();
@@ -214,7 +236,7 @@ async fn every_route_of_the_document_answers() {
 /// The dashboard's types are generated from it (`npm run types`).
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reference_of_the_api_is_current() {
-    let (_, document) = House::open().await.get("/api/v1/openapi.json").await;
+    let (_, document) = ApiFixture::open().await.get("/api/v1/openapi.json").await;
     let generated = serde_json::to_string_pretty(&document).unwrap() + "\n";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/openapi.json");
     if std::env::var_os("UPDATE").is_some() {
@@ -228,13 +250,13 @@ async fn the_reference_of_the_api_is_current() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_a_token_is_asked_for_nobody_reads_without_it() {
+async fn requires_the_token_if_one_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("api-token-of-rest-test")).unwrap();
     std::fs::write(folder.path().join("api-token-of-rest-test/token"), "open sesame\n").unwrap();
     let plan = plan(|plan| plan["api"]["token"] = json!({"name": "api-token-of-rest-test", "key": "token"}));
     let secrets = Secrets::new(Some(folder.path()));
-    let fixture = Fixture::open_with(plan, Limits::default(), None, None, secrets, |_, _| {}).await;
+    let fixture = ApiFixture::open_with(plan, Limits::default(), None, None, secrets, |_, _| {}).await;
     let get = |path: &str| fixture.http.get(fixture.url(path));
     let response = get("/api/v1/stats").send().await.unwrap();
     assert_eq!(response.status(), 401);
@@ -249,8 +271,8 @@ async fn where_a_token_is_asked_for_nobody_reads_without_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_page_of_another_origin_can_neither_write_nor_listen() {
-    let fixture = Fixture::open().await;
+async fn refuses_writes_and_sockets_of_other_origins() {
+    let fixture = ApiFixture::open().await;
     let url = fixture.url("/api/v1/simulate/spike/p1");
     let response = fixture.http.post(url).header("origin", "https://evil.example").send().await.unwrap();
     assert_eq!(response.status(), 403);
@@ -288,7 +310,7 @@ async fn collector(status: u16) -> (String, Received) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_mapping() {
+async fn a_simulated_burst_sends_mapped_events_of_distinct_users() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("write-key-of-rest-test")).unwrap();
     std::fs::write(folder.path().join("write-key-of-rest-test/key"), "w1").unwrap();
@@ -298,7 +320,7 @@ async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_
     });
     let (base, received) = collector(200).await;
     let secrets = Secrets::new(Some(folder.path()));
-    let fixture = Fixture::open_with(plan, Limits::default(), None, Some(base), secrets, |_, _| {}).await;
+    let fixture = ApiFixture::open_with(plan, Limits::default(), None, Some(base), secrets, |_, _| {}).await;
     let url = fixture.url("/api/v1/simulate/spike/product-7");
     let response = fixture.http.post(&url).json(&json!({"count": 250, "seconds": 0.5})).send().await.unwrap();
     assert_eq!(response.status(), 202);
@@ -323,15 +345,21 @@ async fn a_simulated_burst_is_real_events_of_distinct_users_in_the_words_of_the_
 #[case(json!({"count": 20_001}), 400, "count: 20001 is not from 1 to 20000")]
 #[case(json!({"seconds": 61}), 400, "seconds: 61 is not from 0 to 60")]
 #[case(json!({"seconds": -1}), 400, "seconds: -1 is not from 0 to 60")]
-#[case(json!({"type": "like"}), 400, "type: `like` is not accepted; write one of: view, purchase")]
+#[case(json!({"type": "like"}), 400, "type: `like` is not an accepted event type; use one of: view, purchase")]
 #[case(json!({"cuont": 1}), 400, "unknown field `cuont`")]
-#[case(json!({"count": 1}), 502, "the collector does not take the events: it answers 503")]
+#[case(json!({"count": 1}), 502, "the collector refuses the events: response 503")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_that_cannot_be_is_refused(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
+async fn refuses_an_invalid_burst(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
     let (base, _) = collector(503).await;
-    let fixture =
-        Fixture::open_with(plan(|_| {}), Limits::default(), None, Some(base), Secrets::default(), |_, _| {})
-            .await;
+    let fixture = ApiFixture::open_with(
+        plan(|_| {}),
+        Limits::default(),
+        None,
+        Some(base),
+        Secrets::default(),
+        |_, _| {},
+    )
+    .await;
     let url = fixture.url("/api/v1/simulate/spike/p1");
     let response = fixture.http.post(&url).json(&body).send().await.unwrap();
     assert_eq!(response.status().as_u16(), status);
@@ -340,17 +368,17 @@ async fn a_burst_that_cannot_be_is_refused(#[case] body: Value, #[case] status: 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipeline_that_does_not_simulate_says_so() {
+async fn refuses_bursts_if_simulation_is_not_enabled() {
     let plan = plan(|plan| plan["api"]["simulate"] = json!(false));
     let fixture =
-        Fixture::open_with(plan, Limits::default(), None, None, Secrets::default(), |_, _| {}).await;
+        ApiFixture::open_with(plan, Limits::default(), None, None, Secrets::default(), |_, _| {}).await;
     let response = fixture.http.post(fixture.url("/api/v1/simulate/spike/p1")).send().await.unwrap();
     assert_eq!(response.status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paths_that_are_no_file_are_the_page_and_files_have_their_type_and_tag() {
-    let fixture = Fixture::open().await;
+async fn serves_the_page_for_other_paths_and_files_with_type_and_etag() {
+    let fixture = ApiFixture::open().await;
     let get = |path: &str| fixture.http.get(fixture.url(path)).send();
     for path in ["/", "/item/views/product.1"] {
         let page = get(path).await.unwrap();

@@ -9,7 +9,7 @@ use herd_spec::wire::AlertState::{Early, Firing, Resolved, Withdrawn};
 use herd_stage::Secrets;
 use serde_json::{Value, json};
 
-use fixture::{Fixture, plan};
+use fixture::{ApiFixture, plan};
 
 /// (start, count) of the windows of a snapshot.
 fn windows(snapshot: &Value) -> Vec<(i64, u64)> {
@@ -18,8 +18,8 @@ fn windows(snapshot: &Value) -> Vec<(i64, u64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
-    let fixture = Fixture::open().await;
+async fn no_gap_or_duplicate_between_snapshot_and_changes() {
+    let fixture = ApiFixture::open().await;
     // Windows keep coming, one count at a time, while clients subscribe.
     let writer = {
         let (bus, topic) = (fixture.bus.clone(), fixture.plan.topics.windows.name.clone());
@@ -48,8 +48,8 @@ async fn a_snapshot_and_the_changes_after_it_have_no_gap_and_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_room_lets_through_what_it_is_for() {
-    let fixture = Fixture::open().await;
+async fn a_room_receives_only_its_frames() {
+    let fixture = ApiFixture::open().await;
     let mut item = fixture.socket().await;
     item.subscribe("item:views/a/b").await;
     let mut metric = fixture.socket().await;
@@ -71,19 +71,19 @@ async fn a_room_lets_through_what_it_is_for() {
         assert_eq!(socket.next_of("window").await["data"]["key"], "other");
         assert_eq!(socket.next_of("window").await["data"]["key"], "a/b");
     }
-    item.say(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
-    item.say(json!({"op": "ping"})).await;
+    item.send_json(json!({"op": "unsubscribe", "room": "item:views/a/b"})).await;
+    item.send_json(json!({"op": "ping"})).await;
     item.next_of("heartbeat").await;
     fixture.window("a/b", 10_000, 5, true);
     assert_eq!(metric.next_of("window").await["data"]["start"], 10_000);
-    item.say(json!({"op": "subscribe", "room": "nowhere"})).await;
+    item.send_json(json!({"op": "subscribe", "room": "nowhere"})).await;
     let frame = item.next().await;
-    assert_eq!(frame["type"], "error", "no window after leaving: {frame}");
+    assert_eq!(frame["type"], "error", "no window after unsubscribing: {frame}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_and_stats_come_each_second() {
-    let fixture = Fixture::open().await;
+async fn publishes_trending_and_stats_every_second() {
+    let fixture = ApiFixture::open().await;
     fixture.bus.append(&fixture.plan.topics.events.name, 0, b"{}".to_vec());
     fixture.window("a", 0, 5, false);
     let mut socket = fixture.socket().await;
@@ -102,8 +102,8 @@ async fn lists_and_stats_come_each_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off() {
-    let fixture = Fixture::open().await;
+async fn publishes_all_states_of_an_alert_including_withdrawn() {
+    let fixture = ApiFixture::open().await;
     let mut socket = fixture.socket().await;
     assert_eq!(socket.subscribe("alerts").await["alerts"], json!([]));
     for state in [Early, Firing, Early, Resolved] {
@@ -111,13 +111,13 @@ async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off()
     }
     fixture.alert("b", 0, Early);
     fixture.alert("b", 0, Withdrawn);
-    let mut told = Vec::new();
+    let mut states = Vec::new();
     for _ in 0..5 {
         let frame = socket.next_of("alert").await;
         assert_eq!(frame["data"]["raised"], 700);
-        told.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
+        states.push(format!("{} {}", frame["data"]["key"], frame["data"]["state"]).replace('"', ""));
     }
-    assert_eq!(told, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
+    assert_eq!(states, ["a early", "a firing", "a resolved", "b early", "b withdrawn"]);
     let mut late = fixture.socket().await;
     let snapshot = late.subscribe("alerts").await;
     let alerts = snapshot["alerts"].as_array().unwrap();
@@ -126,9 +126,10 @@ async fn an_alert_goes_from_early_to_resolved_and_a_withdrawn_one_is_taken_off()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_client_is_dropped_and_another_goes_on() {
+async fn a_slow_client_is_disconnected_and_others_are_not() {
     let limits = Limits { waiting_frames: 200, ..Limits::default() };
-    let fixture = Fixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let fixture =
+        ApiFixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
     let mut slow = fixture.socket().await;
     slow.subscribe("metric:views").await;
     let mut quick = fixture.socket().await;
@@ -148,46 +149,47 @@ async fn a_slow_client_is_dropped_and_another_goes_on() {
     let (code, reason) = slow.closed().await;
     assert_eq!((code, reason.starts_with("too slow")), (1013, true), "{reason}");
     fixture.window("b", 0, 99, true);
-    quick.say(json!({"op": "ping"})).await;
+    quick.send_json(json!({"op": "ping"})).await;
     quick.next_of("heartbeat").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_request_is_told_so() {
+async fn reports_invalid_requests() {
     let limits = Limits { rooms: 2, clients: 2, message_bytes: 200, ..Limits::default() };
-    let fixture = Fixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
+    let fixture =
+        ApiFixture::open_with(plan(|_| {}), limits, None, None, Secrets::default(), |_, _| {}).await;
     let mut socket = fixture.socket().await;
-    for (said, answer) in [
-        (json!("hello"), "not understood"),
-        (json!({"op": "dance"}), "not understood"),
-        (json!({"op": "subscribe", "room": "item:views"}), "names no key"),
-        (json!({"op": "subscribe", "room": "item:views/"}), "names no key"),
+    for (request, answer) in [
+        (json!("hello"), "invalid request"),
+        (json!({"op": "dance"}), "invalid request"),
+        (json!({"op": "subscribe", "room": "item:views"}), "has no key"),
+        (json!({"op": "subscribe", "room": "item:views/"}), "has no key"),
         (
             json!({"op": "subscribe", "room": "metric:clicks"}),
-            "there is no metric `clicks`; there are: views",
+            "metric `clicks` does not exist; metrics of this pipeline: views",
         ),
-        (json!({"op": "subscribe", "room": "lobby"}), "there is no room `lobby`"),
+        (json!({"op": "subscribe", "room": "lobby"}), "room `lobby` does not exist"),
     ] {
-        socket.say(said.clone()).await;
+        socket.send_json(request.clone()).await;
         let frame = socket.next_of("error").await;
-        assert!(frame["message"].as_str().unwrap().contains(answer), "{said}: {frame}");
+        assert!(frame["message"].as_str().unwrap().contains(answer), "{request}: {frame}");
     }
     socket.subscribe("alerts").await;
     socket.subscribe("stats").await;
-    socket.say(json!({"op": "subscribe", "room": "all"})).await;
+    socket.send_json(json!({"op": "subscribe", "room": "all"})).await;
     let frame = socket.next_of("error").await;
-    assert!(frame["message"].as_str().unwrap().contains("you are in 2 rooms"), "{frame}");
+    assert!(frame["message"].as_str().unwrap().contains("the limit of 2 rooms"), "{frame}");
 
     let _second = fixture.socket().await;
     let third = tokio_tungstenite::connect_async(format!("ws://{}/ws", fixture.base)).await;
     assert!(third.unwrap_err().to_string().contains("503"));
-    socket.say(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
+    socket.send_json(json!({"op": "subscribe", "room": "x".repeat(500)})).await;
     assert_eq!(socket.closed().await.0, 1009);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_of_the_stage_is_told_to_its_clients() {
-    let fixture = Fixture::open().await;
+async fn shutdown_closes_the_sockets_with_a_reason() {
+    let fixture = ApiFixture::open().await;
     let mut socket = fixture.socket().await;
     socket.subscribe("all").await;
     fixture.stage.shutdown.cancel();

@@ -1,10 +1,11 @@
-//! What every request shares.
+//! State shared by all requests.
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use herd_spec::pipeline::LimitsSpec;
 use herd_spec::plan::Plan;
+use herd_stage::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Memory;
@@ -12,16 +13,15 @@ use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::keys::Writers;
 use crate::metrics::CollectorMetrics;
-use crate::problem::Problem;
 
-/// What every request shares.
+/// State shared by all requests.
 #[derive(Debug)]
 pub(crate) struct App {
     pub(crate) plan: Arc<Plan>,
     pub(crate) intake: Intake,
     pub(crate) writers: Writers,
     pub(crate) memory: Memory,
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) in_flight_permits: Arc<Semaphore>,
     pub(crate) metrics: CollectorMetrics,
     pub(crate) delivery: Delivery,
 }
@@ -31,39 +31,42 @@ impl App {
         &self.plan.collector.limits
     }
 
-    /// How many events may be in flight: at least one request's worth.
-    pub(crate) fn most_in_flight(limits: &LimitsSpec) -> usize {
+    /// Maximum number of events in flight: at least one request of maximum size.
+    pub(crate) fn max_in_flight(limits: &LimitsSpec) -> usize {
         limits.in_flight_events.max(limits.batch_events) as usize
     }
 
-    /// Whether pages of this origin may send.
-    pub(crate) fn takes_origin(&self, origin: &str) -> bool {
+    /// Whether CORS allows this origin.
+    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
         self.plan.collector.origins.iter().any(|known| known == "*" || known.eq_ignore_ascii_case(origin))
     }
 
-    /// Places for events in flight, now or not at all.
-    pub(crate) fn take_places(&self, events: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let places = u32::try_from(events).unwrap_or(u32::MAX);
-        let taken = Arc::clone(&self.places).try_acquire_many_owned(places).map_err(|_| {
+    /// Acquires permits for events in flight without waiting.
+    pub(crate) fn acquire_in_flight(&self, events: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let permits = u32::try_from(events).unwrap_or(u32::MAX);
+        let taken = Arc::clone(&self.in_flight_permits).try_acquire_many_owned(permits).map_err(|_| {
             self.metrics.count("unavailable", events);
-            Problem::busy("the broker is behind: too many events wait for its acknowledgement")
+            Problem::busy(
+                "too many events are waiting for the acknowledgement of the broker: try again later",
+            )
         })?;
-        self.show_saturation();
+        self.update_saturation();
         Ok(taken)
     }
 
-    pub(crate) fn show_saturation(&self) {
-        let most = Self::most_in_flight(self.limits());
-        let taken = most.saturating_sub(self.places.available_permits());
+    pub(crate) fn update_saturation(&self) {
+        let max = Self::max_in_flight(self.limits());
+        let taken = max.saturating_sub(self.in_flight_permits.available_permits());
         self.metrics.in_flight.set(i64::try_from(taken).unwrap_or(i64::MAX));
         #[allow(clippy::cast_precision_loss)] // far below 2^52
-        self.metrics.saturation.set(taken as f64 / most as f64);
+        self.metrics.saturation.set(taken as f64 / max as f64);
     }
 
-    /// A page of an origin that is not listed.
-    pub(crate) fn foreign(&self, origin: &str) -> Problem {
+    /// The problem for an origin that is not allowed.
+    pub(crate) fn origin_not_allowed(&self, origin: &str) -> Problem {
         let shown: String = origin.chars().take(100).collect();
-        let detail = format!("pages of {shown} may not send: spec.collector.cors.origins does not list it");
+        let detail =
+            format!("the origin {shown} is not allowed: it is not listed in spec.collector.cors.origins");
         Problem::new(StatusCode::FORBIDDEN, detail)
     }
 }

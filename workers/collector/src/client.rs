@@ -1,4 +1,4 @@
-//! At which address a client is, where proxies stand before the collector.
+//! The address of a client behind reverse proxies.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,15 +6,15 @@ use axum::http::{HeaderMap, HeaderName, header};
 use herd_spec::plan::AddressRange;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// The most hops that are looked at.
-const HOPS: usize = 64;
+/// Maximum number of hops that are examined.
+const MAX_HOPS: usize = 64;
 
-/// The client's address. A peer that is not `trusted` is the client, whatever it says of others. One that is has added to
-/// `X-Forwarded-For` or `Forwarded` (RFC 7239) whom it serves: read from the right, over trusted proxies, the first address that is
-/// none of them is the client's. What stands further to the left anybody could have written.
+/// The address of the client. A peer that is not `trusted` is the client itself, whatever its headers say. A trusted proxy appends
+/// the address of its client to `X-Forwarded-For` or `Forwarded` (RFC 7239): read from the right, the first address that is not a
+/// trusted proxy is the client. Addresses further to the left may be forged.
 ///
-/// A proxy writes one of the two headers, and passes the other on as its client wrote it: where they name different clients, neither
-/// is believed, and the request counts as the proxy's.
+/// A proxy writes one of the two headers and passes the other one on unchanged. If the two name different clients, both are ignored
+/// and the address of the proxy is used.
 pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[AddressRange]) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|range| range.contains(address));
@@ -22,15 +22,15 @@ pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[AddressRange
         return peer;
     }
     let values = |name| headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    // Elements are told apart by commas alone, also within quotes: a quote that a client has left open must not swallow what the
-    // proxy adds.
+    // Elements are split at commas even within quotes: an unclosed quote of a client must not hide the element added by the
+    // proxy.
     let listed: Vec<_> = values(X_FORWARDED_FOR).flat_map(|value| value.split(',')).map(plain).collect();
     let forwarded: Vec<_> =
         values(header::FORWARDED).flat_map(|value| value.split(',')).map(element).collect();
     let client = |hops: &[Option<IpAddr>]| {
         let mut nearest = peer;
-        for hop in hops.iter().rev().take(HOPS) {
-            // Behind somebody who is not named (`unknown`, `_hidden`) nobody can be told apart.
+        for hop in hops.iter().rev().take(MAX_HOPS) {
+            // Hops before an unnamed one (`unknown`, `_hidden`) cannot be trusted.
             let Some(address) = hop else { return nearest };
             nearest = *address;
             if !is_trusted(address) {
@@ -47,7 +47,7 @@ pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[AddressRange
     }
 }
 
-/// An address as it stands in `X-Forwarded-For`, some write it with a port.
+/// An address in `X-Forwarded-For`, with or without a port.
 fn plain(written: &str) -> Option<IpAddr> {
     let written = written.trim();
     let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(written);
@@ -91,7 +91,7 @@ mod tests {
     #[case::one_is_forged(PROXY, &[("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=198.51.100.1")], PROXY)]
     #[case::an_untrusted_peer("203.0.113.9", &[("x-forwarded-for", "198.51.100.1")], "203.0.113.9")]
     #[case::an_untrusted_peer_with_forwarded("203.0.113.9", &[("forwarded", "for=198.51.100.1")], "203.0.113.9")]
-    fn a_client_is_who_the_last_trusted_proxy_says_it_is(
+    fn client_is_the_nearest_untrusted_address(
         #[case] peer: &str,
         #[case] headers: &[(&str, &str)],
         #[case] expected: &str,
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn without_trusted_proxies_no_header_is_believed() {
+    fn headers_are_ignored_without_trusted_proxies() {
         let mut headers = HeaderMap::new();
         headers.insert(X_FORWARDED_FOR, "203.0.113.9".parse().unwrap());
         assert_eq!(address(PROXY.parse().unwrap(), &headers, &[]), PROXY.parse::<IpAddr>().unwrap());

@@ -1,4 +1,4 @@
-//! Handing records to the bus and waiting for its acknowledgement.
+//! Sending records to the bus and waiting for the acknowledgement.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use axum::response::Response;
 use herd_bus::{Acks, Outgoing, Producer, SendError};
 use herd_spec::units::WallTime;
+use herd_stage::Problem;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::intake::Refusal;
 use crate::prepare::{Batch, Record};
-use crate::problem::Problem;
 use crate::reply::{ItemReply, reply};
 
-/// Places of events in flight. They are given back when the bus has answered for all of them, even where nobody waits for
-/// the answer any more: what is in flight stays bounded.
+/// Permits of events in flight. They are released when the bus has reported the result of all events, even if the request has been
+/// cancelled, so that the number of events in flight stays bounded.
 struct InFlight {
-    places: Option<OwnedSemaphorePermit>,
+    permits: Option<OwnedSemaphorePermit>,
     acks: Arc<Acks>,
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let places = self.places.take();
+        let permits = self.permits.take();
         if self.acks.pending() == 0 {
             return;
         }
@@ -31,28 +31,28 @@ impl Drop for InFlight {
             let acks = Arc::clone(&self.acks);
             runtime.spawn(async move {
                 acks.done().await;
-                drop(places);
+                drop(permits);
             });
         }
     }
 }
 
-/// Sends everything and answers once the bus has acknowledged, or `patience` is over.
+/// Sends all records and responds once the bus has acknowledged them, or after `timeout`.
 pub(crate) async fn deliver<P: Producer>(
     app: &App,
     producer: &P,
     batch: Batch,
     received: WallTime,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Response, Problem> {
-    let places = app.take_places(batch.records.len())?;
+    let permits = app.acquire_in_flight(batch.records.len())?;
     let acks = Acks::new();
-    let in_flight = InFlight { places: Some(places), acks: Arc::clone(&acks) };
+    let in_flight = InFlight { permits: Some(permits), acks: Arc::clone(&acks) };
     let mut why = None;
     let mut unsent = Vec::new();
     for (index, record) in (0_u32..).zip(&batch.records) {
         if why.is_some() {
-            // What comes after something that was not taken is not sent either: a user's events stay in order.
+            // After a failed record no further one is sent, so that the events of a user stay in order.
             unsent.push(index);
             continue;
         }
@@ -61,24 +61,24 @@ pub(crate) async fn deliver<P: Producer>(
             unsent.push(index);
         }
     }
-    let in_time = tokio::time::timeout(patience, acks.done()).await.is_ok();
+    let in_time = tokio::time::timeout(timeout, acks.done()).await.is_ok();
     let failed = acks.take_failed();
     if let Some((_, error)) = failed.first() {
         why = Some(error.why.clone());
     }
     if !in_time {
-        why = Some(format!("no answer within {patience:?}"));
+        why = Some(format!("no acknowledgement within {timeout:?}"));
     }
     drop(in_flight);
-    app.show_saturation();
+    app.update_saturation();
     match &why {
         Some(why) => app.delivery.failed(Instant::now(), why),
         None => app.delivery.delivered(Instant::now()),
     }
-    // Which of those in time did not make it is known; where time ran out, none is sure.
+    // After a timeout the results of single records are unknown.
     unsent.extend(failed.iter().map(|(index, _)| *index));
-    let lost = |index: u32| !in_time || unsent.contains(&index);
-    Ok(answer(app, batch, lost, why))
+    let unacknowledged = |index: u32| !in_time || unsent.contains(&index);
+    Ok(response(app, batch, unacknowledged, why))
 }
 
 fn send<P: Producer>(
@@ -102,15 +102,15 @@ fn send<P: Producer>(
             },
             ack,
         ),
-        Record::Letter(letter) => {
+        Record::DeadLetter(dead_letter) => {
             let headers: Vec<(&str, &[u8])> =
-                letter.headers.iter().map(|(name, value)| (name.as_ref(), value.as_bytes())).collect();
+                dead_letter.headers.iter().map(|(name, value)| (name.as_ref(), value.as_bytes())).collect();
             producer.send(
                 &Outgoing {
                     topic: &app.plan.topics.dead_letter.name,
                     partition: None,
                     key: None,
-                    value: Some(&letter.bytes),
+                    value: Some(&dead_letter.bytes),
                     timestamp: received,
                     headers: &headers,
                 },
@@ -120,12 +120,12 @@ fn send<P: Producer>(
     }
 }
 
-fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<String>) -> Response {
+fn response(app: &App, batch: Batch, unacknowledged: impl Fn(u32) -> bool, why: Option<String>) -> Response {
     let mut items = Vec::with_capacity(batch.records.len());
     let mut refusals: Vec<(u32, Refusal)> = Vec::new();
     let (mut accepted, mut unavailable) = (0, 0);
     for (index, record) in (0_u32..).zip(batch.records) {
-        if lost(index) {
+        if unacknowledged(index) {
             unavailable += 1;
             items.push(ItemReply::Failed { index });
             continue;
@@ -136,11 +136,11 @@ fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<Strin
                 app.metrics.replaced.inc_by(u64::from(event.replaced));
                 items.push(ItemReply::Accepted { index, event_id: event.event_id });
             }
-            Record::Letter(letter) => {
-                let Refusal { code, detail } = letter.refusal.clone();
+            Record::DeadLetter(dead_letter) => {
+                let Refusal { code, detail } = dead_letter.refusal.clone();
                 app.metrics.refused(code.as_str());
                 items.push(ItemReply::Invalid { index, code: code.as_str(), detail });
-                refusals.push((index, letter.refusal));
+                refusals.push((index, dead_letter.refusal));
             }
         }
     }
@@ -154,7 +154,7 @@ fn answer(app: &App, batch: Batch, lost: impl Fn(u32) -> bool, why: Option<Strin
             requests,
             events = unavailable,
             why,
-            "events were not acknowledged: clients were told to send them again; the last request is named here"
+            "events were not acknowledged; clients were asked to send them again"
         );
     }
     reply(items, &refusals, why.as_deref())

@@ -19,7 +19,7 @@ use crate::metrics::CollectorMetrics;
 
 /// What becomes of a record.
 #[derive(Clone, Copy)]
-enum Fate {
+enum SendResult {
     Acknowledged,
     Failed,
     NotTaken,
@@ -27,15 +27,15 @@ enum Fate {
     Silence,
 }
 
-/// A producer that does to each record what it is told.
+/// A producer with a configured result for each record.
 #[derive(Clone)]
-struct Broker(Arc<Mutex<(Vec<Fate>, Vec<Ack>)>>);
+struct Broker(Arc<Mutex<(Vec<SendResult>, Vec<Ack>)>>);
 
 impl Broker {
-    fn new(fates: &[Fate]) -> Self {
-        let mut fates = fates.to_vec();
-        fates.reverse();
-        Self(Arc::new(Mutex::new((fates, Vec::new()))))
+    fn new(results: &[SendResult]) -> Self {
+        let mut results = results.to_vec();
+        results.reverse();
+        Self(Arc::new(Mutex::new((results, Vec::new()))))
     }
 
     fn answer(&self) {
@@ -49,13 +49,13 @@ impl Producer for Broker {
     fn send(&self, _: &Outgoing<'_>, ack: Ack) -> Result<(), SendError> {
         let mut inner = self.0.lock().unwrap();
         match inner.0.pop().unwrap() {
-            Fate::Acknowledged => ack.report(Ok(())),
-            Fate::Failed => ack.report(Err(DeliveryError { why: "the record is too large".into() })),
-            Fate::NotTaken => {
+            SendResult::Acknowledged => ack.report(Ok(())),
+            SendResult::Failed => ack.report(Err(DeliveryError { why: "the record is too large".into() })),
+            SendResult::NotTaken => {
                 ack.cancel();
                 return Err(SendError::Full);
             }
-            Fate::Silence => inner.1.push(ack),
+            SendResult::Silence => inner.1.push(ack),
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ fn app(in_flight: u32) -> Arc<App> {
         intake: Intake::new(&plan.events).unwrap(),
         writers: Writers::new(&plan.collector, &stage.secrets).unwrap(),
         memory: Memory::new(1 << 20),
-        places: Arc::new(Semaphore::new(App::most_in_flight(&plan.collector.limits))),
+        in_flight_permits: Arc::new(Semaphore::new(App::max_in_flight(&plan.collector.limits))),
         metrics: CollectorMetrics::registered(&stage),
         plan: Arc::new(plan),
         delivery: crate::delivery::Delivery::default(),
@@ -93,9 +93,9 @@ fn batch(events: usize) -> Batch {
 
 const PATIENCE: Duration = Duration::from_millis(50);
 
-async fn send(app: &App, fates: &[Fate]) -> (StatusCode, Option<String>, Value) {
+async fn send(app: &App, results: &[SendResult]) -> (StatusCode, Option<String>, Value) {
     let response =
-        deliver(app, &Broker::new(fates), batch(fates.len()), WallTime(0), PATIENCE).await.unwrap();
+        deliver(app, &Broker::new(results), batch(results.len()), WallTime(0), PATIENCE).await.unwrap();
     let status = response.status();
     let pause = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -107,31 +107,33 @@ fn statuses(body: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn what_failed_is_said_item_by_item_and_the_rest_is_accepted() {
+async fn failed_items_are_reported_and_the_others_accepted() {
     let app = app(10);
-    let (status, pause, body) = send(&app, &[Fate::Acknowledged, Fate::Failed, Fate::Acknowledged]).await;
+    let (status, pause, body) =
+        send(&app, &[SendResult::Acknowledged, SendResult::Failed, SendResult::Acknowledged]).await;
     assert_eq!((status, pause.as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
     assert_eq!(statuses(&body), ["accepted", "failed", "accepted"]);
     assert!(body["detail"].as_str().unwrap().contains("the record is too large"));
-    assert_eq!(app.places.available_permits(), 10);
+    assert_eq!(app.in_flight_permits.available_permits(), 10);
 }
 
 #[tokio::test]
-async fn after_a_record_that_is_not_taken_no_other_is_sent() {
+async fn after_a_failed_record_no_further_one_is_sent() {
     let app = app(10);
-    let (status, _, body) = send(&app, &[Fate::Acknowledged, Fate::NotTaken, Fate::Acknowledged]).await;
+    let (status, _, body) =
+        send(&app, &[SendResult::Acknowledged, SendResult::NotTaken, SendResult::Acknowledged]).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(statuses(&body), ["accepted", "failed", "failed"]);
     assert!(body["detail"].as_str().unwrap().contains("the queue to the broker is full"));
 }
 
 #[tokio::test]
-async fn a_broker_that_is_silent_is_no_reason_to_wait_for_ever_and_its_places_stay_taken() {
+async fn a_silent_broker_times_out_and_its_permits_stay_acquired() {
     let app = app(3);
-    let broker = Broker::new(&[Fate::Silence, Fate::Silence]);
+    let broker = Broker::new(&[SendResult::Silence, SendResult::Silence]);
     let response = deliver(&app, &broker, batch(2), WallTime(0), PATIENCE).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(app.places.available_permits(), 1);
+    assert_eq!(app.in_flight_permits.available_permits(), 1);
     let refused = deliver(&app, &broker, batch(2), WallTime(0), PATIENCE).await.unwrap_err();
     assert_eq!(
         (refused.status, refused.retry_after),
@@ -140,39 +142,39 @@ async fn a_broker_that_is_silent_is_no_reason_to_wait_for_ever_and_its_places_st
 
     broker.answer();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while app.places.available_permits() < 3 {
-        assert!(Instant::now() < deadline, "the places are not given back");
+    while app.in_flight_permits.available_permits() < 3 {
+        assert!(Instant::now() < deadline, "the permits are not released");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_leaves_its_places_taken_until_the_broker_answers() {
+async fn a_cancelled_request_keeps_its_permits_until_the_broker_responds() {
     let app = app(1);
-    let broker = Broker::new(&[Fate::Silence]);
+    let broker = Broker::new(&[SendResult::Silence]);
     let waiting = tokio::spawn({
         let (app, broker) = (Arc::clone(&app), broker.clone());
         async move { deliver(&app, &broker, batch(1), WallTime(0), Duration::from_secs(60)).await }
     });
-    while app.places.available_permits() > 0 {
+    while app.in_flight_permits.available_permits() > 0 {
         tokio::task::yield_now().await;
     }
     waiting.abort();
     assert!(waiting.await.unwrap_err().is_cancelled());
-    assert_eq!(app.places.available_permits(), 0);
+    assert_eq!(app.in_flight_permits.available_permits(), 0);
     broker.answer();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while app.places.available_permits() < 1 {
-        assert!(Instant::now() < deadline, "the place is not given back");
+    while app.in_flight_permits.available_permits() < 1 {
+        assert!(Instant::now() < deadline, "the permit is not released");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn nothing_is_counted_twice() {
+async fn events_are_counted_once() {
     let app = app(10);
-    send(&app, &[Fate::Acknowledged, Fate::Failed]).await;
-    let (status, _, body) = send(&app, &[Fate::Acknowledged]).await;
+    send(&app, &[SendResult::Acknowledged, SendResult::Failed]).await;
+    let (status, _, body) = send(&app, &[SendResult::Acknowledged]).await;
     assert_eq!(status, StatusCode::ACCEPTED);
     assert_eq!(
         body,

@@ -1,44 +1,43 @@
-//! Whether what is handed to the bus arrives. A broker may answer every question and yet refuse every record: of a collector
-//! whose clock is wrong, or that may not write.
+//! Health of the delivery to the bus. A broker may respond to metadata requests and yet refuse all records, for example because
+//! the clock of the collector is wrong or the collector is not authorised to write.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a failure counts. It must end by itself: whoever is not ready gets no requests, and could never show that it is well.
-const REMEMBERED: Duration = Duration::from_secs(10);
+/// Period in which results count. Failures must expire by themselves, because without requests there is no success either.
+const RECENT: Duration = Duration::from_secs(10);
 
-/// What was delivered lately, and what was not.
+/// The last success and the last failure.
 #[derive(Debug, Default)]
-pub(crate) struct Delivery(Mutex<Lately>);
+pub(crate) struct Delivery(Mutex<LastResults>);
 
 #[derive(Debug, Default)]
-struct Lately {
+struct LastResults {
     delivered: Option<Instant>,
     failed: Option<(Instant, String)>,
 }
 
 impl Delivery {
-    /// The bus has acknowledged something.
+    /// Records a success.
     pub(crate) fn delivered(&self, now: Instant) {
-        self.lately().delivered = Some(now);
+        self.last_results().delivered = Some(now);
     }
 
-    /// The bus has refused something, or said nothing in time.
+    /// Records a refusal or a timeout.
     pub(crate) fn failed(&self, now: Instant, why: &str) {
-        self.lately().failed = Some((now, why.to_owned()));
+        self.last_results().failed = Some((now, why.to_owned()));
     }
 
-    /// Why this collector is of no use: it failed lately, and nothing arrived in the same time. One slow answer among good ones is
-    /// none of it.
-    pub(crate) fn complaint(&self, now: Instant) -> Option<String> {
-        let lately = self.lately();
-        let is_lately = |then: Instant| now.saturating_duration_since(then) < REMEMBERED;
-        let (failed, why) = lately.failed.as_ref()?;
-        (is_lately(*failed) && !lately.delivered.is_some_and(is_lately))
-            .then(|| format!("nothing is delivered to the broker: {why}"))
+    /// The last error, if there was a failure recently and no success. A single slow acknowledgement among others does not count.
+    pub(crate) fn failure(&self, now: Instant) -> Option<String> {
+        let last_results = self.last_results();
+        let is_recent = |then: Instant| now.saturating_duration_since(then) < RECENT;
+        let (failed, why) = last_results.failed.as_ref()?;
+        (is_recent(*failed) && !last_results.delivered.is_some_and(is_recent))
+            .then(|| format!("the broker does not accept records: {why}"))
     }
 
-    fn lately(&self) -> std::sync::MutexGuard<'_, Lately> {
+    fn last_results(&self) -> std::sync::MutexGuard<'_, LastResults> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -55,19 +54,19 @@ mod tests {
     #[case::it_went_well_long_ago(&[0], &[19], 20, true)]
     #[case::it_is_well_again(&[5], &[1], 6, false)]
     #[case::it_failed_long_ago(&[], &[1], 12, false)]
-    fn a_collector_complains_while_nothing_arrives(
+    fn reports_a_failure_without_recent_success(
         #[case] delivered: &[u64],
         #[case] failed: &[u64],
         #[case] now: u64,
-        #[case] complains: bool,
+        #[case] expected: bool,
     ) {
         let start = Instant::now();
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let delivery = Delivery::default();
         delivered.iter().for_each(|second| delivery.delivered(at(*second)));
         failed.iter().for_each(|second| delivery.failed(at(*second), "the clock is wrong"));
-        let complaint = delivery.complaint(at(now));
-        assert_eq!(complaint.is_some(), complains, "{complaint:?}");
-        assert!(complaint.is_none_or(|complaint| complaint.contains("the clock is wrong")));
+        let failure = delivery.failure(at(now));
+        assert_eq!(failure.is_some(), expected, "{failure:?}");
+        assert!(failure.is_none_or(|failure| failure.contains("the clock is wrong")));
     }
 }

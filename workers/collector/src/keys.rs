@@ -1,4 +1,4 @@
-//! Who may send, and how much.
+//! Authentication by write keys, and rate limits.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -10,12 +10,10 @@ use governor::{
     DefaultDirectRateLimiter, DefaultKeyedRateLimiter, InsufficientCapacity, NotUntil, Quota, RateLimiter,
 };
 use herd_spec::plan::CollectorPlan;
-use herd_stage::{Secret, SecretError, Secrets};
+use herd_stage::{Problem, Secret, SecretError, Secrets};
 use subtle::ConstantTimeEq;
 
-use crate::problem::Problem;
-
-/// The write keys, and the rates of their holders; without keys, the rates of addresses.
+/// Write keys with their rate limiters; without keys, rate limiters by client address.
 #[derive(Debug)]
 pub(crate) struct Writers {
     keys: Vec<WriteKey>,
@@ -29,12 +27,12 @@ struct WriteKey {
     rate: Option<(u32, DefaultDirectRateLimiter)>,
 }
 
-/// Whose events these are.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writer {
-    /// The holder of the key at this place.
+    /// The key with this index.
     Key(usize),
-    /// Whoever is at this address.
+    /// The client at this address.
     Address(IpAddr),
 }
 
@@ -55,35 +53,35 @@ impl Writers {
         Ok(Self { keys, addresses, clock: DefaultClock::default() })
     }
 
-    /// Who sends this request.
+    /// Identifies the sender of a request.
     ///
     /// # Errors
-    /// 401 without a key where one is needed, 403 with a wrong one.
+    /// 401 without a key if one is required, 403 with an invalid key.
     pub(crate) fn identify(&self, headers: &HeaderMap, uri: &Uri, from: IpAddr) -> Result<Writer, Problem> {
         if self.keys.is_empty() {
             return Ok(Writer::Address(from));
         }
-        let Some(shown) = shown(headers, uri) else {
-            let detail = "a write key is needed: send it as `Authorization: Bearer KEY` or `X-Write-Key: KEY`; beacons \
-                          add `?key=KEY`";
+        let Some(given) = given_key(headers, uri) else {
+            let detail = "a write key is required: send it as `Authorization: Bearer KEY` or `X-Write-Key: KEY`, or, for \
+                          beacons, as `?key=KEY`";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         };
-        // All keys are looked at, whichever is right, and each in constant time.
-        let mut right = None;
+        // All keys are compared, each in constant time, so that the timing reveals nothing.
+        let mut matching = None;
         for (place, key) in self.keys.iter().enumerate() {
-            if bool::from(key.secret.reveal().as_bytes().ct_eq(shown.as_bytes())) {
-                right = Some(place);
+            if bool::from(key.secret.reveal().as_bytes().ct_eq(given.as_bytes())) {
+                matching = Some(place);
             }
         }
-        right.map(Writer::Key).ok_or_else(|| {
-            Problem::new(StatusCode::FORBIDDEN, "this write key is not one of this pipeline's")
+        matching.map(Writer::Key).ok_or_else(|| {
+            Problem::new(StatusCode::FORBIDDEN, "the write key is not valid for this pipeline")
         })
     }
 
-    /// Takes `events` off what the writer may send now.
+    /// Applies the rate limit of the sender to `events`.
     ///
     /// # Errors
-    /// 429 with the time to wait; 413 if so many at once will never pass.
+    /// 429 with `Retry-After`; 413 if a single request exceeds the limit.
     pub(crate) fn allow(&self, writer: Writer, events: usize) -> Result<(), Problem> {
         let Some(count) = u32::try_from(events).ok().and_then(NonZeroU32::new) else { return Ok(()) };
         let (most, outcome) = match writer {
@@ -99,12 +97,14 @@ impl Writers {
         match outcome {
             Ok(None) => Ok(()),
             Ok(Some(pause)) => {
-                let detail = format!("more than {most} events a second: wait, and send more slowly");
+                let detail = format!(
+                    "the rate limit of {most} events per second is exceeded: retry later and send more slowly"
+                );
                 Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(pause))
             }
             Err(InsufficientCapacity(_)) => {
                 let detail = format!(
-                    "{events} events at once are more than the {most} that may come in a second: split them"
+                    "{events} events in one request exceed the rate limit of {most} events per second: split the request"
                 );
                 Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
             }
@@ -121,7 +121,7 @@ impl Writers {
         Ok(outcome?.err().map(|until| until.wait_time_from(self.clock.now())))
     }
 
-    /// Forgets addresses that have not sent for a while.
+    /// Drops the limiters of idle addresses.
     pub(crate) fn forget_idle(&self) {
         if let Some((_, limiter)) = &self.addresses {
             limiter.retain_recent();
@@ -129,7 +129,7 @@ impl Writers {
     }
 }
 
-fn shown(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+fn given_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(bearer) = header(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
         && bearer.0.eq_ignore_ascii_case("bearer")
@@ -140,10 +140,10 @@ fn shown(headers: &HeaderMap, uri: &Uri) -> Option<String> {
         return Some(key.to_owned());
     }
     #[derive(serde::Deserialize)]
-    struct Shown {
+    struct KeyQuery {
         key: Option<String>,
     }
-    axum::extract::Query::<Shown>::try_from_uri(uri).ok().and_then(|query| query.0.key)
+    axum::extract::Query::<KeyQuery>::try_from_uri(uri).ok().and_then(|query| query.0.key)
 }
 
 #[cfg(test)]
@@ -174,7 +174,7 @@ mod tests {
     #[case::basic("authorization", "Basic czNjcmV0", "/track", Err(401))]
     #[case::wrong("x-write-key", "s3cre", "/track", Err(403))]
     #[case::empty("x-write-key", "", "/track", Err(403))]
-    fn keys_are_found_where_clients_put_them(
+    fn identifies_keys_in_headers_and_query(
         #[case] name: &'static str,
         #[case] value: &str,
         #[case] uri: &str,
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_holds_for_one_key_alone_and_says_when_to_come_back() {
+    fn rate_limits_apply_per_key_with_retry_after() {
         let writers = writers(None, &[("slow", Some(10)), ("free", None)]);
         assert_eq!(writers.allow(Writer::Key(0), 10), Ok(()));
         let problem = writers.allow(Writer::Key(0), 5).unwrap_err();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_the_rate_holds_for_an_address() {
+    fn rate_limits_apply_per_address_without_keys() {
         let writers = writers(Some(3), &[]);
         let other = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
         assert_eq!(writers.allow(Writer::Address(HERE), 3), Ok(()));

@@ -1,7 +1,7 @@
-//! The collector stage: takes events in over HTTP and answers once the bus has acknowledged them.
+//! The collector stage: receives events over HTTP and responds once the bus has acknowledged them.
 //!
-//! [`intake`] is the pure core: from bytes to records. The rest is its shell: limits, write keys, delivery, answers.
-//! Nothing is accepted that is not acknowledged, nothing invalid is lost: it goes to the dead-letter topic as it came.
+//! [`intake`] is the pure core: from bytes to records. The other modules are its shell: limits, write keys, delivery, responses.
+//! Events are reported as accepted only after the acknowledgement. Invalid events go unchanged to the dead-letter topic.
 
 mod app;
 mod body;
@@ -12,7 +12,6 @@ pub mod intake;
 mod keys;
 mod metrics;
 mod prepare;
-mod problem;
 mod reply;
 mod routes;
 mod serve;
@@ -29,23 +28,23 @@ use tokio::sync::Semaphore;
 
 use app::App;
 
-/// Memory that the bodies of all requests together may take.
-const BODIES: usize = 512 << 20;
-/// How often the bus is asked whether it answers, and how long it may take.
-const PING: Duration = Duration::from_secs(2);
-/// How long requests that are under way may take once the stage is to end, and then the bus to acknowledge.
+/// Memory limit for the bodies of all requests together, in bytes.
+const BODY_MEMORY: usize = 512 << 20;
+/// Interval and timeout of the health check of the bus.
+const HEALTH_CHECK: Duration = Duration::from_secs(2);
+/// Maximum time for open requests to finish at shutdown, and then for the bus to acknowledge their records.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// What stops the stage.
+/// An error that stops the stage.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectorError {
-    /// The bus refuses for good.
+    /// The bus refused permanently.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// A write key cannot be read.
-    #[error("a write key of the collector: {0}")]
+    #[error("cannot read a write key of the collector: {0}")]
     Secret(#[from] SecretError),
-    /// The plan's JSON Schema does not compile.
+    /// The JSON Schema of the plan does not compile.
     #[error("{0}")]
     Schema(String),
 }
@@ -67,11 +66,11 @@ impl StageError for CollectorError {
     }
 }
 
-/// Serves on `listener` until `stage.shutdown`; then stops accepting, finishes what is under way, flushes and returns. From
-/// `stage.draining` on, connections are told to close after their answer.
+/// Serves on `listener` until `stage.shutdown`; then stops accepting, finishes open requests, flushes and returns. From
+/// `stage.draining` on, connections are closed after their response.
 ///
 /// # Errors
-/// [`CollectorError`] if it cannot begin.
+/// [`CollectorError`] if the stage cannot start.
 pub async fn run<B: Bus>(
     plan: Arc<Plan>,
     bus: B,
@@ -83,45 +82,47 @@ pub async fn run<B: Bus>(
     let app = Arc::new(App {
         intake: intake::Intake::new(&plan.events).map_err(CollectorError::Schema)?,
         writers: keys::Writers::new(&plan.collector, &stage.secrets)?,
-        memory: body::Memory::new(BODIES.max(4 * usize::try_from(limits.inflated_bytes).unwrap_or(BODIES))),
-        places: Arc::new(Semaphore::new(App::most_in_flight(limits))),
+        memory: body::Memory::new(
+            BODY_MEMORY.max(4 * usize::try_from(limits.inflated_bytes).unwrap_or(BODY_MEMORY)),
+        ),
+        in_flight_permits: Arc::new(Semaphore::new(App::max_in_flight(limits))),
         metrics: metrics::CollectorMetrics::registered(&stage),
         delivery: delivery::Delivery::default(),
         plan,
     });
-    stage.health.starting("broker", "Kafka has not been asked yet whether it answers");
+    stage.health.starting("broker", "the broker has not been contacted yet");
     let watching = tokio::spawn(watch(Arc::clone(&app), bus, stage.clone()));
     let router = routes::router(Arc::clone(&app), producer.clone());
     serve::serve(&listener, router, &app, &stage, GRACE).await;
     watching.abort();
     let left = tokio::task::spawn_blocking(move || producer.flush(GRACE)).await.unwrap_or(0);
     if left > 0 {
-        tracing::error!(records = left, "stopped before the broker acknowledged everything");
+        tracing::error!(records = left, "stopped before the broker acknowledged all records");
     }
     Ok(())
 }
 
-/// Keeps readiness and gauges up to date.
+/// Updates health and gauges.
 async fn watch<B: Bus>(app: Arc<App>, bus: B, stage: Stage) {
-    let mut tick = tokio::time::interval(PING);
+    let mut tick = tokio::time::interval(HEALTH_CHECK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let (bus, topic) = (bus.clone(), app.plan.topics.events.name.clone());
-        let asked = tokio::task::spawn_blocking(move || {
-            bus.ping(PING)?;
+        let check = tokio::task::spawn_blocking(move || {
+            bus.ping(HEALTH_CHECK)?;
             bus.partitions(&topic).map(drop)
         });
-        match asked.await {
+        match check.await {
             Ok(Ok(())) => stage.health.ok("broker"),
             Ok(Err(error)) => stage.health.fail("broker", error.trouble(), error.to_string()),
             Err(error) => stage.health.fail("broker", Trouble::StageFailed, error.to_string()),
         }
-        match app.delivery.complaint(Instant::now()) {
+        match app.delivery.failure(Instant::now()) {
             Some(why) => stage.health.fail("delivery", Trouble::DeliveryFailing, why),
             None => stage.health.ok("delivery"),
         }
-        app.show_saturation();
+        app.update_saturation();
         app.writers.forget_idle();
     }
 }

@@ -1,4 +1,4 @@
-//! What the collector counts of itself. No label is an item, a user or a message.
+//! Metrics of the collector. Labels never contain items, users or messages.
 
 use std::sync::atomic::AtomicU64;
 
@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-/// Counters of the collector stage.
+/// Metrics of the collector stage.
 #[derive(Clone, Debug)]
 pub(crate) struct CollectorMetrics {
     events: Family<ResultLabels, Counter>,
@@ -20,10 +20,10 @@ pub(crate) struct CollectorMetrics {
     pub(crate) replaced: Counter,
     pub(crate) latency: Histogram,
     pub(crate) connections: Gauge,
-    /// Share of the limit of events in flight that is taken: what the collector is scaled by.
+    /// Number of events in flight.
     pub(crate) in_flight: Gauge,
     pub(crate) saturation: Gauge<f64, AtomicU64>,
-    /// What is said of events that were not acknowledged.
+    /// Limits log messages about unacknowledged events.
     pub(crate) unacknowledged: Throttle,
 }
 
@@ -61,30 +61,30 @@ impl CollectorMetrics {
             let m = metrics.clone();
             registry.register(
                 "collector_events",
-                "Events: accepted (the broker has them), invalid (in the dead-letter topic), unavailable (not acknowledged)",
+                "Events by result: accepted (acknowledged by the broker), invalid (written to the dead-letter topic), unavailable (not acknowledged)",
                 m.events,
             );
-            registry.register("collector_refusals", "Invalid events, by what is wrong with them", m.refusals);
-            registry.register("collector_requests", "Requests answered, by status", m.requests);
+            registry.register("collector_refusals", "Invalid events by error code", m.refusals);
+            registry.register("collector_requests", "Requests by response status", m.requests);
             registry.register(
                 "collector_replaced_surrogates",
-                "Halves of surrogate pairs in accepted events, replaced by U+FFFD",
+                "Unpaired surrogates in accepted events, replaced by U+FFFD",
                 m.replaced,
             );
-            registry.register("collector_body_bytes", "Bytes of bodies, as sent", m.bytes);
+            registry.register("collector_body_bytes", "Bytes of request bodies as sent", m.bytes);
             registry.register(
                 "collector_request_duration_seconds",
-                "Time from a request's headers to its answer",
+                "Time from the headers of a request to its response",
                 m.latency,
             );
-            registry.register("collector_connections", "Connections", m.connections);
-            registry.register("collector_in_flight_events", "Events sent to the broker, not acknowledged yet", m.in_flight);
+            registry.register("collector_connections", "Open connections", m.connections);
+            registry.register("collector_in_flight_events", "Events sent to the broker and not yet acknowledged", m.in_flight);
             registry.register(
                 "collector_saturation",
-                "Share of the limit of events in flight that is taken, 0 to 1",
+                "Events in flight as a fraction of their limit, 0 to 1",
                 m.saturation,
             );
-            // So that both are there, as zero, before the first event.
+            // Exposes all results as 0 before the first event.
             metrics.count("accepted", 0);
             metrics.count("invalid", 0);
             metrics.count("unavailable", 0);

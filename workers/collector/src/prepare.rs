@@ -1,73 +1,72 @@
-//! From a request's bytes to records, ready to be sent: no waiting in here, so that large bodies can be done on a thread
-//! of their own.
+//! From the bytes of a request to records. Nothing here is asynchronous, so that large bodies can be handled on a blocking thread.
 
 use std::borrow::Cow;
 
 use herd_spec::units::WallTime;
 use herd_spec::wire::dead_letter;
+use herd_stage::Problem;
 
 use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::app::App;
-use crate::body::{InflateError, Packing, Share, inflate, packing};
+use crate::body::{Encoding, InflateError, Reservation, encoding, inflate};
 use crate::intake::{Accepted, Binary, Code, EVENT_BYTES, Format, Item, Refusal, split};
 use crate::keys::Writer;
-use crate::problem::Problem;
 
-/// The most attributes of a CloudEvent in headers.
-const ATTRIBUTES: usize = 64;
+/// Maximum number of CloudEvent attributes in headers.
+const MAX_ATTRIBUTES: usize = 64;
 
-/// A request, read.
+/// A request that has been read.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) writer: Writer,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
-    /// The memory that the body takes.
-    pub(crate) share: Share,
+    /// The memory reserved for the body.
+    pub(crate) reservation: Reservation,
     pub(crate) received: WallTime,
 }
 
-/// Records to send, one an item.
+/// Records to send, one per item.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) records: Vec<Record>,
 }
 
-/// What an item becomes.
+/// The record made from an item.
 #[derive(Debug)]
 pub(crate) enum Record {
     /// A record of the `events` topic.
     Event { accepted: Accepted, value: Vec<u8> },
-    /// A record of the `dead-letter` topic.
-    Letter(Letter),
+    /// A record of the `dead-dead_letter_record` topic.
+    DeadLetter(DeadLetter),
 }
 
-/// What was refused, as it came.
+/// A refused item, unchanged.
 #[derive(Debug)]
-pub(crate) struct Letter {
+pub(crate) struct DeadLetter {
     pub(crate) refusal: Refusal,
     pub(crate) bytes: Vec<u8>,
     pub(crate) headers: Vec<(Cow<'static, str>, String)>,
 }
 
-/// How the items of a request came.
+/// Format of a request.
 enum Kind {
     Items(Format),
     Binary(Vec<(String, String)>),
 }
 
 impl Request {
-    /// Reads everything in it.
+    /// Makes a record of each item.
     ///
     /// # Errors
-    /// Where nothing of it is taken and nothing kept: not readable as anything known, too long, too much.
-    pub(crate) fn prepare(mut self, app: &App) -> Result<(Batch, Share), Problem> {
+    /// If the whole request is refused without a dead letter: unsupported format, size limit or rate limit.
+    pub(crate) fn prepare(mut self, app: &App) -> Result<(Batch, Reservation), Problem> {
         let content_type = self.header(header::CONTENT_TYPE.as_str()).map(str::to_owned);
         let kind = self.kind(content_type.as_deref())?;
-        let inflated = match packing(&self.headers)? {
-            Packing::Plain => None,
-            Packing::Gzip => match inflate(&self.body, app.limits().inflated_bytes, &mut self.share) {
+        let inflated = match encoding(&self.headers)? {
+            Encoding::Identity => None,
+            Encoding::Gzip => match inflate(&self.body, app.limits().inflated_bytes, &mut self.reservation) {
                 Ok(inflated) => Some(inflated),
                 Err(InflateError::Problem(problem)) => return Err(problem),
                 Err(InflateError::Broken(refusal)) => {
@@ -90,7 +89,8 @@ impl Request {
         };
         let most = app.limits().batch_events as usize;
         if items.len() > most {
-            let detail = format!("{} events in one request, {most} are allowed: split them", items.len());
+            let detail =
+                format!("the request has {} events, but at most {most} are allowed: split it", items.len());
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
         app.writers.allow(self.writer, items.len())?;
@@ -101,31 +101,32 @@ impl Request {
             batch.records.push(match app.intake.accept(item, self.received, new_id, &mut value) {
                 Ok(accepted) => Record::Event { accepted, value },
                 Err(refusal) => {
-                    let mut letter = letter(refusal, item.raw(), content_type.as_deref(), self.received);
+                    let mut record =
+                        dead_letter_of(refusal, item.raw(), content_type.as_deref(), self.received);
                     if let Item::Binary(binary) = item {
                         let attributes = binary.attributes.iter();
-                        letter.headers.extend(
+                        record.headers.extend(
                             attributes.map(|(name, value)| (format!("ce-{name}").into(), value.clone())),
                         );
                     }
-                    Record::Letter(letter)
+                    Record::DeadLetter(record)
                 }
             });
         }
-        Ok((batch, self.share))
+        Ok((batch, self.reservation))
     }
 
-    /// A body that could not be read is one dead letter.
+    /// Makes one dead letter of a body that could not be parsed.
     fn whole(
         &self,
         app: &App,
         refusal: Refusal,
         content_type: Option<&str>,
         body: &[u8],
-    ) -> Result<(Batch, Share), Problem> {
+    ) -> Result<(Batch, Reservation), Problem> {
         app.writers.allow(self.writer, 1)?;
-        let letter = letter(refusal, body, content_type, self.received);
-        Ok((Batch { records: vec![Record::Letter(letter)] }, app.memory.share()))
+        let record = dead_letter_of(refusal, body, content_type, self.received);
+        Ok((Batch { records: vec![Record::DeadLetter(record)] }, app.memory.reserve()))
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -143,7 +144,7 @@ impl Request {
                     let name = name.as_str().strip_prefix("ce-")?;
                     Some((name.to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
                 });
-                return Ok(Kind::Binary(attributes.take(ATTRIBUTES).collect()));
+                return Ok(Kind::Binary(attributes.take(MAX_ATTRIBUTES).collect()));
             }
             _ => {}
         }
@@ -153,12 +154,12 @@ impl Request {
         match essence.as_str() {
             "application/json" | "text/plain" if foreign.is_none() => Ok(Kind::Items(Format::Json)),
             "" => {
-                let detail = "say what the body is: `Content-Type: application/json`";
+                let detail = "the content type is missing: send `Content-Type: application/json`";
                 Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
             }
             _ => {
                 let detail = format!(
-                    "content type `{}` is not known here: send application/json or text/plain in UTF-8, or a CloudEvent",
+                    "content type `{}` is not supported: send application/json or text/plain in UTF-8, or a CloudEvent",
                     written.chars().take(100).collect::<String>()
                 );
                 Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
@@ -167,7 +168,12 @@ impl Request {
     }
 }
 
-fn letter(refusal: Refusal, bytes: &[u8], content_type: Option<&str>, received: WallTime) -> Letter {
+fn dead_letter_of(
+    refusal: Refusal,
+    bytes: &[u8],
+    content_type: Option<&str>,
+    received: WallTime,
+) -> DeadLetter {
     let stage = match refusal.code {
         Code::InvalidJson | Code::InvalidGzip => "VALUE_CONVERTER",
         _ => "TRANSFORMATION",
@@ -183,10 +189,10 @@ fn letter(refusal: Refusal, bytes: &[u8], content_type: Option<&str>, received: 
     if let Some(content_type) = content_type {
         headers.push((dead_letter::CONTENT_TYPE.into(), content_type.chars().take(200).collect()));
     }
-    // A broker would refuse the whole of it.
+    // The broker would refuse a longer record.
     let kept = &bytes[..bytes.len().min(EVENT_BYTES)];
     if kept.len() < bytes.len() {
         headers.push((dead_letter::TRUNCATED.into(), bytes.len().to_string()));
     }
-    Letter { refusal, bytes: kept.to_vec(), headers }
+    DeadLetter { refusal, bytes: kept.to_vec(), headers }
 }

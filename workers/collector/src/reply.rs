@@ -1,76 +1,85 @@
-//! What clients get for events.
+//! Responses to requests with events.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use herd_stage::Problem;
 use serde::Serialize;
 
 use crate::intake::Refusal;
-use crate::problem::Problem;
 
-/// What became of one item.
+/// Result of one item.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub(crate) enum ItemReply {
-    /// The broker has it.
+    /// Acknowledged by the broker.
     Accepted {
-        /// Its place in the request, from 0.
+        /// Its index in the request.
         index: u32,
-        /// Its id, given to it or its own.
+        /// Its id, sent or assigned.
         event_id: String,
     },
-    /// It is in the dead-letter topic.
+    /// Invalid, and written to the dead-letter topic.
     Invalid {
-        /// Its place in the request, from 0.
+        /// Its index in the request.
         index: u32,
-        /// The kind of error.
+        /// Error code.
         code: &'static str,
-        /// The error in words.
+        /// Error message.
         detail: String,
     },
-    /// The broker has not acknowledged it: send it again.
+    /// Not acknowledged by the broker; it should be sent again.
     Failed {
-        /// Its place in the request, from 0.
+        /// Its index in the request.
         index: u32,
     },
 }
 
 #[derive(Serialize)]
-struct Taken<'a> {
+struct BatchReply<'a> {
     accepted: usize,
     invalid: usize,
     items: &'a [ItemReply],
 }
 
-/// The answer to a request whose items were all dealt with: 202, 207 where some are invalid, or a problem: 503 where one
-/// was not acknowledged, 400 or 422 where nothing was of any use.
+/// The response to a request: 202 if all items were accepted, 207 if some are invalid, 503 if some were not acknowledged, 400 or
+/// 422 if all are invalid.
 pub(crate) fn reply(items: Vec<ItemReply>, refusals: &[(u32, Refusal)], broker: Option<&str>) -> Response {
     if let Some(why) = broker {
-        let detail =
-            format!("the broker did not acknowledge everything: {why}; send the items again that failed");
-        return Problem { items, ..Problem::busy(detail) }.into_response();
+        let detail = format!("the broker did not acknowledge all events: {why}; send the failed items again");
+        return with_items(Problem::busy(detail), &items).into_response();
     }
     let (invalid, all) = (refusals.len(), items.len());
     match refusals {
-        [] => taken(StatusCode::ACCEPTED, &items, invalid),
+        [] => batch(StatusCode::ACCEPTED, &items, invalid),
         [(_, only)] if all == 1 => {
             let status = if only.code.is_unreadable() {
                 StatusCode::BAD_REQUEST
             } else {
                 StatusCode::UNPROCESSABLE_ENTITY
             };
-            Problem { code: Some(only.code.as_str()), items, ..Problem::new(status, only.detail.clone()) }
-                .into_response()
+            let problem =
+                Problem { code: Some(only.code.as_str()), ..Problem::new(status, only.detail.clone()) };
+            with_items(problem, &items).into_response()
         }
         _ if invalid == all => {
-            let detail = format!("none of the {all} events is valid; each item says why");
-            Problem { items, ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }.into_response()
+            let detail = format!("none of the {all} events is valid: see the detail of each item");
+            with_items(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail), &items).into_response()
         }
-        _ => taken(StatusCode::MULTI_STATUS, &items, invalid),
+        _ => batch(StatusCode::MULTI_STATUS, &items, invalid),
     }
 }
 
-fn taken(status: StatusCode, items: &[ItemReply], invalid: usize) -> Response {
-    let body =
-        serde_json::to_vec(&Taken { accepted: items.len() - invalid, invalid, items }).unwrap_or_default();
+/// Adds the results of the items to a problem.
+fn with_items(mut problem: Problem, items: &[ItemReply]) -> Problem {
+    if !items.is_empty() {
+        let items = serde_json::to_value(items).unwrap_or_default();
+        problem.extensions.push(("items", items));
+    }
+    problem
+}
+
+fn batch(status: StatusCode, items: &[ItemReply], invalid: usize) -> Response {
+    let body = serde_json::to_vec(&BatchReply { accepted: items.len() - invalid, invalid, items })
+        .unwrap_or_default();
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

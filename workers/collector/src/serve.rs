@@ -1,8 +1,8 @@
-//! Accepting connections, within limits, until told to stop.
+//! The HTTP server: accepts connections, within limits, until the shutdown.
 //!
-//! The end has two steps. While the stage *drains*, new connections are accepted as before and every request is answered; connections
-//! are told to close with that answer (`Connection: close` in HTTP/1.1, GOAWAY in HTTP/2), so that clients come back by a way that
-//! leads elsewhere. When it is *shut down*, the listener closes, and what is under way is finished.
+//! The end has two phases. While the stage *drains*, new connections are still accepted and all requests are answered, but each
+//! response closes its connection (`Connection: close` in HTTP/1.1, GOAWAY in HTTP/2), so that clients reconnect to another replica.
+//! At the *shutdown*, the listener is closed and open requests are finished.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,28 +30,28 @@ use tower::Service;
 use crate::app::App;
 use crate::routes::Peer;
 
-/// What a connection beyond the limit hears.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+/// Response to connections above the limit.
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
 connection: close\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections: try again soon\"}\n";
-/// A pause after accepting failed, which it does where this process has no file descriptors left.
-const AFTER_FAILURE: Duration = Duration::from_millis(50);
-/// How long somebody who connected may take to begin a request when the stage is shut down.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
-/// Most bytes of a request's headers.
+{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many connections: try again later\"}\n";
+/// Pause after a failed accept, for example because the process has no file descriptors left.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// Maximum time to wait at shutdown for the first request of a new connection.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Maximum size of the headers of a request, in bytes.
 const HEADER_BYTES: usize = 64 << 10;
 
-/// What all connections share.
+/// State shared by all connections.
 struct Server<'a> {
     builder: Builder<TokioExecutor>,
     router: Router,
     app: &'a App,
     stage: &'a Stage,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     connections: TaskTracker,
 }
 
-/// Serves until `stage.shutdown`; then finishes what is under way, at most for `grace`.
+/// Serves until `stage.shutdown`; then finishes open requests, at most for `grace`.
 pub(crate) async fn serve(listener: &TcpListener, router: Router, app: &App, stage: &Stage, grace: Duration) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -65,60 +65,60 @@ pub(crate) async fn serve(listener: &TcpListener, router: Router, app: &App, sta
         .max_concurrent_streams(256)
         .keep_alive_interval(Duration::from_secs(30))
         .max_header_list_size(HEADER_BYTES as u32);
-    let places = Arc::new(Semaphore::new(app.limits().connections as usize));
-    let server = Server { builder, router, app, stage, places, connections: TaskTracker::new() };
+    let permits = Arc::new(Semaphore::new(app.limits().connections as usize));
+    let server = Server { builder, router, app, stage, permits, connections: TaskTracker::new() };
     loop {
         let accepted = tokio::select! {
             () = stage.shutdown.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => server.take(stream, peer),
+            Ok((stream, peer)) => server.spawn(stream, peer),
             Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(AFTER_FAILURE).await;
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
-    // Who has connected already, and was not accepted yet, would otherwise be reset.
+    // Connections in the accept queue would otherwise be reset.
     while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
-        server.take(stream, peer);
+        server.spawn(stream, peer);
     }
     server.connections.close();
     if tokio::time::timeout(grace, server.connections.wait()).await.is_err() {
-        tracing::warn!(?grace, "some requests were not finished in time");
+        tracing::warn!(?grace, "some requests were not finished within the grace period");
     }
 }
 
 impl Server<'_> {
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            turn_away(&stream);
+    fn spawn(&self, stream: TcpStream, peer: SocketAddr) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            refuse(&stream);
             return;
         };
-        // Answers are small: waiting to fill a packet would only delay them.
+        // Responses are small: Nagle's algorithm would only delay them.
         let _ = stream.set_nodelay(true);
-        let (hear, heard) = watch::channel(Heard::Nothing);
+        let (protocol_tx, protocol) = watch::channel(Protocol::Unknown);
         let service = Draining {
             inner: self.router.clone().layer(Extension(Peer(peer.ip()))),
             draining: self.stage.draining.clone(),
-            hear: Arc::new(hear),
+            protocol: Arc::new(protocol_tx),
         };
         let open = self.app.metrics.connections.clone();
         let (builder, draining, shutdown) =
             (self.builder.clone(), self.stage.draining.clone(), self.stage.shutdown.clone());
         self.connections.spawn(async move {
             open.inc();
-            connection(&builder, stream, service, heard, &draining, &shutdown, place).await;
+            connection(&builder, stream, service, protocol, &draining, &shutdown, permit).await;
             open.dec();
         });
     }
 }
 
-/// What has come over a connection so far.
+/// Protocol of a connection, known with its first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Heard {
-    Nothing,
+enum Protocol {
+    Unknown,
     Http1,
     Http2,
 }
@@ -127,46 +127,46 @@ async fn connection(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     service: Draining,
-    mut heard: watch::Receiver<Heard>,
+    mut protocol: watch::Receiver<Protocol>,
     draining: &CancellationToken,
     shutdown: &CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
     let mut connection =
         pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
-    let mut at_shutdown = heard.clone();
+    let mut at_shutdown = protocol.clone();
     let go_away = async {
         tokio::select! {
             () = shutdown.cancelled() => {
-                // Whoever has just connected is about to send a request.
-                let first = at_shutdown.wait_for(|heard| *heard != Heard::Nothing);
-                let _ = tokio::time::timeout(FIRST_REQUEST, first).await;
+                // A client that has just connected is about to send a request.
+                let first = at_shutdown.wait_for(|protocol| *protocol != Protocol::Unknown);
+                let _ = tokio::time::timeout(FIRST_REQUEST_TIMEOUT, first).await;
             }
-            // An idle connection of HTTP/1.1 is not closed while draining: a request may be on its way, and would be lost. In
-            // HTTP/2 a client knows which of its requests were not read, so that it is told at once.
+            // An idle HTTP/1.1 connection is not closed while draining, because a request in transit would be lost. In HTTP/2,
+            // GOAWAY tells the client which requests were not processed.
             () = async {
                 draining.cancelled().await;
-                if heard.wait_for(|heard| *heard == Heard::Http2).await.is_err() {
-                    // The service is gone, and the connection with it.
+                if protocol.wait_for(|protocol| *protocol == Protocol::Http2).await.is_err() {
+                    // The service has been dropped, and the connection with it.
                     std::future::pending::<()>().await;
                 }
             } => {}
         }
     };
     tokio::select! {
-        // How a connection ends is its client's affair.
+        // Errors of single connections are caused by clients.
         _ = connection.as_mut() => return,
         () = go_away => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }
 
-/// The router, with the word to leave in every answer while the stage drains.
+/// The router; adds `Connection: close` to responses while the stage drains.
 #[derive(Clone)]
 struct Draining {
     inner: Router,
     draining: CancellationToken,
-    hear: Arc<watch::Sender<Heard>>,
+    protocol: Arc<watch::Sender<Protocol>>,
 }
 
 impl Service<Request<Incoming>> for Draining {
@@ -180,8 +180,8 @@ impl Service<Request<Incoming>> for Draining {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let http2 = request.version() == Version::HTTP_2;
-        let version = if http2 { Heard::Http2 } else { Heard::Http1 };
-        self.hear.send_if_modified(|heard| std::mem::replace(heard, version) != version);
+        let version = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+        self.protocol.send_if_modified(|protocol| std::mem::replace(protocol, version) != version);
         let draining = self.draining.clone();
         let answering = self.inner.call(request.map(Body::new));
         Box::pin(async move {
@@ -194,7 +194,7 @@ impl Service<Request<Incoming>> for Draining {
     }
 }
 
-/// Says why, as far as that is possible without waiting.
-fn turn_away(stream: &TcpStream) {
-    let _ = stream.try_write(FULL);
+/// Sends the 503 response if that is possible without waiting.
+fn refuse(stream: &TcpStream) {
+    let _ = stream.try_write(TOO_MANY_CONNECTIONS);
 }

@@ -1,19 +1,19 @@
-//! The clock as a seam: stages never ask the system themselves.
+//! The clock as a trait, so that stages can run on a simulated clock.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use herd_spec::units::{WallTime, millis};
 
-/// Tells the time.
+/// A clock.
 pub trait Clock: Clone + Send + Sync + 'static {
-    /// Now.
+    /// The current time.
     fn now(&self) -> WallTime;
 
-    /// Now, by a clock that nobody sets: for how long something takes.
+    /// The current time of a monotonic clock, for measuring durations.
     fn instant(&self) -> Instant;
 }
 
-/// The system's clock.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 

@@ -1,5 +1,5 @@
-//! What a stage can say of its health. Readiness means "can answer": a dependency that is down is a trouble, which is said, and does
-//! not take a stage out of its Service, where it still answers with what it has, or with when to come again.
+//! Health of a stage. Ready means that it can answer requests. An unavailable dependency is reported as a trouble, but does not make
+//! the stage unready: it can still answer from memory, or with `Retry-After`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,7 +9,7 @@ use herd_spec::units::WallTime;
 
 use crate::{Clock, SystemClock};
 
-/// Steps of a stage by name, and how each is. Cheap to clone; clones are the same.
+/// State of each step of a stage, by name. Clones share their state.
 #[derive(Clone, Debug, Default)]
 pub struct Health(Arc<RwLock<State>>);
 
@@ -21,23 +21,23 @@ struct State {
 
 #[derive(Debug)]
 enum Step {
-    Well,
+    Healthy,
     Starting(String),
-    Unwell { reason: Trouble, message: String, since: WallTime },
+    Failed { reason: Trouble, message: String, since: WallTime },
 }
 
 impl Health {
-    /// `step` is well.
+    /// Reports `step` as healthy.
     pub fn ok(&self, step: &'static str) {
-        self.write().steps.insert(step, Step::Well);
+        self.write().steps.insert(step, Step::Healthy);
     }
 
-    /// `step` has not begun yet; `waits` says what for. Until it has, or is known to be in trouble, the stage is not ready.
+    /// Reports `step` as starting, and what it waits for. The stage is not ready until the step is healthy or has failed.
     pub fn starting(&self, step: &'static str, waits: impl Into<String>) {
         self.write().steps.insert(step, Step::Starting(waits.into()));
     }
 
-    /// `step` is unwell: what kind of trouble, and what was tried, on what, with which answer. The stage stays ready.
+    /// Reports `step` as failed, with the kind of trouble and a message. The stage remains ready.
     pub fn fail(&self, step: &'static str, reason: Trouble, message: impl Into<String>) {
         self.fail_at(step, reason, message.into(), SystemClock.now());
     }
@@ -45,29 +45,29 @@ impl Health {
     fn fail_at(&self, step: &'static str, reason: Trouble, message: String, now: WallTime) {
         let mut state = self.write();
         let since = match state.steps.get(step) {
-            Some(Step::Unwell { reason: before, since, .. }) if *before == reason => *since,
+            Some(Step::Failed { reason: before, since, .. }) if *before == reason => *since,
             _ => now,
         };
-        state.steps.insert(step, Step::Unwell { reason, message, since });
+        state.steps.insert(step, Step::Failed { reason, message, since });
     }
 
-    /// The stage was told to stop: whoever chooses where to send requests is to choose another one.
+    /// Reports that the stage is draining, so that routers choose another replica.
     pub fn drain(&self) {
         self.write().draining = true;
     }
 
-    /// All of it.
+    /// The report of all steps.
     #[must_use]
     pub fn report(&self) -> HealthReport {
         let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut report = HealthReport { draining: state.draining, ..HealthReport::default() };
         for (name, step) in &state.steps {
             match step {
-                Step::Well => {}
+                Step::Healthy => {}
                 Step::Starting(waits) => {
                     report.starting.insert((*name).to_owned(), waits.clone());
                 }
-                Step::Unwell { reason, message, since } => report.troubles.push(Complaint {
+                Step::Failed { reason, message, since } => report.troubles.push(Complaint {
                     step: (*name).to_owned(),
                     reason: *reason,
                     message: message.clone(),
@@ -79,7 +79,7 @@ impl Health {
         report
     }
 
-    /// What is not as it should be, in words, by step; empty: the stage has begun and is well.
+    /// Messages of all steps that are starting or failed, by step.
     #[must_use]
     pub fn complaints(&self) -> BTreeMap<String, String> {
         let report = self.report();
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_stage_is_ready_and_reports_the_failure() {
+    fn a_failed_stage_is_ready_and_reports_the_trouble() {
         let health = Health::default();
         health.fail("broker", Trouble::KafkaUnreachable, "no answer");
         let report = health.report();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_starts_is_not_ready_until_it_has_begun_or_knows_why_not() {
+    fn a_starting_stage_is_not_ready_until_it_is_healthy_or_failed() {
         let health = Health::default();
         health.starting("windows", "reading");
         assert!(!health.report().ready);
@@ -117,14 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_drains_is_not_ready() {
+    fn a_draining_stage_is_not_ready() {
         let health = Health::default();
         health.drain();
         assert!(!health.report().ready);
     }
 
     #[test]
-    fn keeps_the_time_since_which_the_same_failure_lasts() {
+    fn a_trouble_keeps_the_start_time_of_its_kind() {
         let health = Health::default();
         health.fail_at("broker", Trouble::KafkaUnreachable, "a".into(), WallTime(1));
         health.fail_at("broker", Trouble::KafkaUnreachable, "b".into(), WallTime(2));

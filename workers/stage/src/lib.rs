@@ -1,6 +1,6 @@
-//! What every stage shares: shutdown, health, metrics, secrets, the clock. A stage is a function
-//! `run(config, bus, stage: Stage) -> Result<(), …>` that returns when [`Stage::shutdown`] is cancelled and its work is
-//! finished, or with the error that stopped it; whoever called it starts it again.
+//! Runtime shared by all stages: shutdown, health, metrics, Secrets, clock, problem responses. A stage is a function
+//! `run(config, bus, stage: Stage) -> Result<(), …>` that returns when [`Stage::shutdown`] is cancelled and its work is finished,
+//! or with the error that stopped it. The caller restarts it.
 
 pub mod backoff;
 pub mod clock;
@@ -8,6 +8,7 @@ mod cpu;
 pub mod failure;
 pub mod health;
 pub mod ops;
+mod problem;
 pub mod secrets;
 pub mod thread;
 mod throttle;
@@ -24,30 +25,31 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{Clock, SystemClock};
 pub use failure::{Retry, StageError};
 pub use health::Health;
+pub use problem::Problem;
 pub use secrets::{Secret, SecretError, Secrets};
 pub use throttle::Throttle;
 pub use tls::http_client;
 pub use waiting::Waiting;
 
-/// The surroundings of one running stage. Cheap to clone.
+/// The context of a running stage. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Cancelled when the stage is to finish and return.
+    /// Cancelled when the stage must finish and return.
     pub shutdown: CancellationToken,
-    /// Cancelled some time before that, where requests are still routed here for a while: clients are told to go elsewhere, and what
-    /// comes is still answered.
+    /// Cancelled some time before `shutdown`, while routers may still send requests: connections are closed after their response,
+    /// and all requests are answered.
     pub draining: CancellationToken,
-    /// What `/readyz` and `/statusz` say.
+    /// The health reported by `/readyz` and `/statusz`.
     pub health: Health,
-    /// Where its metrics are registered, under the prefix `herd`; `/metrics` shows them.
+    /// Registry of its metrics, with the prefix `herd`, exposed at `/metrics`.
     pub metrics: Arc<Mutex<Registry>>,
-    /// Where Secrets are read from.
+    /// Source of Secrets.
     pub secrets: Secrets,
     instruments: Arc<Mutex<HashMap<TypeId, Box<dyn Any + Send>>>>,
 }
 
 impl Stage {
-    /// Surroundings with an empty registry, for one process.
+    /// The context of one process, with an empty registry.
     #[must_use]
     pub fn new(shutdown: CancellationToken, secrets: Secrets) -> Self {
         Self {
@@ -60,8 +62,8 @@ impl Stage {
         }
     }
 
-    /// Ends the stage: it stops being ready and tells clients to go elsewhere; `delay` later it is shut down. Meanwhile it answers
-    /// everything, so that nobody meets a closed door while routers still learn that this one leaves.
+    /// Ends the stage: it becomes unready and starts draining, and after `delay` it is shut down. Until then it answers all requests,
+    /// so that none fails while routers still learn that this replica ends.
     pub async fn end_after(&self, delay: Duration) {
         self.health.drain();
         self.draining.cancel();
@@ -69,24 +71,23 @@ impl Stage {
         self.shutdown.cancel();
     }
 
-    /// The same surroundings for a part that may be stopped alone: its shutdown follows ours, not the other way.
+    /// The same context for a part that can be stopped alone: its shutdown is a child of this one.
     #[must_use]
     pub fn part(&self) -> Self {
         Self { shutdown: self.shutdown.child_token(), ..self.clone() }
     }
 
-    /// The metrics of type `T`, made and registered once in this process: members of one stage, and one that is started
-    /// again, share them.
+    /// The metrics of type `T`, created and registered once per process: members of a stage, and restarted stages, share them.
     pub fn instruments<T: Clone + Send + 'static>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut known = self.instruments.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let made = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(self.register(register)));
-        match made.downcast_ref::<T>() {
+        let entry = known.entry(TypeId::of::<T>()).or_insert_with(|| Box::new(self.register(register)));
+        match entry.downcast_ref::<T>() {
             Some(instruments) => instruments.clone(),
-            None => unreachable!("the entry under a type's id is of that type"),
+            None => unreachable!("the entry of a type id has this type"),
         }
     }
 
-    /// Registers metrics: `register` gets the registry.
+    /// Calls `register` with the registry.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
         register(&mut self.metrics.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }

@@ -1,16 +1,19 @@
-//! The operational endpoints of every stage: `/healthz`, `/readyz`, `/statusz`, `/metrics`. They stand on a port of their own, so that
-//! what shows a stage to the world shows none of them.
+//! The operational endpoints of every stage: `/healthz`, `/readyz`, `/statusz`, `/metrics`. They have a port of their own, so that
+//! an Ingress does not expose them.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use prometheus_client::encoding::text;
+use prometheus_client::registry::Registry;
 
-use crate::{Stage, cpu};
+use crate::Stage;
+use crate::cpu::CpuCollector;
 
-/// `/healthz` (the process runs), `/readyz` (200 when the stage can answer, else 503), `/statusz` (always 200), both with a
-/// [`herd_spec::health::HealthReport`], `/metrics` (OpenMetrics text).
+/// `/healthz` (200 while the process runs), `/readyz` (200 if the stage is ready, otherwise 503) and `/statusz` (always 200), both
+/// with a [`herd_spec::health::HealthReport`], and `/metrics` (OpenMetrics text).
 pub fn router(stage: Stage) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -31,21 +34,22 @@ async fn status(State(stage): State<Stage>) -> Response {
 }
 
 async fn metrics(State(stage): State<Stage>) -> Response {
-    let mut text = String::new();
-    let encoded = stage.register(|registry| prometheus_client::encoding::text::encode(&mut text, registry));
-    match encoded {
-        Ok(()) => {
-            if let Some(seconds) = cpu::seconds() {
-                // The last line says that nothing follows.
-                let rest = text.trim_end().trim_end_matches("# EOF");
-                text = format!(
-                    "{rest}# HELP process_cpu_seconds CPU used\n# TYPE process_cpu_seconds counter\n\
-                     # UNIT process_cpu_seconds seconds\nprocess_cpu_seconds_total {seconds}\n# EOF\n"
-                );
-            }
+    match encode(&stage) {
+        Ok(text) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
+}
+
+/// The metrics of the stage, and those of the process, which have no prefix.
+fn encode(stage: &Stage) -> Result<String, std::fmt::Error> {
+    let mut process = Registry::default();
+    process.register_collector(Box::new(CpuCollector));
+    let mut text = String::new();
+    stage.register(|registry| text::encode_registry(&mut text, registry))?;
+    text::encode_registry(&mut text, &process)?;
+    text::encode_eof(&mut text)?;
+    Ok(text)
 }

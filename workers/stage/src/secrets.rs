@@ -1,4 +1,4 @@
-//! Secrets by reference: a mounted folder (`<folder>/<name>/<key>`, as Kubernetes mounts them) or the environment
+//! Secrets by reference: a mounted directory (`<directory>/<name>/<key>`, as Kubernetes mounts them) or the environment
 //! (`HERD_SECRET_<NAME>_<KEY>`).
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use herd_spec::pipeline::SecretRef;
 
-/// Where Secrets are read from. The environment goes before the folder.
+/// Source of Secrets: the environment first, then the directory.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     folder: Option<PathBuf>,
@@ -23,7 +23,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value itself: not for logs, errors or metrics.
+    /// The value. It must not appear in logs, errors or metrics.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -39,7 +39,7 @@ impl fmt::Debug for Secret {
 /// A Secret that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// It is nowhere.
+    /// It does not exist.
     #[error("the secret `{name}` has no key `{key}`: set {variable}{folder}")]
     Missing {
         /// Name of the Secret.
@@ -48,10 +48,10 @@ pub enum SecretError {
         key: String,
         /// The environment variable that would hold it.
         variable: String,
-        /// The file that would hold it, in words.
+        /// The file that would hold it, as a clause of the message.
         folder: String,
     },
-    /// Its file cannot be read.
+    /// Its file is not readable.
     #[error("the secret `{name}`, key `{key}`, cannot be read from {}: {source}", path.display())]
     Unreadable {
         /// Name of the Secret.
@@ -60,13 +60,13 @@ pub enum SecretError {
         key: String,
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl Secrets {
-    /// Secrets from the environment, then from `folder`.
+    /// Secrets from the environment, then from the directory `folder`.
     #[must_use]
     pub fn new(folder: Option<&Path>) -> Self {
         Self { folder: folder.map(Path::to_owned) }
@@ -75,18 +75,18 @@ impl Secrets {
     /// The environment variable that may hold a Secret.
     #[must_use]
     pub fn variable(reference: &SecretRef) -> String {
-        let shout = |text: &str| -> String {
+        let upper = |text: &str| -> String {
             text.chars()
                 .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
                 .collect()
         };
-        format!("HERD_SECRET_{}_{}", shout(&reference.name), shout(&reference.key))
+        format!("HERD_SECRET_{}_{}", upper(&reference.name), upper(&reference.key))
     }
 
-    /// Reads a Secret; a line end after it is not part of it.
+    /// Reads a Secret. A trailing line end is removed.
     ///
     /// # Errors
-    /// [`SecretError`] if it is nowhere or cannot be read.
+    /// [`SecretError`] if it does not exist or is not readable.
     pub fn read(&self, reference: &SecretRef) -> Result<Secret, SecretError> {
         let variable = Self::variable(reference);
         if let Ok(value) = std::env::var(&variable) {

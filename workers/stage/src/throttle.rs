@@ -1,23 +1,23 @@
-//! Says a repeated trouble at once, and then once a minute with how often it came meanwhile.
+//! Limits log messages about a repeated problem: the first is logged at once, further ones once a minute with their number.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the same trouble is logged at most.
-const EVERY: Duration = Duration::from_secs(60);
+/// Minimum time between two log messages.
+const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Counts what is not logged. Clones share the count.
+/// Counts suppressed log messages. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct Throttle(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    told: Option<Instant>,
-    untold: u64,
+    last_logged: Option<Instant>,
+    suppressed: u64,
 }
 
 impl Throttle {
-    /// Notes one more occurrence; how many there were since the last log line, if one is due now.
+    /// Counts an occurrence. Returns the number since the last log message, if a message is due now.
     #[must_use]
     pub fn tell(&self) -> Option<u64> {
         self.tell_at(Instant::now())
@@ -25,12 +25,12 @@ impl Throttle {
 
     fn tell_at(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.untold += 1;
-        if state.told.is_some_and(|told| now.saturating_duration_since(told) < EVERY) {
+        state.suppressed += 1;
+        if state.last_logged.is_some_and(|last| now.saturating_duration_since(last) < INTERVAL) {
             return None;
         }
-        state.told = Some(now);
-        Some(std::mem::take(&mut state.untold))
+        state.last_logged = Some(now);
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reports_a_repeated_warning_at_once_and_then_once_a_minute_with_its_count() {
+    fn reports_the_first_occurrence_and_then_one_count_per_minute() {
         let (throttle, begun) = (Throttle::default(), Instant::now());
         let at = |seconds| throttle.tell_at(begun + Duration::from_secs(seconds));
         assert_eq!(at(0), Some(1));

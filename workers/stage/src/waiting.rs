@@ -1,5 +1,4 @@
-//! How long a stage waited for something to do: what is left of its time, it was busy. Scaling learns from it what a replica can do
-//! before one is at its limit.
+//! Time that a loop waited for records. The rest of the time it was busy; scaling estimates the capacity of a replica from this.
 
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -15,32 +14,28 @@ struct Labels {
     step: &'static str,
 }
 
-/// Seconds in which one loop waited for records. Cheap to clone; clones count together.
+/// Seconds that a loop waited for records. Clones share the counter.
 #[derive(Clone, Debug, Default)]
 pub struct Waiting(Counter<f64, AtomicU64>);
 
 impl Waiting {
-    /// The count of the loop `step`, registered with the stage. A loop that never waits is there as well, with none.
+    /// The counter of the loop `step`, registered with the stage. A loop that never waits is exposed as 0.
     #[must_use]
     pub fn register(stage: &Stage, step: &'static str) -> Self {
         let all = stage.instruments(|registry| {
             let all: Family<Labels, Counter<f64, AtomicU64>> = Family::default();
-            registry.register(
-                "waiting_seconds",
-                "Time in which a loop waited for something to do",
-                all.clone(),
-            );
+            registry.register("waiting_seconds", "Time that a loop waited for records", all.clone());
             all
         });
         Self(all.get_or_create(&Labels { step }).clone())
     }
 
-    /// From when it began to wait until there was something, or until it gave up.
+    /// Adds a wait from `begun` to `until`.
     pub fn waited(&self, begun: Instant, until: Instant) {
         self.0.inc_by(until.saturating_duration_since(begun).as_secs_f64());
     }
 
-    /// All of it so far.
+    /// The total so far.
     #[must_use]
     pub fn total(&self) -> Duration {
         Duration::try_from_secs_f64(self.0.get()).unwrap_or_default()

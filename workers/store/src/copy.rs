@@ -8,10 +8,10 @@ pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// After the last row.
 pub(crate) const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
 
-/// 2000-01-01T00:00:00Z in milliseconds since 1970: where PostgreSQL counts from.
+/// The epoch of PostgreSQL, 2000-01-01T00:00:00Z, in milliseconds since 1970.
 const POSTGRES_EPOCH: i64 = 946_684_800_000;
 
-/// Appends one row's fields, in the order of the columns.
+/// Appends the fields of a row, in the order of the columns.
 pub(crate) struct CopyRow<'a>(&'a mut Vec<u8>);
 
 impl<'a> CopyRow<'a> {
@@ -21,7 +21,7 @@ impl<'a> CopyRow<'a> {
     }
 
     fn length(&mut self, bytes: usize) {
-        // A record is at most some megabytes, so are its fields.
+        // Records, and therefore fields, are limited to a few megabytes.
         self.0.extend_from_slice(&i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes());
     }
 

@@ -1,72 +1,71 @@
-//! What can go wrong with a store, and whether trying again helps.
+//! Errors of a store, classified by whether a retry helps.
 
 use herd_spec::health::Trouble;
 use herd_spec::units::{Offset, Partition};
 
 use crate::fault::{Fault, Place};
 
-/// What went wrong with a store.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer, or asks to try again (a deadlock, a restart, a full disk): it may work later.
-    #[error("{doing}: the database cannot do it now: {why}")]
+    /// The database is unavailable or asks for a retry (deadlock, restart, full disk).
+    #[error("{doing}: the database is unavailable: {why}")]
     Unavailable {
-        /// What was being done, on what.
+        /// The failed operation.
         doing: &'static str,
-        /// What the database or the client says.
+        /// Message of the database or the client.
         why: String,
     },
-    /// Another writer has moved on from where this one stands: this one no longer owns the partition.
+    /// Another writer has advanced the position: this one no longer owns the partition.
     #[error(
-        "{topic}/{partition}: another writer moved the position on from {expected}: this member no longer owns the \
-         partition and must start again from the stored position"
+        "{topic}/{partition}: another writer advanced the position beyond {expected}: this member no longer owns the \
+         partition and must restart from the stored position"
     )]
     Fenced {
         /// The topic.
         topic: String,
         /// The partition; of several fenced at once, the first.
         partition: Partition,
-        /// Where this writer thought it stood.
+        /// The position that this writer expected.
         expected: Offset,
     },
-    /// The database refuses the data itself, and always will: a NUL character, a number beyond its range, a key too long
-    /// for an index. Some row of the batch is to blame.
+    /// The database permanently refuses the data: a NUL character, a number out of range, a key too long for an index. It is caused by
+    /// a row of the batch.
     #[error("{doing}: the database refuses this data: {why}")]
     Poison {
-        /// What was being done, on what.
+        /// The failed operation.
         doing: &'static str,
-        /// What the database says.
+        /// Message of the database.
         why: String,
     },
-    /// It will not work until someone changes something: the URL, a permission, the schema. Trying again is worth its while
-    /// only with long pauses.
+    /// It fails until a user changes something: the URL, a permission, the schema. It should be retried with long pauses only.
     #[error("{doing}: {}", fault.explain(place, why))]
     Refused {
-        /// What was being done, on what.
+        /// The failed operation.
         doing: &'static str,
-        /// What is to be mended.
+        /// The fault to be corrected.
         fault: Fault,
         /// Where.
         place: Place,
-        /// What the database or the client says.
+        /// Message of the database or the client.
         why: String,
     },
 }
 
 impl StoreError {
-    /// Whether trying the same again may help.
+    /// Whether a retry may succeed.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
     }
 
-    /// Whether a person must mend something before it can work.
+    /// Whether it fails until a user corrects something.
     #[must_use]
     pub fn needs_mending(&self) -> bool {
         matches!(self, Self::Refused { .. })
     }
 
-    /// The same, said of tables that are there.
+    /// The same error with the location of the tables.
     pub(crate) fn at(self, place: &Place) -> Self {
         match self {
             Self::Refused { doing, fault, why, .. } => {
@@ -76,12 +75,12 @@ impl StoreError {
         }
     }
 
-    /// Something that is none of the database's own faults.
+    /// A refusal that is not reported by the database itself.
     pub(crate) fn refused(doing: &'static str, why: impl Into<String>) -> Self {
         Self::Refused { doing, fault: Fault::Other, place: Place::Anywhere, why: why.into() }
     }
 
-    /// What kind of trouble it is, for a stage's report of its health.
+    /// The kind of trouble, for the health report of a stage.
     #[must_use]
     pub fn trouble(&self) -> Trouble {
         match self {
@@ -90,14 +89,14 @@ impl StoreError {
         }
     }
 
-    /// Whether a row is to blame: the batch without it would be taken.
+    /// Whether a row of the batch causes it.
     #[must_use]
     pub fn is_poison(&self) -> bool {
         matches!(self, Self::Poison { .. })
     }
 }
 
-/// Sorts what sqlx says by what helps.
+/// Classifies an error of sqlx.
 pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
     use sqlx::Error;
     let why = error.to_string();
@@ -111,7 +110,7 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
             match code.get(..2).unwrap_or_default() {
                 // data exception, integrity violation, program limit exceeded
                 "22" | "23" | "54" => StoreError::Poison { doing, why },
-                // Connections, resources, locks, shutdown: time may heal them.
+                // Connections, resources, locks, shutdown: transient.
                 _ => StoreError::Unavailable { doing, why },
             }
         }
@@ -140,13 +139,13 @@ pub(crate) fn sort(doing: &'static str, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// The same for what happens during migrations.
+/// Classifies an error of a migration.
 pub(crate) fn sort_migration(doing: &'static str, error: sqlx::migrate::MigrateError) -> StoreError {
     use sqlx::migrate::MigrateError;
     let why = error.to_string();
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => match sort(doing, error) {
-            // No data of ours is in a migration: nothing to take out.
+            // A migration contains no rows that could be removed.
             StoreError::Poison { doing, .. } => StoreError::refused(doing, why),
             other => other,
         },

@@ -1,37 +1,37 @@
-//! What only a person can mend in a database, and what they are to do.
+//! Faults of a database that a user has to correct, and how.
 
 use std::fmt;
 
-/// Why a database refuses whatever is sent to it, until somebody changes something there or in the pipeline.
+/// Why a database refuses all requests until the database or the pipeline is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The user or the password is wrong, or the server does not let this user in.
+    /// Wrong user or password, or the server does not admit the user.
     LoginRefused,
-    /// The server has no such database.
+    /// The database does not exist.
     DatabaseMissing,
-    /// A schema or a table that was there is gone.
+    /// A schema or table has been dropped.
     TableMissing,
-    /// A column is gone, or has another type: the tables are not as Herd made them.
+    /// A column has been dropped or its type changed: the tables are not as Herd created them.
     TableChanged,
-    /// The user lacks a right, or the file may not be written.
+    /// The user lacks a privilege, or the file is not writable.
     PermissionDenied,
-    /// The tables are of a newer version of Herd.
+    /// The tables were created by a newer version of Herd.
     NewerTables,
-    /// The file is damaged, or no database.
+    /// The file is damaged or not a database.
     FileDamaged,
-    /// Something else.
+    /// Another fault.
     Other,
 }
 
-/// Where the tables are.
+/// Location of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Place {
-    /// It does not matter.
+    /// Unspecified.
     #[default]
     Anywhere,
-    /// A schema of a PostgreSQL database, by its name.
+    /// A schema of a PostgreSQL database, by name.
     Schema(String),
-    /// An SQLite file, by its path.
+    /// An SQLite file, by path.
     File(String),
 }
 
@@ -46,42 +46,45 @@ impl fmt::Display for Place {
 }
 
 impl Fault {
-    /// What a person reads: what happened, where, and what to do. `why` is what the database says.
+    /// The message for users: the fault, its location and the remedy. `why` is the message of the database.
     pub(crate) fn explain(self, place: &Place, why: &str) -> String {
-        let anew = match place {
+        let recreate = match place {
             Place::File(_) => "or stop Herd and delete the file",
             _ => "or drop the whole schema",
         };
-        let refill = "Herd then makes its tables anew and fills them from what the topics still hold";
+        let refill =
+            "Herd then creates its tables again and fills them from the retained records of the topics";
         match self {
             Self::LoginRefused => format!(
-                "the database refuses the login ({why}); correct the user and the password in the Secret with its URL"
+                "the database refuses the login ({why}); correct the user and the password of the URL in the Secret"
             ),
             Self::DatabaseMissing => {
-                format!("there is no such database ({why}); create it, or correct the URL")
+                format!("the database does not exist ({why}); create it, or correct the URL")
             }
             Self::TableMissing => format!(
-                "a table is missing in {place} ({why}): it was dropped after Herd made it; restore it from a backup, \
-                 {anew}: {refill}"
+                "a table is missing in {place} ({why}): it was dropped after Herd had created it; restore it from a backup, \
+                 {recreate}: {refill}"
             ),
             Self::TableChanged => {
-                format!("a table in {place} is not as Herd made it ({why}); change it back, {anew}: {refill}")
+                format!(
+                    "a table in {place} is not as Herd created it ({why}); revert the change, {recreate}: {refill}"
+                )
             }
             Self::PermissionDenied => format!(
-                "a right is missing in {place} ({why}); the user needs to create and alter tables there, and to read \
-                 and write them"
+                "a privilege is missing in {place} ({why}); grant the user the privileges to create, alter, read and \
+                 write tables there"
             ),
             Self::NewerTables => {
-                format!("{why}: the tables are of a newer version of Herd; upgrade this one")
+                format!("{why}: the tables were created by a newer version of Herd; upgrade Herd")
             }
             Self::FileDamaged => format!(
-                "{place} is damaged or no database ({why}); restore it from a backup, {anew}: {refill}"
+                "{place} is damaged or not a database ({why}); restore it from a backup, {recreate}: {refill}"
             ),
             Self::Other => why.to_owned(),
         }
     }
 
-    /// By PostgreSQL's SQLSTATE; none: it is not of this kind.
+    /// The fault of a SQLSTATE of PostgreSQL; `None` for other errors.
     pub(crate) fn of_sqlstate(code: &str) -> Option<Self> {
         Some(match code {
             "28000" | "28P01" => Self::LoginRefused,
@@ -101,7 +104,7 @@ impl Fault {
         })
     }
 
-    /// By SQLite's primary result code, and its message where the code says nothing; none: it is not of this kind.
+    /// The fault of a primary result code of SQLite, or of its message where the code is unspecific.
     pub(crate) fn of_sqlite(code: u32, message: &str) -> Self {
         match code & 0xff {
             // SQLITE_PERM, READONLY, AUTH

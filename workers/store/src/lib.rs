@@ -1,9 +1,9 @@
-//! The tables of a pipeline, in PostgreSQL or SQLite, the same in both: migrations, exact writes, reads.
+//! The tables of a pipeline in PostgreSQL or SQLite: migrations, exactly-once writes, reads.
 //!
 //! The sink stage writes ([`Store::writer`]: batches of [`Rows`] together with the positions they reach), the api stage
-//! reads ([`Store::alerts`] and its like). The SQL of both dialects stands side by side in `sql/`, the tables in
-//! `migrations/`.
+//! reads ([`Store::alerts`] and other queries). The SQL of both dialects is in `sql/`, the tables are in `migrations/`.
 
+mod advance;
 mod copy;
 mod error;
 mod fault;
@@ -18,14 +18,15 @@ mod write;
 
 use std::path::Path;
 
+pub use advance::{Advance, Written};
 pub use error::StoreError;
 pub use fault::{Fault, Place};
 pub use location::StoreLocation;
 pub use read::{AlertFilter, AlertPage, Counts, MAX_ROWS, StoredAlert, UserOrder, UserStats};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
-pub use write::{Advance, Tables, Writer, Written};
+pub use write::{Tables, Writer};
 
-/// A pipeline's tables. Cheap to clone; clones share their connections.
+/// The tables of a pipeline. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Store(Dialect);
 
@@ -39,7 +40,7 @@ impl Store {
     /// Opens the tables in `schema` of a PostgreSQL database, and creates or upgrades them; safe with many replicas at once.
     ///
     /// # Errors
-    /// If the URL makes no sense, the database does not answer ([`StoreError::is_retryable`]), or it refuses.
+    /// If the URL is invalid, or the database is unavailable ([`StoreError::is_retryable`]) or refuses the connection.
     pub async fn postgres(url: &str, schema: &str) -> Result<Self, StoreError> {
         let opened = postgres::Postgres::open(url, schema).await;
         opened
@@ -52,7 +53,7 @@ impl Store {
     /// # Errors
     /// If the file cannot be opened or written.
     pub async fn sqlite(path: &Path) -> Result<Self, StoreError> {
-        // Turning a new file to WAL does not wait for others who do the same (busy_timeout does not cover it): try again.
+        // Switching a new file to WAL is not covered by busy_timeout: retry while other processes do the same.
         let mut tries = 0;
         loop {
             match sqlite::Sqlite::open(path).await {
@@ -66,7 +67,7 @@ impl Store {
         }
     }
 
-    /// A writer of its own connection (PostgreSQL), made when it is first used.
+    /// A writer with a connection of its own (PostgreSQL), opened on first use.
     #[must_use]
     pub fn writer(&self) -> Writer {
         Writer(match &self.0 {

@@ -8,15 +8,15 @@ use herd_spec::units::{Offset, Partition};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
+use crate::advance::{Advance, Written};
 use crate::copy::{HEADER, TRAILER};
 use crate::error::{sort, sort_migration};
-use crate::write::{Advance, Written};
 use crate::{Place, Rows, StoreError, Table};
 
-/// What one message to the server holds at most: the client copies each into its own buffer.
+/// Maximum size of a message to the server: the client copies each one into its buffer.
 const CHUNK: usize = 256 * 1024;
 
-/// The statement and the lock a writer or reader waits for, at most.
+/// Session settings: timeouts of statements and locks.
 const SETTINGS: &str = "SET statement_timeout = '120s'; SET lock_timeout = '60s'; \
                         SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'";
 
@@ -33,7 +33,7 @@ impl Postgres {
         let doing = "connecting to PostgreSQL";
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| {
-                // The URL holds a password: not even the parser's words go on.
+                // The URL contains a password, so the message of the parser is not forwarded.
                 let form = "the URL is not of the form postgres://user:password@host:5432/database";
                 StoreError::refused(doing, form)
             })?
@@ -72,11 +72,11 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Brings the tables up to date. sqlx holds an advisory lock meanwhile, and creates the schema under it, so replicas that
-/// start together wait for each other.
+/// Creates or upgrades the tables. sqlx holds an advisory lock meanwhile and creates the schema under it, so replicas that start at
+/// the same time wait for each other.
 async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), StoreError> {
     let doing = "creating or upgrading the tables in PostgreSQL";
-    // Even `IF NOT EXISTS` asks for the right to create schemas, which a user whose schema was made for it need not have.
+    // Even `IF NOT EXISTS` requires the privilege to create schemas, which the user of an existing schema may not have.
     let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)")
         .bind(schema)
         .fetch_one(&mut *connection)
@@ -89,7 +89,7 @@ async fn migrate(connection: &mut PgConnection, schema: &str) -> Result<(), Stor
     migrator.run_direct(None, connection, false).await.map_err(|error| sort_migration(doing, error))
 }
 
-/// One writer's connection, made when it is needed and dropped after any failure that leaves it in doubt.
+/// A writer with its connection, which is opened on demand and dropped after any failure that leaves its state unknown.
 #[derive(Debug)]
 pub(crate) struct PostgresWriter {
     store: Postgres,
@@ -105,8 +105,8 @@ impl PostgresWriter {
         &self.store.place
     }
 
-    /// The connection, out of its place: whoever does not put it back (an error, a cancelled future) closes it, and with
-    /// it the transaction.
+    /// Takes the connection. If it is not put back (after an error or a cancelled future), it is closed, and its transaction is rolled
+    /// back.
     async fn take(&mut self) -> Result<PgConnection, StoreError> {
         let doing = "connecting to PostgreSQL";
         if let Some(connection) = self.connection.take() {
@@ -140,7 +140,7 @@ impl PostgresWriter {
             .bind(table.as_str())
             .execute(&mut *tx)
             .await?;
-            // The lock waits for a predecessor whose last transaction is not through yet.
+            // The lock waits for an open transaction of the previous member.
             let rows: Vec<(i32, i64)> = sqlx::query_as(
                 "SELECT partition, next_offset FROM offsets WHERE topic = $1 AND partition = ANY ($2) \
                  ORDER BY partition FOR UPDATE",
@@ -165,7 +165,7 @@ impl PostgresWriter {
     ) -> Result<Written, StoreError> {
         let mut connection = self.take().await?;
         let written = transaction(&mut connection, advances, rows, range).await;
-        // After these two the transaction is rolled back in order, and the connection is as good as before.
+        // After these two errors the transaction has been rolled back and the connection can be reused.
         if matches!(written, Ok(_) | Err(StoreError::Fenced { .. } | StoreError::Poison { .. })) {
             self.connection = Some(connection);
         }
@@ -179,7 +179,7 @@ async fn transaction(
     rows: &Rows,
     range: &Range<usize>,
 ) -> Result<Written, StoreError> {
-    let doing = "moving the stored positions";
+    let doing = "advancing the stored positions";
     let mut tx = connection.begin().await.map_err(|error| sort("beginning a transaction", error))?;
     let outcome = async {
         if !fence(&mut tx, advances).await.map_err(|error| sort(doing, error))? {

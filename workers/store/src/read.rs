@@ -1,4 +1,4 @@
-//! The reading half: what the api stage asks of the past, in the shapes it serves.
+//! Reads: the queries of the api stage.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,29 +12,29 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 use crate::error::sort;
 use crate::{Dialect, Store, StoreError};
 
-/// The most rows any read returns, however many were asked for.
+/// Maximum number of rows of any read.
 pub const MAX_ROWS: u32 = 10_000;
 
-/// Which alerts. The default asks for the newest 100 of all; withdrawn ones are never given.
+/// Filter of alerts. The default selects the newest 100; withdrawn alerts are never returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertFilter {
-    /// One of these states; empty: any.
+    /// Only these states; empty: all.
     pub states: Vec<AlertState>,
-    /// Of this detector.
+    /// Only this detector.
     pub detector: Option<String>,
-    /// Of this metric.
+    /// Only this metric.
     pub metric: Option<String>,
-    /// Of this key.
+    /// Only this key.
     pub key: Option<String>,
-    /// Of exactly this severity.
+    /// Only this severity.
     pub severity: Option<Severity>,
-    /// Whose window starts at or after this time.
+    /// Only windows that start at or after this time.
     pub from: Option<EventTime>,
-    /// Whose window starts before this time.
+    /// Only windows that start before this time.
     pub to: Option<EventTime>,
-    /// At most so many; capped at [`MAX_ROWS`].
+    /// Page size, at most [`MAX_ROWS`].
     pub limit: u32,
-    /// Where the page before ended: its [`AlertPage::next_cursor`].
+    /// [`AlertPage::next_cursor`] of the previous page.
     pub cursor: Option<String>,
 }
 
@@ -54,37 +54,37 @@ impl Default for AlertFilter {
     }
 }
 
-/// An alert as it stands in the store.
+/// An alert in the store.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StoredAlert {
-    /// Its newest state.
+    /// Its record with the highest state.
     #[serde(flatten)]
     pub alert: Alert,
-    /// When it was first raised, by the clock of the detector.
+    /// Time at which it was first raised, by the clock of the detector.
     pub raised: WallTime,
 }
 
-/// One page of alerts, newest window first.
+/// A page of alerts, newest window first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct AlertPage {
     /// The alerts.
     pub alerts: Vec<StoredAlert>,
-    /// Give it as [`AlertFilter::cursor`] for the next page; none: this is the last.
+    /// [`AlertFilter::cursor`] of the next page; `None` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// What is known of a user.
+/// Statistics of a user.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct UserStats {
     /// The user.
     pub user_id: String,
-    /// Events.
+    /// Number of events.
     pub events: i64,
-    /// Events of type `purchase` or `order`.
+    /// Number of events of type `purchase` or `order`.
     pub purchases: i64,
-    /// What was spent: exact to a millionth in the store.
+    /// Revenue, exact to a millionth in the store.
     pub revenue: f64,
-    /// Runs of events without a gap of more than 30 minutes.
+    /// Number of sessions: sequences of events without a gap of more than 30 minutes.
     pub sessions: i64,
     /// Time of the earliest event.
     pub first_seen: EventTime,
@@ -92,20 +92,20 @@ pub struct UserStats {
     pub last_seen: EventTime,
 }
 
-/// What users are ranked by, highest first.
+/// Order of users, descending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UserOrder {
-    /// What they spent.
+    /// By revenue.
     #[default]
     Revenue,
-    /// How much they did.
+    /// By number of events.
     Events,
-    /// How lately they were here.
+    /// By the time of their latest event.
     LastSeen,
 }
 
 impl UserOrder {
-    /// As it is written; also the column.
+    /// Its name, which is also the column.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -130,21 +130,21 @@ impl FromStr for UserOrder {
             .into_iter()
             .find(|order| order.as_str() == written)
             .ok_or_else(|| {
-                format!("`{written}` is no order of users: write `revenue`, `events` or `last_seen`")
+                format!("`{written}` is not an order of users; use `revenue`, `events` or `last_seen`")
             })
     }
 }
 
-/// How much is stored. Cheap to ask: kept by the writers, not counted.
+/// Numbers of stored rows. Cheap, because writers maintain them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Events.
     pub events: i64,
     /// Closed windows.
     pub windows: i64,
-    /// Alerts, withdrawn ones too.
+    /// Alerts, including withdrawn ones.
     pub alerts: i64,
-    /// Alerts that go on now.
+    /// Open alerts.
     pub alerts_firing: i64,
 }
 
@@ -270,7 +270,7 @@ impl From<StatsRow> for UserStats {
 
 impl AlertRow {
     fn into_alert(self) -> Option<StoredAlert> {
-        // The words of enums come from their own serializer, and go back the same way.
+        // Enums were stored with their serializer and are parsed with it.
         let word = |text: String| serde_json::Value::String(text);
         Some(StoredAlert {
             alert: Alert {
@@ -298,7 +298,7 @@ impl AlertRow {
     }
 }
 
-/// Where a page of alerts ended: `start`, a dot, `id`.
+/// Parses a cursor: `start`, a dot, `id`.
 fn parse_cursor(written: &str) -> Option<(i64, String)> {
     let (start, id) = written.split_once('.')?;
     Some((start.parse().ok()?, id.to_owned()))
@@ -309,11 +309,11 @@ fn capped(limit: u32) -> i64 {
 }
 
 impl Store {
-    /// Closed windows of a key that start in `[from, to)`, oldest first; of more than `limit`, the newest. Only those of this
-    /// definition of the metric, and those stored before windows said their definition.
+    /// Closed windows of a key that start in `[from, to)`, oldest first; above `limit`, the newest ones. Only windows of this
+    /// definition of the metric, and windows stored before definitions were recorded.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database is unavailable.
     pub async fn windows(
         &self,
         metric: &str,
@@ -350,12 +350,12 @@ impl Store {
     /// Alerts, newest window first, page by page.
     ///
     /// # Errors
-    /// If the database does not answer, or the cursor is none of ours ([`StoreError::Refused`]).
+    /// If the database is unavailable, or the cursor is invalid ([`StoreError::Refused`]).
     pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, StoreError> {
         let after = match &filter.cursor {
             None => None,
             Some(written) => Some(parse_cursor(written).ok_or_else(|| {
-                let why = format!("`{written}` is no cursor: give the `next_cursor` of the page before");
+                let why = format!("`{written}` is not a cursor: use `next_cursor` of the previous page");
                 StoreError::refused("reading alerts", why)
             })?),
         };
@@ -389,11 +389,11 @@ impl Store {
         Ok(AlertPage { alerts: rows.into_iter().filter_map(AlertRow::into_alert).collect(), next_cursor })
     }
 
-    /// Events of a user, newest first, before a time. Events of the same millisecond stay on one page, so a page may be
-    /// longer than `limit` (by at most [`MAX_ROWS`]), and `before` the last one's time is the next page.
+    /// Events of a user before a time, newest first. Events of the same millisecond are not split, so a page may be longer than
+    /// `limit` (by at most [`MAX_ROWS`]); the next page is the one before the time of its last event.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database is unavailable.
     pub async fn user_events(
         &self,
         user: &str,
@@ -422,20 +422,20 @@ impl Store {
         Ok(rows.into_iter().map(event).collect())
     }
 
-    /// What is known of a user; none: never seen.
+    /// Statistics of a user; `None` if the user is unknown.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database is unavailable.
     pub async fn user_stats(&self, user: &str) -> Result<Option<UserStats>, StoreError> {
         let row: Option<StatsRow> =
             fetch!(self, "reading a user's statistics", StatsRow, fetch_optional, "user_stats_read", [user])?;
         Ok(row.map(UserStats::from))
     }
 
-    /// The first `limit` users in an order. Reads all users: not for every second.
+    /// The first `limit` users in an order. Reads all users, so it must not be called frequently.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database is unavailable.
     pub async fn top_users(&self, order: UserOrder, limit: u32) -> Result<Vec<UserStats>, StoreError> {
         let rows: Vec<StatsRow> = fetch!(
             self,
@@ -448,12 +448,12 @@ impl Store {
         Ok(rows.into_iter().map(UserStats::from).collect())
     }
 
-    /// Whether the database answers now.
+    /// Checks that the database responds.
     ///
     /// # Errors
-    /// Why it does not.
+    /// If the database is unavailable.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let doing = "asking the database whether it answers";
+        let doing = "health check of the database";
         let asked = match &self.0 {
             Dialect::Postgres(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
             Dialect::Sqlite(store) => sqlx::query("SELECT 1").execute(&store.pool).await.map(drop),
@@ -461,10 +461,10 @@ impl Store {
         asked.map_err(|error| sort(doing, error))
     }
 
-    /// How much is stored.
+    /// Numbers of stored rows.
     ///
     /// # Errors
-    /// If the database does not answer.
+    /// If the database is unavailable.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         let row: CountsRow = fetch!(self, "counting", CountsRow, fetch_one, "counts", [])?;
         Ok(Counts {

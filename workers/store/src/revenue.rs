@@ -1,15 +1,15 @@
-//! What an event adds to its user's statistics: whether it is a purchase, and what was spent.
+//! Contribution of an event to the statistics of its user: whether it is a purchase, and its revenue.
 //!
-//! Read here, not in SQL, so that both dialects agree to the last digit.
+//! Computed here and not in SQL, so that both dialects agree to the last digit.
 
 use herd_spec::wire::EventRef;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// More than this (a million millions) in one event is taken for this much: sums stay far from the end of their range.
+/// Maximum revenue of one event; higher values are capped, so that sums cannot overflow.
 const MOST: f64 = 1e12;
 
-/// The properties that tell what was spent, unparsed.
+/// The properties from which the revenue is computed, unparsed.
 #[derive(Default, Deserialize)]
 struct Money<'a> {
     #[serde(borrow, default)]
@@ -27,8 +27,8 @@ pub(crate) fn is_purchase(event: &EventRef<'_>) -> bool {
     matches!(&*event.event_type, "purchase" | "order")
 }
 
-/// What a purchase brought, in whole millionths: its number `revenue`, else `price` × `quantity` (1 if there is none), else
-/// `amount`, else nothing. Numbers may be written as strings.
+/// Revenue of a purchase in millionths: `revenue`, or else `price` × `quantity` (1 if absent), or else `amount`, or else 0. Numbers
+/// may be strings.
 pub(crate) fn revenue_micros(event: &EventRef<'_>) -> i64 {
     let Some(properties) = event.properties else { return 0 };
     let money: Money<'_> = serde_json::from_str(properties.get()).unwrap_or_default();
@@ -73,7 +73,7 @@ mod tests {
     #[case::absurd_sums_are_capped(r#"{"revenue":1e300}"#, 1_000_000_000_000_000_000)]
     #[case::absurd_products_are_capped(r#"{"price":1e11,"quantity":1e11}"#, 1_000_000_000_000_000_000)]
     #[case::nothing("{}", 0)]
-    fn what_was_spent(#[case] properties: &str, #[case] micros: i64) {
+    fn computes_the_revenue(#[case] properties: &str, #[case] micros: i64) {
         let line = format!(
             r#"{{"v":1,"event_id":"e","type":"purchase","time":0,"received":0,"properties":{properties}}}"#
         );

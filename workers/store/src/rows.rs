@@ -1,7 +1,7 @@
-//! A batch of rows, already in the form that the database reads: PostgreSQL's binary COPY, or JSON.
+//! A batch of rows, encoded for the database: as PostgreSQL's binary COPY, or as JSON.
 //!
-//! Rows are encoded as they are pushed, straight from the borrowed record, into one buffer: no allocation a row. Where each
-//! row ends is kept, so that a part of a batch can be written without encoding it again.
+//! Rows are encoded when they are pushed, directly from the borrowed record into one buffer, without an allocation per row. The end
+//! of each row is kept, so that a part of a batch can be written without encoding it again.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::copy::CopyRow;
 use crate::revenue::{is_purchase, revenue_micros};
 
-/// The tables that batches go to.
+/// A table of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// Every accepted event.
@@ -35,17 +35,17 @@ impl Table {
     }
 }
 
-/// A record that no table can hold, whatever the database.
+/// A record that cannot be stored in any database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unstorable {
-    /// PostgreSQL has no NUL in text, and SQLite ends text there.
-    #[error("`{field}` contains a NUL character, which no database takes")]
+    /// PostgreSQL does not allow NUL in text, and SQLite ends text there.
+    #[error("`{field}` contains a NUL character, which databases cannot store")]
     Nul {
         /// The field.
         field: &'static str,
     },
-    /// An escape in JSON that PostgreSQL refuses: `\u0000`, or one half of a surrogate pair.
-    #[error("`{field}` contains the escape \\u{code:04x}, which PostgreSQL does not take in JSON")]
+    /// An escape in JSON that PostgreSQL refuses: `\u0000`, or an unpaired surrogate.
+    #[error("`{field}` contains the escape \\u{code:04x}, which PostgreSQL does not allow in JSON")]
     Escape {
         /// The field.
         field: &'static str,
@@ -53,15 +53,15 @@ pub enum Unstorable {
         code: u16,
     },
     /// Before the year 1 or after 9999.
-    #[error("`{field}` is {millis} ms since 1970: databases take the years 1 to 9999")]
+    #[error("`{field}` is {millis} ms since 1970: the year must be from 1 to 9999")]
     Time {
         /// The field.
         field: &'static str,
         /// The time.
         millis: i64,
     },
-    /// Longer than an index takes.
-    #[error("`{field}` is {length} bytes long: an index takes at most {MAX_KEY}")]
+    /// Longer than the limit of a database index.
+    #[error("`{field}` has {length} bytes, but a database index allows at most {MAX_KEY}")]
     Long {
         /// The field.
         field: &'static str,
@@ -70,7 +70,7 @@ pub enum Unstorable {
     },
 }
 
-/// The longest key, in bytes: PostgreSQL's B-tree takes 2,704 for all columns of an entry together.
+/// Maximum length of a key, in bytes: a B-tree of PostgreSQL allows 2,704 for all columns of an entry together.
 pub const MAX_KEY: usize = 1024;
 
 const FIRST_MILLI: i64 = -62_135_596_800_000;
@@ -82,7 +82,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Rows of one table, encoded for one store: [`crate::Writer::rows`] makes an empty one.
+/// Rows of one table, encoded for one store: [`crate::Writer::rows`] creates an empty batch.
 #[derive(Debug)]
 pub struct Rows {
     table: Table,
@@ -91,7 +91,7 @@ pub struct Rows {
     ends: Vec<usize>,
 }
 
-/// An alert's row: the record's fields, and what the table keeps besides.
+/// The row of an alert: the fields of the record, and further columns.
 #[derive(Serialize)]
 struct AlertRow<'a> {
     #[serde(flatten)]
@@ -105,37 +105,37 @@ impl Rows {
         Self { table, format, bytes: Vec::new(), ends: Vec::new() }
     }
 
-    /// An empty batch as SQLite reads it: [`Rows::json`].
+    /// An empty batch in the format of SQLite: [`Rows::json`].
     #[must_use]
     pub fn in_json(table: Table) -> Self {
         Self::new(table, Format::Json)
     }
 
-    /// The table they go to.
+    /// The table of the batch.
     #[must_use]
     pub fn table(&self) -> Table {
         self.table
     }
 
-    /// How many rows.
+    /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there are none.
+    /// Whether the batch is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// How many bytes they take.
+    /// Size in bytes.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Clears the batch and keeps its memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -147,7 +147,7 @@ impl Rows {
         &self.bytes[at(range.start)..at(range.end)]
     }
 
-    /// The rows of a range as a JSON array, where they are in JSON.
+    /// The rows of a range as a JSON array, for batches in JSON.
     #[must_use]
     pub fn json(&self, range: &Range<usize>) -> String {
         // Each row ends in a comma.
@@ -157,7 +157,7 @@ impl Rows {
         array.push(b'[');
         array.extend_from_slice(rows);
         array.push(b']');
-        // JSON writers write UTF-8 only: nothing is ever replaced.
+        // JSON is always UTF-8, so nothing is replaced.
         String::from_utf8(array).unwrap_or_default()
     }
 
@@ -171,10 +171,10 @@ impl Rows {
         self.bytes.push(b',');
     }
 
-    /// Adds an event, found at this place of the `events` topic.
+    /// Adds an event with its position in the `events` topic.
     ///
     /// # Errors
-    /// If no database takes it; the batch is as it was.
+    /// If it cannot be stored; the batch is unchanged.
     pub fn push_event(
         &mut self,
         partition: Partition,
@@ -229,7 +229,7 @@ impl Rows {
     /// Adds a closed window.
     ///
     /// # Errors
-    /// If no database takes it; the batch is as it was.
+    /// If it cannot be stored; the batch is unchanged.
     pub fn push_window(&mut self, window: &Window<'_>) -> Result<(), Unstorable> {
         check_key("metric", &window.metric)?;
         check_key("key", &window.key)?;
@@ -237,7 +237,7 @@ impl Rows {
         let (size, count) = (signed(window.size_ms), signed(window.count));
         match self.format {
             Format::Copy => {
-                // A handful of numbers: their JSON is the one small allocation of a window.
+                // A few numbers: their JSON is the only allocation of a window.
                 let bands = serde_json::to_string(&window.bands).unwrap_or_else(|_| "[]".into());
                 CopyRow::begin(&mut self.bytes, 8)
                     .text(&window.metric)
@@ -267,7 +267,7 @@ impl Rows {
     /// Adds a record of an alert, sent at `sent`.
     ///
     /// # Errors
-    /// If no database takes it; the batch is as it was.
+    /// If it cannot be stored; the batch is unchanged.
     pub fn push_alert(&mut self, alert: &Alert, sent: WallTime) -> Result<(), Unstorable> {
         check_key("id", &alert.id.0)?;
         check_key("metric", &alert.metric)?;
@@ -295,8 +295,8 @@ fn check_key(field: &'static str, value: &str) -> Result<(), Unstorable> {
     Ok(())
 }
 
-/// The first escape in a JSON text that `jsonb` refuses. Telling it here spares the search for the row in a refused batch;
-/// what this does not know (a number beyond `numeric`) is found that way.
+/// The first escape in a JSON text that `jsonb` refuses. Detecting it here avoids bisecting a refused batch; values not detected
+/// here (a number out of the range of `numeric`) are found by bisection.
 fn unstorable_escape(json: &str) -> Option<u16> {
     let bytes = json.as_bytes();
     let unit = |at: usize| {
@@ -304,7 +304,7 @@ fn unstorable_escape(json: &str) -> Option<u16> {
         u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     let mut at = 0;
-    // Most texts have no backslash at all, and finding that out is fast.
+    // Most texts have no backslash, which is detected quickly.
     while let Some(found) = bytes[at..].iter().position(|&byte| byte == b'\\') {
         at += found;
         match unit(at) {
@@ -348,7 +348,7 @@ mod tests {
     #[case(r#"{"a":"two high halves \ud83d\ud83d\ude00"}"#, Some(0xD83D))]
     #[case(r#"{"a":"\uD83D"}"#, Some(0xD83D))]
     #[case(r#"{"a":"\\"}"#, None)]
-    fn escapes_that_jsonb_refuses_are_found(#[case] json: &str, #[case] code: Option<u16>) {
+    fn finds_escapes_that_jsonb_refuses(#[case] json: &str, #[case] code: Option<u16>) {
         assert_eq!(unstorable_escape(json), code);
     }
 }

@@ -1,4 +1,4 @@
-//! SQLite: one file, one writer at a time, many readers (WAL), the same tables and the same transactions.
+//! SQLite: one file, one writer at a time, many readers (WAL), with the same tables and transactions as PostgreSQL.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,13 +11,13 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions, Connection, Executor};
 
+use crate::advance::{Advance, Written};
 use crate::error::{sort, sort_migration};
-use crate::write::{Advance, Written};
 use crate::{Place, Rows, StoreError, Table};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Sqlite {
-    /// One connection: whoever writes waits here for whoever writes.
+    /// A pool of one connection, by which writers wait for each other.
     writer: SqlitePool,
     place: Place,
     pub(crate) pool: SqlitePool,
@@ -28,14 +28,17 @@ impl Sqlite {
         let doing = "opening the SQLite file";
         if let Some(folder) = path.parent() {
             tokio::fs::create_dir_all(folder).await.map_err(|error| {
-                StoreError::refused(doing, format!("its folder {} cannot be made: {error}", folder.display()))
+                StoreError::refused(
+                    doing,
+                    format!("cannot create the directory {}: {error}", folder.display()),
+                )
             })?;
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // In WAL a power cut may lose the last transactions, whole: rows and positions together, so they come again.
+            // In WAL mode a power failure may lose the last transactions completely: rows and positions, so the records are read again.
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(30))
             .pragma("temp_store", "memory")
@@ -64,8 +67,8 @@ impl Sqlite {
         Ok(store)
     }
 
-    /// Brings the tables up to date in one transaction that is a writer from its start: processes that open the file
-    /// together wait for each other (sqlx's own lock does nothing in SQLite).
+    /// Creates or upgrades the tables in one transaction that locks from its start, so that processes opening the file at the same time
+    /// wait for each other (the lock of sqlx has no effect in SQLite).
     async fn migrate(&self) -> Result<(), StoreError> {
         let doing = "creating or upgrading the tables in SQLite";
         let failed = |error| sort(doing, error);
@@ -117,8 +120,8 @@ impl SqliteWriter {
         let acquired = self.store.writer.acquire().await;
         let mut connection = acquired.map_err(|error| sort("storing a batch", error))?;
         let written = transaction(&mut connection, advances, rows, range).await;
-        // After these two the transaction is rolled back in order. After others (a full disk) SQLite has rolled it back by
-        // itself, and the connection, which does not know, would begin no other.
+        // After these two errors the transaction has been rolled back. After others (a full disk) SQLite has rolled it back by
+        // itself, and the connection could not begin another one.
         if !matches!(written, Ok(_) | Err(StoreError::Fenced { .. } | StoreError::Poison { .. })) {
             connection.close_on_drop();
         }
@@ -163,7 +166,7 @@ async fn transaction(
     range: &Range<usize>,
 ) -> Result<Written, StoreError> {
     let failed = |error| sort("storing a batch", error);
-    // Dropped on any error: rolled back.
+    // Rolled back on drop, after any error.
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     for advance in advances {
         let moved = sqlx::query(include_str!("../sql/fence.sqlite.sql"))

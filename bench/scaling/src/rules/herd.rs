@@ -5,8 +5,8 @@ use std::time::Duration;
 use herd_spec::pipeline::{ScalingSpec, Span};
 use herd_spec::plan::StagePlan;
 use herd_spec::scale::{
-    Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods, Policy, Reset,
-    CONFIRM_AFTER, Source, Work, decide,
+    CONFIRM_AFTER, Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods,
+    Policy, Reset, Source, Work, decide,
 };
 use herd_spec::units::{Offset, Partition, Replicas, WallTime};
 

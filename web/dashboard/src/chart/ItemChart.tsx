@@ -78,7 +78,7 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
   const title = latest
     ? `${series.key}, ${series.metric}: ${full(latest.value ?? 0)} in the last complete window of ${span(size)}` +
       (latest.band
-        ? `, usual from ${short(Math.max(0, latest.band.lower))} to ${short(latest.band.upper)}`
+        ? `, expected range ${short(Math.max(0, latest.band.lower))} to ${short(latest.band.upper)}`
         : '') +
       '. Arrow keys move between windows.'
     : `${series.key}: no windows yet`;
@@ -223,7 +223,7 @@ function Tip({ slot, size }: { slot: Slot; size: number }) {
         {timeWithSeconds(slot.start)} – {timeWithSeconds(slot.start + size)}
       </span>
       <strong>{slot.value === null ? 'no events' : full(slot.value)}</strong>
-      {!slot.final && <span className="tip-note">still open</span>}
+      {!slot.final && <span className="tip-note">open window</span>}
       {slot.band && (
         <span className="tip-note">
           usual {short(Math.max(0, slot.band.lower))} – {short(slot.band.upper)}

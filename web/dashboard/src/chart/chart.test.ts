@@ -32,8 +32,8 @@ const metric = (fn: MetricInfo['function']): MetricInfo => ({
 const alert = (key: string, start: number) =>
   ({ metric: 'views', key, start, severity: 'critical' }) as Alert;
 
-describe('what the chart draws', () => {
-  it('is zero where a count had no events, and nothing where a mean had none', () => {
+describe('chart slots', () => {
+  it('are zero for counts without events and empty for means', () => {
     const counted = slotsOf(series, metric('count'), null, [], 10);
     expect(counted.map(({ start, value }) => [start, value])).toEqual([
       [0, 4],
@@ -51,29 +51,29 @@ describe('what the chart draws', () => {
     ]);
   });
 
-  it('ends with the newest window, however few fit', () => {
+  it('end with the newest window', () => {
     expect(slotsOf(series, metric('count'), null, [], 2).map(({ start }) => start)).toEqual([30, 40]);
   });
 
-  it('has the band of the chosen detector, or of the first', () => {
+  it('have the band of the selected detector, or of the first', () => {
     expect(detectorsIn(series)).toEqual(['a', 'b']);
     expect(slotsOf(series, metric('count'), 'a', [], 10)[1]?.band?.expected).toBe(5);
     expect(slotsOf(series, metric('count'), null, [], 10)[1]?.band?.expected).toBe(4);
   });
 
-  it('marks the alerts of this item alone', () => {
+  it('contain only alerts of this item', () => {
     const slots = slotsOf(series, metric('count'), null, [alert('p1', 10), alert('p2', 0)], 10);
     expect(slots.map((slot) => slot.alert !== null)).toEqual([false, true, false, false, false]);
   });
 
-  it('marks a window that two detectors alerted on with the graver alert', () => {
+  it('contain the alert with the higher severity of two detectors', () => {
     const both = [alert('p1', 10), { ...alert('p1', 10), severity: 'info' } as Alert];
     for (const order of [both, both.toReversed()]) {
       expect(slotsOf(series, metric('count'), null, order, 10)[1]?.alert?.severity).toBe('critical');
     }
   });
 
-  it('spans at least a dozen windows and is not flattened by a far edge of the band', () => {
+  it('span at least a dozen windows and are not flattened by a distant bound', () => {
     const slots = slotsOf(series, metric('count'), 'a', [], 10);
     expect(spanOf(slots, 10)).toEqual({ from: -70, to: 50 });
     expect(topOf(slots)).toBeLessThan(20);
@@ -91,11 +91,11 @@ describe('scales', () => {
     expect(niceTicks(0, max, count)).toEqual(ticks),
   );
 
-  it('the ticks of time are round', () => {
+  it('have round time ticks', () => {
     expect(timeTicks(61_000, 400_000, 4)).toEqual([120_000, 240_000, 360_000]);
   });
 
-  it('paths join their points', () => {
+  it('join points to paths', () => {
     const points = [
       { x: 0, y: 1 },
       { x: 2, y: 3 },
@@ -105,7 +105,7 @@ describe('scales', () => {
     expect(area([], 9)).toBe('');
   });
 
-  it('runs break where neighbours are apart', () => {
+  it('split runs at gaps', () => {
     expect(runs([1, 2, 5, 6], (a, b) => b - a > 1)).toEqual([
       [1, 2],
       [5, 6],

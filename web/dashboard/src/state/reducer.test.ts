@@ -99,7 +99,7 @@ const starts = (state: State) => state.series?.windows.map(({ start }) => start)
 const values = (state: State) => state.series?.windows.map(({ value }) => value);
 
 describe('selection', () => {
-  it('falls back to the first metric where the address names none or an unknown one', () => {
+  it('falls back to the first metric if the URL has none or an unknown one', () => {
     expect(ready.selection).toEqual({ metric: 'views', key: null });
     const unknown = { ...INITIAL, selection: { metric: 'gone', key: 'p1' } };
     expect(reduce(unknown, { do: 'pipeline', pipeline: PIPELINE }).selection).toEqual({
@@ -108,7 +108,7 @@ describe('selection', () => {
     });
   });
 
-  it('keeps what the address says of a known metric', () => {
+  it('keeps the selection of the URL for a known metric', () => {
     const linked = { ...INITIAL, selection: { metric: 'sales', key: 'p9' } };
     expect(reduce(linked, { do: 'pipeline', pipeline: PIPELINE }).selection).toEqual({
       metric: 'sales',
@@ -116,7 +116,7 @@ describe('selection', () => {
     });
   });
 
-  it('takes the first trending item while nothing is chosen, and then stays', () => {
+  it('selects the first trending item if none is selected, and keeps it', () => {
     const first = after(ready, {
       type: 'trending',
       room: 'trending:views',
@@ -131,7 +131,7 @@ describe('selection', () => {
     expect(later.selection.key).toBe('p1');
   });
 
-  it('asks for the rooms of what is selected and forgets what belonged to another', () => {
+  it('requests the rooms of the selection and drops data of the previous one', () => {
     expect(roomsOf(INITIAL)).toEqual(['stats', 'alerts']);
     expect(roomsOf(onP1)).toEqual(['stats', 'alerts', 'trending:views', 'item:views/p1']);
     const moved = reduce(onP1, { do: 'select', selection: { metric: 'sales', key: null } });
@@ -141,7 +141,7 @@ describe('selection', () => {
 });
 
 describe('trending', () => {
-  it('is replaced by each update of the selected metric, and by no other', () => {
+  it('is replaced only by updates of the selected metric', () => {
     const state = after(ready, { type: 'trending', room: 'trending:views', data: trending('views', 'p1') });
     const other = after(state, { type: 'trending', room: 'trending:sales', data: trending('sales', 'p7') });
     expect(other.trending).toBe(state.trending);
@@ -155,24 +155,24 @@ describe('trending', () => {
 });
 
 describe('windows of the selected item', () => {
-  it('come sorted from the snapshot', () => {
+  it('are sorted in the snapshot', () => {
     expect(starts(onP1)).toEqual([0, 10_000]);
   });
 
-  it('grow, are replaced while open, and never change once final', () => {
+  it('are replaced while open and do not change when final', () => {
     const grown = after(onP1, windowFrame(10_000, 8), windowFrame(20_000, 1), windowFrame(0, 3));
     expect(values(grown)).toEqual([4, 8, 1]);
     const closed = after(grown, windowFrame(10_000, 9, true), windowFrame(10_000, 7));
     expect(values(closed)).toEqual([4, 9, 1]);
   });
 
-  it('take a missed window into its place', () => {
+  it('are inserted in order', () => {
     expect(
       starts(after(onP1, windowFrame(30_000, 1), windowFrame(20_000, 1), windowFrame(-10_000, 1))),
     ).toEqual([-10_000, 0, 10_000, 20_000, 30_000]);
   });
 
-  it('of another item, still on their way, are left alone', () => {
+  it('of another item are ignored', () => {
     expect(after(onP1, windowFrame(20_000, 1, false, 'p2')).series).toBe(onP1.series);
     const late: ServerFrame = {
       type: 'snapshot',
@@ -193,7 +193,7 @@ describe('windows of the selected item', () => {
 describe('alerts', () => {
   const states = (state: State) => state.alerts.list.map(({ id, state: at }) => `${id} ${at}`);
 
-  it('only rise, in whatever order their records come', () => {
+  it('keep the highest state in any order of records', () => {
     const life = [
       alert('a', 'early'),
       alert('a', 'firing', { count: 44 }),
@@ -214,7 +214,7 @@ describe('alerts', () => {
     }
   });
 
-  it('follow the running count while early, and keep the time they were first raised', () => {
+  it('update their count while early and keep the raise time', () => {
     const state = after(
       ready,
       alertFrame(alert('a', 'early', { count: 40, raised: 1000 })),
@@ -224,7 +224,7 @@ describe('alerts', () => {
     expect(state.alerts.list).toMatchObject([{ count: 70, raised: 1000 }]);
   });
 
-  it('go when withdrawn, and a late record does not bring them back', () => {
+  it('are removed when withdrawn, and not restored by a late record', () => {
     const state = after(ready, alertFrame(alert('a', 'early')), alertFrame(alert('b', 'firing')));
     const gone = after(state, alertFrame(alert('a', 'withdrawn')), alertFrame(alert('a', 'early')));
     expect(states(gone)).toEqual(['b firing']);
@@ -258,7 +258,7 @@ describe('alerts', () => {
 });
 
 describe('after a reconnect', () => {
-  it('snapshots replace what was known, so nothing stale is left', () => {
+  it('snapshots replace all earlier data', () => {
     const before = after(onP1, alertFrame(alert('gone', 'firing')), {
       type: 'stats',
       room: 'stats',
@@ -282,8 +282,8 @@ describe('after a reconnect', () => {
   });
 });
 
-describe('figures', () => {
-  it('keep a bounded history of the rate and the difference of the clocks', () => {
+describe('statistics', () => {
+  it('keep a bounded history of rates and the clock skew', () => {
     const many = Array.from({ length: 80 }, (_, index): ServerFrame => ({
       type: 'stats',
       room: 'stats',
@@ -295,7 +295,7 @@ describe('figures', () => {
     expect(state.skew).toBe(3000);
   });
 
-  it('leave frames of a newer server alone', () => {
+  it('ignore unknown frames', () => {
     expect(after(ready, { type: 'novelty' } as unknown as ServerFrame)).toEqual(ready);
   });
 });

@@ -11,7 +11,7 @@ it.each([
   expect(fromHash(hash)).toEqual(selection);
 });
 
-it('reads what a person typed', () => {
+it('parses a URL typed by a user', () => {
   expect(fromHash('#views/100%')).toEqual({ metric: 'views', key: '100%' });
   expect(fromHash('#/')).toEqual({ metric: null, key: null });
 });

@@ -8,7 +8,7 @@ import { useNow } from './browser';
 
 interface Props {
   alerts: AlertBook;
-  /** Whether the server has said which alerts there are. */
+  /** Whether the alerts have been received from the server. */
   known: boolean;
   pipeline: Pipeline;
   skew: number;
@@ -16,10 +16,10 @@ interface Props {
   onSelect: (alert: Alert) => void;
 }
 
-/** Most alerts drawn at once. */
+/** Maximum number of alerts shown. */
 const SHOWN = 60;
 
-const STATE_WORDS: Record<AlertState, string> = {
+const STATE_LABELS: Record<AlertState, string> = {
   early: 'early',
   firing: 'firing',
   resolved: 'resolved',
@@ -36,7 +36,7 @@ export function Alerts({ alerts, known, pipeline, skew, selection, onSelect }: P
     <section className="panel alerts" id="alerts" aria-labelledby="alerts-title">
       <div className="panel-head">
         <h2 id="alerts-title">Alerts</h2>
-        <div className="segments" role="group" aria-label="Which alerts">
+        <div className="segments" role="group" aria-label="Filter of alerts">
           <button type="button" aria-pressed={!onlyFiring} onClick={() => setOnlyFiring(false)}>
             All
           </button>
@@ -77,21 +77,21 @@ function Nothing({
   onlyFiring: boolean;
   pipeline: Pipeline;
 }) {
-  if (!known) return <p className="panel-wait">Waiting for the alerts…</p>;
+  if (!known) return <p className="panel-wait">Loading alerts…</p>;
   if (pipeline.detectors.length === 0) {
     return (
       <Empty title="No detectors">
-        This pipeline counts but does not judge. Add a detector under <code>spec.detectors</code>.
+        This pipeline has metrics but no detectors. Add one under <code>spec.detectors</code>.
       </Empty>
     );
   }
-  if (onlyFiring) return <Empty title="Nothing is firing">What was unusual is usual again.</Empty>;
+  if (onlyFiring) return <Empty title="No open alerts">All values are within their expected ranges.</Empty>;
   return (
-    <Empty title="No alerts so far">
+    <Empty title="No alerts yet">
       {pipeline.detectors.length === 1
-        ? 'One detector watches'
-        : `${pipeline.detectors.length} detectors watch`}
-      {pipeline.simulate ? '. Pick an item and simulate a spike to see one.' : ' this pipeline.'}
+        ? 'One detector is active'
+        : `${pipeline.detectors.length} detectors are active`}
+      {pipeline.simulate ? '. Select an item and simulate a spike to raise an alert.' : '.'}
     </Empty>
   );
 }
@@ -127,7 +127,7 @@ function AlertCard({ alert, now, isSelected, onSelect }: CardProps) {
       <span className="alert-foot">
         <span className={`chip ${isFiring(alert) ? alert.severity : 'quiet'}`}>
           {isFiring(alert) && <span className="sr-only">{alert.severity}, </span>}
-          {STATE_WORDS[alert.state]}
+          {STATE_LABELS[alert.state]}
         </span>
         <span className="alert-detector">{alert.detector}</span>
         <span className="alert-figures">

@@ -1,6 +1,6 @@
 import { type ReactNode, useState } from 'react';
 
-/** What to do where there is nothing to show. */
+/** An empty state with an explanation. */
 export function Empty({
   title,
   children,
@@ -39,21 +39,21 @@ function Command({ text }: { text: string }) {
   );
 }
 
-/** The whole page, before the pipeline's description is known. */
+/** The whole page, before the pipeline is loaded. */
 export function Unreachable({ problem, onRetry }: { problem: string | null; onRetry: () => void }) {
   return (
     <main id="main" className="unreachable" aria-busy={problem === null}>
       {problem === null ? (
-        <p className="loading">Loading the pipeline…</p>
+        <p className="loading">Loading pipeline…</p>
       ) : (
         <div role="alert">
-          <h2>The pipeline cannot be shown</h2>
+          <h2>The pipeline is unavailable</h2>
           <p>{problem.charAt(0).toUpperCase() + problem.slice(1)}</p>
           <p>
-            This page tries again by itself. A pipeline that was stopped is started by <code>herd up</code>.
+            This page reconnects automatically. To start a stopped pipeline, run <code>herd up</code>.
           </p>
           <button type="button" className="button" onClick={onRetry}>
-            Try now
+            Retry now
           </button>
         </div>
       )}

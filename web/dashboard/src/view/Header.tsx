@@ -15,7 +15,7 @@ export function Header({ pipeline, connection, selected, onMetric, onRetry }: Pr
   return (
     <header className="header">
       <a className="skip" href="#main" onClick={(event) => skipToMain(event.nativeEvent)}>
-        Skip to the content
+        Skip to main content
       </a>
       <div className="brand">
         <img src="/favicon.svg" alt="" width="28" height="28" />
@@ -48,7 +48,7 @@ export function Header({ pipeline, connection, selected, onMetric, onRetry }: Pr
   );
 }
 
-/** The hash is the selection's, so the skip link must not change it. */
+/** The URL hash holds the selection, so the skip link must not change it. */
 function skipToMain(event: Event): void {
   event.preventDefault();
   const main = document.getElementById('main');
@@ -56,7 +56,7 @@ function skipToMain(event: Event): void {
   main?.focus();
 }
 
-const WORDS: Record<Connection['phase'], string> = {
+const LABELS: Record<Connection['phase'], string> = {
   connecting: 'Connecting',
   live: 'Live',
   reconnecting: 'Reconnecting',
@@ -68,7 +68,7 @@ function ConnectionState({ connection, onRetry }: { connection: Connection; onRe
   return (
     <div className="connection" data-testid="connection" data-phase={phase}>
       <span className="dot" aria-hidden="true" />
-      <span role="status">{WORDS[phase]}</span>
+      <span role="status">{LABELS[phase]}</span>
       {'retryAt' in connection && (
         <>
           <Countdown until={connection.retryAt} />

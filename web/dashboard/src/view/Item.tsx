@@ -15,7 +15,7 @@ interface Props {
   alerts: Alert[];
 }
 
-/** The selected item: its windows over time, and a way to make something happen. */
+/** The selected item: its windows over time, and the simulation of a spike. */
 export function Item({ pipeline, metric, selected, series, trending, alerts }: Props) {
   const [chosen, setChosen] = useState<string | null>(null);
   const detectors = series ? detectorsIn(series) : [];
@@ -27,7 +27,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
       <div className="panel-head">
         <div className="item-title">
           <h2 id="item-title" data-testid="selected-key">
-            {selected ?? 'No item yet'}
+            {selected ?? 'No item selected'}
           </h2>
           <p className="item-sub">
             {metric && `${describe(metric)} per ${span(metric.window_ms)}`}
@@ -40,10 +40,10 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
       </div>
       {selected === null ? (
         <div className="chart-wait">
-          <Empty title="Its chart comes here">
+          <Empty title="No chart yet">
             {trending && trending.items.length > 0
-              ? 'Choose an item in the list to see how it does.'
-              : 'The first item with events is drawn here by itself, live.'}
+              ? 'Select an item in the list to show its chart.'
+              : 'The first item with events is shown here automatically.'}
           </Empty>
         </div>
       ) : series === null ? (
@@ -52,8 +52,8 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
         </div>
       ) : series.windows.length === 0 ? (
         <div className="chart-wait">
-          <Empty title={`Nothing known of ${selected}`}>
-            It had no event in the windows kept. The chart starts with its next one.
+          <Empty title={`No data for ${selected}`}>
+            It has no events in the stored windows. The chart starts with its next event.
           </Empty>
         </div>
       ) : (
@@ -62,13 +62,13 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
           <div className="chart-foot">
             <ul className="legend">
               <li className="key-value">{metric?.name ?? 'value'}</li>
-              <li className="key-open">still open</li>
-              {detectors.length > 0 && <li className="key-band">usual range</li>}
-              {detectors.length > 0 && <li className="key-expected">expected</li>}
+              <li className="key-open">open window</li>
+              {detectors.length > 0 && <li className="key-band">expected range</li>}
+              {detectors.length > 0 && <li className="key-expected">expected value</li>}
             </ul>
             {detectors.length > 1 && (
               <label className="detector">
-                <span>Range of</span>
+                <span>Detector</span>
                 <select value={detector ?? ''} onChange={(event) => setChosen(event.target.value)}>
                   {detectors.map((name) => (
                     <option key={name}>{name}</option>
@@ -77,7 +77,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
               </label>
             )}
             {detectors.length === 0 && pipeline.detectors.some((each) => each.metric === metric?.name) && (
-              <span className="learning">Learning what is usual: the range appears after some windows.</span>
+              <span className="learning">Warming up: the expected range appears after some windows.</span>
             )}
           </div>
         </>
@@ -86,7 +86,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
   );
 }
 
-/** A simulated event has an item, a type and a user of its own, but no prices: only these metrics see it. */
+/** Simulated events have an item, a type and a user, but no other properties: only these metrics include them. */
 function showsSpikes({ key, function: aggregate, field }: MetricInfo): boolean {
   const byItem = key.length === 1 && key[0] === 'item_id';
   return byItem && (aggregate === 'count' || (aggregate === 'unique' && field === 'user_id'));
@@ -98,21 +98,21 @@ function describe(metric: MetricInfo): string {
   return `${metric.types.length > 0 ? `${metric.types.join(', ')}: ` : ''}${names[metric.function]}${of}`;
 }
 
-type Outcome = { words: string; failed: boolean } | null;
+type Result = { message: string; failed: boolean } | null;
 
 function Simulate({ item, type }: { item: string; type: string | undefined }) {
   const [busy, setBusy] = useState(false);
-  const [outcome, setOutcome] = useState<Outcome>(null);
+  const [outcome, setOutcome] = useState<Result>(null);
   const fading = useRef<ReturnType<typeof setTimeout>>(undefined);
   const simulate = async () => {
     setBusy(true);
     clearTimeout(fading.current);
     try {
       const { events, seconds } = await simulateSpike(item, type);
-      setOutcome({ words: `${full(events)} real events on their way, over ${seconds} s`, failed: false });
+      setOutcome({ message: `${full(events)} events are being sent over ${seconds} s`, failed: false });
       fading.current = setTimeout(() => setOutcome(null), 8000);
     } catch (error) {
-      setOutcome({ words: error instanceof Error ? error.message : String(error), failed: true });
+      setOutcome({ message: error instanceof Error ? error.message : String(error), failed: true });
     } finally {
       setBusy(false);
     }
@@ -132,7 +132,7 @@ function Simulate({ item, type }: { item: string; type: string | undefined }) {
         Simulate a spike
       </button>
       <p role="status" className="outcome" data-failed={outcome?.failed}>
-        {outcome?.words}
+        {outcome?.message}
       </p>
     </div>
   );

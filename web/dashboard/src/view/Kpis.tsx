@@ -4,17 +4,17 @@ import { Trail } from '../chart/Trail';
 import { full, short, span } from '../format';
 import type { Stats } from '../wire';
 
-/** Behind by more than this, the pipeline is not keeping up. */
+/** Delay above which the pipeline is marked as slow. */
 const SLOW_SECONDS = 10;
 
 interface Props {
   stats: Stats | null;
   rates: number[];
-  /** Alerts on the page that are going on. The server's own count may know of more. */
+  /** Open alerts on the page. The count of the server may be higher. */
   firing: number;
 }
 
-/** The four figures that say whether all is well. */
+/** The key figures of the pipeline. */
 export function Kpis({ stats, rates, firing }: Props) {
   const lag = stats?.stages.reduce((sum, stage) => sum + stage.lag, 0) ?? null;
   const stuck = stats?.stages.find((stage) => stage.lag > 0 && stage.lag_seconds === null);
@@ -25,20 +25,20 @@ export function Kpis({ stats, rates, firing }: Props) {
       <Kpi
         label="Events per second"
         value={stats && short(stats.events_per_second)}
-        note={stats && `${full(stats.events_total)} in all`}
+        note={stats && `${full(stats.events_total)} in total`}
       >
         <Trail values={rates} most={RATE_HISTORY} />
       </Kpi>
       <Kpi
-        label="Alerts firing"
+        label="Open alerts"
         value={alerts === null ? null : full(alerts)}
-        note={alerts === null ? null : alerts > 0 ? 'unusual right now' : 'nothing unusual'}
+        note={alerts === null ? null : alerts > 0 ? 'outside the expected range' : 'all within range'}
         tone={alerts ? 'bad' : 'good'}
       />
       <Kpi
-        label="Waiting (lag)"
+        label="Lag"
         value={lag === null ? null : short(lag)}
-        note={lag === null ? null : stuck ? `${stuck.stage} is not moving` : behind(slowest)}
+        note={lag === null ? null : stuck ? `${stuck.stage} makes no progress` : behind(slowest)}
         tone={stuck || slowest > SLOW_SECONDS ? 'warn' : undefined}
       />
       <Kpi
@@ -51,10 +51,10 @@ export function Kpis({ stats, rates, firing }: Props) {
   );
 }
 
-const behind = (seconds: number): string => (seconds < 1 ? 'keeping up' : `${span(seconds * 1000)} behind`);
+const behind = (seconds: number): string => (seconds < 1 ? 'no delay' : `${span(seconds * 1000)} delay`);
 
 function refusedNote({ refused_total: refused, events_total: accepted }: Stats): string {
-  if (refused === 0) return 'every event was valid';
+  if (refused === 0) return 'all events valid';
   return `${((100 * refused) / (refused + accepted)).toFixed(2)} % of all events`;
 }
 

@@ -1,26 +1,26 @@
 import { full, short, span } from '../format';
 import type { StageStats, Stats } from '../wire';
 
-/** What a stage does, for those who do not know the word. */
+/** Descriptions of the stages. */
 const ROLES: Record<string, string> = {
-  collector: 'takes events in',
-  fold: 'counts events into windows',
-  judge: 'compares windows with their history',
-  api: 'serves this page',
+  collector: 'receives events',
+  fold: 'detector: aggregates events into windows',
+  judge: 'detector: closes windows and raises alerts',
+  api: 'serves the API and this page',
 };
 
-/** Behind by more than this, a stage is not keeping up. */
+/** Delay above which a stage is marked as slow. */
 const SLOW_SECONDS = 10;
 
 const roleOf = (stage: string): string =>
-  ROLES[stage] ?? (stage.startsWith('sink.') ? 'stores and sends on' : 'a stage of the pipeline');
+  ROLES[stage] ?? (stage.startsWith('sink.') ? 'stores or forwards records' : 'stage');
 
 export function Stages({ stats }: { stats: Stats | null }) {
   return (
     <section className="panel stages" aria-labelledby="stages-title">
       <div className="panel-head">
         <h2 id="stages-title">Stages</h2>
-        <span className="panel-note">work done, and work that waits</span>
+        <span className="panel-note">throughput and lag</span>
       </div>
       {stats && stats.stages.length > 0 ? (
         <table className="stage-table">
@@ -29,7 +29,7 @@ export function Stages({ stats }: { stats: Stats | null }) {
               <th scope="col">Stage</th>
               <th scope="col">Rate</th>
               <th scope="col">Lag</th>
-              <th scope="col">Behind</th>
+              <th scope="col">Delay</th>
             </tr>
           </thead>
           <tbody>
@@ -39,18 +39,16 @@ export function Stages({ stats }: { stats: Stats | null }) {
           </tbody>
         </table>
       ) : (
-        <p className="panel-wait">
-          {stats ? 'No stage has reported yet.' : 'Waiting for the first figures…'}
-        </p>
+        <p className="panel-wait">{stats ? 'No data from stages yet.' : 'Loading statistics…'}</p>
       )}
     </section>
   );
 }
 
-/** In words where a number would look like precision. */
+/** The delay, as a word if a number would suggest false precision. */
 function behind({ lag, lag_seconds: seconds }: StageStats): string {
   if (lag === 0) return '–';
-  if (seconds === null) return 'not moving';
+  if (seconds === null) return 'no progress';
   return seconds < 1 ? '< 1 s' : span(seconds * 1000);
 }
 

@@ -9,19 +9,19 @@ interface Props {
   trending: Trending | null;
   metric: MetricInfo | undefined;
   selected: string | null;
-  /** Keys with an alert that is going on. */
+  /** Keys with an open alert. */
   firing: Set<string>;
   eventsTotal: number | null;
   onSelect: (key: string) => void;
 }
 
 const SHOWN = 10;
-/** On a phone the chart comes below the list: it must not be far. */
+/** On narrow screens the chart is below the list, so the list is shorter. */
 const SHOWN_NARROW = 6;
-/** What the list covers: the windows of the last minute, or the one that is longer. */
+/** Period of the list: the last minute, or the length of a longer window. */
 const MINUTE_MS = 60_000;
 
-/** The items of the metric by rank. Rows glide to their new places; under the pointer the order holds still. */
+/** The items of the metric by rank. Rows are animated to their new positions; while the pointer is over the list, the order is kept. */
 export function TrendingList({ trending, metric, selected, firing, eventsTotal, onSelect }: Props) {
   const [held, setHeld] = useState<string[] | null>(null);
   const list = useRef<HTMLOListElement>(null);
@@ -37,7 +37,7 @@ export function TrendingList({ trending, metric, selected, firing, eventsTotal, 
   return (
     <section className="panel trending" aria-labelledby="trending-title">
       <div className="panel-head">
-        <h2 id="trending-title">Trending now</h2>
+        <h2 id="trending-title">Trending</h2>
         {trending && (
           <span className="panel-note">
             {metric ? `${metric.name}, ` : ''}
@@ -49,13 +49,13 @@ export function TrendingList({ trending, metric, selected, firing, eventsTotal, 
         <p className="panel-wait">Waiting for the first window…</p>
       ) : items.length === 0 ? (
         eventsTotal ? (
-          <Empty title="Quiet right now" command="herd generate">
-            No event of this metric in the current windows. Events appear here about a second after they are
+          <Empty title="No recent events" command="herd generate">
+            This metric has no events in the current windows. Events appear here about a second after they are
             sent.
           </Empty>
         ) : (
           <Empty title="No events yet" command="herd generate">
-            Send events to the collector’s <code>POST /track</code>, or let Herd make some shoppers:
+            Send events to the collector with <code>POST /track</code>, or generate events:
           </Empty>
         )
       ) : (
@@ -105,8 +105,8 @@ export function TrendingList({ trending, metric, selected, firing, eventsTotal, 
           </ol>
           <p className="panel-foot">
             {trending.keys > items.length
-              ? `and ${full(trending.keys - items.length)} more with events`
-              : `no other had events`}
+              ? `and ${full(trending.keys - items.length)} more items`
+              : `no further items`}
           </p>
         </>
       )}
@@ -128,7 +128,7 @@ function Change({ item }: { item: TrendingItem }) {
   );
 }
 
-/** Rows that were there when the pointer came keep their places; new ones go to the end. */
+/** Rows present when the pointer entered keep their positions; new ones are appended. */
 function inHeldOrder(items: TrendingItem[], held: string[]): TrendingItem[] {
   const place = (item: TrendingItem) => {
     const index = held.indexOf(item.key);
@@ -137,7 +137,7 @@ function inHeldOrder(items: TrendingItem[], held: string[]): TrendingItem[] {
   return [...items].sort((a, b) => place(a) - place(b));
 }
 
-/** Moves rows from where they were to where they are (first, last, invert, play). */
+/** Animates rows from their previous to their new positions (first, last, invert, play). */
 function useGlide(list: React.RefObject<HTMLOListElement | null>, order: string[]): void {
   const tops = useRef(new Map<string, number>());
   const signature = order.join('\n');

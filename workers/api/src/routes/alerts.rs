@@ -12,31 +12,32 @@ use utoipa::IntoParams;
 
 use crate::app::App;
 use crate::live::PAGE_ALERTS;
-use crate::problem::{Ask, Problem, ProblemShape, limit};
+use crate::problem::{ProblemShape, QueryParams, limit};
 use crate::shapes::{AlertShape, AlertsShape};
+use herd_stage::Problem;
 
 const MOST_ALERTS: u32 = 1_000;
 
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AlertsQuery {
-    /// `firing` (going on, also while the window is open) or `resolved`. Left out: both.
+    /// `firing` (open alerts, including early ones) or `resolved`. Omitted: both.
     state: Option<String>,
-    /// Of this detector.
+    /// Only alerts of this detector.
     detector: Option<String>,
-    /// Of this metric.
+    /// Only alerts of this metric.
     metric: Option<String>,
-    /// Of this key.
+    /// Only alerts of this key.
     key: Option<String>,
-    /// `info`, `warning` or `critical`.
+    /// Only alerts of this severity: `info`, `warning` or `critical`.
     severity: Option<String>,
-    /// Whose window starts at or after this time.
+    /// Only alerts whose window starts at or after this time.
     from: Option<i64>,
-    /// Whose window starts before this time.
+    /// Only alerts whose window starts before this time.
     to: Option<i64>,
-    /// So many, 1 to 1000. Left out: 100. The first page may be longer by alerts that are on their way to the store.
+    /// Page size, 1 to 1000. Omitted: 100. The first page may be longer by alerts that are not in the store yet.
     limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     cursor: Option<String>,
 }
 
@@ -47,7 +48,9 @@ impl AlertsQuery {
             Some("firing") => vec![AlertState::Early, AlertState::Firing],
             Some("resolved") => vec![AlertState::Resolved],
             Some(other) => {
-                return Err(Problem::invalid(format!("state: `{other}` is none: write firing or resolved")));
+                return Err(Problem::invalid(format!(
+                    "state: `{other}` is not a state; use firing or resolved"
+                )));
             }
         };
         let severity = match self.severity.as_deref() {
@@ -56,17 +59,17 @@ impl AlertsQuery {
             Some("warning") => Some(Severity::Warning),
             Some("critical") => Some(Severity::Critical),
             Some(other) => {
-                let detail = format!("severity: `{other}` is none: write info, warning or critical");
+                let detail = format!("severity: `{other}` is not a severity; use info, warning or critical");
                 return Err(Problem::invalid(detail));
             }
         };
         if let (Some(from), Some(to)) = (self.from, self.to)
             && from >= to
         {
-            return Err(Problem::invalid(format!("from: {from} is not before to, {to}")));
+            return Err(Problem::invalid(format!("from: {from} is not before `to` ({to})")));
         }
         if let Some(cursor) = &self.cursor {
-            place(cursor)?;
+            parse_cursor(cursor)?;
         }
         Ok(AlertFilter {
             states,
@@ -84,8 +87,8 @@ impl AlertsQuery {
 
 /// Alerts, newest window first
 ///
-/// Without a store: those seen since this stage started, and the latest before it. So it is while the store does not answer, and
-/// `missing` says so.
+/// Without a store, or while it is unavailable (then with `missing`), only alerts since the start of this stage and the latest before
+/// it are returned.
 #[utoipa::path(
     get, path = "/api/v1/alerts", tag = "live", params(AlertsQuery),
     responses(
@@ -95,7 +98,7 @@ impl AlertsQuery {
 )]
 pub(crate) async fn alerts(
     State(app): State<Arc<App>>,
-    Ask(query): Ask<AlertsQuery>,
+    QueryParams(query): QueryParams<AlertsQuery>,
 ) -> Result<Json<AlertsShape>, Problem> {
     let filter = query.filter()?;
     let live = |missing| {
@@ -112,13 +115,13 @@ pub(crate) async fn alerts(
     }
 }
 
-/// A page of the store; empty without a store.
+/// A page of alerts of the store; empty without a store.
 ///
 /// # Errors
-/// 503 if it does not answer, 400 if the cursor is none of its own.
+/// 503 if the store is unavailable, 400 if the cursor is invalid.
 pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
     let Some(history) = &app.history else { return Ok(AlertsShape::default()) };
-    let page = history.answer(history.store()?.alerts(filter)).await?;
+    let page = history.query(history.store()?.alerts(filter)).await?;
     Ok(AlertsShape {
         alerts: page.alerts.into_iter().map(|stored| AlertShape::of(stored.alert, stored.raised)).collect(),
         next_cursor: page.next_cursor,
@@ -126,17 +129,16 @@ pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<Ale
     })
 }
 
-/// Where a page ended: `START.ID` of its last alert, in the store's pages and in live ones.
-fn place(cursor: &str) -> Result<(i64, &str), Problem> {
-    cursor
-        .split_once('.')
-        .and_then(|(start, id)| Some((start.parse::<i64>().ok()?, id)))
-        .ok_or_else(|| Problem::invalid(format!("cursor: `{cursor}` is none of ours")))
+/// Parses a cursor: `START.ID` of the last alert of a page.
+fn parse_cursor(cursor: &str) -> Result<(i64, &str), Problem> {
+    cursor.split_once('.').and_then(|(start, id)| Some((start.parse::<i64>().ok()?, id))).ok_or_else(|| {
+        Problem::invalid(format!("cursor: `{cursor}` is not valid; use next_cursor of the previous page"))
+    })
 }
 
 /// A page of live alerts.
 fn live_page(all: Vec<AlertShape>, filter: &AlertFilter) -> Result<AlertsShape, Problem> {
-    let after = filter.cursor.as_deref().map(place).transpose()?;
+    let after = filter.cursor.as_deref().map(parse_cursor).transpose()?;
     let rest =
         all.into_iter().filter(|alert| after.is_none_or(|after| (alert.start, alert.id.as_str()) < after));
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);

@@ -26,22 +26,22 @@ pub(crate) use windows::stored_windows;
 #[openapi(
     info(
         title = "Herd",
-        description = "What a pipeline of user events saw and sees. All times are milliseconds since 1970 (UTC); errors \
-                       are RFC 9457 problem documents. Where a token is asked for, send `Authorization: Bearer TOKEN` \
+        description = "Live data and history of a pipeline of user events. All times are milliseconds since 1970 (UTC); errors \
+                       are RFC 9457 problem documents. If a token is configured, send `Authorization: Bearer TOKEN` \
                        or `?token=TOKEN`. `GET /ws` is a WebSocket of JSON frames: send \
                        `{\"op\":\"subscribe\",\"room\":R}` with R one of `all`, `alerts`, `stats`, `trending:METRIC`, \
-                       `metric:METRIC`, `item:METRIC/KEY`; a snapshot of the room comes first, then its changes."
+                       `metric:METRIC`, `item:METRIC/KEY`; the first frame is a snapshot of the room, followed by its changes."
     ),
     components(schemas(ProblemShape)),
     tags(
-        (name = "live", description = "What is going on now"),
-        (name = "history", description = "What was: needs a store"),
-        (name = "simulate", description = "Bursts of real events")
+        (name = "live", description = "Live data"),
+        (name = "history", description = "History; requires a store"),
+        (name = "simulate", description = "Simulated bursts of events")
     )
 )]
 struct Document;
 
-/// All routes under `/api/v1`, and the document that describes them.
+/// All routes under `/api/v1`, and their OpenAPI document.
 pub(crate) fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(pipeline::pipeline))

@@ -1,4 +1,4 @@
-//! The pipeline itself and how it is doing.
+//! The pipeline, its statistics and trending keys.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use utoipa::IntoParams;
 
 use crate::app::{App, now};
 use crate::live::TRENDING_ITEMS;
-use crate::problem::{Ask, Problem, ProblemShape, limit};
+use crate::problem::{ProblemShape, QueryParams, limit};
 use crate::shapes::{PipelineShape, StatsShape, TrendingShape};
+use herd_stage::Problem;
 
-/// What the pipeline counts, watches and keeps
+/// Metrics, detectors and sinks of the pipeline
 #[utoipa::path(get, path = "/api/v1/pipeline", tag = "live", responses((status = OK, body = PipelineShape)))]
 pub(crate) async fn pipeline(State(app): State<Arc<App>>) -> Json<PipelineShape> {
     Json(app.pipeline.clone())
@@ -28,24 +29,24 @@ pub(crate) async fn stats(State(app): State<Arc<App>>) -> Json<StatsShape> {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct TrendingQuery {
-    /// The metric. Left out: the first.
+    /// Name of the metric. Omitted: the first metric.
     metric: Option<String>,
-    /// Items, 1 to 200. Left out: 20.
+    /// Number of items, 1 to 200. Omitted: 20.
     limit: Option<u32>,
 }
 
-/// The keys that most events are about
+/// Trending keys of a metric
 #[utoipa::path(
     get, path = "/api/v1/trending", tag = "live", params(TrendingQuery),
     responses(
         (status = OK, body = TrendingShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric")
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "The metric does not exist")
     )
 )]
 pub(crate) async fn trending(
     State(app): State<Arc<App>>,
-    Ask(query): Ask<TrendingQuery>,
+    QueryParams(query): QueryParams<TrendingQuery>,
 ) -> Result<Json<TrendingShape>, Problem> {
     let usual = u32::try_from(TRENDING_ITEMS).unwrap_or(20);
     let limit = limit(query.limit, usual, 200)?;
@@ -59,14 +60,17 @@ pub(crate) async fn trending(
 }
 
 impl App {
-    /// The place of a metric in the plan.
+    /// Index of a metric in the plan.
     ///
     /// # Errors
-    /// 404 with the metrics that there are.
+    /// 404 with the names of all metrics.
     pub(crate) fn metric(&self, name: &str) -> Result<usize, Problem> {
         self.plan.metrics.iter().position(|metric| metric.name == name).ok_or_else(|| {
             let known: Vec<&str> = self.plan.metrics.iter().map(|metric| metric.name.as_str()).collect();
-            Problem::missing(format!("there is no metric `{name}`; there are: {}", known.join(", ")))
+            Problem::missing(format!(
+                "metric `{name}` does not exist; metrics of this pipeline: {}",
+                known.join(", ")
+            ))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Bursts of real events, through the collector: so that one sees an alert come about, not a fake one.
+//! Simulated bursts: real events sent through the collector, so that a real alert is raised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,89 +15,89 @@ use utoipa::ToSchema;
 
 use crate::app::{App, Collector};
 use crate::hub::MAX_KEY;
-use crate::problem::{At, Problem, ProblemShape};
+use crate::problem::{PathParams, ProblemShape};
+use herd_stage::Problem;
 
 const MOST_EVENTS: u32 = 20_000;
 const MOST_SECONDS: f64 = 60.0;
-/// Requests a second.
+/// Requests per second.
 const PACE: f64 = 10.0;
-/// Events of one request, at most.
+/// Maximum number of events per request.
 const CHUNK: usize = 1_000;
-/// How long the collector may take for a request.
+/// Timeout of a request to the collector.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How large a burst. All of it may be left out.
+/// Size of a burst. All fields are optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SpikeRequest)]
 pub(crate) struct SpikeRequest {
-    /// Events, 1 to 20000, each of another user. Left out: 400.
+    /// Number of events, 1 to 20000, each of a different user. Omitted: 400.
     count: Option<u32>,
-    /// Over so many seconds, up to 60. Left out: 5.
+    /// Duration in seconds, up to 60. Omitted: 5.
     seconds: Option<f64>,
-    /// What is done to the item. Left out: the first type that the first metric counts.
+    /// Event type. Omitted: the first type of the first metric.
     #[serde(rename = "type")]
     event_type: Option<String>,
 }
 
-/// The burst that began.
+/// The burst that was started.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Spike)]
 pub(crate) struct SpikeShape {
     /// The item.
     item: String,
-    /// What is done to it.
+    /// Event type.
     #[serde(rename = "type")]
     event_type: String,
-    /// Events.
+    /// Number of events.
     events: u32,
-    /// Over so many seconds.
+    /// Duration in seconds.
     seconds: f64,
 }
 
-/// Lets a crowd come to one item: real events, sent through the collector
+/// Simulates a crowd on one item with events sent through the collector
 #[utoipa::path(
     post, path = "/api/v1/simulate/spike/{item}", tag = "simulate", params(("item" = String, Path, description = "The item")),
-    request_body(content = SpikeRequest, description = "May be left out"),
+    request_body(content = SpikeRequest, description = "Optional"),
     responses(
         (status = ACCEPTED, body = SpikeShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "Not in this pipeline: `api.simulate` is off"),
-        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "This stage was not told where the collector is"),
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "`api.simulate` is off"),
+        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "The URL of the collector is not configured"),
         (status = TOO_MANY_REQUESTS, body = ProblemShape, content_type = "application/problem+json"),
-        (status = BAD_GATEWAY, body = ProblemShape, content_type = "application/problem+json", description = "The collector does not take the events")
+        (status = BAD_GATEWAY, body = ProblemShape, content_type = "application/problem+json", description = "The collector refuses the events")
     )
 )]
 pub(crate) async fn spike(
     State(app): State<Arc<App>>,
-    At(item): At<String>,
+    PathParams(item): PathParams<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<SpikeShape>), Problem> {
     if !app.plan.api.simulate {
-        return Err(Problem::missing("this pipeline does not simulate: set `api.simulate: true`"));
+        return Err(Problem::missing(
+            "simulation is not enabled for this pipeline: set `api.simulate: true`",
+        ));
     }
     let Some(collector) = app.collector.clone() else {
-        return Err(Problem::new(StatusCode::CONFLICT, "this stage was not told where the collector is"));
+        return Err(Problem::new(StatusCode::CONFLICT, "the URL of the collector is not configured"));
     };
     let spike = read(&app.plan, item, &body)?;
-    let Ok(place) = Arc::clone(&app.bursts).try_acquire_owned() else {
-        return Err(Problem {
-            status: StatusCode::TOO_MANY_REQUESTS,
-            detail: "enough bursts are on their way: wait until one has ended".into(),
-            retry_after: Some(5),
-        });
+    let Ok(permit) = Arc::clone(&app.burst_permits).try_acquire_owned() else {
+        let detail = "the limit of concurrent bursts is reached: wait until one has ended";
+        return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(Duration::from_secs(5)));
     };
     let mut chunks = chunks(&app.plan, &spike).into_iter();
-    // The first request tells whether the collector takes such events at all.
+    // The first request shows whether the collector accepts the events at all.
     if let Some(first) = chunks.next() {
         send(&collector, &first).await.map_err(|why| {
-            Problem::new(StatusCode::BAD_GATEWAY, format!("the collector does not take the events: {why}"))
+            Problem::new(StatusCode::BAD_GATEWAY, format!("the collector refuses the events: {why}"))
         })?;
     }
     let pause = Duration::from_secs_f64(spike.seconds / (chunks.len() + 1) as f64);
     let shutdown = app.shutdown.clone();
     app.tasks.spawn(async move {
-        let _place = place;
+        let _permit = permit;
         let mut at = Instant::now();
         for chunk in chunks {
             at += pause;
@@ -106,7 +106,7 @@ pub(crate) async fn spike(
                 () = tokio::time::sleep_until(at) => {}
             }
             if let Err(error) = send(&collector, &chunk).await {
-                tracing::warn!(error, "the collector did not take a part of a simulated burst");
+                tracing::warn!(error, "the collector refused a part of a simulated burst");
             }
         }
     });
@@ -118,10 +118,10 @@ fn read(plan: &Plan, item: String, body: &[u8]) -> Result<SpikeShape, Problem> {
         SpikeRequest::default()
     } else {
         serde_json::from_slice(body)
-            .map_err(|error| Problem::invalid(format!("the body is no such request: {error}")))?
+            .map_err(|error| Problem::invalid(format!("the body is invalid: {error}")))?
     };
     if item.is_empty() || item.len() > MAX_KEY {
-        return Err(Problem::invalid(format!("item: name it in 1 to {MAX_KEY} bytes")));
+        return Err(Problem::invalid(format!("item: the length must be from 1 to {MAX_KEY} bytes")));
     }
     let events = request.count.unwrap_or(400);
     if !(1..=MOST_EVENTS).contains(&events) {
@@ -134,7 +134,8 @@ fn read(plan: &Plan, item: String, body: &[u8]) -> Result<SpikeShape, Problem> {
     let types = &plan.events.types;
     let event_type = match request.event_type {
         Some(wanted) if !types.is_empty() && !types.contains(&wanted) => {
-            let detail = format!("type: `{wanted}` is not accepted; write one of: {}", types.join(", "));
+            let detail =
+                format!("type: `{wanted}` is not an accepted event type; use one of: {}", types.join(", "));
             return Err(Problem::invalid(detail));
         }
         Some(wanted) => wanted,
@@ -149,7 +150,7 @@ fn read(plan: &Plan, item: String, body: &[u8]) -> Result<SpikeShape, Problem> {
     Ok(SpikeShape { item, event_type, events, seconds })
 }
 
-/// The burst as the bodies of requests, evenly over its time.
+/// Splits the burst into request bodies, evenly over its duration.
 fn chunks(plan: &Plan, spike: &SpikeShape) -> Vec<Vec<Value>> {
     let events = usize::try_from(spike.events).unwrap_or(0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at most 600
@@ -165,7 +166,7 @@ fn chunks(plan: &Plan, spike: &SpikeShape) -> Vec<Vec<Value>> {
         .collect()
 }
 
-/// One event, in the words of the pipeline's mapping. Its time is the time it is received.
+/// An event according to the mapping of the pipeline. Its time is the time of receipt.
 fn event(plan: &Plan, spike: &SpikeShape, burst: &str, number: usize) -> Value {
     let mapping = &plan.events.mapping;
     let mut event = Map::new();
@@ -204,14 +205,13 @@ async fn send(collector: &Collector, events: &[Value]) -> Result<(), String> {
     if let Some(key) = &collector.key {
         request = request.bearer_auth(key.reveal());
     }
-    let response =
-        request.send().await.map_err(|error| format!("it does not answer: {}", error.without_url()))?;
+    let response = request.send().await.map_err(|error| format!("no response: {}", error.without_url()))?;
     let status = response.status();
     let body = response.text().await.unwrap_or_default();
-    // A batch is answered item by item; 207 says that some were refused.
+    // 207 means that some items were refused.
     if status.is_success() && status != StatusCode::MULTI_STATUS {
         return Ok(());
     }
     let shown: String = body.chars().take(300).collect();
-    Err(format!("it answers {status}: {shown}"))
+    Err(format!("response {status}: {shown}"))
 }

@@ -1,4 +1,4 @@
-//! Users and what they did: from the store.
+//! Users and their events, from the store.
 
 use std::sync::Arc;
 
@@ -11,18 +11,19 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::history::History;
-use crate::problem::{Ask, At, Problem, ProblemShape, limit};
+use crate::problem::{PathParams, ProblemShape, QueryParams, limit, no_store};
 use crate::shapes::UserShape;
+use herd_stage::Problem;
 
 const USUAL: u32 = 50;
 const MOST: u32 = 1_000;
 
 fn history(app: &App) -> Result<(&History, &Store), Problem> {
-    let history = app.history.as_deref().ok_or_else(Problem::no_store)?;
+    let history = app.history.as_deref().ok_or_else(no_store)?;
     Ok((history, history.store()?))
 }
 
-/// Users, highest first.
+/// Users in descending order.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Users)]
 pub(crate) struct UsersShape {
@@ -33,25 +34,25 @@ pub(crate) struct UsersShape {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct UsersQuery {
-    /// `revenue`, `events` or `last_seen`. Left out: `revenue`.
+    /// Order: `revenue`, `events` or `last_seen`. Omitted: `revenue`.
     order: Option<String>,
-    /// So many, 1 to 1000. Left out: 50.
+    /// Page size, 1 to 1000. Omitted: 50.
     limit: Option<u32>,
 }
 
-/// The users who spent or did most, or were here last
+/// Users by revenue, events or last activity
 #[utoipa::path(
     get, path = "/api/v1/users", tag = "history", params(UsersQuery),
     responses(
         (status = OK, body = UsersShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "There is no store"),
+        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "The pipeline has no store"),
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn users(
     State(app): State<Arc<App>>,
-    Ask(query): Ask<UsersQuery>,
+    QueryParams(query): QueryParams<UsersQuery>,
 ) -> Result<Json<UsersShape>, Problem> {
     let order = match query.order {
         None => UserOrder::default(),
@@ -59,32 +60,32 @@ pub(crate) async fn users(
     };
     let limit = limit(query.limit, USUAL, MOST)?;
     let (history, store) = history(&app)?;
-    let users = history.answer(store.top_users(order, limit)).await?;
+    let users = history.query(store.top_users(order, limit)).await?;
     Ok(Json(UsersShape { users: users.into_iter().map(UserShape::from).collect() }))
 }
 
-/// What is known of a user
+/// Statistics of a user
 #[utoipa::path(
     get, path = "/api/v1/users/{id}", tag = "history", params(("id" = String, Path, description = "The user")),
     responses(
         (status = OK, body = UserShape),
-        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "Never seen"),
-        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "There is no store"),
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "The user is unknown"),
+        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "The pipeline has no store"),
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn user(
     State(app): State<Arc<App>>,
-    At(id): At<String>,
+    PathParams(id): PathParams<String>,
 ) -> Result<Json<UserShape>, Problem> {
     let (history, store) = history(&app)?;
-    match history.answer(store.user_stats(&id)).await? {
+    match history.query(store.user_stats(&id)).await? {
         Some(stats) => Ok(Json(stats.into())),
-        None => Err(Problem::missing(format!("no event of the user `{id}` was ever stored"))),
+        None => Err(Problem::missing(format!("no events of user `{id}` are stored"))),
     }
 }
 
-/// What a user did, newest first.
+/// Events of a user, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = UserEvents)]
 pub(crate) struct EventsShape {
@@ -92,7 +93,7 @@ pub(crate) struct EventsShape {
     user_id: String,
     /// The events.
     events: Vec<EventShape>,
-    /// Give it as `before` for the next page; none: this is the last.
+    /// Value of `before` for the next page; absent on the last page.
     next_before: Option<i64>,
 }
 
@@ -100,20 +101,20 @@ pub(crate) struct EventsShape {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Event)]
 pub(crate) struct EventShape {
-    /// Its identity.
+    /// Event id.
     event_id: String,
-    /// What was done.
+    /// Event type.
     #[serde(rename = "type")]
     event_type: String,
-    /// Who did it.
+    /// User id.
     user_id: Option<String>,
-    /// To what.
+    /// Item id.
     item_id: Option<String>,
-    /// When, by the event's own account.
+    /// Event time.
     time: i64,
-    /// When it was received.
+    /// Time of receipt.
     received: i64,
-    /// All other fields of the event as it came.
+    /// All other fields of the event as received.
     #[schema(value_type = Object)]
     properties: serde_json::Map<String, serde_json::Value>,
 }
@@ -121,30 +122,30 @@ pub(crate) struct EventShape {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct EventsQuery {
-    /// Events before this time: `next_before` of the page before.
+    /// Only events before this time: `next_before` of the previous page.
     before: Option<i64>,
-    /// So many, 1 to 1000. Left out: 50. A page may be a little longer: events of one millisecond stay together.
+    /// Page size, 1 to 1000. Omitted: 50. A page may be slightly longer, because events of the same millisecond are not split.
     limit: Option<u32>,
 }
 
-/// What a user did, newest first
+/// Events of a user, newest first
 #[utoipa::path(
     get, path = "/api/v1/users/{id}/events", tag = "history", params(("id" = String, Path, description = "The user"), EventsQuery),
     responses(
         (status = OK, body = EventsShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "There is no store"),
+        (status = CONFLICT, body = ProblemShape, content_type = "application/problem+json", description = "The pipeline has no store"),
         (status = SERVICE_UNAVAILABLE, body = ProblemShape, content_type = "application/problem+json")
     )
 )]
 pub(crate) async fn events(
     State(app): State<Arc<App>>,
-    At(id): At<String>,
-    Ask(query): Ask<EventsQuery>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<EventsQuery>,
 ) -> Result<Json<EventsShape>, Problem> {
     let limit = limit(query.limit, USUAL, MOST)?;
     let (history, store) = history(&app)?;
-    let events = history.answer(store.user_events(&id, query.before.map(EventTime), limit)).await?;
+    let events = history.query(store.user_events(&id, query.before.map(EventTime), limit)).await?;
     let full = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next_before = events.last().filter(|_| full).map(|event| event.time.0);
     let events = events

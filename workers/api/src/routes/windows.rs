@@ -11,8 +11,9 @@ use utoipa::IntoParams;
 use crate::app::App;
 use crate::hub::MAX_KEY;
 use crate::live::CHART_WINDOWS;
-use crate::problem::{Ask, At, Problem, ProblemShape, limit};
+use crate::problem::{PathParams, ProblemShape, QueryParams, limit};
 use crate::shapes::{Point, WindowsShape};
+use herd_stage::Problem;
 
 const MOST_WINDOWS: u32 = 5_000;
 
@@ -27,37 +28,37 @@ pub(crate) struct WindowsQuery {
     from: Option<i64>,
     /// Windows that start before this time.
     to: Option<i64>,
-    /// The newest so many, 1 to 5000. Left out: 120.
+    /// Number of windows, the newest ones, 1 to 5000. Omitted: 120.
     limit: Option<u32>,
 }
 
 /// The windows of one key, oldest first
 ///
-/// Closed ones from the store, where there is one, and the latest ones, closed or running, from the live stream. While the store does
-/// not answer, the latest ones alone, and `missing` says so.
+/// Closed windows from the store, if there is one, merged with the latest windows, closed or open, from the live stream. While the
+/// store is unavailable, only the latter are returned, with `missing`.
 #[utoipa::path(
     get, path = "/api/v1/metrics/{metric}/windows", tag = "live", params(("metric" = String, Path, description = "The metric"), WindowsQuery),
     responses(
         (status = OK, body = WindowsShape),
         (status = BAD_REQUEST, body = ProblemShape, content_type = "application/problem+json"),
-        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "No such metric")
+        (status = NOT_FOUND, body = ProblemShape, content_type = "application/problem+json", description = "The metric does not exist")
     )
 )]
 pub(crate) async fn windows(
     State(app): State<Arc<App>>,
-    At(metric): At<String>,
-    Ask(query): Ask<WindowsQuery>,
+    PathParams(metric): PathParams<String>,
+    QueryParams(query): QueryParams<WindowsQuery>,
 ) -> Result<Json<WindowsShape>, Problem> {
     let metric = app.metric(&metric)?;
     let limit = limit(query.limit, CHART_WINDOWS, MOST_WINDOWS)?;
     let key = query.key.unwrap_or_default();
     if key.is_empty() || key.len() > MAX_KEY {
-        return Err(Problem::invalid(format!("key: say which, in 1 to {MAX_KEY} bytes")));
+        return Err(Problem::invalid(format!("key: required, with a length from 1 to {MAX_KEY} bytes")));
     }
     if let (Some(from), Some(to)) = (query.from, query.to)
         && from >= to
     {
-        return Err(Problem::invalid(format!("from: {from} is not before to, {to}")));
+        return Err(Problem::invalid(format!("from: {from} is not before `to` ({to})")));
     }
     let range = (query.from, query.to);
     let (stored, missing) = match stored_windows(&app, metric, &key, range, limit).await {
@@ -69,10 +70,10 @@ pub(crate) async fn windows(
     Ok(Json(WindowsShape { missing, ..windows }))
 }
 
-/// What the store has of a key; nothing without a store.
+/// Stored windows of a key; empty without a store.
 ///
 /// # Errors
-/// 503 if it does not answer.
+/// 503 if the store is unavailable.
 pub(crate) async fn stored_windows(
     app: &App,
     metric: usize,
@@ -84,6 +85,6 @@ pub(crate) async fn stored_windows(
     let plan = &app.plan.metrics[metric];
     let (from, to) = (from.map(EventTime), to.map(EventTime));
     let asked = history.store()?.windows(&plan.name, plan.definition(), key, from, to, limit);
-    let found = history.answer(asked).await?;
+    let found = history.query(asked).await?;
     Ok(found.into_iter().map(Point::of).collect())
 }

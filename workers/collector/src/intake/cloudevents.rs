@@ -11,19 +11,19 @@ use super::refusal::{Code, Refusal};
 
 type Named<'a> = (Cow<'a, str>, Value<'a>);
 
-/// A CloudEvent in binary mode, as it came.
+/// A CloudEvent in binary mode, as received.
 #[derive(Clone, Debug)]
 pub struct Binary<'a> {
-    /// The headers that began with `ce-`, without that, in lower case.
+    /// The headers with the prefix `ce-`, without it, in lower case.
     pub attributes: Vec<(String, String)>,
-    /// The content type, if there was one.
+    /// The content type, if any.
     pub content_type: Option<String>,
     /// The data.
     pub body: &'a [u8],
 }
 
 impl Binary<'_> {
-    /// Whether its data says that it is JSON, or nothing else.
+    /// Whether the content type is JSON or missing.
     pub(super) fn is_json(&self) -> bool {
         let kind = self.content_type.as_deref().unwrap_or("application/json");
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -31,7 +31,7 @@ impl Binary<'_> {
     }
 }
 
-/// A CloudEvent, whichever way it came.
+/// A CloudEvent of either mode.
 #[derive(Debug)]
 pub(super) struct Event<'a> {
     pub(super) id: Cow<'a, str>,
@@ -85,11 +85,12 @@ impl<'a> Event<'a> {
             rest.0.remove(place);
             Ok(Some(text).filter(|text| !text.is_empty()))
         };
-        let mut need = |name: &str| take(name)?.ok_or_else(|| wrong(format!("a CloudEvent needs `{name}`")));
+        let mut need =
+            |name: &str| take(name)?.ok_or_else(|| wrong(format!("the CloudEvent has no `{name}`")));
         let version = need("specversion")?;
         if version != "1.0" {
             return Err(wrong(format!(
-                "`specversion` is `{}`: this collector reads 1.0",
+                "`specversion` is `{}`: only 1.0 is supported",
                 super::shorten(&version)
             )));
         }
@@ -100,7 +101,7 @@ impl<'a> Event<'a> {
     }
 }
 
-/// The data of binary mode: JSON as it is, other text as a string, anything else in Base64.
+/// The data in binary mode: JSON unchanged, other text as a string, other bytes in Base64.
 fn data<'a>(binary: &Binary<'a>) -> Result<Option<Value<'a>>, Refusal> {
     let Ok(text) = std::str::from_utf8(binary.body) else {
         return Ok(Some(Value::Text(BASE64_STANDARD.encode(binary.body).into())));
@@ -111,7 +112,10 @@ fn data<'a>(binary: &Binary<'a>) -> Result<Option<Value<'a>>, Refusal> {
     }
     if binary.is_json() {
         if !fields::is_json(text) {
-            return Err(Refusal::new(Code::InvalidJson, "the data says that it is JSON, and is not"));
+            return Err(Refusal::new(
+                Code::InvalidJson,
+                "the data is not JSON, contrary to its content type",
+            ));
         }
         fields::check(text)?;
         let raw: &RawValue =
@@ -121,13 +125,13 @@ fn data<'a>(binary: &Binary<'a>) -> Result<Option<Value<'a>>, Refusal> {
     if text.contains('\0') {
         return Err(Refusal::new(
             Code::InvalidValue,
-            "the data contains a NUL character, which no database takes",
+            "the data contains a NUL character, which databases cannot store",
         ));
     }
     Ok(Some(Value::Text(text.into())))
 }
 
-/// Header values are percent-encoded; what is not, stays.
+/// Decodes a percent-encoded header value; invalid escapes are kept.
 fn percent(value: &str) -> String {
     if !value.contains('%') {
         return value.to_owned();

@@ -1,4 +1,4 @@
-//! The fields of a JSON object, in their order, unparsed; and the check that whatever is in them can be kept.
+//! The unparsed fields of a JSON object in their order, and the check that their values can be stored.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use super::refusal::{Code, Refusal};
 
-/// How deep objects and arrays may nest. Readers down the line stop at 128.
+/// Maximum nesting depth of objects and arrays. Later readers stop at 128.
 const DEPTH: usize = 64;
 
-/// A value of a field: a piece of what was sent, or text from elsewhere.
+/// A value of a field: a slice of the input, or other text.
 #[derive(Clone, Debug)]
 pub(super) enum Value<'a> {
     Raw(&'a RawValue),
@@ -29,7 +29,7 @@ impl Serialize for Value<'_> {
     }
 }
 
-/// Names and values, each name once.
+/// Names and values; names are unique.
 #[derive(Debug, Default)]
 pub(super) struct Fields<'a>(pub(super) Vec<(Cow<'a, str>, Value<'a>)>);
 
@@ -61,25 +61,27 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-/// A name, borrowed where it has no escapes.
+/// A name, borrowed if it has no escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
-    /// Reads an object.
+    /// Parses an object.
     pub(super) fn parse(json: &'a str) -> Result<Self, Refusal> {
         let fields: Self = serde_json::from_str(json).map_err(|error| {
             if error.is_data() {
-                Refusal::new(Code::NotAnObject, "an event is a JSON object, like {\"type\":\"view\"}")
+                Refusal::new(
+                    Code::NotAnObject,
+                    "the event is not a JSON object: send e.g. {\"type\":\"view\"}",
+                )
             } else {
-                Refusal::new(Code::InvalidJson, format!("this is not JSON: {error}"))
+                Refusal::new(Code::InvalidJson, format!("the event is not JSON: {error}"))
             }
         })?;
         match fields.repeated() {
-            Some(name) => Err(Refusal::new(
-                Code::InvalidField,
-                format!("`{name}` is written twice: which one counts is not for us to guess"),
-            )),
+            Some(name) => {
+                Err(Refusal::new(Code::InvalidField, format!("`{name}` occurs twice: send it once")))
+            }
             None => Ok(fields),
         }
     }
@@ -96,13 +98,13 @@ impl<'a> Fields<'a> {
             .map(|(_, name)| name)
     }
 
-    /// The value of a field that is there and not null, with its place.
+    /// The index and value of a field that is present and not null.
     pub(super) fn get(&self, name: &str) -> Option<(usize, &Value<'a>)> {
         let place = self.0.iter().position(|(known, value)| known == name && !value.is_null())?;
         Some((place, &self.0[place].1))
     }
 
-    /// What is at the end of a path of names, with the place of the field that the path begins with.
+    /// The value at a path, with the index of its top-level field.
     pub(super) fn at(&self, path: &[String]) -> Option<(usize, Value<'a>)> {
         let (first, rest) = path.split_first()?;
         let (place, value) = self.get(first)?;
@@ -121,7 +123,7 @@ impl<'a> Value<'a> {
         matches!(self, Self::Raw(raw) if raw.get() == "null")
     }
 
-    /// The value as text: a string's content, a number as it is written; or else what it is instead.
+    /// The value as text: the content of a string, or a number as written; otherwise the name of its type.
     pub(super) fn text(&self) -> Result<Cow<'a, str>, &'static str> {
         let raw = match self {
             Self::Text(text) => return Ok(text.clone()),
@@ -138,7 +140,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// Checks that everything in a JSON text can be kept and read again by every stage and store.
+/// Checks that all stages and stores can store and read all values of a JSON text.
 pub(super) fn check(json: &str) -> Result<(), Refusal> {
     // Whatever `Sound` refuses needs an escape, an exponent or hundreds of digits, or many brackets. Most events have
     // none of these, and need no second reading.
@@ -155,7 +157,7 @@ pub(super) fn check(json: &str) -> Result<(), Refusal> {
         .map_err(|error| Refusal::new(Code::InvalidValue, error.to_string()))
 }
 
-/// Reads a value and keeps nothing of it.
+/// Parses a value and discards it.
 #[derive(Clone, Copy)]
 struct Sound {
     depth: usize,
@@ -164,7 +166,9 @@ struct Sound {
 impl Sound {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         if self.depth == DEPTH {
-            return Err(E::custom(format_args!("objects and arrays nest more than {DEPTH} deep")));
+            return Err(E::custom(format_args!(
+                "objects and arrays are nested more than {DEPTH} levels deep"
+            )));
         }
         Ok(Self { depth: self.depth + 1 })
     }
@@ -207,7 +211,7 @@ impl<'de> Visitor<'de> for Sound {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
         if text.contains('\0') {
-            return Err(E::custom("a string contains a NUL character, which no database takes"));
+            return Err(E::custom("a string contains a NUL character, which databases cannot store"));
         }
         Ok(())
     }
@@ -227,7 +231,7 @@ impl<'de> Visitor<'de> for Sound {
     }
 }
 
-/// Whether a text is JSON, whatever it says.
+/// Whether a text is valid JSON.
 pub(super) fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }

@@ -1,5 +1,5 @@
-//! From bytes to records of the `events` topic: pure, no clock, no network. This is what the collector does for every
-//! event, so nothing is parsed that is not looked at: fields travel as slices of what was sent.
+//! From bytes to records of the `events` topic. Pure: no clock, no network. It runs for every event, so only mapped fields are
+//! parsed; all others are copied as slices of the input.
 
 mod cloudevents;
 mod fields;
@@ -23,14 +23,14 @@ pub use cloudevents::Binary;
 pub use refusal::{Code, Refusal};
 pub use split::{Format, Item, split};
 
-/// The longest event, in bytes of JSON: with its headers it is below what a Kafka broker takes by default (1 MiB).
+/// Maximum size of an event in bytes of JSON; with headers it is below Kafka's default `message.max.bytes` (1 MiB).
 pub const EVENT_BYTES: usize = 768 << 10;
-/// The longest id and type, in bytes.
+/// Maximum length of id and type, in bytes.
 const NAME_BYTES: usize = 256;
-/// The longest user and item, in bytes: what an index of a database takes.
+/// Maximum length of user and item, in bytes: the limit of a database index.
 const KEY_BYTES: usize = 1024;
 
-/// How JSON becomes events in one pipeline.
+/// Mapping and validation of events of one pipeline.
 #[derive(Debug)]
 pub struct Intake {
     mapping: MappingPlan,
@@ -42,18 +42,18 @@ pub struct Intake {
     max_age: Option<Duration>,
 }
 
-/// An event that was accepted; its record has been appended to the buffer.
+/// An accepted event. Its record has been appended to the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its id, given to it or its own.
+    /// Its id, sent or assigned.
     pub event_id: String,
-    /// What decides its partition.
+    /// Its partition key.
     pub key: String,
-    /// Halves of surrogate pairs in it that were replaced by U+FFFD.
+    /// Number of unpaired surrogates that were replaced by U+FFFD.
     pub replaced: u32,
 }
 
-/// What an event says of itself, before it is judged.
+/// The mapped fields of an event, before validation.
 #[derive(Debug, Default)]
 struct Draft<'a> {
     id: Option<Cow<'a, str>>,
@@ -65,10 +65,10 @@ struct Draft<'a> {
 }
 
 impl Intake {
-    /// How this plan maps events.
+    /// The intake of this plan.
     ///
     /// # Errors
-    /// If its JSON Schema does not compile; validation has refused such a spec before.
+    /// If its JSON Schema does not compile; validation refuses such a spec earlier.
     pub fn new(events: &EventsPlan) -> Result<Self, String> {
         let schema = events.schema.as_ref().map(jsonschema::validator_for).transpose();
         Ok(Self {
@@ -82,11 +82,11 @@ impl Intake {
         })
     }
 
-    /// Judges an item that was received at `received` and appends the record of the `events` topic to `out`. `new_id`
-    /// gives an id to an event that has none.
+    /// Validates an item received at `received` and appends the record of the `events` topic to `out`. `new_id` assigns an id to
+    /// events without one.
     ///
     /// # Errors
-    /// Why it is no event; `out` is as it was.
+    /// Why the event is invalid; `out` is unchanged then.
     pub fn accept(
         &self,
         item: &Item<'_>,
@@ -96,19 +96,19 @@ impl Intake {
     ) -> Result<Accepted, Refusal> {
         if item.raw().len() > EVENT_BYTES {
             let detail = format!(
-                "the event has {} bytes, {EVENT_BYTES} are allowed: send less of it",
+                "the event has {} bytes, but at most {EVENT_BYTES} are allowed: shorten it",
                 item.raw().len()
             );
             return Err(Refusal::new(Code::TooLarge, detail));
         }
         if let Some((text, replaced)) = item.json().and_then(surrogates::replace) {
-            let accepted = self.judge(&item.with_json(&text), received, new_id, out)?;
+            let accepted = self.validate(&item.with_json(&text), received, new_id, out)?;
             return Ok(Accepted { replaced, ..accepted });
         }
-        self.judge(item, received, new_id, out)
+        self.validate(item, received, new_id, out)
     }
 
-    fn judge(
+    fn validate(
         &self,
         item: &Item<'_>,
         received: WallTime,
@@ -145,8 +145,8 @@ impl Intake {
         Ok(Draft { id, event_type, user, item, time, properties: fields })
     }
 
-    /// A CloudEvent's attributes are its id, type and time; user and item are looked for in its data, and the subject is
-    /// the item where the data names none.
+    /// The id, type and time of a CloudEvent are its attributes. User and item are mapped from its data; without an item there, the
+    /// subject is the item.
     fn draft_of_cloud_event<'a>(&self, event: cloudevents::Event<'a>) -> Result<Draft<'a>, Refusal> {
         let cloudevents::Event { id, source, event_type, subject, time, extensions, data } = event;
         let mut properties = match data {
@@ -167,7 +167,7 @@ impl Intake {
             Some(subject) => rest.push(("subject".into(), Value::Text(subject))),
             None => {}
         }
-        // Ids are unique for one source only.
+        // Ids of CloudEvents are unique per source.
         let id = format!("{source}#{id}");
         rest.push(("source".into(), Value::Text(source)));
         for (name, value) in rest {
@@ -189,7 +189,7 @@ impl Intake {
         let Some(event_type) = draft.event_type else { return Err(self.untyped()) };
         if !self.types.is_empty() && !self.types.contains(event_type.as_ref()) {
             let detail = format!(
-                "`{}` is not a type of this pipeline: it takes {}",
+                "`{}` is not an accepted event type: use one of {}",
                 shorten(&event_type),
                 self.listed
             );
@@ -203,7 +203,7 @@ impl Intake {
         ];
         for (part, value, most) in parts {
             if let Some(length) = value.map(str::len).filter(|length| *length > most) {
-                let detail = format!("the {part} has {length} bytes, {most} are allowed");
+                let detail = format!("the {part} has {length} bytes, but at most {most} are allowed");
                 return Err(Refusal::new(Code::InvalidField, detail));
             }
         }
@@ -236,8 +236,8 @@ impl Intake {
         let names: Vec<String> =
             self.mapping.event_type.iter().map(|path| format!("`{}`", path.join("."))).collect();
         let detail = match names.as_slice() {
-            [only] => format!("an event needs a type, in the field {only}"),
-            several => format!("an event needs a type, in one of the fields {}", several.join(", ")),
+            [only] => format!("the event has no type: set the field {only}"),
+            several => format!("the event has no type: set one of the fields {}", several.join(", ")),
         };
         Refusal::new(Code::MissingField, detail)
     }
@@ -248,7 +248,7 @@ impl Intake {
         let latest = received.plus(self.max_clock_skew);
         if time.0 > latest.0 {
             let detail = format!(
-                "{} is more than {:?} ahead of the collector's clock: is the sender's clock right?",
+                "{} is more than {:?} ahead of the collector's clock: check the clock of the sender",
                 time.rfc3339(),
                 self.max_clock_skew
             );
@@ -258,7 +258,7 @@ impl Intake {
             && time.0 < received.minus(most).0
         {
             let detail = format!(
-                "{} is more than {} before it was received: is its unit right? Old data is taken where spec.events.maxAge is more, or 0s",
+                "{} is more than {} before the time of receipt: check the unit of the time, or raise spec.events.maxAge (0s: unlimited)",
                 time.rfc3339(),
                 Span(most)
             );
@@ -282,8 +282,8 @@ impl Intake {
     }
 }
 
-/// The first of these paths that is present and not empty, as text. The field it began with is marked as used where all
-/// of it was: an object that a path led into stays a property.
+/// The value of the first of these paths that is present and not empty, as text. A top-level field is marked as used; an object
+/// that a longer path led into remains a property.
 fn take<'a>(
     fields: &Fields<'a>,
     part: &str,
@@ -294,9 +294,10 @@ fn take<'a>(
         let Some((place, value)) = fields.at(path) else { continue };
         let text = value.text().map_err(|kind| {
             let name = path.join(".");
-            let detail = format!("`{name}` is the {part}: it must be a string or a number, not {kind}");
+            let detail =
+                format!("`{name}` is mapped to the {part}: it must be a string or a number, not {kind}");
             let hint = match kind {
-                "an object" => format!("; the field inside it is named by spec.events.mapping.{part}"),
+                "an object" => format!("; map a field inside it with spec.events.mapping.{part}"),
                 _ => String::new(),
             };
             Refusal::new(Code::InvalidField, detail + &hint)
@@ -320,7 +321,7 @@ fn remove(fields: &mut Fields<'_>, used: &mut Vec<usize>) {
     }
 }
 
-/// What a message shows of what was sent.
+/// A value as shown in messages.
 fn shorten(text: &str) -> String {
     shorten_to(text, 80)
 }

@@ -1,50 +1,49 @@
-//! Why something that was sent is no event.
+//! Reasons for which events are refused.
 
 use std::fmt;
 
-/// Why an item was refused: a kind for machines, words for people.
+/// Why an item was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The kind.
+    /// Machine-readable kind.
     pub code: Code,
-    /// What is wrong, where, and what to do.
+    /// Human-readable explanation, and what to do.
     pub detail: String,
 }
 
-/// The kinds of refusal. Their names stand in replies, in metrics and in the headers of dead letters.
+/// Kinds of refusal. Their names appear in responses, metrics and the headers of dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// Not JSON.
+    /// The body is not JSON.
     InvalidJson,
-    /// A gzip stream that is broken.
+    /// The body is not valid gzip.
     InvalidGzip,
-    /// JSON, but no object.
+    /// The event is not a JSON object.
     NotAnObject,
-    /// A part that every event needs is not there.
+    /// A required field is missing.
     MissingField,
-    /// A part is of the wrong kind, too long, or written twice.
+    /// A field has the wrong type, is too long, or occurs twice.
     InvalidField,
-    /// A value somewhere in the event that could not be kept: a NUL character, a number beyond all range, too
-    /// deep a nesting.
+    /// A value that cannot be stored: a NUL character, a number out of range, or too deep nesting.
     InvalidValue,
-    /// A type that the pipeline does not take.
+    /// The event type is not accepted by the pipeline.
     UnknownType,
-    /// A time that cannot be read.
+    /// The time cannot be parsed.
     InvalidTime,
-    /// A time too far ahead of the collector's clock.
+    /// The time is too far ahead of the collector's clock.
     FutureTime,
-    /// A time too long before it was received.
+    /// The time is too long before the time of receipt.
     PastTime,
-    /// Against the pipeline's JSON Schema.
+    /// The event does not satisfy the JSON Schema of the pipeline.
     Schema,
-    /// Longer than [`super::EVENT_BYTES`].
+    /// The event is longer than [`super::EVENT_BYTES`].
     TooLarge,
-    /// Not a CloudEvent, or of another version.
+    /// Not a CloudEvent, or an unsupported version.
     InvalidCloudEvent,
 }
 
 impl Code {
-    /// As it is written.
+    /// Its name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,7 +63,7 @@ impl Code {
         }
     }
 
-    /// Whether the bytes could not be read at all, rather than read and found wrong.
+    /// Whether the bytes could not be parsed at all.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
         matches!(self, Self::InvalidJson | Self::InvalidGzip)

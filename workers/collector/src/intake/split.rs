@@ -1,4 +1,4 @@
-//! From a body to the items in it.
+//! Splits a body into items.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,30 +6,30 @@ use serde_json::value::RawValue;
 use super::cloudevents::Binary;
 use super::refusal::{Code, Refusal};
 
-/// How a body is to be read.
+/// Format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// One event, an array of them, or `{"batch":[…]}`.
     Json,
     /// One CloudEvent with its data inside.
     CloudEvent,
-    /// An array of those.
+    /// An array of CloudEvents.
     CloudEvents,
 }
 
-/// Something that may be an event.
+/// A part of a body that may be an event.
 #[derive(Clone, Debug)]
 pub enum Item<'a> {
-    /// JSON that the pipeline's mapping reads.
+    /// JSON, mapped as configured.
     Json(&'a str),
     /// A CloudEvent in JSON.
     CloudEvent(&'a str),
-    /// A CloudEvent whose attributes came as headers.
+    /// A CloudEvent with its attributes as headers.
     Binary(Binary<'a>),
 }
 
 impl Item<'_> {
-    /// The bytes as they came, without headers.
+    /// The bytes as received, without headers.
     #[must_use]
     pub fn raw(&self) -> &[u8] {
         match self {
@@ -38,7 +38,7 @@ impl Item<'_> {
         }
     }
 
-    /// The JSON in it, if it says that it has any.
+    /// Its JSON, if its content type is JSON.
     pub(super) fn json(&self) -> Option<&str> {
         match self {
             Self::Json(json) | Self::CloudEvent(json) => Some(json),
@@ -47,7 +47,7 @@ impl Item<'_> {
         }
     }
 
-    /// The same with other JSON.
+    /// The same item with other JSON.
     pub(super) fn with_json<'a>(&self, json: &'a str) -> Item<'a> {
         match self {
             Self::Json(_) => Item::Json(json),
@@ -61,7 +61,7 @@ impl Item<'_> {
     }
 }
 
-/// The items of a body; whether it was a batch.
+/// The items of a body, and whether it is a batch.
 ///
 /// # Errors
 /// [`Refusal`] of the whole body.
@@ -72,14 +72,17 @@ pub fn split(body: &[u8], format: Format) -> Result<(Vec<Item<'_>>, bool), Refus
     if text.is_empty() {
         return Err(Refusal::new(
             Code::InvalidJson,
-            "the body is empty: send an event, like {\"type\":\"view\"}",
+            "the body is empty: send an event, e.g. {\"type\":\"view\"}",
         ));
     }
     if text.starts_with('[') && format != Format::CloudEvent {
         return Ok((array(text, format)?, true));
     }
     if format == Format::CloudEvents {
-        return Err(Refusal::new(Code::InvalidJson, "a batch of CloudEvents is a JSON array"));
+        return Err(Refusal::new(
+            Code::InvalidJson,
+            "the body is not a JSON array, as required for a batch of CloudEvents",
+        ));
     }
     // Looking for the word first spares single events a reading.
     if format == Format::Json
@@ -110,7 +113,7 @@ fn batch(text: &str) -> Result<Option<&str>, Refusal> {
     }
     match serde_json::from_str::<Batch<'_>>(text) {
         Ok(Batch { batch }) => Ok(batch.map(RawValue::get).filter(|raw| raw.starts_with('['))),
-        // The word was in a string, or the object is told about when it is read as an event.
+        // The text is within a string, or the error is reported when the object is parsed as an event.
         Err(error) if error.is_data() => Ok(None),
         Err(error) => Err(Refusal::new(Code::InvalidJson, format!("the body is not JSON: {error}"))),
     }

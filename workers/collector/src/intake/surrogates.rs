@@ -1,7 +1,7 @@
-//! Half a surrogate pair, as `\ud83d` without its other half: what a text becomes that was cut in the middle of an emoji. No database
-//! and no other reader takes it, and the rest of the event is sound: it is replaced by U+FFFD, as decoders of UTF-16 do.
+//! Unpaired surrogates, e.g. `\ud83d` alone: the result of cutting a text within an emoji. Databases and strict parsers refuse them,
+//! although the rest of the event is valid, so they are replaced by U+FFFD, as UTF-16 decoders do.
 
-/// The JSON with every half pair replaced, and how many there were; none where there is none. It is as long as before.
+/// The JSON with all unpaired surrogates replaced, and their number; `None` if there are none. The length does not change.
 pub(super) fn replace(json: &str) -> Option<(String, u32)> {
     // Most events have no such escape, and are not read twice.
     if !json.contains("\\u") {
@@ -32,7 +32,7 @@ pub(super) fn replace(json: &str) -> Option<(String, u32)> {
     repaired.and_then(|repaired| String::from_utf8(repaired).ok()).map(|json| (json, replaced))
 }
 
-/// The code unit that is written as `\uXXXX` there.
+/// The code unit of an escape `\uXXXX` at this position.
 fn escape(bytes: &[u8], at: usize) -> Option<u16> {
     let written = bytes.get(at..at + 6)?;
     let digits = written.strip_prefix(b"\\u").filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
@@ -52,7 +52,7 @@ mod tests {
     #[case::reversed(r#""\ude00\ud83d""#, r#""\ufffd\ufffd""#, 2)]
     #[case::in_a_name(r#"{"\ud83d":1}"#, r#"{"\ufffd":1}"#, 1)]
     #[case::after_a_backslash(r#""\\\ud83d""#, r#""\\\ufffd""#, 1)]
-    fn half_a_pair_is_replaced(#[case] sent: &str, #[case] expected: &str, #[case] times: u32) {
+    fn replaces_unpaired_surrogates(#[case] sent: &str, #[case] expected: &str, #[case] times: u32) {
         assert_eq!(replace(sent), Some((expected.to_owned(), times)));
     }
 
@@ -62,14 +62,14 @@ mod tests {
     #[case::no_escape_at_all(r#""\\ud83d""#)]
     #[case::cut(r#""\ud83"#)]
     #[case::nothing("")]
-    fn what_is_sound_or_no_escape_stays_as_it_is(#[case] sent: &str) {
+    fn keeps_valid_text_unchanged(#[case] sent: &str) {
         assert_eq!(replace(sent), None);
     }
 
     proptest! {
-        /// What comes out is read by a strict reader, and says what a lenient one reads in the original.
+        /// A strict parser reads the same text from the result as a lenient decoder from the input.
         #[test]
-        fn any_units_become_what_a_decoder_of_utf_16_makes_of_them(units in proptest::collection::vec(
+        fn agrees_with_a_utf_16_decoder(units in proptest::collection::vec(
             prop_oneof![0xD7F0_u16..0xE010, 0x41_u16..0x44], 0..12,
         )) {
             let written: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();

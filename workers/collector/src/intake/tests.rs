@@ -96,7 +96,7 @@ fn events_are_mapped(#[case] spec: Json, #[case] sent: &str, #[case] expected: J
 #[case("country", "PT")]
 #[case("cart.total", "12")]
 #[case("nothing", "e-1")]
-fn the_key_is_the_field_that_the_spec_names_or_the_id(#[case] field: &str, #[case] key: &str) {
+fn the_key_is_the_configured_field_or_else_the_id(#[case] field: &str, #[case] key: &str) {
     let sent = r#"{"id":"e-1","type":"view","user":"u-7","item":"p-1","country":"PT","cart":{"total":12}}"#;
     let (_, accepted) = accept(&intake(json!({"key": field})), &Item::Json(sent)).unwrap();
     assert_eq!(accepted, Accepted { event_id: "e-1".into(), key: key.into(), replaced: 0 });
@@ -106,7 +106,7 @@ fn long(length: usize) -> String {
     "x".repeat(length)
 }
 
-/// What is refused, why, and in which words.
+/// Refused events, with code and message.
 #[rstest]
 #[case::no_object(r#""text""#, Code::NotAnObject, "JSON object")]
 #[case::number("12", Code::NotAnObject, "JSON object")]
@@ -118,24 +118,24 @@ fn long(length: usize) -> String {
 #[case::two_in_a_row(r#"{"type":"view"}{"type":"view"}"#, Code::InvalidJson, "trailing")]
 #[case::control_character("{\"type\":\"a\nb\"}", Code::InvalidJson, "control character")]
 #[case::no_type(r#"{"user_id":"u"}"#, Code::MissingField, "`type`, `event_type`, `eventType`, `event`")]
-#[case::empty_type(r#"{"type":""}"#, Code::MissingField, "needs a type")]
-#[case::null_type(r#"{"type":null}"#, Code::MissingField, "needs a type")]
+#[case::empty_type(r#"{"type":""}"#, Code::MissingField, "has no type")]
+#[case::null_type(r#"{"type":null}"#, Code::MissingField, "has no type")]
 #[case::type_object(
     r#"{"type":{"a":1}}"#,
     Code::InvalidField,
-    "`type` is the type: it must be a string or a number, not an object"
+    "`type` is mapped to the type: it must be a string or a number, not an object"
 )]
 #[case::type_boolean(r#"{"type":true}"#, Code::InvalidField, "not a boolean")]
 #[case::user_array(r#"{"type":"view","user_id":["u"]}"#, Code::InvalidField, "not an array")]
 #[case::user_object(r#"{"type":"view","user":{"id":"u"}}"#, Code::InvalidField, "spec.events.mapping.user")]
-#[case::twice(r#"{"type":"view","type":"buy"}"#, Code::InvalidField, "`type` is written twice")]
+#[case::twice(r#"{"type":"view","type":"buy"}"#, Code::InvalidField, "`type` occurs twice")]
 #[case::nul(r#"{"type":"view","a":"x\u0000y"}"#, Code::InvalidValue, "NUL")]
 #[case::nul_in_a_name(r#"{"type":"view","a":{"x\u0000y":1}}"#, Code::InvalidValue, "NUL")]
 #[case::huge_number(r#"{"type":"view","a":1e999}"#, Code::InvalidValue, "out of range")]
 #[case::unknown_type(
     r#"{"type":"veiw"}"#,
     Code::UnknownType,
-    "`veiw` is not a type of this pipeline: it takes view, buy"
+    "`veiw` is not an accepted event type: use one of view, buy"
 )]
 #[case::time_in_words(r#"{"type":"view","time":"yesterday"}"#, Code::InvalidTime, "RFC 3339")]
 #[case::time_negative(r#"{"type":"view","time":-5}"#, Code::InvalidTime, "`-5`")]
@@ -145,10 +145,14 @@ fn long(length: usize) -> String {
     Code::InvalidTime,
     "no UTC offset"
 )]
-#[case::past(r#"{"type":"view","time":1697407999}"#, Code::PastTime, "more than 30d before it was received")]
+#[case::past(
+    r#"{"type":"view","time":1697407999}"#,
+    Code::PastTime,
+    "more than 30d before the time of receipt"
+)]
 #[case::the_beginning(r#"{"type":"view","time":0}"#, Code::PastTime, "1970-01-01")]
 #[case::future(r#"{"type":"view","time":1700000061}"#, Code::FutureTime, "more than 60s ahead")]
-fn what_is_wrong_is_refused_with_the_reason(#[case] sent: &str, #[case] code: Code, #[case] words: &str) {
+fn refuses_invalid_events_with_code_and_reason(#[case] sent: &str, #[case] code: Code, #[case] words: &str) {
     let intake = intake(json!({"types": ["view", "buy"]}));
     let refusal = accept(&intake, &Item::Json(sent)).unwrap_err();
     assert_eq!(refusal.code, code, "{refusal}");
@@ -167,14 +171,14 @@ fn what_is_wrong_is_refused_with_the_reason(#[case] sent: &str, #[case] code: Co
     content_type: Some("application/json".into()),
     body: br#"{"item":"half \ud83d","note":"\ude00"}"#,
 }))]
-fn half_an_emoji_is_replaced_and_counted_and_the_event_taken(#[case] item: Item<'_>) {
+fn replaces_and_counts_unpaired_surrogates(#[case] item: Item<'_>) {
     let (event, accepted) = accept(&intake(json!({})), &item).unwrap();
     assert_eq!((event.item_id.as_deref(), accepted.replaced), (Some("half \u{FFFD}"), 2));
     assert_eq!(event.properties["note"], "\u{FFFD}");
 }
 
 #[test]
-fn an_event_older_than_the_bound_is_refused_unless_it_is_lifted() {
+fn refuses_events_older_than_max_age_unless_unlimited() {
     let sent = |age: i64| format!(r#"{{"type":"view","time":{}}}"#, NOW.0 - age);
     let day = 86_400_000;
     let taken = |spec: Json, age: i64| accept(&intake(spec), &Item::Json(&sent(age))).is_ok();
@@ -184,7 +188,7 @@ fn an_event_older_than_the_bound_is_refused_unless_it_is_lifted() {
 }
 
 #[test]
-fn what_is_too_long_or_too_deep_is_refused() {
+fn refuses_too_long_or_too_deep_values() {
     let intake = intake(json!({}));
     let code = |sent: String| accept(&intake, &Item::Json(&sent)).map_err(|refusal| refusal.code).map(|_| ());
     assert_eq!(code(format!(r#"{{"type":"view","id":"{}"}}"#, long(256))), Ok(()));
@@ -195,12 +199,12 @@ fn what_is_too_long_or_too_deep_is_refused() {
     let nested = |depth| format!(r#"{{"type":"view","a":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth));
     assert_eq!(code(nested(63)), Ok(()));
     assert_eq!(code(nested(64)), Err(Code::InvalidValue));
-    // Deep enough to end a reader that recurses without a limit.
+    // Deep enough to overflow the stack of a parser without a depth limit.
     assert_eq!(code(nested(100_000)), Err(Code::InvalidValue));
 }
 
 #[test]
-fn a_schema_is_held_against_the_event_as_it_came() {
+fn validates_the_received_event_against_the_schema() {
     let intake = intake(json!({"schema": {
         "type": "object", "required": ["price"], "properties": {"price": {"type": "number", "minimum": 0}}
     }}));
@@ -213,7 +217,7 @@ fn a_schema_is_held_against_the_event_as_it_came() {
 }
 
 #[test]
-fn a_structured_cloud_event_is_an_event() {
+fn accepts_a_structured_cloud_event() {
     let sent = r#"{"specversion":"1.0","id":"A234","source":"/shop","type":"view","subject":"product-1",
         "time":"2023-11-14T22:13:20Z","datacontenttype":"application/json","traceparent":"00-1",
         "data":{"user_id":"u-7","price":9.5,"type":"inner"}}"#;
@@ -227,7 +231,7 @@ fn a_structured_cloud_event_is_an_event() {
 }
 
 #[test]
-fn a_binary_cloud_event_is_an_event() {
+fn accepts_a_binary_cloud_event() {
     let attribute = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let attributes = vec![
         attribute("specversion", "1.0"),
@@ -251,14 +255,14 @@ fn a_binary_cloud_event_is_an_event() {
 }
 
 #[rstest]
-#[case(r#"{"id":"1","source":"s","type":"t"}"#, "needs `specversion`")]
-#[case(r#"{"specversion":"0.3","id":"1","source":"s","type":"t"}"#, "reads 1.0")]
-#[case(r#"{"specversion":"1.0","source":"s","type":"t"}"#, "needs `id`")]
-#[case(r#"{"specversion":"1.0","id":"","source":"s","type":"t"}"#, "needs `id`")]
-#[case(r#"{"specversion":"1.0","id":"1","type":"t"}"#, "needs `source`")]
-#[case(r#"{"specversion":"1.0","id":"1","source":"s"}"#, "needs `type`")]
+#[case(r#"{"id":"1","source":"s","type":"t"}"#, "has no `specversion`")]
+#[case(r#"{"specversion":"0.3","id":"1","source":"s","type":"t"}"#, "only 1.0 is supported")]
+#[case(r#"{"specversion":"1.0","source":"s","type":"t"}"#, "has no `id`")]
+#[case(r#"{"specversion":"1.0","id":"","source":"s","type":"t"}"#, "has no `id`")]
+#[case(r#"{"specversion":"1.0","id":"1","type":"t"}"#, "has no `source`")]
+#[case(r#"{"specversion":"1.0","id":"1","source":"s"}"#, "has no `type`")]
 #[case(r#"{"specversion":"1.0","id":{},"source":"s","type":"t"}"#, "`id` must be a string")]
-fn what_is_no_cloud_event_is_refused(#[case] sent: &str, #[case] words: &str) {
+fn refuses_an_invalid_cloud_event(#[case] sent: &str, #[case] words: &str) {
     let refusal = accept(&intake(json!({})), &Item::CloudEvent(sent)).unwrap_err();
     assert_eq!(refusal.code, Code::InvalidCloudEvent);
     assert!(refusal.detail.contains(words), "{refusal}");
@@ -272,13 +276,13 @@ fn what_is_no_cloud_event_is_refused(#[case] sent: &str, #[case] words: &str) {
 #[case(r#"{"type":"a","note":"a \"batch\" of eggs"}"#, 1, false)]
 #[case(r#"{"type":"a","batch":7}"#, 1, false)]
 #[case("\u{FEFF}{\"type\":\"a\"}", 1, false)]
-fn a_body_is_split_into_its_items(#[case] body: &str, #[case] items: usize, #[case] is_batch: bool) {
+fn splits_a_body_into_items(#[case] body: &str, #[case] items: usize, #[case] is_batch: bool) {
     let (found, batch) = split(body.as_bytes(), Format::Json).unwrap();
     assert_eq!((found.len(), batch), (items, is_batch));
 }
 
 #[test]
-fn a_body_that_cannot_be_split_is_refused() {
+fn refuses_a_body_that_cannot_be_split() {
     for body in [&b""[..], b"  ", b"[{}", b"[1,]", b"\xff\xfe", br#"{"batch":[}"#] {
         assert_eq!(split(body, Format::Json).unwrap_err().code, Code::InvalidJson, "{body:?}");
     }
@@ -287,9 +291,9 @@ fn a_body_that_cannot_be_split_is_refused() {
 }
 
 proptest! {
-    /// Whatever comes in: it is accepted and can be read again, or refused and nothing is written. Nothing panics.
+    /// Any input is either accepted and can be parsed again, or refused without writing anything. Nothing panics.
     #[test]
-    fn any_bytes_are_an_event_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn any_bytes_are_accepted_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let intake = intake(json!({}));
         for format in [Format::Json, Format::CloudEvent, Format::CloudEvents] {
             for item in split(&bytes, format).map(|(items, _)| items).unwrap_or_default() {
@@ -299,7 +303,7 @@ proptest! {
     }
 
     #[test]
-    fn any_json_is_an_event_or_refused(
+    fn any_json_is_accepted_or_refused(
         fields in proptest::collection::vec((name(), value()), 0..6),
     ) {
         let sent = format!("{{{}}}", fields.iter().map(|(name, value)| format!("{name:?}:{value}")).collect::<Vec<_>>().join(","));

@@ -1,4 +1,5 @@
 //! A collector in this process, on an embedded bus, and a client.
+#![allow(dead_code)] // each test file uses a part
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -40,7 +41,7 @@ pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-type Letter = (String, Vec<(String, String)>);
+type DeadLetter = (String, Vec<(String, String)>);
 
 impl Collector {
     /// With this `spec.events`.
@@ -68,9 +69,9 @@ impl Collector {
         let secrets = Secrets::new(Some(&folder.path().join("secrets")));
         let stage = Stage::new(shutdown.clone(), secrets);
         let health = stage.health.clone();
-        let ours = stage.clone();
-        // Until the collector says so itself.
-        health.starting("broker", "the collector has not begun");
+        let clone = stage.clone();
+        // Until the collector reports its own state.
+        health.starting("broker", "the collector has not started");
         let (p, b) = (Arc::clone(&plan), bus.clone());
         let task = tokio::spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
         for _ in 0..500 {
@@ -83,7 +84,7 @@ impl Collector {
             address,
             http: herd_stage::http_client().build().unwrap(),
             shutdown,
-            stage: ours,
+            stage: clone,
             plan,
             bus,
             task,
@@ -91,7 +92,7 @@ impl Collector {
         }
     }
 
-    /// What its operational endpoints answer at a path.
+    /// Status and body of an operational endpoint.
     pub(crate) async fn ops(&self, path: &str) -> (u16, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}{path}", listener.local_addr().unwrap());
@@ -134,11 +135,11 @@ impl Collector {
         self.read(&self.plan.topics.events).into_iter().map(parse).collect()
     }
 
-    pub(crate) fn letters(&self) -> Vec<Letter> {
+    pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.read(&self.plan.topics.dead_letter)
     }
 
-    fn read(&self, topic: &TopicPlan) -> Vec<Letter> {
+    fn read(&self, topic: &TopicPlan) -> Vec<DeadLetter> {
         let mut all = Vec::new();
         for partition in 0..self.bus.partitions(&topic.name).unwrap() {
             self.bus
@@ -152,7 +153,7 @@ impl Collector {
         all
     }
 
-    /// Ends it in good order; how many events are in the topic then.
+    /// Shuts it down and returns the number of events in the topic.
     pub(crate) async fn stop(self) -> usize {
         self.shutdown.cancel();
         let plan = Arc::clone(&self.plan);

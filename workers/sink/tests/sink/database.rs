@@ -127,7 +127,7 @@ async fn waits_for_a_database_that_does_not_answer_and_reports_it() {
     let sink = start(kind, &bus, folder.path());
     until("readiness complains", async || !sink.stage.health.complaints().is_empty()).await;
     let complaints = sink.stage.health.complaints();
-    assert!(complaints["sink.main.store"].contains("the database cannot do it now"), "{complaints:?}");
+    assert!(complaints["sink.main.store"].contains("the database is unavailable"), "{complaints:?}");
     assert!(!complaints["sink.main.store"].contains("hush"));
     sink.stop().await.unwrap();
 }

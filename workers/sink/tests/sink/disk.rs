@@ -62,7 +62,7 @@ async fn fills(disk: &Path) {
         said.len() > 200
     })
     .await;
-    assert!(said.iter().all(|one| one.contains("the database cannot do it now")), "{:?}", said.last());
+    assert!(said.iter().all(|one| one.contains("the database is unavailable")), "{:?}", said.last());
     std::fs::remove_file(ballast).unwrap();
     until("all is stored", async || bus.is_committed(EVENTS, GROUP)).await;
     assert!(sink.stage.health.complaints().is_empty());

@@ -4,23 +4,23 @@ use herd_spec::units::WallTime;
 use herd_spec::wire::{AlertState, Severity};
 use herd_store::{AlertFilter, StoredAlert, Table};
 
-use crate::bed::{Bed, alert, write_alerts, writer_of};
+use crate::env::{StoreEnv, alert, write_alerts, writer_of};
 
 crate::on_both!(
     the_highest_state_wins_in_any_order,
     alerts_are_filtered,
-    pages_join_without_gap_or_overlap,
-    a_cursor_of_someone_else_is_refused,
+    pages_have_no_gap_or_overlap,
+    refuses_an_invalid_cursor,
 );
 
-async fn only(bed: &Bed, key: &str) -> Option<StoredAlert> {
+async fn only(env: &StoreEnv, key: &str) -> Option<StoredAlert> {
     let page =
-        bed.store.alerts(&AlertFilter { key: Some(key.into()), ..AlertFilter::default() }).await.unwrap();
+        env.store.alerts(&AlertFilter { key: Some(key.into()), ..AlertFilter::default() }).await.unwrap();
     assert!(page.alerts.len() <= 1);
     page.alerts.into_iter().next()
 }
 
-async fn the_highest_state_wins_in_any_order(bed: Bed) {
+async fn the_highest_state_wins_in_any_order(env: StoreEnv) {
     use AlertState::{Early, Firing, Resolved, Withdrawn};
     let orders: [&[(AlertState, i64)]; 8] = [
         &[(Early, 100), (Firing, 200), (Resolved, 300)],
@@ -35,7 +35,7 @@ async fn the_highest_state_wins_in_any_order(bed: Bed) {
     for (index, order) in orders.iter().enumerate() {
         for in_one_batch in [true, false] {
             let name = format!("{index}-{in_one_batch}");
-            let mut writer = writer_of(&bed.store, &name, Table::Alerts, 1).await;
+            let mut writer = writer_of(&env.store, &name, Table::Alerts, 1).await;
             let records: Vec<_> =
                 order.iter().map(|(state, sent)| (alert(&name, 5_000, *state), *sent)).collect();
             let batch = if in_one_batch { records.len() } else { 1 };
@@ -45,15 +45,15 @@ async fn the_highest_state_wins_in_any_order(bed: Bed) {
             let highest = order.iter().map(|(state, _)| *state).max_by_key(|state| state.rank()).unwrap();
             let expected = StoredAlert { alert: alert(&name, 5_000, highest), raised: WallTime(100) };
             let expected = (highest != Withdrawn).then_some(expected);
-            assert_eq!(only(&bed, &name).await, expected, "{order:?}");
+            assert_eq!(only(&env, &name).await, expected, "{order:?}");
         }
     }
-    let counts = bed.store.counts().await.unwrap();
+    let counts = env.store.counts().await.unwrap();
     assert_eq!((counts.alerts, counts.alerts_firing), (16, 0));
 }
 
-async fn alerts_are_filtered(bed: Bed) {
-    let mut writer = writer_of(&bed.store, "alerts", Table::Alerts, 1).await;
+async fn alerts_are_filtered(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, "alerts", Table::Alerts, 1).await;
     let mut critical = alert("cup", 20_000, AlertState::Early);
     critical.severity = Severity::Critical;
     critical.detector = "drop".into();
@@ -90,26 +90,26 @@ async fn alerts_are_filtered(bed: Bed) {
         ("limit", AlertFilter { limit: 1, ..all() }, &["pot"]),
     ];
     for (what, filter, expected) in table {
-        let page = bed.store.alerts(&filter).await.unwrap();
+        let page = env.store.alerts(&filter).await.unwrap();
         let keys: Vec<&str> = page.alerts.iter().map(|stored| stored.alert.key.as_str()).collect();
         assert_eq!(keys, expected, "{what}");
         assert_eq!(page.next_cursor.is_some(), what == "limit");
     }
 }
 
-async fn pages_join_without_gap_or_overlap(bed: Bed) {
-    let mut writer = writer_of(&bed.store, "alerts", Table::Alerts, 1).await;
-    // Many of the same start: only the id tells them apart.
+async fn pages_have_no_gap_or_overlap(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, "alerts", Table::Alerts, 1).await;
+    // Many alerts with the same start: only their ids differ.
     let records: Vec<_> =
         (0..25).map(|n| (alert(&format!("item-{n}"), n / 10 * 10_000, AlertState::Firing), 1)).collect();
     write_alerts(&mut writer, "alerts", 0, &records).await;
-    let whole = bed.store.alerts(&AlertFilter::default()).await.unwrap();
+    let whole = env.store.alerts(&AlertFilter::default()).await.unwrap();
     assert_eq!((whole.alerts.len(), whole.next_cursor), (25, None));
     for limit in [1, 4, 5, 24, 25] {
         let mut filter = AlertFilter { limit, ..AlertFilter::default() };
         let mut joined = Vec::new();
         loop {
-            let page = bed.store.alerts(&filter).await.unwrap();
+            let page = env.store.alerts(&filter).await.unwrap();
             assert!(page.alerts.len() <= limit as usize);
             joined.extend(page.alerts);
             match page.next_cursor {
@@ -121,9 +121,9 @@ async fn pages_join_without_gap_or_overlap(bed: Bed) {
     }
 }
 
-async fn a_cursor_of_someone_else_is_refused(bed: Bed) {
+async fn refuses_an_invalid_cursor(env: StoreEnv) {
     let filter = AlertFilter { cursor: Some("page 2".into()), ..AlertFilter::default() };
-    let refused = bed.store.alerts(&filter).await.unwrap_err();
+    let refused = env.store.alerts(&filter).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
         "reading alerts: `page 2` is no cursor: give the `next_cursor` of the page before"

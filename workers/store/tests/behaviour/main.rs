@@ -2,30 +2,30 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod alerts;
-mod bed;
+mod env;
 mod exactness;
-mod mending;
+mod faults;
 mod migrations;
 mod reads;
 mod statistics;
 
-/// Runs each of the tests `async fn(Bed)` of the module on both dialects.
+/// Runs each of the tests `async fn(StoreEnv)` of the module on both dialects.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
-                super::$name(crate::bed::Bed::sqlite().await).await;
+                super::$name(crate::env::StoreEnv::sqlite().await).await;
             })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
             async fn $name() {
-                let bed = crate::bed::Bed::postgres().await;
-                let schema = bed.schema.clone();
-                super::$name(bed).await;
-                crate::bed::drop_schema(&schema).await;
+                let env = crate::env::StoreEnv::postgres().await;
+                let schema = env.schema.clone();
+                super::$name(env).await;
+                crate::env::drop_schema(&schema).await;
             })*
         }
     };

@@ -1,17 +1,17 @@
-//! Tables are made and upgraded by whoever comes first.
+//! Tables are created and upgraded by the first process.
 
 use herd_store::{Store, Table};
 
-use crate::bed::{Bed, Raw, TOPIC, server, write_events, writer_of};
+use crate::env::{Raw, StoreEnv, TOPIC, server, write_events, writer_of};
 
-crate::on_both!(eight_replicas_at_once_find_the_tables, a_second_start_finds_the_data_of_the_first);
+crate::on_both!(concurrent_replicas_can_open_the_tables, a_second_start_keeps_the_data);
 
-async fn eight_replicas_at_once_find_the_tables(bed: Bed) {
-    // The bed's own tables are there already; these are not yet.
-    let fresh = if bed.is_postgres() {
-        Bed { schema: format!("{}-fresh", bed.schema), ..bed }
+async fn concurrent_replicas_can_open_the_tables(env: StoreEnv) {
+    // The env's own tables are there already; these are not yet.
+    let fresh = if env.is_postgres() {
+        StoreEnv { schema: format!("{}-fresh", env.schema), ..env }
     } else {
-        Bed { file: bed.file.with_file_name("fresh.db"), ..bed }
+        StoreEnv { file: env.file.with_file_name("fresh.db"), ..env }
     };
     let fresh = std::sync::Arc::new(fresh);
     let mut replicas = tokio::task::JoinSet::new();
@@ -22,19 +22,19 @@ async fn eight_replicas_at_once_find_the_tables(bed: Bed) {
     let counts = replicas.join_all().await;
     assert_eq!(counts, [herd_store::Counts::default(); 8]);
     if fresh.is_postgres() {
-        crate::bed::drop_schema(&fresh.schema).await;
+        crate::env::drop_schema(&fresh.schema).await;
     }
 }
 
-async fn a_second_start_finds_the_data_of_the_first(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn a_second_start_keeps_the_data(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     write_events(&mut writer, 0, 0, &[Raw::view("a", "ann", 1_000)]).await.unwrap();
-    let again = bed.again().await.unwrap();
+    let again = env.again().await.unwrap();
     assert_eq!(again.user_stats("ann").await.unwrap().unwrap().events, 1);
 }
 
 #[tokio::test]
-async fn a_url_that_makes_no_sense_is_refused_without_showing_it() {
+async fn an_invalid_url_is_refused_without_revealing_it() {
     let refused = Store::postgres("postgres//ann:secret@db/shop", "shop").await.unwrap_err();
     assert_eq!(
         refused.to_string(),
@@ -43,8 +43,8 @@ async fn a_url_that_makes_no_sense_is_refused_without_showing_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_may_come_later() {
-    // A port that was free a moment ago, and that nobody listens on.
+async fn an_unavailable_server_is_a_retryable_error() {
+    // A free port without a listener.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error =
         Store::postgres(&format!("postgres://ann:secret@127.0.0.1:{port}/shop"), "shop").await.unwrap_err();
@@ -53,7 +53,7 @@ async fn a_server_that_is_not_there_may_come_later() {
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
-async fn a_user_who_may_not_create_schemas_uses_the_one_made_for_it() {
+async fn a_user_without_the_privilege_to_create_schemas_uses_an_existing_one() {
     use sqlx::{AssertSqlSafe, Connection, Executor};
     let name = format!("herd_guest_{}", uuid::Uuid::now_v7().simple());
     let mut admin = sqlx::PgConnection::connect(&server()).await.unwrap();

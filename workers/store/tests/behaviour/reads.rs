@@ -5,44 +5,44 @@ use herd_spec::units::{Offset, Partition};
 use herd_spec::wire::{Definition, Event};
 use herd_store::{Advance, Table, UserOrder};
 
-use crate::bed::{Bed, Raw, TOPIC, window, write_events, writer_of};
+use crate::env::{Raw, StoreEnv, TOPIC, window, write_events, writer_of};
 
 crate::on_both!(
-    an_event_reads_as_it_was_written,
-    a_page_of_events_never_splits_a_moment,
-    windows_of_a_key_come_oldest_first_and_the_newest_are_kept,
+    events_are_read_as_written,
+    pages_of_events_do_not_split_a_millisecond,
+    windows_are_ordered_and_limited_to_the_newest,
     users_are_ranked,
-    what_is_not_there_is_none,
+    unknown_keys_and_users_have_no_data,
 );
 
-async fn an_event_reads_as_it_was_written(bed: Bed) {
+async fn events_are_read_as_written(env: StoreEnv) {
     let properties = r#"{"price":9.5,"tags":["a","ü \"x\"\n"],"deep":{"n":null,"big":12345678901234567}}"#;
     let raw =
         Raw { properties: properties.into(), ..Raw::view("e-1", "ann \\\"the\\\" user", 1_700_000_000_123) };
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     let bare = Raw { properties: "null".into(), ..Raw::view("e-0", "ann", -1) };
     write_events(&mut writer, 0, 0, &[raw.clone(), bare]).await.unwrap();
-    let stored = bed.store.user_events("ann \"the\" user", None, 10).await.unwrap();
+    let stored = env.store.user_events("ann \"the\" user", None, 10).await.unwrap();
     let written = Event::parse(raw.json().as_bytes()).unwrap();
     let key_order = |event: &Event| serde_json::to_value(&event.properties).unwrap();
     assert_eq!(stored.len(), 1);
     assert_eq!(key_order(&stored[0]), key_order(&written));
     assert_eq!(Event { properties: written.properties.clone(), ..stored[0].clone() }, written);
-    let bare = bed.store.user_events("ann", None, 10).await.unwrap();
+    let bare = env.store.user_events("ann", None, 10).await.unwrap();
     assert!(bare[0].properties.is_empty() && bare[0].time == EventTime(-1));
 }
 
-async fn a_page_of_events_never_splits_a_moment(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn pages_of_events_do_not_split_a_millisecond(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     let events: Vec<Raw> =
         (0..20).map(|n| Raw::view(&format!("e{n:02}"), "ann", [1_000, 2_000, 3_000, 4_000][n / 6])).collect();
     write_events(&mut writer, 0, 0, &events).await.unwrap();
-    let whole = bed.store.user_events("ann", None, 100).await.unwrap();
+    let whole = env.store.user_events("ann", None, 100).await.unwrap();
     assert_eq!(whole.len(), 20);
     for limit in [1, 3, 6, 7, 20] {
         let (mut before, mut joined) = (None, Vec::new());
         loop {
-            let page = bed.store.user_events("ann", before, limit).await.unwrap();
+            let page = env.store.user_events("ann", before, limit).await.unwrap();
             let Some(last) = page.last() else { break };
             before = Some(last.time);
             joined.extend(page);
@@ -51,8 +51,8 @@ async fn a_page_of_events_never_splits_a_moment(bed: Bed) {
     }
 }
 
-async fn windows_of_a_key_come_oldest_first_and_the_newest_are_kept(bed: Bed) {
-    let mut writer = writer_of(&bed.store, "windows", Table::Windows, 1).await;
+async fn windows_are_ordered_and_limited_to_the_newest(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, "windows", Table::Windows, 1).await;
     let mut rows = writer.rows(Table::Windows);
     for n in 0..6 {
         rows.push_window(&window("mug", n * 10_000, 7)).unwrap();
@@ -67,7 +67,7 @@ async fn windows_of_a_key_come_oldest_first_and_the_newest_are_kept(bed: Bed) {
         (Some(10_000), Some(50_000), 1, &[40_000]),
     ];
     for (from, to, limit, expected) in table {
-        let read = bed
+        let read = env
             .store
             .windows("views", Definition::of_hash(7), "mug", from.map(EventTime), to.map(EventTime), limit)
             .await
@@ -76,8 +76,8 @@ async fn windows_of_a_key_come_oldest_first_and_the_newest_are_kept(bed: Bed) {
     }
 }
 
-async fn users_are_ranked(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn users_are_ranked(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     let events = [
         Raw::view("1", "ann", 1),
         Raw::view("2", "ann", 2),
@@ -90,21 +90,21 @@ async fn users_are_ranked(bed: Bed) {
         (UserOrder::Events, ["ann", "bob", "cid"]),
         (UserOrder::LastSeen, ["bob", "cid", "ann"]),
     ] {
-        let top = bed.store.top_users(order, 10).await.unwrap();
+        let top = env.store.top_users(order, 10).await.unwrap();
         assert_eq!(top.iter().map(|user| user.user_id.as_str()).collect::<Vec<_>>(), expected, "{order}");
     }
-    assert_eq!(bed.store.top_users(UserOrder::Events, 1).await.unwrap().len(), 1);
+    assert_eq!(env.store.top_users(UserOrder::Events, 1).await.unwrap().len(), 1);
 }
 
-async fn what_is_not_there_is_none(bed: Bed) {
-    assert_eq!(bed.store.user_stats("nobody").await.unwrap(), None);
-    assert!(bed.store.user_events("nobody", None, 5).await.unwrap().is_empty());
+async fn unknown_keys_and_users_have_no_data(env: StoreEnv) {
+    assert_eq!(env.store.user_stats("nobody").await.unwrap(), None);
+    assert!(env.store.user_events("nobody", None, 5).await.unwrap().is_empty());
     assert!(
-        bed.store
+        env.store
             .windows("no metric", Definition::of_hash(7), "no key", None, None, 5)
             .await
             .unwrap()
             .is_empty()
     );
-    assert_eq!(bed.store.counts().await.unwrap(), herd_store::Counts::default());
+    assert_eq!(env.store.counts().await.unwrap(), herd_store::Counts::default());
 }

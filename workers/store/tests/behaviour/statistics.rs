@@ -8,19 +8,19 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use rstest::rstest;
 
-use crate::bed::{Bed, Raw, TOPIC, write_events, write_events_of, writer_of};
+use crate::env::{Raw, StoreEnv, TOPIC, write_events, write_events_of, writer_of};
 
 crate::on_both!(
     statistics_equal_a_recomputation,
     sessions_end_after_thirty_minutes,
-    writers_of_the_same_user_at_once_agree,
+    concurrent_writers_of_a_user_agree,
     money_adds_up_exactly,
-    an_event_without_a_user_counts_for_nobody,
+    events_without_a_user_are_not_counted,
 );
 
 const MINUTE: i64 = 60_000;
 
-/// Counts anew from all events, the first of each id.
+/// Recomputes the statistics from all events, the first of each id.
 fn recomputed(events: &[Raw]) -> BTreeMap<String, (i64, i64, i64, i64, i64, i64)> {
     let mut seen = std::collections::HashSet::new();
     let mut users: BTreeMap<String, Vec<&Raw>> = BTreeMap::new();
@@ -98,14 +98,14 @@ async fn check(store: &Store, batches: &[Vec<Raw>]) {
     }
 }
 
-async fn statistics_equal_a_recomputation(bed: Bed) {
+async fn statistics_equal_a_recomputation(env: StoreEnv) {
     let runtime = tokio::runtime::Handle::current();
     tokio::task::spawn_blocking(move || {
         let mut runner =
             TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
         runner
             .run(&history(), |batches| {
-                runtime.block_on(check(&bed.store, &batches));
+                runtime.block_on(check(&env.store, &batches));
                 Ok(())
             })
             .unwrap();
@@ -114,8 +114,8 @@ async fn statistics_equal_a_recomputation(bed: Bed) {
     .unwrap();
 }
 
-async fn sessions_end_after_thirty_minutes(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn sessions_end_after_thirty_minutes(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     // Each a batch of its own; what stands after it is the number of sessions then.
     let steps = [
         (0, 1),
@@ -132,12 +132,12 @@ async fn sessions_end_after_thirty_minutes(bed: Bed) {
     ];
     for (offset, (time, sessions)) in (0..).zip(steps) {
         write_events(&mut writer, 0, offset, &[Raw::view(&format!("e{offset}"), "ann", time)]).await.unwrap();
-        let stats = bed.store.user_stats("ann").await.unwrap().unwrap();
+        let stats = env.store.user_stats("ann").await.unwrap().unwrap();
         assert_eq!(stats.sessions, sessions, "after the event at minute {}", time / MINUTE);
     }
 }
 
-async fn writers_of_the_same_user_at_once_agree(bed: Bed) {
+async fn concurrent_writers_of_a_user_agree(env: StoreEnv) {
     let mut tasks = tokio::task::JoinSet::new();
     let mut all = Vec::new();
     for side in 0..4_u32 {
@@ -148,7 +148,7 @@ async fn writers_of_the_same_user_at_once_agree(bed: Bed) {
             })
             .collect();
         all.extend(events.clone());
-        let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, side + 1).await;
+        let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, side + 1).await;
         tasks.spawn(async move {
             for (index, batch) in (0..).zip(events.chunks(10)) {
                 // A deadlock between writers is retryable, and retried.
@@ -165,12 +165,12 @@ async fn writers_of_the_same_user_at_once_agree(bed: Bed) {
         done.unwrap();
     }
     for (user, expected) in recomputed(&all) {
-        assert_eq!(figures(&bed.store.user_stats(&user).await.unwrap().unwrap()), expected, "{user}");
+        assert_eq!(figures(&env.store.user_stats(&user).await.unwrap().unwrap()), expected, "{user}");
     }
 }
 
-async fn money_adds_up_exactly(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn money_adds_up_exactly(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     let dimes: Vec<Raw> = (0..1000)
         .map(|n| Raw::purchase(&format!("d{n}"), "ann", n, r#"{"price":0.1,"quantity":1}"#))
         .collect();
@@ -181,23 +181,23 @@ async fn money_adds_up_exactly(bed: Bed) {
     let fortunes: Vec<Raw> =
         (0..20).map(|n| Raw::purchase(&format!("f{n}"), "cid", n, r#"{"revenue":1e300}"#)).collect();
     write_events(&mut writer, 0, 1001, &fortunes).await.unwrap();
-    let top = bed.store.top_users(UserOrder::Revenue, 10).await.unwrap();
+    let top = env.store.top_users(UserOrder::Revenue, 10).await.unwrap();
     let money: Vec<(&str, f64)> = top.iter().map(|user| (user.user_id.as_str(), user.revenue)).collect();
     assert_eq!(money, [("cid", 2e13), ("bob", 1e12), ("ann", 100.0)]);
 }
 
-async fn an_event_without_a_user_counts_for_nobody(bed: Bed) {
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+async fn events_without_a_user_are_not_counted(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     let nobody = Raw { user: None, ..Raw::view("a", "", 0) };
     assert_eq!(write_events(&mut writer, 0, 0, &[nobody]).await.unwrap().inserted, 1);
-    assert!(bed.store.top_users(UserOrder::Events, 10).await.unwrap().is_empty());
-    assert_eq!(bed.store.counts().await.unwrap().events, 1);
+    assert!(env.store.top_users(UserOrder::Events, 10).await.unwrap().is_empty());
+    assert_eq!(env.store.counts().await.unwrap().events, 1);
 }
 
 #[rstest]
 #[case("revenue", Ok(UserOrder::Revenue))]
 #[case("last_seen", Ok(UserOrder::LastSeen))]
-#[case("name", Err("`name` is no order of users: write `revenue`, `events` or `last_seen`".to_owned()))]
-fn an_order_is_read_by_its_name(#[case] written: &str, #[case] order: Result<UserOrder, String>) {
+#[case("name", Err("`name` is not an order of users; use `revenue`, `events` or `last_seen`".to_owned()))]
+fn parses_an_order_of_users(#[case] written: &str, #[case] order: Result<UserOrder, String>) {
     assert_eq!(written.parse::<UserOrder>(), order);
 }

@@ -1,15 +1,17 @@
-//! What is accepted, what is refused, and what is in the topics afterwards.
+//! The collector over real sockets, on the embedded bus: responses, and records in the topics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
 
 use std::io::Write;
 
 use reqwest::{Method, header};
 use rstest::rstest;
 use serde_json::{Value, json};
-
-use crate::support::{Collector, gzip};
+use support::{Collector, gzip};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_an_event_before_it_answers_202() {
+async fn an_accepted_event_is_in_the_topic_before_the_response() {
     let collector = Collector::start("{}").await;
     let answer = collector.json(r#"{"event":"view_product","product_id":"p-1","user_id":"u-7"}"#).await;
     assert_eq!(answer.status, 202);
@@ -28,7 +30,7 @@ async fn writes_an_event_before_it_answers_202() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_each_item_of_a_batch_and_keeps_invalid_ones_as_dead_letters() {
+async fn a_batch_has_a_result_per_item_and_invalid_ones_become_dead_letters() {
     let collector = Collector::start("types: [view]").await;
     let body = r#"{"batch":[{"id":"a","type":"view"}, {"type": "wiew",  "odd spacing":1}, {"id":"b","type":"view"}, 7]}"#;
     let answer = collector.json(body).await;
@@ -43,12 +45,13 @@ async fn answers_each_item_of_a_batch_and_keeps_invalid_ones_as_dead_letters() {
     assert_eq!(statuses, ["accepted", "invalid", "accepted", "invalid"]);
     assert_eq!(answer.body["items"][1]["code"], "unknown-type");
     assert_eq!(collector.events().len(), 2);
-    let mut letters = collector.letters();
-    letters.sort();
-    assert_eq!(letters[0].0, "7");
-    assert_eq!(letters[1].0, r#"{"type": "wiew",  "odd spacing":1}"#);
-    let header =
-        |name: &str| letters[1].1.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let mut dead_letters = collector.dead_letters();
+    dead_letters.sort();
+    assert_eq!(dead_letters[0].0, "7");
+    assert_eq!(dead_letters[1].0, r#"{"type": "wiew",  "odd spacing":1}"#);
+    let header = |name: &str| {
+        dead_letters[1].1.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    };
     assert_eq!(header("__connect.errors.exception.class.name"), Some("unknown-type"));
     assert_eq!(header("__connect.errors.topic"), Some("/track"));
     assert_eq!(header("__connect.errors.connector.name"), Some("collector"));
@@ -71,7 +74,7 @@ async fn answers_each_item_of_a_batch_and_keeps_invalid_ones_as_dead_letters() {
 #[case::binary("application/json", &[("ce-specversion","1.0"),("ce-id","1"),("ce-source","s"),("ce-type","view")], br#"{"price":1}"#)]
 #[case::identity("application/json", &[("content-encoding","identity")], br#"{"type":"view"}"#)]
 #[tokio::test(flavor = "multi_thread")]
-async fn accepts_every_format(
+async fn every_format_is_accepted(
     #[case] content_type: &str,
     #[case] headers: &[(&str, &str)],
     #[case] body: &[u8],
@@ -85,7 +88,7 @@ async fn accepts_every_format(
         assert_eq!(answer.status, 202, "{}", answer.body);
         assert_eq!(collector.events().len(), 2);
     }
-    assert!(collector.letters().is_empty());
+    assert!(collector.dead_letters().is_empty());
     collector.stop().await;
 }
 
@@ -221,7 +224,7 @@ fn malformed() -> Vec<Malformed> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rejects_malformed_requests_with_status_and_reason_and_writes_no_event() {
+async fn malformed_requests_have_a_status_and_reason_and_write_no_event() {
     let collector = Collector::start("types: [view]").await;
     let table = malformed();
     assert!(table.len() >= 60);
@@ -242,19 +245,19 @@ async fn rejects_malformed_requests_with_status_and_reason_and_writes_no_event()
         );
         let (code, detail) = (answer.body["code"].as_str(), answer.body["detail"].as_str());
         answers += &format!("{what}: {status} {}: {}\n", code.unwrap_or("-"), detail.unwrap_or("-"));
-        let letters = collector.letters();
+        let dead_letters = collector.dead_letters();
         match status {
-            413 | 415 => assert_eq!(letters.len(), kept, "{what}"),
+            413 | 415 => assert_eq!(dead_letters.len(), kept, "{what}"),
             _ => {
-                let new = letters.len() - kept;
+                let new = dead_letters.len() - kept;
                 assert!(new >= 1, "{what}: no dead letter");
                 let packed = headers.contains(&("content-encoding", "gzip"));
                 // Kept as it came; what is no text, or an item of an array, is looked at elsewhere.
                 if let (Ok(text), false, 1) = (String::from_utf8(raw), packed, new) {
-                    let same = |(letter, _): &(String, _)| text.trim().starts_with(letter.trim());
-                    assert!(letters.iter().any(same), "{what}: not kept as it came");
+                    let same = |(bytes, _): &(String, _)| text.trim().starts_with(bytes.trim());
+                    assert!(dead_letters.iter().any(same), "{what}: not kept as it came");
                 }
-                kept = letters.len();
+                kept = dead_letters.len();
             }
         }
     }
@@ -267,7 +270,107 @@ async fn rejects_malformed_requests_with_status_and_reason_and_writes_no_event()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reports_requests_in_readiness_and_metrics() {
+async fn unknown_endpoints_name_the_right_one() {
+    let collector = Collector::start("{}").await;
+    for (method, path, status) in [
+        (Method::GET, "/track", 405),
+        (Method::PUT, "/track", 405),
+        (Method::POST, "/", 404),
+        (Method::POST, "/trakc", 404),
+    ] {
+        let answer = collector.send(method, path, "application/json", &[], b"{}".to_vec()).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("POST /track"));
+    }
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_requests_with_a_valid_key_are_accepted() {
+    let collector =
+        Collector::start_with("{}", "auth: {keys: [{name: web, secretRef: {name: keys, key: web}}]}").await;
+    let with = |name: &'static str, value: &'static str| vec![(name, value)];
+    for (headers, path, status) in [
+        (vec![], "/track", 401),
+        (with("x-write-key", "wrong"), "/track", 403),
+        (with("x-write-key", "s3cret"), "/track", 202),
+        (with("authorization", "Bearer s3cret"), "/track", 202),
+        (vec![], "/track?key=s3cret", 202),
+        (vec![], "/track?key=wrong", 403),
+    ] {
+        let answer = collector
+            .send(Method::POST, path, "application/json", &headers, br#"{"type":"view"}"#.to_vec())
+            .await;
+        assert_eq!(answer.status, status, "{headers:?} {path}");
+        assert_eq!(answer.headers.contains_key(header::WWW_AUTHENTICATE), status == 401);
+        assert!(!answer.body.to_string().contains("s3cret"));
+    }
+    assert_eq!(collector.events().len(), 3);
+    assert!(collector.dead_letters().is_empty(), "unauthenticated requests write no dead dead_letters");
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_above_the_rate_limit_have_retry_after() {
+    let collector = Collector::start_with("{}", "limits: {eventsPerSecondPerKey: 2}").await;
+    assert_eq!(collector.json(r#"[{"type":"a"},{"type":"a"}]"#).await.status, 202);
+    let answer = collector.json(r#"[{"type":"a"},{"type":"a"}]"#).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.headers[header::RETRY_AFTER], "1");
+    assert_eq!(collector.json("[1,2,3]").await.status, 413);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rate_limits_apply_per_client_behind_a_trusted_proxy() {
+    let limits = "limits: {eventsPerSecondPerKey: 2}";
+    let send = async |collector: &Collector, client: &str| {
+        let headers = [("x-forwarded-for", client)];
+        let body = br#"[{"type":"a"},{"type":"a"}]"#.to_vec();
+        collector.send(Method::POST, "/track", "application/json", &headers, body).await.status
+    };
+    let behind = Collector::start_with("{}", &format!("trustedProxies: [127.0.0.0/8], {limits}")).await;
+    assert_eq!(send(&behind, "203.0.113.9").await, 202);
+    assert_eq!(send(&behind, "203.0.113.9").await, 429);
+    assert_eq!(send(&behind, "198.51.100.1").await, 202);
+    behind.stop().await;
+    // Who is not trusted is one client, whatever it writes.
+    let open = Collector::start_with("{}", limits).await;
+    assert_eq!(send(&open, "203.0.113.9").await, 202);
+    assert_eq!(send(&open, "198.51.100.1").await, 429);
+    open.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_allowed_origins_may_send() {
+    let collector = Collector::start_with("{}", "cors: {origins: ['https://shop.example']}").await;
+    let preflight = |origin: &'static str| {
+        vec![
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            ("access-control-request-headers", "content-type,x-write-key"),
+        ]
+    };
+    let answer =
+        collector.send(Method::OPTIONS, "/track", "", &preflight("https://shop.example"), vec![]).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://shop.example");
+    assert_eq!(answer.headers[header::ACCESS_CONTROL_ALLOW_HEADERS], "content-type,x-write-key");
+    let answer =
+        collector.send(Method::OPTIONS, "/track", "", &preflight("https://evil.example"), vec![]).await;
+    assert!(!answer.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+    // A beacon has no preflight request.
+    for (origin, status) in [("https://shop.example", 202), ("https://evil.example", 403)] {
+        let body = br#"{"type":"a"}"#.to_vec();
+        let answer = collector.send(Method::POST, "/track", "text/plain", &[("origin", origin)], body).await;
+        assert_eq!(answer.status, status, "{origin}");
+    }
+    assert_eq!(collector.events().len(), 1);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_and_metrics_reflect_requests() {
     let collector = Collector::start("types: [view]").await;
     collector.json(r#"[{"type":"view"},{"type":"view","a":"\ud83d"},{"type":"no"}]"#).await;
     let metrics = collector.ops("/metrics").await.1;
@@ -286,7 +389,7 @@ async fn reports_requests_in_readiness_and_metrics() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn serves_no_operational_endpoint_on_the_public_port() {
+async fn the_public_port_serves_no_operational_endpoints() {
     let collector = Collector::start("{}").await;
     for path in ["/metrics", "/healthz", "/readyz", "/statusz"] {
         assert_eq!(collector.send(Method::GET, path, "", &[], vec![]).await.status, 404, "{path}");
@@ -296,7 +399,7 @@ async fn serves_no_operational_endpoint_on_the_public_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accepts_an_event_whose_body_comes_in_chunks() {
+async fn an_event_received_in_chunks_is_one_event() {
     let collector = Collector::start("{}").await;
     let mut stream = std::net::TcpStream::connect(collector.address).unwrap();
     let request = "POST /track HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\
@@ -312,7 +415,7 @@ async fn accepts_an_event_whose_body_comes_in_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_every_event_of_many_clients_at_once() {
+async fn many_clients_at_once_lose_nothing() {
     let collector = Collector::start("{}").await;
     let tasks: Vec<_> = (0..8)
         .map(|client| {

@@ -1,25 +1,25 @@
-//! What only a person can mend is told apart from what passes, in words that say what is wrong, where, and what to do.
+//! Faults that a user has to correct are distinguished from transient errors; messages name the fault, its location and the remedy.
 
 use herd_spec::units::{Offset, Partition};
 use herd_store::{Advance, Fault, Store, StoreError, Table};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::bed::{Bed, Raw, TOPIC, server, window, write_events, writer_of};
+use crate::env::{Raw, StoreEnv, TOPIC, server, window, write_events, writer_of};
 
 crate::on_both!(
-    a_table_that_was_dropped_is_named_and_the_writer_goes_on_when_it_is_back,
-    a_column_that_was_renamed_or_given_another_type_is_told,
+    a_dropped_table_is_reported_and_the_writer_continues_when_it_is_restored,
+    a_renamed_or_retyped_column_is_reported,
 );
 
-/// Runs SQL as somebody else who is at the database.
-async fn behind_its_back(bed: &Bed, sql: &str) {
-    if bed.is_postgres() {
+/// Runs SQL as another client of the database.
+async fn execute_directly(env: &StoreEnv, sql: &str) {
+    if env.is_postgres() {
         let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
-        let sql = format!("SET search_path TO \"{}\"; {sql}", bed.schema);
+        let sql = format!("SET search_path TO \"{}\"; {sql}", env.schema);
         connection.execute(AssertSqlSafe(sql)).await.unwrap();
     } else {
         let mut connection =
-            sqlx::SqliteConnection::connect(&format!("sqlite://{}", bed.file.display())).await.unwrap();
+            sqlx::SqliteConnection::connect(&format!("sqlite://{}", env.file.display())).await.unwrap();
         connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     }
 }
@@ -42,50 +42,50 @@ fn fault(error: &StoreError) -> Fault {
     }
 }
 
-async fn a_table_that_was_dropped_is_named_and_the_writer_goes_on_when_it_is_back(bed: Bed) {
-    write_window(&bed.store, 0).await.unwrap();
-    behind_its_back(&bed, "ALTER TABLE windows RENAME TO elsewhere").await;
-    let error = write_window(&bed.store, 1).await.unwrap_err();
+async fn a_dropped_table_is_reported_and_the_writer_continues_when_it_is_restored(env: StoreEnv) {
+    write_window(&env.store, 0).await.unwrap();
+    execute_directly(&env, "ALTER TABLE windows RENAME TO elsewhere").await;
+    let error = write_window(&env.store, 1).await.unwrap_err();
     assert_eq!(fault(&error), Fault::TableMissing, "{error}");
     assert!(error.needs_mending() && !error.is_retryable());
-    let (said, place) = if bed.is_postgres() {
-        ("relation \"windows\" does not exist", format!("schema \"{}\"", bed.schema))
+    let (said, place) = if env.is_postgres() {
+        ("relation \"windows\" does not exist", format!("schema \"{}\"", env.schema))
     } else {
-        ("no such table: windows", format!("the file {}", bed.file.display()))
+        ("no such table: windows", format!("the file {}", env.file.display()))
     };
     let words = error.to_string();
     assert!(words.contains(&format!("a table is missing in {place} (")), "{words}");
     assert!(words.contains(said), "{words}");
     assert!(words.contains("restore it from a backup"), "{words}");
     // Other tables are not affected.
-    let mut writer = writer_of(&bed.store, TOPIC, Table::UserEvents, 1).await;
+    let mut writer = writer_of(&env.store, TOPIC, Table::UserEvents, 1).await;
     write_events(&mut writer, 0, 0, &[Raw::view("a", "ann", 1_000)]).await.unwrap();
-    behind_its_back(&bed, "ALTER TABLE elsewhere RENAME TO windows").await;
-    write_window(&bed.store, 1).await.unwrap();
-    assert_eq!(bed.store.counts().await.unwrap().windows, 2);
+    execute_directly(&env, "ALTER TABLE elsewhere RENAME TO windows").await;
+    write_window(&env.store, 1).await.unwrap();
+    assert_eq!(env.store.counts().await.unwrap().windows, 2);
 }
 
-async fn a_column_that_was_renamed_or_given_another_type_is_told(bed: Bed) {
+async fn a_renamed_or_retyped_column_is_reported(env: StoreEnv) {
     let mut changes = vec![("ALTER TABLE windows RENAME COLUMN value TO worth", "worth TO value")];
-    if bed.is_postgres() {
+    if env.is_postgres() {
         changes.push(("ALTER TABLE windows ALTER COLUMN bands TYPE integer USING 0", "type"));
     }
     for (change, back) in changes {
-        behind_its_back(&bed, change).await;
-        let error = write_window(&bed.store, 0).await.unwrap_err();
+        execute_directly(&env, change).await;
+        let error = write_window(&env.store, 0).await.unwrap_err();
         assert_eq!(fault(&error), Fault::TableChanged, "{error}");
         assert!(error.to_string().contains("is not as Herd made it ("), "{error}");
         if back != "type" {
-            behind_its_back(&bed, &format!("ALTER TABLE windows RENAME COLUMN {back}")).await;
-            write_window(&bed.store, 0).await.unwrap();
-            behind_its_back(&bed, "DELETE FROM windows; DELETE FROM offsets").await;
+            execute_directly(&env, &format!("ALTER TABLE windows RENAME COLUMN {back}")).await;
+            write_window(&env.store, 0).await.unwrap();
+            execute_directly(&env, "DELETE FROM windows; DELETE FROM offsets").await;
         }
     }
 }
 
 #[tokio::test]
 #[ignore = "needs HERD_TEST_POSTGRES: make test sets it"]
-async fn a_login_a_database_and_a_right_that_are_missing_are_told_apart_from_a_server_that_is_away() {
+async fn distinguishes_refusals_from_an_unavailable_server() {
     let name = format!("herd_stranger_{}", uuid::Uuid::now_v7().simple());
     let address = server();
     let rest =
@@ -102,23 +102,23 @@ async fn a_login_a_database_and_a_right_that_are_missing_are_told_apart_from_a_s
     assert_eq!(fault(&refused), Fault::DatabaseMissing, "{refused}");
     assert!(refused.to_string().contains(&format!("database \"{name}\" does not exist")), "{refused}");
 
-    // Tables of somebody else, whom it may not write to.
-    let bed = Bed::postgres().await;
+    // Tables of another owner, without the privilege to write.
+    let env = StoreEnv::postgres().await;
     let mut admin = sqlx::PgConnection::connect(&address).await.unwrap();
     let sql = format!(
         "CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT USAGE ON SCHEMA \"{0}\" TO {name}; \
          GRANT SELECT ON ALL TABLES IN SCHEMA \"{0}\" TO {name}",
-        bed.schema
+        env.schema
     );
     admin.execute(AssertSqlSafe(sql)).await.unwrap();
-    let refused = match Store::postgres(&as_stranger, &bed.schema).await {
+    let refused = match Store::postgres(&as_stranger, &env.schema).await {
         Ok(store) => write_window(&store, 0).await.unwrap_err(),
         Err(error) => error,
     };
     let sql = format!("DROP OWNED BY {name}; DROP ROLE {name}");
     admin.execute(AssertSqlSafe(sql)).await.unwrap();
-    crate::bed::drop_schema(&bed.schema).await;
+    crate::env::drop_schema(&env.schema).await;
     assert_eq!(fault(&refused), Fault::PermissionDenied, "{refused}");
     assert!(refused.to_string().contains("permission denied for"), "{refused}");
-    assert!(refused.to_string().contains(&bed.schema), "{refused}");
+    assert!(refused.to_string().contains(&env.schema), "{refused}");
 }

@@ -10,7 +10,7 @@ use sqlx::{Connection, Executor};
 
 pub(crate) const TOPIC: &str = "shop.events";
 
-pub(crate) struct Bed {
+pub(crate) struct StoreEnv {
     pub(crate) store: Store,
     pub(crate) schema: String,
     pub(crate) file: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) async fn drop_schema(schema: &str) {
     connection.execute(sqlx::AssertSqlSafe(format!("DROP SCHEMA \"{schema}\" CASCADE"))).await.unwrap();
 }
 
-impl Bed {
+impl StoreEnv {
     pub(crate) async fn sqlite() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let file = folder.path().join("new folder/shop.db");

@@ -1,4 +1,4 @@
-//! Throughput and lag: how far topics are filled and groups have read, once a second, and what follows from it.
+//! Throughput and lag, from the end offsets of topics and the committed offsets of groups, sampled once a second.
 
 use std::collections::VecDeque;
 
@@ -8,26 +8,26 @@ use herd_spec::units::WallTime;
 
 use crate::shapes::{StageShape, StatsShape};
 
-/// Rates are taken over this many measurements.
+/// Number of samples over which rates are computed.
 const SAMPLES: usize = 6;
 
-/// One measurement.
+/// A sample of offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sample {
-    /// When.
+    /// Time of the sample.
     pub(crate) at: WallTime,
-    /// Events ever accepted.
+    /// Total of accepted events.
     pub(crate) events: u64,
-    /// Events ever refused.
+    /// Total of refused events.
     pub(crate) refused: u64,
-    /// Each stage's name, records that wait for it, records it ever got done.
+    /// Name, lag and total of processed records of each stage.
     pub(crate) stages: Vec<(String, u64, u64)>,
 }
 
-/// Measures. Asks the broker: blocks.
+/// Takes a sample. Blocking.
 ///
 /// # Errors
-/// If the broker does not answer.
+/// If the broker does not respond.
 pub(crate) fn measure<B: Bus>(plan: &Plan, bus: &B, now: WallTime) -> Result<Sample, BusError> {
     let topics = &plan.topics;
     let ends = |progress: &[Progress]| progress.iter().map(|p| p.end.0.unsigned_abs()).sum::<u64>();
@@ -53,14 +53,14 @@ fn stage(name: &str, topics: &[&[Progress]]) -> (String, u64, u64) {
     (name.to_owned(), lag, done)
 }
 
-/// The last measurements.
+/// The last samples.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct Throughput {
     samples: VecDeque<Sample>,
 }
 
-impl Pulse {
-    /// Takes a measurement; what follows from it and those before it. Totals that others know stay 0.
+impl Throughput {
+    /// Adds a sample and computes the statistics of the last samples. Totals that are not derived from offsets stay 0.
     pub(crate) fn take(&mut self, sample: Sample) -> StatsShape {
         if self.samples.len() >= SAMPLES {
             self.samples.pop_front();
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_taken_over_the_last_seconds() {
-        let mut pulse = Pulse::default();
+    fn rates_cover_the_last_samples() {
+        let mut throughput = Throughput::default();
         for second in 0..20_u64 {
-            pulse.take(sample(second.cast_signed(), second * 100, 0, second * 50));
+            throughput.take(sample(second.cast_signed(), second * 100, 0, second * 50));
         }
-        let stats = pulse.take(sample(20, 2_000 + 500, 100, 1_000));
+        let stats = throughput.take(sample(20, 2_000 + 500, 100, 1_000));
         assert!((stats.events_per_second - 200.0).abs() < 1e-9);
         assert_eq!((stats.events_total, stats.refused_total), (2_500, 3));
         assert_eq!(
@@ -125,10 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_that_stands_still_while_records_wait_has_no_estimate() {
-        let mut pulse = Pulse::default();
-        pulse.take(sample(0, 10, 10, 0));
-        let stats = pulse.take(sample(1, 10, 10, 0));
+    fn a_stalled_stage_with_lag_has_no_estimate() {
+        let mut throughput = Throughput::default();
+        throughput.take(sample(0, 10, 10, 0));
+        let stats = throughput.take(sample(1, 10, 10, 0));
         assert_eq!(stats.stages[0].lag_seconds, None);
     }
 }

@@ -1,4 +1,4 @@
-//! Records of the dead-letter topic, as they are shown and sent again.
+//! Records of the dead-letter topic: reading, filtering, rendering and resending.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -12,82 +12,82 @@ use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::dead_letter;
 use serde::{Serialize, Serializer};
 
-/// How long a broker may be silent.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Timeout of a broker that does not respond.
+const SCAN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which letters.
+/// Filter of dead-letter records.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Filter {
-    /// Only of this kind of error, e.g. missing-field
+    /// Only records with this error class, e.g. missing-field
     #[arg(long, value_name = "CLASS")]
     pub class: Option<String>,
-    /// Only refused by this component, e.g. collector
+    /// Only records written by this component, e.g. collector
     #[arg(long, value_name = "NAME")]
     pub by: Option<String>,
-    /// Only with this text in their bytes
+    /// Only records whose bytes contain this text
     #[arg(long, value_name = "TEXT")]
     pub contains: Option<String>,
-    /// Only of the last while, e.g. 1h
-    #[arg(long, value_name = "TIME")]
+    /// Only records newer than this, e.g. 1h
+    #[arg(long, value_name = "DURATION")]
     pub since: Option<Span>,
-    /// At most so many, the newest
+    /// Maximum number of records; the newest are kept
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     pub limit: usize,
     #[arg(skip)]
-    place: Option<Place>,
+    position: Option<RecordPosition>,
 }
 
-/// Where a letter is.
+/// Position of a record in the dead-letter topic: partition and offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct RecordPosition {
     partition: Partition,
     offset: Offset,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RecordPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.partition, self.offset)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for RecordPosition {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
-        let place = || {
+        let parse = || {
             let (partition, offset) = written.split_once('/')?;
             Some(Self { partition: Partition(partition.parse().ok()?), offset: Offset(offset.parse().ok()?) })
         };
-        place().ok_or_else(|| "write PARTITION/OFFSET, as `herd dlq ls` prints it".into())
+        parse().ok_or_else(|| "write PARTITION/OFFSET, as printed by `herd dlq ls`".into())
     }
 }
 
-/// One letter.
+/// A record of the dead-letter topic.
 #[derive(Clone, Debug, Serialize)]
-pub struct Letter {
-    /// Where it is.
-    #[serde(serialize_with = "in_words", rename = "letter")]
-    pub place: Place,
-    /// When it was refused.
+pub struct DeadLetter {
+    /// Its position.
+    #[serde(serialize_with = "as_string", rename = "letter")]
+    pub position: RecordPosition,
+    /// Time of the refusal.
     #[serde(serialize_with = "rfc3339")]
     pub time: WallTime,
-    /// The kind of error.
+    /// Error class.
     pub class: Option<String>,
-    /// The error in words.
+    /// Error message.
     pub message: Option<String>,
-    /// What refused it.
+    /// Component that refused it.
     pub by: Option<String>,
-    /// What it came as.
+    /// Content type of the request.
     pub content_type: Option<String>,
     /// All headers.
     pub headers: BTreeMap<String, String>,
-    /// The bytes, as text where they are text.
+    /// The refused bytes.
     #[serde(serialize_with = "as_text")]
     pub bytes: Vec<u8>,
 }
 
-fn in_words<S: Serializer>(place: &Place, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(place)
+fn as_string<S: Serializer>(position: &RecordPosition, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(position)
 }
 fn rfc3339<S: Serializer>(time: &WallTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&time.rfc3339())
@@ -97,24 +97,24 @@ fn as_text<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error
 }
 
 impl Filter {
-    /// The one letter there.
+    /// The filter for the record at this position.
     #[must_use]
-    pub fn at(place: Place) -> Self {
-        Self { limit: 1, place: Some(place), ..Self::default() }
+    pub fn at(position: RecordPosition) -> Self {
+        Self { limit: 1, position: Some(position), ..Self::default() }
     }
 
-    fn takes(&self, letter: &Letter, since: Option<WallTime>) -> bool {
+    fn takes(&self, record: &DeadLetter, since: Option<WallTime>) -> bool {
         let same = |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
-        let text = || String::from_utf8_lossy(&letter.bytes).into_owned();
-        self.place.is_none_or(|place| place == letter.place)
-            && same(&self.class, &letter.class)
-            && same(&self.by, &letter.by)
-            && since.is_none_or(|since| letter.time >= since)
+        let text = || String::from_utf8_lossy(&record.bytes).into_owned();
+        self.position.is_none_or(|position| position == record.position)
+            && same(&self.class, &record.class)
+            && same(&self.by, &record.by)
+            && since.is_none_or(|since| record.time >= since)
             && self.contains.as_ref().is_none_or(|wanted| text().contains(wanted))
     }
 }
 
-impl Letter {
+impl DeadLetter {
     fn of(record: &Record<'_>) -> Self {
         let headers: BTreeMap<String, String> = record
             .headers
@@ -123,7 +123,7 @@ impl Letter {
             .collect();
         let header = |name: &str| headers.get(name).cloned();
         Self {
-            place: Place { partition: record.partition, offset: record.offset },
+            position: RecordPosition { partition: record.partition, offset: record.offset },
             time: record.timestamp,
             class: header(dead_letter::ERROR_CLASS),
             message: header(dead_letter::ERROR_MESSAGE),
@@ -134,8 +134,8 @@ impl Letter {
         }
     }
 
-    /// The body that sends it again: as it came, where that was a whole body; an item of a batch goes as a batch of one, so that
-    /// an array that was refused as an event is not taken for a batch of them.
+    /// The request body that resends the record. A complete body is sent unchanged. An item of a batch is sent as a batch of one, so
+    /// that an array that was refused as an event is not parsed as a batch.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
         let unread = self
@@ -152,7 +152,7 @@ impl Letter {
         [b"[", self.bytes.as_slice(), b"]"].concat()
     }
 
-    /// The attributes of a CloudEvent that came as headers.
+    /// The attributes of a CloudEvent in binary mode, which were sent as headers.
     pub fn cloud_attributes(&self) -> impl Iterator<Item = (&str, &str)> {
         self.headers
             .iter()
@@ -160,7 +160,7 @@ impl Letter {
             .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// On one line.
+    /// Rendered in two lines, for lists.
     #[must_use]
     pub fn line(&self) -> String {
         let unknown = || "?".to_owned();
@@ -171,17 +171,17 @@ impl Letter {
             .collect();
         format!(
             "{:<8} {}  {}  {}\n         {text}",
-            self.place.to_string(),
+            self.position.to_string(),
             self.time.rfc3339(),
             self.class.clone().unwrap_or_else(unknown),
             self.message.clone().unwrap_or_else(unknown),
         )
     }
 
-    /// With everything.
+    /// Rendered with all headers and bytes.
     #[must_use]
     pub fn whole(&self) -> String {
-        let mut text = format!("letter {}, refused at {}\n\n", self.place, self.time.rfc3339());
+        let mut text = format!("record {}, refused at {}\n\n", self.position, self.time.rfc3339());
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\n"));
         }
@@ -191,31 +191,31 @@ impl Letter {
     }
 }
 
-/// Reads the topic to where it ends now; oldest first.
+/// Reads the topic up to its current end, sorted by time.
 ///
 /// # Errors
-/// If the bus does not answer.
+/// If the bus does not respond.
 pub fn read<B: Bus>(
     bus: &B,
     topic: &str,
     filter: &Filter,
     since: Option<WallTime>,
-) -> Result<Vec<Letter>, BusError> {
-    let mut all: Vec<Letter> = Vec::new();
+) -> Result<Vec<DeadLetter>, BusError> {
+    let mut all: Vec<DeadLetter> = Vec::new();
     for partition in 0..bus.partitions(topic)? {
         let mut newest = VecDeque::new();
-        bus.scan(topic, Partition(partition), PATIENCE, &mut |record| {
-            let letter = Letter::of(record);
-            if filter.takes(&letter, since) {
+        bus.scan(topic, Partition(partition), SCAN_TIMEOUT, &mut |record| {
+            let record = DeadLetter::of(record);
+            if filter.takes(&record, since) {
                 if newest.len() >= filter.limit.max(1) {
                     newest.pop_front();
                 }
-                newest.push_back(letter);
+                newest.push_back(record);
             }
         })?;
         all.extend(newest);
     }
-    all.sort_by_key(|letter| (letter.time, letter.place.partition, letter.place.offset));
+    all.sort_by_key(|record| (record.time, record.position.partition, record.position.offset));
     let surplus = all.len().saturating_sub(filter.limit);
     all.drain(..surplus);
     Ok(all)
