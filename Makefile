@@ -20,7 +20,7 @@ test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the pag
 	@dev/test
 
 .PHONY: unit
-unit: ## What needs no service
+unit: ## Run the checks that need no services
 	@dev/test unit
 
 .PHONY: simulate
@@ -81,7 +81,7 @@ down: ## Stop it
 	@if [ -f $(RUN)/pid ]; then kill -TERM $$(cat $(RUN)/pid) 2>/dev/null; for i in $$(seq 100); do kill -0 $$(cat $(RUN)/pid) 2>/dev/null || break; sleep 0.1; done; rm -f $(RUN)/pid; else echo "it does not run"; fi
 logs: ## Follow its log
 	@tail -n 100 -f $(RUN)/log
-ps: ## Whether it runs
+ps: ## Show whether the background pipeline is running
 	@if [ -f $(RUN)/pid ] && kill -0 $$(cat $(RUN)/pid) 2>/dev/null; then ps -o pid,etime,rss,args -p $$(cat $(RUN)/pid); else echo "it does not run: make up"; fi
 clean: down ## Stop it and remove its data
 	@rm -rf .herd
@@ -89,7 +89,7 @@ clean: down ## Stop it and remove its data
 .PHONY: cluster-demo cluster-demo-open cluster-demo-down kind kind-down images
 cluster-demo: web ## The demo on a one-node Kubernetes of our own, without Docker (root, Debian 12)
 	@dev/kubernetes/demo up
-cluster-demo-open: ## Bring its dashboard to http://127.0.0.1:8081, until Ctrl-C
+cluster-demo-open: ## Forward the dashboard of the demo to http://127.0.0.1:8081, until Ctrl-C
 	@dev/kubernetes/demo open
 cluster-demo-down: ## Remove it
 	@dev/kubernetes/demo down

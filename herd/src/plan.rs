@@ -252,6 +252,7 @@ fn detector(detector: &DetectorPlan) -> Branch {
 fn size(stage: &StagePlan) -> String {
     match &stage.scaling {
         Some(scaling) => {
+            let scaling = scaling.spec();
             format!("{} to {} replicas, {:?}", scaling.min, scaling.max, scaling.mode).to_lowercase()
         }
         None => count(stage.replicas, "replica"),

@@ -15,6 +15,7 @@
 //! - [`mod@reconcile`] is the order of the steps; [`watch`] triggers it, [`lease`] elects the leader, [`mod@run`] is the program.
 //! - [`identity`]: parsed once from a HerdPipeline, and used by everything after that.
 
+pub mod applied;
 pub mod apply;
 pub mod backoff;
 pub mod context;
@@ -35,6 +36,7 @@ pub mod object_cache;
 pub mod observe;
 pub mod plan;
 pub mod pod_failures;
+pub mod prepared;
 pub mod reason;
 pub mod reconcile;
 pub mod run;

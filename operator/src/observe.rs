@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use herd_spec::pipeline::{ScalingMode, StageStatus};
+use herd_spec::plan::ScalingPlan;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -169,7 +170,8 @@ fn observe(
     let failed = condition("ReplicaFailure").filter(|condition| condition.status == "True");
     let stuck = condition("Progressing").filter(|condition| condition.status == "False");
     // Replicas above the minimum are added and removed by scaling: their state does not make the stage fail.
-    let scaling = stage.size.scaling.as_ref().filter(|scaling| scaling.mode == ScalingMode::Auto);
+    let scaling = stage.size.scaling.as_ref().map(ScalingPlan::spec);
+    let scaling = scaling.filter(|scaling| scaling.mode == ScalingMode::Auto);
     let minimum = scaling.map_or(desired, |scaling| scaling.min.min(desired));
     let enough = ready >= minimum && (desired == 0 || ready > 0) && all == updated;
     let complete = ready >= desired && updated >= desired && all == desired;

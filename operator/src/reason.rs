@@ -38,7 +38,7 @@ pub enum Reason {
     /// A stage reports this in its health report, or the operator finds it about Kafka.
     Trouble(Trouble),
     /// Topics match the spec.
-    AsAsked,
+    MatchesSpec,
     /// Topics differ from the spec, and can be used.
     Differ,
     /// `parts` and `baselines` have different numbers of partitions.
@@ -106,7 +106,7 @@ impl Reason {
             Self::Crashing => "Crashing",
             Self::PodRefused => "PodRefused",
             Self::Trouble(trouble) => trouble.as_str(),
-            Self::AsAsked => "AsAsked",
+            Self::MatchesSpec => "MatchesSpec",
             Self::Differ => "Differ",
             Self::PartitionsDiffer => "PartitionsDiffer",
             Self::Invalid => "Invalid",
@@ -120,7 +120,7 @@ impl Reason {
             Self::ApiServerUnavailable => "ApiServerUnavailable",
             Self::FieldsContested => "FieldsContested",
             Self::Defect => "Defect",
-            Self::ScalingNotRequested => "NotAsked",
+            Self::ScalingNotRequested => "NotConfigured",
             Self::ScalingWorks => "Active",
             Self::ScalingDecision(kind) => kind.name(),
             Self::ScalingFinding(kind) => kind.name(),

@@ -159,7 +159,7 @@ async fn an_api_without_kafka_and_database_serves_what_it_has_and_says_what_is_m
         let answer = api.quick(path).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let body: serde_json::Value = answer.json().await.unwrap();
-        assert!(body["missing"].as_str().unwrap().contains("the store does not answer"), "{path}: {body}");
+        assert!(body["missing"].as_str().unwrap().contains("the store is unavailable"), "{path}: {body}");
     }
     for path in ["/api/v1/users", "/api/v1/users/ann", "/api/v1/users/ann/events"] {
         let answer = api.quick(path).await;

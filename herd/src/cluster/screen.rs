@@ -49,7 +49,7 @@ pub(super) fn status(pipeline: &HerdPipeline) -> String {
         let part = !["Ready", "Reconciling", "Stalled"].contains(&&*condition.kind);
         let shown = part
             && (condition.status != "True" || ["Differ", "FieldsContested"].contains(&&*condition.reason));
-        if shown && condition.reason != "NotAsked" {
+        if shown && condition.reason != "NotConfigured" {
             let _ = writeln!(text, "  {}: {}", condition.kind, condition.message);
         }
     }

@@ -468,11 +468,11 @@ impl Scaler {
 
 /// Whether decisions about a stage are applied.
 fn is_automatic(stage: &Stage) -> bool {
-    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Auto)
+    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.spec().mode == ScalingMode::Auto)
 }
 
 /// Whether decisions are made about a stage.
 #[must_use]
 pub fn is_scaled(stage: &Stage) -> bool {
-    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.mode != ScalingMode::Off)
+    stage.size.scaling.as_ref().is_some_and(|scaling| scaling.spec().mode != ScalingMode::Off)
 }

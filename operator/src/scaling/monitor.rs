@@ -241,6 +241,6 @@ impl StageMonitor {
     /// Whether decisions are made about it: scaling is on and the pipeline is not paused.
     pub(super) fn is_scaled(&self) -> bool {
         let scaling = self.requested.size.scaling.as_ref();
-        !self.requested.paused && scaling.is_some_and(|scaling| scaling.mode != ScalingMode::Off)
+        !self.requested.paused && scaling.is_some_and(|scaling| scaling.spec().mode != ScalingMode::Off)
     }
 }

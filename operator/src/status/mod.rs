@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use herd_spec::pipeline::{HerdPipelineStatus, StageStatus, StatusCondition};
 
+use crate::applied::{Observed, PipelineObservation};
 use crate::error::{Error, Retry};
 use crate::field_conflicts::FieldConflict;
 use crate::observe::{ObservedStage, StageState};
 use crate::reason::{ConditionType, Reason};
-use crate::reconcile::{Observed, PipelineObservation};
 use crate::scaling::{PipelineReport, ScalingCondition};
 use crate::stage::StageId;
 use crate::topics::TopicsState;
@@ -208,7 +208,7 @@ fn topics_condition(topics: &TopicsState) -> Condition {
                 1 => "1 topic matches the spec".into(),
                 count => format!("{count} topics match the spec"),
             };
-            condition(kind, true, Reason::AsAsked, message)
+            condition(kind, true, Reason::MatchesSpec, message)
         }
         TopicsState::Ready { notes, .. } => condition(kind, true, Reason::Differ, notes.join("; ")),
         TopicsState::NotReady { reason, message, .. } => condition(kind, false, *reason, message),

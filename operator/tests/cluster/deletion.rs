@@ -41,7 +41,7 @@ async fn topics_are_deleted_or_kept_by_policy_and_foreign_ones_kept() {
         // One that the operator did not create.
         kafka().make_topics(std::slice::from_ref(&topics.alerts), &mut BTreeSet::new()).unwrap();
         env.apply(&pipeline).await.unwrap();
-        env.await_reason("shop", "TopicsReady", "AsAsked").await;
+        env.await_reason("shop", "TopicsReady", "MatchesSpec").await;
         delete(&env).await;
         let names = topics.all().map(|topic| topic.name.as_str());
         let there = until("the topics", async || {

@@ -16,6 +16,7 @@ use herd_operator::scaling::Scaler;
 use herd_operator::stage::{Stage, stages};
 use herd_operator::{dereference, plan};
 use herd_spec::pipeline::{HerdPipeline, ScalingMode};
+use herd_spec::plan::ScalingPlan;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::DynamicObject;
@@ -98,7 +99,8 @@ pub(crate) async fn missing_changes(env: &TestEnv) -> Vec<Change> {
 
 /// The number of the spec; with scaling, the current one, which must be within the bounds.
 fn replicas(pipeline: &PipelineContext, stage: &Stage, paused: bool, live: &Live) -> u32 {
-    let scaling = stage.size.scaling.as_ref().filter(|scaling| scaling.mode != ScalingMode::Off);
+    let scaling = stage.size.scaling.as_ref().map(ScalingPlan::spec);
+    let scaling = scaling.filter(|scaling| scaling.mode != ScalingMode::Off);
     match scaling {
         _ if paused && stage.id.pauses() => 0,
         None => stage.size.replicas,

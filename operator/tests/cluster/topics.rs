@@ -27,7 +27,7 @@ async fn topics_are_created_grown_and_configured() {
     env.secret("store", "url", "postgres://store").await;
     let mut pipeline = shop(&env);
     env.apply(&pipeline).await.unwrap();
-    env.await_reason("shop", "TopicsReady", "AsAsked").await;
+    env.await_reason("shop", "TopicsReady", "MatchesSpec").await;
     let (kafka, events) = (kafka(), format!("{}.events", env.namespace));
     assert_eq!(kafka.partitions(&events).unwrap(), 2);
     pipeline["spec"]["kafka"]["partitions"] = 5.into();

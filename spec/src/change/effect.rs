@@ -86,8 +86,8 @@ pub struct Meaning {
     pub alerts: &'static str,
 }
 
-const PARTIAL: &str = "Events processed before the change are counted in windows of the old definition, which are closed with what they hold; later events are counted in windows of the new one. The windows open at the change are therefore partial. No event is lost, and none is counted twice unless a detector is killed in that very moment.";
-const ANEW: &str = "Discarded and learnt anew: no alert before the warm-up is over.";
+const PARTIAL: &str = "Events processed before the change are counted in windows of the old definition, which close with their current values; later events are counted in windows of the new definition. Windows that are open at the change are therefore partial. No event is lost, and none is counted twice unless a detector is killed during the change.";
+const ANEW: &str = "Discarded: no alerts until the warmup is complete.";
 const KEPT: &str = "Kept.";
 const GO_ON: &str = "Stay open.";
 
@@ -145,11 +145,11 @@ impl Effect {
             Self::MetricDefinition => meaning(
                 "The metric has a new definition; detectors are restarted one after the other.",
                 PARTIAL,
-                "Those of all detectors of the metric are discarded and learnt anew: no alert before the warm-up is over.",
+                "Those of all detectors of the metric are discarded: no alerts until the warmup is complete.",
                 "Resolved, with the reason that the definition of the metric changed.",
             ),
             Self::MetricKeys => meaning(
-                "The metric counts more or fewer keys one by one; detectors are restarted one after the other.",
+                "The maximum number of keys changes; detectors are restarted one at a time.",
                 PARTIAL,
                 KEPT,
                 GO_ON,
@@ -164,7 +164,7 @@ impl Effect {
                 meaning("The metric counts the events that are processed from then on.", "", "", "")
             }
             Self::MetricRemoved => meaning(
-                "The metric is counted no longer. A renamed metric is a removed one and a new one.",
+                "The metric is no longer computed. Renaming a metric removes it and adds a new one.",
                 "Closed with what they hold.",
                 "Deleted.",
                 "Resolved, with the reason that the metric was removed.",
@@ -176,31 +176,31 @@ impl Effect {
                 "",
             ),
             Self::DetectorRemoved => meaning(
-                "The detector judges no longer. A renamed detector is a removed one and a new one.",
-                "Go on.",
+                "The detector no longer scores windows. Renaming a detector removes it and adds a new one.",
+                "Unaffected.",
                 "Deleted.",
                 "Resolved, with the reason that the detector was removed.",
             ),
             Self::DetectorMetric => meaning(
                 "The detector watches another metric, and learns it from its beginning.",
-                "Go on.",
+                "Unaffected.",
                 ANEW,
                 "Resolved, with the reason that the detector changed.",
             ),
             Self::DetectorAlgorithm => meaning(
                 "The detector learns in another way.",
-                "Go on.",
+                "Unaffected.",
                 ANEW,
                 "Resolved, with the reason that the detector changed.",
             ),
             Self::DetectorBound => meaning(
-                "The detector judges by the new bound from the next window on.",
-                "Go on.",
+                "The detector applies the new value from the next window on.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::Lateness => meaning(
-                "Windows close sooner or later from then on. With more lateness, windows are scored against baselines that are a few windows older.",
+                "A shorter `maxLateness` closes windows earlier, a longer one later. With a longer one, windows are scored against baselines that are a few windows older.",
                 "Stay open longer or shorter; one that is closed is not opened again.",
                 KEPT,
                 GO_ON,
@@ -213,7 +213,7 @@ impl Effect {
             ),
             Self::EventKey => meaning(
                 "Later events go to partitions by the new field. An event sent before the change and sent again after it may go to another partition, where it is not recognised: it may count twice.",
-                "Go on.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
@@ -224,8 +224,8 @@ impl Effect {
                 GO_ON,
             ),
             Self::DetectorPartitions => meaning(
-                "Counts only for topics that are yet to be created; those that are there keep their number, and the condition `TopicsReady` says so.",
-                "Go on.",
+                "Applies only to topics that do not exist yet; existing topics keep their number of partitions, which the condition `TopicsReady` reports.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
@@ -237,49 +237,49 @@ impl Effect {
             ),
             Self::Brokers => meaning(
                 "All stages are restarted. If these are other brokers of the same Kafka, nothing else changes. In another Kafka, or from the embedded broker to a Kafka, the pipeline starts with new topics: events that wait in the old ones are neither counted nor stored.",
-                "Go on in the same Kafka; left unfinished, if it is another.",
-                "Kept in the same Kafka; learnt anew, if it is another.",
-                "Stay open. In another Kafka nothing resolves those from before.",
+                "Unaffected in the same Kafka cluster; in another cluster they are never closed.",
+                "Kept in the same Kafka cluster; empty in another cluster: no alerts until the warmup is complete.",
+                "Stay open. After a change to another Kafka cluster they are never resolved.",
             ),
             Self::Credentials => meaning(
                 "All stages are restarted, one pod after the other, and use the new credentials.",
-                "Go on.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::TopicSettings => meaning(
-                "The topics get the new setting, and nothing is restarted. With a shorter retention, Kafka deletes what is older: a stage that lags behind by more loses it.",
-                "Go on.",
+                "The topics get the new setting, and nothing is restarted. With a shorter retention, Kafka deletes older records, including those that a lagging stage has not read yet.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::Replication => meaning(
-                "Counts for topics that are yet to be created. Those that are there keep their copies until `kafka-reassign-partitions` changes them; the condition `TopicsReady` says so.",
-                "Go on.",
+                "Applies only to topics that do not exist yet. Existing topics keep their replication factor until it is changed with `kafka-reassign-partitions`; the condition `TopicsReady` reports the difference.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::DeletionPolicy => meaning(
-                "Nothing changes until the pipeline is deleted: then the topics stay or go.",
-                "Go on.",
+                "Takes effect when the pipeline is deleted: its topics are then kept or deleted.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::Collector => meaning(
-                "Collectors are restarted one after the other; requests from then on are taken by the new rule.",
-                "Go on.",
+                "Collectors are restarted one at a time; later requests are handled with the new settings.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::Ingress => meaning(
                 "The Ingress is created, changed or removed; no pod is restarted. Clients that use an old address get no answer.",
-                "Go on.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
             Self::Size => meaning(
                 "Pods are added, removed or replaced. Partitions move to others, which go on where they were left.",
-                "Go on.",
+                "Unaffected.",
                 KEPT,
                 GO_ON,
             ),
@@ -287,16 +287,16 @@ impl Effect {
                 "The sink reads everything that Kafka keeps, from the beginning: a webhook is sent all alerts that are kept. A database whose tables are there already (the same schema, e.g. of a sink that was renamed) goes on from the position stored there.",
                 "",
                 "",
-                "A webhook is told of them too.",
+                "A new webhook receives them as well, if Kafka still keeps them.",
             ),
             Self::SinkRemoved => meaning(
                 "Its pods are removed. What it stored stays.",
                 "",
                 "",
-                "A webhook that is removed is not told that they end.",
+                "A removed webhook is not notified when they are resolved.",
             ),
             Self::SinkPlace => meaning(
-                "The sink stores to the new place, beginning with the oldest record that Kafka keeps, or where the tables there were left. What was stored before stays where it is.",
+                "The sink writes to the new database, starting with the oldest record in Kafka or, if the tables exist there, with the offsets stored in them. Rows stored before stay in the old database.",
                 "",
                 "",
                 "Stored in the new place as well, if Kafka still keeps them.",
@@ -305,7 +305,7 @@ impl Effect {
                 "Alerts from then on go to the new address; the sink goes on where it was.",
                 "",
                 "",
-                "The new address may be told that an alert ended without having been told that it began.",
+                "The new URL may receive the resolution of an alert that was raised at the old one.",
             ),
             Self::SinkDelivery => meaning(
                 "The sink is restarted and goes on where it was, with the new setting. Nothing is lost or stored twice; a webhook may send a message again.",
@@ -314,17 +314,17 @@ impl Effect {
                 "",
             ),
             Self::SinkKind => meaning(
-                "A sink of another kind: a database begins with the oldest record that Kafka keeps, or where its tables were left; a webhook where the group of this name was.",
+                "The sink changes its kind. A database starts with the oldest record in Kafka or, if its tables exist, with the offsets stored there; a webhook starts with the committed offsets of the consumer group of this name.",
                 "",
                 "",
                 "",
             ),
             Self::Api => meaning("The api is restarted with the new setting.", "", "", ""),
             Self::Paused => meaning(
-                "Paused, detectors and sinks stop; collectors go on and Kafka keeps the events. Resumed, they go on where they stopped. What waits for longer than `retention` is lost.",
-                "Stand still, and go on afterwards.",
+                "Pausing stops detectors and sinks; collectors continue, and Kafka keeps the events. After resuming, they continue from their committed offsets. Events that waited for longer than `retention` are lost.",
+                "Stay open, and continue after resuming.",
                 KEPT,
-                "Stand still.",
+                "Stay open; they are neither raised nor resolved until the pipeline is resumed.",
             ),
             Self::OtherPipeline => meaning(
                 "The files are of two pipelines with different names: neither changes the other, and each has its own topics.",

@@ -1,19 +1,21 @@
-//! What sharpens the schema: rules in CEL, bounds, and lists that are maps; each by its path.
+//! Additions to the generated schema: CEL rules, bounds, and lists that are maps, each by its path.
 
-/// Paths, what holds there in CEL, and the words for what does not.
+/// Paths, CEL rules there, and their messages.
 type Rules = &'static [(&'static str, &'static str, &'static str)];
-/// Paths, and the most there.
+/// Paths, and upper bounds there.
 type Bounds = &'static [(&'static str, i64)];
 
-/// Every rule: where, what, and the words.
+/// Every rule: its path, expression and message.
 pub(super) fn rules() -> impl Iterator<Item = (String, &'static str, &'static str)> {
     TABLES.iter().flat_map(|(places, rules, _)| {
-        let at = |place| rules.iter().map(move |(path, rule, says)| (format!("{place}{path}"), *rule, *says));
+        let at = |place| {
+            rules.iter().map(move |(path, rule, message)| (format!("{place}{path}"), *rule, *message))
+        };
         places.iter().flat_map(at)
     })
 }
 
-/// Every bound: where, and how much.
+/// Every bound: its path and value.
 pub(super) fn bounds() -> impl Iterator<Item = (String, i64)> {
     TABLES.iter().flat_map(|(places, _, bounds)| {
         let at = |place| bounds.iter().map(move |(path, most)| (format!("{place}{path}"), *most));
@@ -22,28 +24,28 @@ pub(super) fn bounds() -> impl Iterator<Item = (String, i64)> {
 }
 
 const NAME: &str = "self.matches('^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$')";
-const NAME_SAYS: &str = "is not a name: write up to 40 lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`";
+const NAME_MESSAGE: &str = "is not a name: write up to 40 lower-case letters, digits and `-`, starting with a letter, e.g. `flash-crowd`";
 const FIELD: &str = "self.matches('^[^.]+([.][^.]+)*$')";
-const FIELD_SAYS: &str = "is not a field: write `item_id`, `user_id`, `type`, `event_id` or names joined by single dots, e.g. `cart.total`";
-const PATH_SAYS: &str = "is not a path: write names joined by single dots, e.g. `context.user.id`";
+const FIELD_MESSAGE: &str = "is not a field: write `item_id`, `user_id`, `type`, `event_id` or names joined by single dots, e.g. `cart.total`";
+const PATH_MESSAGE: &str = "is not a path: write names joined by single dots, e.g. `context.user.id`";
 const QUANTITY: &str = "self.all(name, isQuantity(self[name]))";
-const QUANTITY_SAYS: &str = "is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`";
+const QUANTITY_MESSAGE: &str = "is not a quantity: write e.g. `cpu: 250m`, `memory: 512Mi`";
 const RESOURCE: &str = "self.all(name, name in ['cpu', 'memory', 'ephemeral-storage'] || name.startsWith('hugepages-') || name.matches('^[a-z0-9.-]+/[A-Za-z0-9._-]+$'))";
-const RESOURCE_SAYS: &str =
-    "names what is no resource: write `cpu`, `memory`, `ephemeral-storage`, or e.g. `example.com/gpu`";
+const RESOURCE_MESSAGE: &str =
+    "has an unknown resource name: write `cpu`, `memory`, `ephemeral-storage`, or e.g. `example.com/gpu`";
 const WITHIN: &str = "!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits) || !isQuantity(self.requests[name]) || !isQuantity(self.limits[name]) || quantity(self.requests[name]).compareTo(quantity(self.limits[name])) <= 0)";
-const WITHIN_SAYS: &str =
+const WITHIN_MESSAGE: &str =
     "a request must not be more than its limit: lower it in `requests` or raise it in `limits`";
 const TIMEOUT: &str =
     "!self.contains('d') && duration(self) >= duration('100ms') && duration(self) <= duration('10m')";
-const TIMEOUT_SAYS: &str = "must be from 100ms to 10m";
+const TIMEOUT_MESSAGE: &str = "must be from 100ms to 10m";
 // `isCIDR` is there from Kubernetes 1.31 on only.
 const CIDR: &str = "self.matches('^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$')";
-const CIDR_SAYS: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
+const CIDR_MESSAGE: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
 const SCALING: &str = "self.min <= self.max";
-const SCALING_SAYS: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
+const SCALING_MESSAGE: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
-const POSITIVE_SAYS: &str = "must be more than 0 and at most 1000";
+const POSITIVE_MESSAGE: &str = "must be more than 0 and at most 1000";
 
 /// A length of time between two, of which the longer is some days. CEL's durations know no days, and to take the text apart costs more
 /// than the API server allows: days that come first are told by a pattern (`days`), other orders (`12h7d`) are left to the operator.
@@ -90,7 +92,7 @@ const SCHEDULE: &str = concat!(
     " *$')"
 );
 
-/// Where, the rule, and what to write instead.
+/// Path, rule and message.
 const RULES: Rules = &[
     (
         "",
@@ -142,7 +144,7 @@ const RULES: Rules = &[
     (
         "spec.kafka",
         "!has(self.sasl) || self.sasl.mechanism != 'PLAIN' || has(self.tls)",
-        "sasl.mechanism PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`",
+        "sasl.mechanism PLAIN sends the password unencrypted: add `tls`, or write `SCRAM-SHA-512`",
     ),
     (
         "spec.kafka.tls",
@@ -184,13 +186,13 @@ const RULES: Rules = &[
         "self.size() > 0",
         "is empty: an event needs a type, so name the field that holds it, e.g. `[type]`",
     ),
-    ("spec.events.mapping.id[]", FIELD, PATH_SAYS),
-    ("spec.events.mapping.type[]", FIELD, PATH_SAYS),
-    ("spec.events.mapping.user[]", FIELD, PATH_SAYS),
-    ("spec.events.mapping.item[]", FIELD, PATH_SAYS),
-    ("spec.events.mapping.time[]", FIELD, PATH_SAYS),
+    ("spec.events.mapping.id[]", FIELD, PATH_MESSAGE),
+    ("spec.events.mapping.type[]", FIELD, PATH_MESSAGE),
+    ("spec.events.mapping.user[]", FIELD, PATH_MESSAGE),
+    ("spec.events.mapping.item[]", FIELD, PATH_MESSAGE),
+    ("spec.events.mapping.time[]", FIELD, PATH_MESSAGE),
     ("spec.events.types[]", "self != ''", "is empty: write the name of a type, or remove it"),
-    ("spec.events.key", FIELD, FIELD_SAYS),
+    ("spec.events.key", FIELD, FIELD_MESSAGE),
     (
         "spec.events.maxLateness",
         "!self.contains('d') && duration(self) <= duration('10m')",
@@ -212,13 +214,13 @@ const RULES: Rules = &[
         "self.size() > 0",
         "is empty: nobody could write; add a key or leave out `auth`",
     ),
-    ("spec.collector.auth.keys[].name", NAME, NAME_SAYS),
+    ("spec.collector.auth.keys[].name", NAME, NAME_MESSAGE),
     (
         "spec.collector.cors.origins[]",
         "self.matches('^([*]|https?://[^/* ]+)$')",
         "is not an origin: write scheme and host without a path, e.g. `https://shop.example`, or `*`",
     ),
-    ("spec.collector.trustedProxies[]", CIDR, CIDR_SAYS),
+    ("spec.collector.trustedProxies[]", CIDR, CIDR_MESSAGE),
     (
         "spec.collector.limits",
         "self.inflatedBytes >= self.bodyBytes",
@@ -229,15 +231,15 @@ const RULES: Rules = &[
         "self.min >= 1",
         "`min` must be at least 1: events that come while no collector runs are refused",
     ),
-    ("spec.collector.limits.headerTimeout", TIMEOUT, TIMEOUT_SAYS),
-    ("spec.collector.limits.bodyTimeout", TIMEOUT, TIMEOUT_SAYS),
-    ("spec.collector.limits.ackTimeout", TIMEOUT, TIMEOUT_SAYS),
+    ("spec.collector.limits.headerTimeout", TIMEOUT, TIMEOUT_MESSAGE),
+    ("spec.collector.limits.bodyTimeout", TIMEOUT, TIMEOUT_MESSAGE),
+    ("spec.collector.limits.ackTimeout", TIMEOUT, TIMEOUT_MESSAGE),
     // Metrics
-    ("spec.metrics[].name", NAME, NAME_SAYS),
+    ("spec.metrics[].name", NAME, NAME_MESSAGE),
     (
         "spec.metrics[].window",
         "!self.contains('d') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",
-        "must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones",
+        "must be whole seconds from 1s to 10m; for longer periods, aggregate the closed windows in the database",
     ),
     (
         "spec.metrics[]",
@@ -249,7 +251,7 @@ const RULES: Rules = &[
         "self.size() > 0",
         "is empty: name the field whose values are counted, e.g. `[item_id]`",
     ),
-    ("spec.metrics[].key[]", FIELD, FIELD_SAYS),
+    ("spec.metrics[].key[]", FIELD, FIELD_MESSAGE),
     (
         "spec.metrics[].aggregate",
         "self.function != 'count' || !has(self.field)",
@@ -260,8 +262,8 @@ const RULES: Rules = &[
         "self.function == 'count' || has(self.field)",
         "`field` is missing: name the field of which the sum, mean or number of different values is taken",
     ),
-    ("spec.metrics[].aggregate.field", FIELD, FIELD_SAYS),
-    ("spec.metrics[].events.where[].field", FIELD, FIELD_SAYS),
+    ("spec.metrics[].aggregate.field", FIELD, FIELD_MESSAGE),
+    ("spec.metrics[].events.where[].field", FIELD, FIELD_MESSAGE),
     (
         "spec.metrics[].events.where[]",
         "[has(self.__in__), has(self.notIn), has(self.atLeast), has(self.atMost), has(self.exists)].filter(set, set).size() == 1",
@@ -270,7 +272,7 @@ const RULES: Rules = &[
     ("spec.metrics[].events.where[].in", "self.size() > 0", "is empty: write at least one value"),
     ("spec.metrics[].events.where[].notIn", "self.size() > 0", "is empty: write at least one value"),
     // Detectors
-    ("spec.detectors[].name", NAME, NAME_SAYS),
+    ("spec.detectors[].name", NAME, NAME_MESSAGE),
     (
         "spec.detectors[].algorithm",
         "[has(self.threshold), has(self.zscore), has(self.ewma), has(self.mad), has(self.poisson)].filter(set, set).size() == 1",
@@ -291,11 +293,11 @@ const RULES: Rules = &[
         "!has(self.algorithm.threshold) || self.direction == 'up'",
         "`threshold` takes its direction from `above` and `below`: remove `direction`",
     ),
-    ("spec.detectors[].algorithm.zscore.sigmas", POSITIVE, POSITIVE_SAYS),
-    ("spec.detectors[].algorithm.mad.deviations", POSITIVE, POSITIVE_SAYS),
-    ("spec.detectors[].algorithm.ewma.sigmas", POSITIVE, POSITIVE_SAYS),
-    ("spec.detectors[].algorithm.ewma.halfLife", POSITIVE, POSITIVE_SAYS),
-    ("spec.detectors[].algorithm.poisson.halfLife", POSITIVE, POSITIVE_SAYS),
+    ("spec.detectors[].algorithm.zscore.sigmas", POSITIVE, POSITIVE_MESSAGE),
+    ("spec.detectors[].algorithm.mad.deviations", POSITIVE, POSITIVE_MESSAGE),
+    ("spec.detectors[].algorithm.ewma.sigmas", POSITIVE, POSITIVE_MESSAGE),
+    ("spec.detectors[].algorithm.ewma.halfLife", POSITIVE, POSITIVE_MESSAGE),
+    ("spec.detectors[].algorithm.poisson.halfLife", POSITIVE, POSITIVE_MESSAGE),
     (
         "spec.detectors[].algorithm.poisson.probability",
         "self > 0.0 && self <= 0.1",
@@ -322,7 +324,7 @@ const RULES: Rules = &[
         "`warmup` must be from 2 to 1000",
     ),
     // Sinks
-    ("spec.sinks[].name", NAME, NAME_SAYS),
+    ("spec.sinks[].name", NAME, NAME_MESSAGE),
     (
         "spec.sinks[]",
         "!has(self.sqlite)",
@@ -358,7 +360,7 @@ const RULES: Rules = &[
     (
         "spec.api.stage",
         "!has(self.scaling)",
-        "the api has nothing that waits, by which it could be scaled: remove `scaling`, write `replicas`",
+        "the api has no consumer lag to scale by: remove `scaling` and set `replicas`",
     ),
 ];
 
@@ -420,10 +422,10 @@ const BOUNDS: Bounds = &[
     ("spec.api.store", 40),
 ];
 
-/// Where a stage is described; the paths of the next two tables go on from there.
+/// Where a stage is described; the paths of the next two tables continue from there.
 const STAGES: &[&str] = &["spec.collector.stage", "spec.detection", "spec.sinks[].stage", "spec.api.stage"];
 const STAGE_RULES: Rules = &[
-    (".scaling", SCALING, SCALING_SAYS),
+    (".scaling", SCALING, SCALING_MESSAGE),
     (
         ".scaling",
         "!has(self.floors) || self.floors.all(floor, floor.min <= self.max)",
@@ -442,11 +444,11 @@ const STAGE_RULES: Rules = &[
         "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
         "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
     ),
-    (".resources", WITHIN, WITHIN_SAYS),
-    (".resources.requests", QUANTITY, QUANTITY_SAYS),
-    (".resources.requests", RESOURCE, RESOURCE_SAYS),
-    (".resources.limits", QUANTITY, QUANTITY_SAYS),
-    (".resources.limits", RESOURCE, RESOURCE_SAYS),
+    (".resources", WITHIN, WITHIN_MESSAGE),
+    (".resources.requests", QUANTITY, QUANTITY_MESSAGE),
+    (".resources.requests", RESOURCE, RESOURCE_MESSAGE),
+    (".resources.limits", QUANTITY, QUANTITY_MESSAGE),
+    (".resources.limits", RESOURCE, RESOURCE_MESSAGE),
 ];
 const STAGE_BOUNDS: Bounds = &[
     (".scaling.catchUp", 32),
@@ -461,9 +463,9 @@ const STAGE_BOUNDS: Bounds = &[
     (".resources.limits{}", 40),
 ];
 
-/// Where a door from outside is described; the paths of the next two tables go on from there.
-const DOORS: &[&str] = &["spec.collector.ingress", "spec.api.ingress"];
-const DOOR_RULES: Rules = &[
+/// Where an Ingress is described; the paths of the next two tables continue from there.
+const INGRESSES: &[&str] = &["spec.collector.ingress", "spec.api.ingress"];
+const INGRESS_RULES: Rules = &[
     (
         ".host",
         "self.matches('^([*][.])?[a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*$')",
@@ -471,11 +473,11 @@ const DOOR_RULES: Rules = &[
     ),
     (".path", "self.startsWith('/')", "is not a path: begin it with `/`"),
 ];
-const DOOR_BOUNDS: Bounds = &[(".host", 253), (".path", 260), (".annotations", 50)];
+const INGRESS_BOUNDS: Bounds = &[(".host", 253), (".path", 260), (".annotations", 50)];
 
-/// Where, and the rules and bounds there.
+/// Places, and the rules and bounds there.
 const TABLES: [(&[&str], Rules, Bounds); 3] =
-    [(&[""], RULES, BOUNDS), (DOORS, DOOR_RULES, DOOR_BOUNDS), (STAGES, STAGE_RULES, STAGE_BOUNDS)];
+    [(&[""], RULES, BOUNDS), (INGRESSES, INGRESS_RULES, INGRESS_BOUNDS), (STAGES, STAGE_RULES, STAGE_BOUNDS)];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
 pub(super) const MAPS: &[(&str, &str)] = &[

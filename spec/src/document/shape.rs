@@ -48,8 +48,7 @@ pub(super) fn problems(document: &Yaml) -> Vec<Problem> {
             walk(spec, &SCHEMA, "spec", &mut found);
             finite(spec, "spec", &mut found);
         }
-        None => found
-            .push(Problem::new("spec", "missing: say what the pipeline counts, watches and where it stores")),
+        None => found.push(Problem::new("spec", "missing: write `metrics`, `detectors` and `sinks`")),
     }
     found
 }
@@ -229,7 +228,7 @@ fn types(schema: &Json) -> Vec<&str> {
 fn kind(value: &Yaml) -> &'static str {
     match value {
         Yaml::Null => "empty",
-        Yaml::Bool(_) => "true or false",
+        Yaml::Bool(_) => "a boolean",
         Yaml::Number(_) => "a number",
         Yaml::String(_) => "a string",
         Yaml::Sequence(_) => "a list",

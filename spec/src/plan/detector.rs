@@ -256,7 +256,7 @@ impl DetectorPlan {
             );
             at.child("poisson").require(
                 spec.algorithm.poisson.is_none() || counts,
-                format!("is for counts, and `{}` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`", metric.name),
+                format!("requires a count, but `{}` is a sum or mean: watch a `count` or `unique` metric, or use `ewma` or `mad`", metric.name),
             )
         });
         let metric = watched.and_then(|index| metrics.parsed[index].as_ref().map_err(|invalid| *invalid));

@@ -60,7 +60,7 @@ fn sasl(spec: &KafkaSpec, at: &SpecPath<'_>) -> Result<Option<KafkaSasl>, Invali
     let plain = spec.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == SaslMechanism::Plain);
     at.child("mechanism").require(
         !plain || spec.tls.is_some(),
-        "PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`",
+        "PLAIN sends the password unencrypted: add `tls`, or write `SCRAM-SHA-512`",
     )?;
     Ok(spec.sasl.clone())
 }

@@ -118,7 +118,7 @@ fn window(window: Span, at: &SpecPath<'_>) -> Result<Duration, Invalid> {
     at.require(
         whole,
         format!(
-            "is {window}, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones"
+            "is {window}, must be whole seconds from 1s to 10m; for longer periods, aggregate the closed windows in the database"
         ),
     )?;
     Ok(window.0)
@@ -129,7 +129,7 @@ impl AggregatePlan {
         let at = at.child("field");
         let field = |what: &str| match &spec.field {
             Some(field) => at.event_field(field),
-            None => Err(at.invalid(format!("missing: name the field of which the {what} is taken"))),
+            None => Err(at.invalid(format!("missing: name the field to aggregate with `{what}`"))),
         };
         match spec.function {
             AggregateFunction::Count => {

@@ -26,7 +26,7 @@ pub use kafka::KafkaPlan;
 pub use metric::{AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
 pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
 pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
-pub use stage::{StageId, StagePlan};
+pub use stage::{ScalingPlan, StageId, StagePlan};
 pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
 
 use crate::pipeline::{ApiSpec, HerdPipeline, HerdPipelineSpec, SecretRef, SinkSpec};
@@ -227,7 +227,7 @@ impl ApiPlan {
         let stage = StagePlan::parse(&spec.stage, &at.child("stage"));
         let unscaled = at.child("stage").child("scaling").require(
             spec.stage.scaling.is_none(),
-            "the api has nothing that waits, by which it could be scaled: remove it, write `replicas`",
+            "the api has no consumer lag to scale by: remove `scaling` and set `replicas`",
         );
         let ingress = at.optional("ingress", spec.ingress.as_ref(), stage::is_ingress);
         let store = Self::store(spec, sinks, &at.child("store"));

@@ -136,9 +136,11 @@ impl SinkPlan {
 
 impl SinkKind {
     fn parse(spec: &SinkSpec, pipeline: &str, at: &SpecPath<'_>) -> Result<Self, Invalid> {
+        // Destructured, so that a kind that is added to the spec cannot be forgotten here.
+        let SinkSpec { name: _, stage: _, postgres, sqlite, webhook, druid } = spec;
         at.child("druid")
-            .require(spec.druid.is_none(), "is reserved and not available in this version: remove it")?;
-        match (&spec.postgres, &spec.sqlite, &spec.webhook) {
+            .require(druid.is_none(), "is reserved and not available in this version: remove it")?;
+        match (postgres, sqlite, webhook) {
             (Some(spec), None, None) => {
                 StorePlan::postgres(spec, pipeline, &at.child("postgres")).map(Self::Store)
             }

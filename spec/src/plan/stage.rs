@@ -9,7 +9,7 @@ use super::SinkName;
 use crate::pipeline::{FloorSpec, IngressSpec, ResourcesSpec, ScalingSpec, StageSpec};
 use crate::problem::{Invalid, SpecPath};
 use crate::quantity;
-use crate::scale::schedule::{MAX_FLOORS, Schedule, time_zone};
+use crate::scale::schedule::{Floor, MAX_FLOORS, ScheduleError};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -59,7 +59,7 @@ pub struct StagePlan {
     /// How many run where nothing scales them.
     pub replicas: u32,
     /// How it scales, if it does.
-    pub scaling: Option<ScalingSpec>,
+    pub scaling: Option<ScalingPlan>,
     /// What a pod gets.
     pub resources: ResourcesSpec,
 }
@@ -67,7 +67,7 @@ pub struct StagePlan {
 impl StagePlan {
     pub(super) fn parse(spec: &StageSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
         let resources = at.optional("resources", spec.resources.as_ref(), resources);
-        let scaling = at.optional("scaling", spec.scaling.as_ref(), scaling);
+        let scaling = at.optional("scaling", spec.scaling.as_ref(), ScalingPlan::parse);
         Ok(Self {
             replicas: spec.replicas.unwrap_or(1),
             scaling: scaling?,
@@ -76,33 +76,73 @@ impl StagePlan {
     }
 }
 
-fn scaling(spec: &ScalingSpec, at: &SpecPath<'_>) -> Result<ScalingSpec, Invalid> {
-    let order = at.require(
-        spec.min <= spec.max,
-        format!("`min` ({}) must not be more than `max` ({})", spec.min, spec.max),
-    );
-    let catch_up = at.child("catchUp").between(spec.catch_up, Duration::from_secs(5), DAY);
-    let stabilisation = at.child("stabilisation").between(spec.stabilisation, Duration::ZERO, DAY);
-    let floors = at.child("floors");
-    let few = floors.require(
-        spec.floors.len() <= MAX_FLOORS,
-        format!("has {} entries, at most {MAX_FLOORS} are allowed", spec.floors.len()),
-    );
-    let floors = floors.each(&spec.floors, |floor, at| is_floor(floor, spec.max, at));
-    order.and(catch_up).and(stabilisation).and(few).and(floors)?;
-    Ok(spec.clone())
+/// How a stage scales. Written as the spec that it was parsed from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ScalingSpec", into = "ScalingSpec")]
+pub struct ScalingPlan {
+    spec: ScalingSpec,
+    floors: Vec<Floor>,
 }
 
-fn is_floor(floor: &FloorSpec, max: u32, at: &SpecPath<'_>) -> Result<(), Invalid> {
+impl ScalingPlan {
+    /// Its bounds and times, as written.
+    #[must_use]
+    pub fn spec(&self) -> &ScalingSpec {
+        &self.spec
+    }
+
+    /// Its scheduled minimums.
+    #[must_use]
+    pub fn floors(&self) -> &[Floor] {
+        &self.floors
+    }
+
+    fn parse(spec: &ScalingSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
+        let order = at.require(
+            spec.min <= spec.max,
+            format!("`min` ({}) must not be more than `max` ({})", spec.min, spec.max),
+        );
+        let catch_up = at.child("catchUp").between(spec.catch_up, Duration::from_secs(5), DAY);
+        let stabilisation = at.child("stabilisation").between(spec.stabilisation, Duration::ZERO, DAY);
+        let floors = at.child("floors");
+        let few = floors.require(
+            spec.floors.len() <= MAX_FLOORS,
+            format!("has {} entries, at most {MAX_FLOORS} are allowed", spec.floors.len()),
+        );
+        let floors = floors.each(&spec.floors, |written, at| floor(written, spec.max, at));
+        order.and(catch_up).and(stabilisation).and(few)?;
+        Ok(Self { spec: spec.clone(), floors: floors? })
+    }
+}
+
+impl TryFrom<ScalingSpec> for ScalingPlan {
+    type Error = ScheduleError;
+
+    fn try_from(spec: ScalingSpec) -> Result<Self, ScheduleError> {
+        let floors = spec.floors.iter().map(Floor::of).collect::<Result<_, _>>()?;
+        Ok(Self { spec, floors })
+    }
+}
+
+impl From<ScalingPlan> for ScalingSpec {
+    fn from(plan: ScalingPlan) -> Self {
+        plan.spec
+    }
+}
+
+fn floor(spec: &FloorSpec, max: u32, at: &SpecPath<'_>) -> Result<Floor, Invalid> {
     let order =
-        at.require(floor.min <= max, format!("`min` ({}) must not be more than `max` ({max})", floor.min));
-    let lasts = at.child("for").between(floor.lasts, Duration::from_secs(60), DAY);
-    let schedule = floor.schedule.parse::<Schedule>();
-    let schedule = schedule.map_err(|error| at.child("schedule").invalid(error.to_string()));
-    let zone = time_zone(&floor.time_zone);
-    let zone = zone.map_err(|error| at.child("timeZone").invalid(error.to_string()));
-    order.and(lasts).and(schedule).and(zone)?;
-    Ok(())
+        at.require(spec.min <= max, format!("`min` ({}) must not be more than `max` ({max})", spec.min));
+    let lasts = at.child("for").between(spec.lasts, Duration::from_secs(60), DAY);
+    let floor = Floor::of(spec).map_err(|error| {
+        let field = match error {
+            ScheduleError::Zone(_) => "timeZone",
+            ScheduleError::Fields(_) | ScheduleError::Field { .. } => "schedule",
+        };
+        at.child(field).invalid(error.to_string())
+    });
+    order.and(lasts)?;
+    floor
 }
 
 fn resources(spec: &ResourcesSpec, at: &SpecPath<'_>) -> Result<ResourcesSpec, Invalid> {

@@ -61,7 +61,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::no_spec(
     "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: a}",
-    "spec: missing: say what the pipeline counts, watches and where it stores"
+    "spec: missing: write `metrics`, `detectors` and `sinks`"
 )]
 #[case::top_level(
     "!apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: a}\nSpec: {}\nspec: {}",
@@ -123,7 +123,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::plain(
     "  kafka: {bootstrapServers: ['k:9092'], sasl: {mechanism: PLAIN, username: {name: a, key: b}, password: {name: a, key: c}}}",
-    "spec.kafka.sasl.mechanism: PLAIN sends the password as it is: add `tls`, or write `SCRAM-SHA-512`"
+    "spec.kafka.sasl.mechanism: PLAIN sends the password unencrypted: add `tls`, or write `SCRAM-SHA-512`"
 )]
 #[case::half_tls(
     "  kafka: {bootstrapServers: ['k:9092'], tls: {certificate: {name: a, key: b}}}",
@@ -186,11 +186,11 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::window(
     "  metrics: [{name: a, window: 1500ms}]",
-    "spec.metrics[0].window: is 1s500ms, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones"
+    "spec.metrics[0].window: is 1s500ms, must be whole seconds from 1s to 10m; for longer periods, aggregate the closed windows in the database"
 )]
 #[case::long_window(
     "  metrics: [{name: a, window: 1h}]",
-    "spec.metrics[0].window: is 1h, must be whole seconds from 1s to 10m; longer windows are rolled up from closed ones"
+    "spec.metrics[0].window: is 1h, must be whole seconds from 1s to 10m; for longer periods, aggregate the closed windows in the database"
 )]
 #[case::emit(
     "  metrics: [{name: a, window: 5s, emit: 6s}]",
@@ -202,7 +202,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::no_field(
     "  metrics: [{name: a, aggregate: {function: mean}}]",
-    "spec.metrics[0].aggregate.field: missing: name the field of which the mean is taken"
+    "spec.metrics[0].aggregate.field: missing: name the field to aggregate with `mean`"
 )]
 #[case::field_of_count(
     "  metrics: [{name: a, aggregate: {field: price}}]",
@@ -326,7 +326,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::poisson_of_a_sum(
     "  metrics: [{name: a, aggregate: {function: sum, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}}]",
-    "spec.detectors[0].algorithm.poisson: is for counts, and `a` is none: watch a `count` or `unique` metric, or use `ewma` or `mad`"
+    "spec.detectors[0].algorithm.poisson: requires a count, but `a` is a sum or mean: watch a `count` or `unique` metric, or use `ewma` or `mad`"
 )]
 fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &str) {
     let found = problems(spec);

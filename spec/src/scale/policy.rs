@@ -70,11 +70,14 @@ impl Policy {
     /// The policy of a stage. `paused` is `spec.paused`, for those stages that it stops.
     #[must_use]
     pub fn of(stage: &StagePlan, source: Source, paused: bool) -> Self {
-        let scaling = stage.scaling.clone();
-        // Validation has parsed every floor before.
-        let floors = scaling.iter().flat_map(|scaling| &scaling.floors);
-        let floors = floors.filter_map(|floor| Floor::of(floor).ok()).collect();
-        Self { fixed: Replicas(stage.replicas), scaling, floors, source, paused }
+        let scaling = stage.scaling.as_ref();
+        Self {
+            fixed: Replicas(stage.replicas),
+            scaling: scaling.map(|scaling| scaling.spec().clone()),
+            floors: scaling.map(|scaling| scaling.floors().to_vec()).unwrap_or_default(),
+            source,
+            paused,
+        }
     }
 
     /// The number of replicas before the first decision.

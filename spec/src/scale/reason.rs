@@ -234,7 +234,7 @@ impl fmt::Display for Reason {
             ),
             Self::AtMost { max, lag, delay } => {
                 write!(f, "at the maximum of {}, with a lag of {} records", replicas(*max), count(*lag))?;
-                delay.map_or(Ok(()), |delay| write!(f, " ({})", secs(delay)))
+                delay.map_or(Ok(()), |delay| write!(f, " (delay {})", secs(delay)))
             }
             Self::Stabilising { wanted, left } => {
                 write!(
@@ -262,7 +262,7 @@ impl fmt::Display for Reason {
             }
             Self::Backlog { lag, drain: Some(drain), catch_up } => write!(
                 f,
-                "a lag of {} records takes {}, longer than `catchUp` ({})",
+                "processing a lag of {} records takes {}, longer than `catchUp` ({})",
                 count(*lag),
                 secs(*drain),
                 secs(*catch_up)
@@ -292,7 +292,7 @@ impl fmt::Display for Reason {
             ),
             Self::Probe { watched } => write!(
                 f,
-                "no lag for {}, and the capacity of a replica is unknown; fewer replicas show it",
+                "no lag for {}; the capacity of a replica is unknown and is measured with fewer replicas",
                 secs(*watched)
             ),
             Self::Sleep { watched } => write!(f, "no input for {}", secs(*watched)),

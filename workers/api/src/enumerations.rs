@@ -14,7 +14,7 @@ pub(crate) enum FunctionName {
     Unique,
 }
 
-/// How grave an alert is.
+/// Severity of an alert.
 #[derive(ToSchema)]
 #[schema(as = Severity, rename_all = "lowercase")]
 pub(crate) enum SeverityName {
@@ -23,7 +23,7 @@ pub(crate) enum SeverityName {
     Critical,
 }
 
-/// How far an alert is. `withdrawn` comes over WebSocket only: take it off the page.
+/// State of an alert. `withdrawn` is sent over WebSocket only: remove the alert from the page.
 #[derive(ToSchema)]
 #[schema(as = AlertState, rename_all = "lowercase")]
 pub(crate) enum AlertStateName {

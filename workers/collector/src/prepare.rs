@@ -38,7 +38,7 @@ pub(crate) struct Batch {
 pub(crate) enum Record {
     /// A record of the `events` topic.
     Event { accepted: Accepted, value: Vec<u8> },
-    /// A record of the `dead-dead_letter_record` topic.
+    /// A record of the `dead-letter` topic.
     DeadLetter(DeadLetter),
 }
 

@@ -306,7 +306,7 @@ async fn only_requests_with_a_valid_key_are_accepted() {
         assert!(!answer.body.to_string().contains("s3cret"));
     }
     assert_eq!(collector.events().len(), 3);
-    assert!(collector.dead_letters().is_empty(), "unauthenticated requests write no dead dead_letters");
+    assert!(collector.dead_letters().is_empty(), "unauthenticated requests write no dead letters");
     collector.stop().await;
 }
 

@@ -37,7 +37,7 @@ impl FoldMetrics {
             registry.register("fold_duplicate_events", "Events whose id was already counted", m.duplicate);
             registry.register(
                 "fold_malformed_events",
-                "Records in the events topic that are no events",
+                "Malformed records in the events topic, skipped",
                 m.malformed,
             );
             registry.register(
@@ -68,8 +68,8 @@ impl FoldMetrics {
             if let Some(count) = self.too_large_told.tell() {
                 tracing::warn!(
                     count,
-                    "left out of a sum or mean: events with a number larger than 1e21, which cannot be added up exactly; \
-                     correct the field where the events are made"
+                    "events skipped by a sum or mean, because their number is above 1e21 and cannot be added exactly; correct the \
+                     producer of the events"
                 );
             }
         }
@@ -119,7 +119,7 @@ impl JudgeMetrics {
             registry.register("judge_late_parts", "Parts of windows that were already closed", m.late_parts);
             registry.register(
                 "judge_malformed_parts",
-                "Records in the parts topic that are neither",
+                "Malformed records in the parts topic, skipped",
                 m.malformed,
             );
             registry.register("judge_windows_closed", "Windows of keys closed", m.windows_closed);

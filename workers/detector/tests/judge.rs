@@ -5,7 +5,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use herd_detector::commit::Position;
-use herd_detector::judge::partition::{JudgePartition, Output, ReadOutcome, Saved};
+use herd_detector::judge::output::{Output, ReadOutcome, Saved};
+use herd_detector::judge::partition::JudgePartition;
 use herd_detector::judge::watch::Watched;
 use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::{OTHER_KEY, Plan};

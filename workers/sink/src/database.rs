@@ -152,8 +152,8 @@ impl Outage {
                 sink,
                 of,
                 %error,
-                "this needs mending; until then it is tried again with growing pauses, at most {most} minutes, and goes \
-                 on from where it is"
+                "the sink cannot store records until the cause is removed; it retries with growing pauses of at most {most} \
+                 minutes and then continues from the stored position"
             );
         } else {
             tracing::warn!(sink, of, %error, "the database is away");
@@ -167,7 +167,7 @@ async fn watch(store: Store, stage: Stage, condition: &'static str) {
         tokio::time::sleep(WATCH).await;
         let asked = tokio::time::timeout(WATCH, store.ping()).await.unwrap_or_else(|_| {
             let why = format!("no answer in {} s", WATCH.as_secs());
-            Err(StoreError::Unavailable { doing: "asking the database whether it answers", why })
+            Err(StoreError::Unavailable { doing: "health check of the database", why })
         });
         match asked {
             Ok(()) => stage.health.ok(condition),

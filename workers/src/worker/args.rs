@@ -23,7 +23,7 @@ pub(super) enum Command {
         #[command(flatten)]
         stage: StageOptions,
     },
-    /// Counts events and watches the counts
+    /// Runs the detector stage: aggregates events into windows and raises alerts
     Detector(StageOptions),
     /// Writes to a store or receiver
     Sink {
@@ -51,7 +51,7 @@ pub(super) struct ServeOptions {
     /// Where clients are served
     #[arg(long, value_name = "ADDRESS", env = "HERD_LISTEN", default_value = "0.0.0.0:8080")]
     pub(super) listen: SocketAddr,
-    /// How long requests are still answered once the stage is asked to stop: as long as routers need to learn that it leaves
+    /// Time after SIGTERM during which requests are still answered, until routers stop sending them
     #[arg(long, value_name = "TIME", env = "HERD_DRAIN", default_value = "0s")]
     pub(super) drain: Span,
 }

@@ -20,7 +20,7 @@ use crate::{kafka, ops};
 pub(super) async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
-        .with_context(|| format!("cannot listen on {address}: is another process there?"))
+        .with_context(|| format!("cannot listen on {address}: check that no other process uses this address"))
 }
 
 /// All that a stage needs.
@@ -46,7 +46,7 @@ impl StageOptions {
         };
         let Some(kafka) = &plan.kafka else {
             bail!(
-                "the plan has no Kafka, and stages in processes of their own share nothing else: use `herd up`, or give spec.kafka"
+                "the plan has no `kafka`, which separate stage processes require: set spec.kafka, or use `herd up`"
             );
         };
         let bus = kafka::connect(kafka, &secrets, &member)?;

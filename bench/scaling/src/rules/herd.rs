@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use herd_spec::pipeline::{ScalingSpec, Span};
-use herd_spec::plan::StagePlan;
+use herd_spec::plan::{ScalingPlan, StagePlan};
 use herd_spec::scale::{
     CONFIRM_AFTER, Decision, History, Memory, Observation, POLL, PartitionName, PartitionProgress, Pods,
     Policy, Reset, Source, Work, decide,
@@ -44,8 +44,9 @@ impl Herd {
     #[must_use]
     pub fn with(trace: &Trace, scaling: ScalingSpec) -> Self {
         let scaling = ScalingSpec { min: trace.min, max: trace.max, ..scaling };
-        let stage =
-            StagePlan { replicas: trace.replicas, scaling: Some(scaling), resources: Default::default() };
+        // It has no floors, so there is nothing in it that could be invalid.
+        let scaling = ScalingPlan::try_from(scaling).ok();
+        let stage = StagePlan { replicas: trace.replicas, scaling, resources: Default::default() };
         Self {
             policy: Policy::of(&stage, Source::Topic { partitions: trace.partitions() }, false),
             history: History::new(Reset::Earliest),

@@ -28,7 +28,8 @@ const PARTITIONS: usize = 12;
 
 impl Fixture {
     fn new(replicas: u32, scaling: ScalingSpec) -> Self {
-        let stage = StagePlan { replicas, scaling: Some(scaling), resources: Default::default() };
+        let stage =
+            StagePlan { replicas, scaling: Some(scaling.try_into().unwrap()), resources: Default::default() };
         let source = Source::Topic { partitions: PARTITIONS as u32 };
         Self {
             policy: Policy::of(&stage, source, false),
@@ -386,7 +387,11 @@ fn wakes_to_min_replicas_with_pause_up() {
 #[test]
 fn stage_that_serves_requests_keeps_one_replica() {
     let scaling = ScalingSpec { min: 0, ..ScalingSpec::default() };
-    let stage = StagePlan { replicas: 0, scaling: Some(scaling.clone()), resources: Default::default() };
+    let stage = StagePlan {
+        replicas: 0,
+        scaling: Some(scaling.clone().try_into().unwrap()),
+        resources: Default::default(),
+    };
     let policy = Policy::of(&stage, Source::Requests, false);
     assert_eq!(policy.bounds(&scaling, WallTime(0)).0, Replicas(1));
     assert_eq!(policy.initial(WallTime(0)), Replicas(1));
@@ -407,8 +412,11 @@ fn changes_nothing_while_replicas_start_or_the_group_rebalances() {
 
 #[test]
 fn scales_requests_with_headroom() {
-    let stage =
-        StagePlan { replicas: 2, scaling: Some(ScalingSpec::default()), resources: Default::default() };
+    let stage = StagePlan {
+        replicas: 2,
+        scaling: Some(ScalingSpec::default().try_into().unwrap()),
+        resources: Default::default(),
+    };
     let policy = Policy::of(&stage, Source::Requests, false);
     let (mut history, mut memory) = (History::default(), Memory::default());
     let (mut pods, mut served) = (Pods { desired: Replicas(2), ready: Replicas(2) }, 0.0);
@@ -473,6 +481,6 @@ fn reasons_are_sentences_with_numbers() {
     );
     assert_eq!(
         Reason::AtMost { max: Replicas(4), lag: 1_234_567, delay: Some(Duration::from_secs(90)) }.to_string(),
-        "at the maximum of 4 replicas, with a lag of 1,234,567 records (1m30s)"
+        "at the maximum of 4 replicas, with a lag of 1,234,567 records (delay 1m30s)"
     );
 }

@@ -123,7 +123,7 @@ impl EmbeddedBus {
     /// # Errors
     /// As [`EmbeddedBus::open`].
     pub fn open_with(dir: &Path, options: EmbeddedOptions) -> Result<Self, BusError> {
-        let doing = || format!("opening the embedded bus in {}", dir.display());
+        let doing = || format!("opening the embedded broker in {}", dir.display());
         let store = Store::open(dir, options.durability)?;
         let mut topics = HashMap::new();
         {
@@ -319,7 +319,7 @@ impl Drop for Inner {
             }
         }
         if let Err(error) = self.core.sync() {
-            tracing::error!(%error, "the embedded bus could not be brought to the disk");
+            tracing::error!(%error, "flushing the embedded broker to disk failed");
         }
     }
 }

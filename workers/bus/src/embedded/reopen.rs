@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use parking_lot::{MappedRwLockReadGuard, RwLock, RwLockReadGuard};
 
-use super::store::{Durability, OpenStore, StoreError};
+use super::store::{Durability, LEAST_ROOM, OpenStore, StoreError};
 use crate::BusError;
 
-/// The store is opened anew only when so much can be written: what is in memory then goes to the disk at once.
-pub(super) const LEAST_ROOM: usize = 16 << 20;
 /// Room is looked for by writing blocks of this size.
 const BLOCK: usize = 1 << 20;
 /// The threads of the database have let go of its files within this time after it was dropped.

@@ -33,6 +33,9 @@ pub enum Durability {
     Disk,
 }
 
+/// The store is opened anew only when so much can be written: what is in memory then goes to the disk at once.
+pub(super) const LEAST_ROOM: usize = 16 << 20;
+
 /// The database while it is open: see [`super::reopen::Store`] for who opens it.
 pub(super) struct OpenStore {
     db: Database,
@@ -80,8 +83,8 @@ pub(super) enum StoreError {
     Closed,
     /// So little room is left that opening the store anew would fail again.
     #[error(
-        "fewer than {} MiB can be written to {folder}: {source}; free that much: it goes on by itself",
-        super::reopen::LEAST_ROOM >> 20
+        "fewer than {} MiB can be written to {folder}: {source}; free that much space, a restart is not needed",
+        LEAST_ROOM >> 20
     )]
     Room { folder: String, source: std::io::Error },
     #[error("the store failed: {}", words(.0))]
@@ -125,7 +128,7 @@ impl StoreError {
 
 impl OpenStore {
     pub(super) fn open(dir: &Path, durability: Durability) -> Result<Self, BusError> {
-        let doing = || format!("opening the embedded bus in {}", dir.display());
+        let doing = || format!("opening the embedded broker in {}", dir.display());
         std::fs::create_dir_all(dir).map_err(|error| BusError::Refused {
             doing: doing(),
             why: format!("{error}; choose another folder"),

@@ -118,7 +118,7 @@ impl Queue {
         if state.broken.is_none() {
             tracing::error!(
                 why,
-                "the embedded broker cannot write: it takes no records until it can, and then goes on by itself"
+                "the embedded broker cannot write and refuses records; it retries by itself, a restart is not needed"
             );
             state.broken = Some(why.to_owned());
             self.work.notify_one();

@@ -88,7 +88,7 @@ impl Commits {
             // What is lost comes as a change.
             Some(code) if kind(code) == Kind::NotOwner => {
                 self.open.clear();
-                tracing::warn!(%error, "what was done is not committed: whoever has the partitions now does it again");
+                tracing::warn!(%error, "commit refused because the partitions were reassigned: their new owner processes the uncommitted records again");
                 Ok(())
             }
             _ => {

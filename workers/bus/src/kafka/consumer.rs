@@ -253,7 +253,7 @@ impl KafkaConsumer {
             if error.rdkafka_error_code().is_some_and(passes) && Instant::now() < deadline {
                 std::thread::sleep(RETRY);
             } else {
-                tracing::warn!(%error, topic = self.topic, "a successor does again what could not be committed");
+                tracing::warn!(%error, topic = self.topic, "the last commit failed: the next owner of the partitions processes the uncommitted records again");
                 return self.commits.done();
             }
         }
@@ -412,11 +412,16 @@ impl Consumer for KafkaConsumer {
             match self.go_on_committing() {
                 Ok(()) if !self.commits.open().is_empty() => {}
                 Ok(()) => return,
-                Err(error) => return tracing::warn!(%error, topic = self.topic, "a successor does it again"),
+                Err(error) => {
+                    return tracing::warn!(%error, topic = self.topic, "the last commit failed: the next owner of the partitions processes the uncommitted records again");
+                }
             }
             self.serve(Duration::from_millis(10), || true);
         }
-        tracing::warn!(topic = self.topic, "a successor does again what could not be committed");
+        tracing::warn!(
+            topic = self.topic,
+            "the last commit failed: the next owner of the partitions processes the uncommitted records again"
+        );
     }
 }
 

@@ -89,7 +89,7 @@ fn reason(error: &KafkaError) -> String {
     let hint = match error.rdkafka_error_code() {
         // Of a batch, only the records in front are refused by the first name.
         Some(RDKafkaErrorCode::InvalidTimestamp | RDKafkaErrorCode::InvalidRecord) => {
-            "; brokers refuse records from too far in the future (message.timestamp.after.max.ms): is the clock of this machine right?"
+            "; brokers refuse records from too far in the future (message.timestamp.after.max.ms): check the clock of this machine"
         }
         _ => "",
     };

@@ -236,7 +236,7 @@ impl Bus for KafkaBus {
     fn ping(&self, patience: Duration) -> Result<(), BusError> {
         // A topic that nobody has: the answer is small however large the cluster is.
         let asked = self.inner.reader.fetch_metadata(Some("herd.ping"), patience);
-        let doing = || format!("asking Kafka at {} whether it answers", self.servers());
+        let doing = || format!("health check of Kafka at {}", self.servers());
         asked.map(drop).map_err(|error| self.explained(bus_error(doing(), &error)))?;
         self.read_log();
         self.inner.plain.connection.clear();

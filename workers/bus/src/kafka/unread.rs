@@ -115,7 +115,7 @@ impl UnreadPartitionMonitor {
             topic = self.topic,
             group = self.group,
             partitions = partitions.join(", "),
-            "nobody in the group reads these: leaving it and joining anew"
+            "partitions without an owner in the consumer group: rejoining the group to start a rebalance"
         );
         self.pause = (2 * self.pause).min(LONGEST_PAUSE);
         self.next = Instant::now() + self.pause;

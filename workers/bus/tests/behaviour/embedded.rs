@@ -52,7 +52,7 @@ fn rejects_a_folder_that_another_process_uses() {
     assert_eq!(
         refused,
         format!(
-            "opening the embedded bus in {}: another process has it open; stop that one, or choose another folder",
+            "opening the embedded broker in {}: another process has it open; stop that one, or choose another folder",
             dir.path().display()
         )
     );

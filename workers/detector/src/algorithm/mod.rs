@@ -23,20 +23,11 @@ const RESOLUTION: f64 = 1e-6;
 /// A detector's rule, compiled.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    kind: Kind,
+    algorithm: Algorithm,
     direction: Direction,
     min_count: u64,
     /// Whether the metric counts things (so that chance alone spreads it by √n) or adds or averages numbers.
     counting: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    Threshold { above: Option<f64>, below: Option<f64> },
-    Zscore { sigmas: f64, history: usize, warmup: u32 },
-    Mad { deviations: f64, history: usize, warmup: u32 },
-    Ewma { sigmas: f64, half_life: f64, warmup: u32 },
-    Poisson { probability: f64, half_life: f64, warmup: u32 },
 }
 
 /// What a rule takes for usual in one window.
@@ -65,32 +56,18 @@ impl Rule {
     /// The rule of `detector` on a metric of this kind.
     #[must_use]
     pub fn of(detector: &DetectorPlan, function: AggregateFunction) -> Self {
-        let kind = match detector.algorithm.clone() {
-            Algorithm::Threshold(bounds) => Kind::Threshold { above: bounds.above(), below: bounds.below() },
-            Algorithm::Zscore(ZscoreSpec { sigmas, history, warmup }) => {
-                Kind::Zscore { sigmas, history: history as usize, warmup }
-            }
-            Algorithm::Mad(MadSpec { deviations, history, warmup }) => {
-                Kind::Mad { deviations, history: history as usize, warmup }
-            }
-            Algorithm::Ewma(EwmaSpec { sigmas, half_life, warmup }) => {
-                Kind::Ewma { sigmas, half_life, warmup }
-            }
-            Algorithm::Poisson(PoissonSpec { probability, half_life, warmup }) => {
-                Kind::Poisson { probability, half_life, warmup }
-            }
-        };
         let counting = matches!(function, AggregateFunction::Count | AggregateFunction::Unique);
-        Self { kind, direction: detector.direction, min_count: detector.min_count, counting }
+        let &DetectorPlan { ref algorithm, direction, min_count, .. } = detector;
+        Self { algorithm: algorithm.clone(), direction, min_count, counting }
     }
 
     /// The history of a key never seen.
     #[must_use]
     pub fn fresh(&self) -> History {
-        match self.kind {
-            Kind::Threshold { .. } => History::None,
-            Kind::Zscore { .. } | Kind::Mad { .. } => History::Ring(Ring::default()),
-            Kind::Ewma { .. } | Kind::Poisson { .. } => History::Weighted(Weighted::default()),
+        match &self.algorithm {
+            Algorithm::Threshold(_) => History::None,
+            Algorithm::Zscore(_) | Algorithm::Mad(_) => History::Ring(Ring::default()),
+            Algorithm::Ewma(_) | Algorithm::Poisson(_) => History::Weighted(Weighted::default()),
         }
     }
 
@@ -98,12 +75,12 @@ impl Rule {
     /// Bounds are no part of it: what was learnt can be held against new ones.
     #[must_use]
     pub fn learning(&self) -> String {
-        match self.kind {
-            Kind::Threshold { .. } => "threshold".into(),
-            Kind::Zscore { history, .. } => format!("zscore {history}"),
-            Kind::Mad { history, .. } => format!("mad {history}"),
-            Kind::Ewma { half_life, .. } => format!("ewma {half_life}"),
-            Kind::Poisson { half_life, .. } => format!("poisson {half_life}"),
+        match &self.algorithm {
+            Algorithm::Threshold(_) => "threshold".into(),
+            Algorithm::Zscore(ZscoreSpec { history, .. }) => format!("zscore {history}"),
+            Algorithm::Mad(MadSpec { history, .. }) => format!("mad {history}"),
+            Algorithm::Ewma(EwmaSpec { half_life, .. }) => format!("ewma {half_life}"),
+            Algorithm::Poisson(PoissonSpec { half_life, .. }) => format!("poisson {half_life}"),
         }
     }
 
@@ -111,12 +88,13 @@ impl Rule {
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // validated to be small and positive
     pub fn memory(&self) -> u32 {
-        match self.kind {
-            Kind::Threshold { .. } => 0,
-            Kind::Zscore { history, .. } | Kind::Mad { history, .. } => {
-                u32::try_from(4 * history).unwrap_or(256)
+        match &self.algorithm {
+            Algorithm::Threshold(_) => 0,
+            Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }) => {
+                history.saturating_mul(4)
             }
-            Kind::Ewma { half_life, .. } | Kind::Poisson { half_life, .. } => {
+            Algorithm::Ewma(EwmaSpec { half_life, .. })
+            | Algorithm::Poisson(PoissonSpec { half_life, .. }) => {
                 (6.0 * half_life).min(1000.0).ceil() as u32
             }
         }
@@ -125,25 +103,25 @@ impl Rule {
     /// Whether a key that falls silent can alert.
     #[must_use]
     pub fn watches_drops(&self) -> bool {
-        match self.kind {
-            Kind::Threshold { below, .. } => below.is_some(),
+        match &self.algorithm {
+            Algorithm::Threshold(bounds) => bounds.below().is_some(),
             _ => self.direction != Direction::Up,
         }
     }
 
     /// Adds the next window.
     pub fn fold(&self, history: &mut History, value: f64) {
-        match (&self.kind, history) {
+        match (&self.algorithm, history) {
             (
-                Kind::Zscore { history: length, .. } | Kind::Mad { history: length, .. },
+                Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }),
                 History::Ring(ring),
             ) => {
-                ring.push(value, *length);
+                ring.push(value, *history as usize);
             }
-            (Kind::Ewma { half_life, .. }, History::Weighted(weighted)) => {
+            (Algorithm::Ewma(EwmaSpec { half_life, .. }), History::Weighted(weighted)) => {
                 weighted.push_ewma(value, *half_life)
             }
-            (Kind::Poisson { half_life, .. }, History::Weighted(weighted)) => {
+            (Algorithm::Poisson(PoissonSpec { half_life, .. }), History::Weighted(weighted)) => {
                 weighted.push_decayed(value, *half_life);
             }
             _ => {}
@@ -153,8 +131,10 @@ impl Rule {
     /// Adds `windows` windows without an event, each worth 0: the same as adding them one by one, without doing what changes
     /// nothing any more.
     pub fn fold_silence(&self, history: &mut History, windows: u32) {
-        let length = match self.kind {
-            Kind::Zscore { history, .. } | Kind::Mad { history, .. } => history,
+        let length = match &self.algorithm {
+            Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }) => {
+                *history as usize
+            }
             _ => 0,
         };
         let mut left = windows;
@@ -179,20 +159,21 @@ impl Rule {
         // Only where negative numbers are added could 0 be much.
         let is_never_much = self.counting || self.min_count > 0;
         is_never_much
-            && match (&self.kind, history) {
-                (Kind::Threshold { below, .. }, _) => below.is_none_or(|below| below <= 0.0),
+            && match (&self.algorithm, history) {
+                (Algorithm::Threshold(bounds), _) => bounds.below().is_none_or(|below| below <= 0.0),
                 _ if !self.watches_drops() => true,
                 // The expected value only falls in silence. A spread is at least 1 where things are counted, and at least a
                 // twentieth of the expected value where numbers are added.
                 (
-                    Kind::Zscore { sigmas: width, .. } | Kind::Mad { deviations: width, .. },
+                    Algorithm::Zscore(ZscoreSpec { sigmas: width, .. })
+                    | Algorithm::Mad(MadSpec { deviations: width, .. }),
                     History::Ring(ring),
                 ) => self.silence_is_within(ring.largest(), *width),
-                (Kind::Ewma { sigmas: width, .. }, History::Weighted(weighted)) => {
+                (Algorithm::Ewma(EwmaSpec { sigmas: width, .. }), History::Weighted(weighted)) => {
                     self.silence_is_within(weighted.first, *width)
                 }
                 // A count of 0 is never rarer than e^−mean.
-                (Kind::Poisson { probability, .. }, History::Weighted(weighted)) => {
+                (Algorithm::Poisson(PoissonSpec { probability, .. }), History::Weighted(weighted)) => {
                     weighted.first == 0.0
                         || (weighted.first + 0.5) / weighted.exposure.max(1.0) <= -probability.ln()
                 }
@@ -207,26 +188,26 @@ impl Rule {
     /// What is usual after `history`; none while the key is still warming up.
     #[must_use]
     pub fn expectation(&self, history: &History) -> Option<Expectation> {
-        match (&self.kind, history) {
-            (Kind::Threshold { above, below }, _) => Some(Expectation {
-                expected: above.or(*below).unwrap_or(0.0),
+        match (&self.algorithm, history) {
+            (Algorithm::Threshold(bounds), _) => Some(Expectation {
+                expected: bounds.above().or(bounds.below()).unwrap_or(0.0),
                 spread: 0.0,
-                lower: below.unwrap_or(f64::NEG_INFINITY),
-                upper: above.unwrap_or(f64::INFINITY),
+                lower: bounds.below().unwrap_or(f64::NEG_INFINITY),
+                upper: bounds.above().unwrap_or(f64::INFINITY),
             }),
-            (Kind::Zscore { sigmas, warmup, .. }, History::Ring(ring)) => {
+            (Algorithm::Zscore(ZscoreSpec { sigmas, warmup, .. }), History::Ring(ring)) => {
                 let (mean, deviation) = ring.mean_and_deviation();
                 (ring.seen >= *warmup).then(|| self.around(mean, deviation, *sigmas))
             }
-            (Kind::Mad { deviations, warmup, .. }, History::Ring(ring)) => {
+            (Algorithm::Mad(MadSpec { deviations, warmup, .. }), History::Ring(ring)) => {
                 let (median, deviation) = ring.median_and_deviation();
                 (ring.seen >= *warmup).then(|| self.around(median, deviation, *deviations))
             }
-            (Kind::Ewma { sigmas, warmup, .. }, History::Weighted(weighted)) => {
+            (Algorithm::Ewma(EwmaSpec { sigmas, warmup, .. }), History::Weighted(weighted)) => {
                 let (mean, deviation) = weighted.mean_and_deviation();
                 (weighted.seen >= *warmup).then(|| self.around(mean, deviation, *sigmas))
             }
-            (Kind::Poisson { probability, warmup, .. }, History::Weighted(weighted)) => {
+            (Algorithm::Poisson(PoissonSpec { probability, warmup, .. }), History::Weighted(weighted)) => {
                 (weighted.seen >= *warmup).then(|| poisson::expectation(weighted, *probability))
             }
             _ => None,
@@ -244,7 +225,7 @@ impl Rule {
     /// Whether a window of `count` events and this value is out of the usual range, and which way.
     #[must_use]
     pub fn crossing(&self, expectation: &Expectation, value: f64, count: u64) -> Option<Crossing> {
-        let up = self.direction != Direction::Down || matches!(self.kind, Kind::Threshold { .. });
+        let up = self.direction != Direction::Down || matches!(self.algorithm, Algorithm::Threshold(_));
         if up && value > expectation.upper && count >= self.min_count {
             return Some(Crossing::Up);
         }
@@ -255,10 +236,10 @@ impl Rule {
     /// value over the bound. Always a number: JSON knows no infinity.
     #[must_use]
     pub fn score(&self, expectation: &Expectation, value: f64) -> f64 {
-        let score = match self.kind {
-            Kind::Threshold { .. } if expectation.expected == 0.0 => value,
-            Kind::Threshold { .. } => value / expectation.expected,
-            Kind::Poisson { .. } => poisson::score(expectation, value),
+        let score = match &self.algorithm {
+            Algorithm::Threshold(_) if expectation.expected == 0.0 => value,
+            Algorithm::Threshold(_) => value / expectation.expected,
+            Algorithm::Poisson(_) => poisson::score(expectation, value),
             _ => (value - expectation.expected) / expectation.spread,
         };
         score.clamp(f64::MIN, f64::MAX)
@@ -267,7 +248,7 @@ impl Rule {
     /// Whether this is a fixed bound, which expects nothing.
     #[must_use]
     pub fn is_threshold(&self) -> bool {
-        matches!(self.kind, Kind::Threshold { .. })
+        matches!(self.algorithm, Algorithm::Threshold(_))
     }
 }
 

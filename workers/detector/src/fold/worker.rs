@@ -283,7 +283,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         match consumer.partitions(PATIENCE) {
             // Partitions are never taken away; one who does not know yet must not contradict.
             Ok(count) => self.source_count = count.max(self.source_count),
-            Err(error) => tracing::warn!(%error, "whether there are more sources is not known"),
+            Err(error) => tracing::warn!(%error, "counting the partitions of `events` failed, retrying"),
         }
     }
 
@@ -302,7 +302,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         match consumer.end_offsets(&quiet, PATIENCE) {
             Ok(ends) => ends.into_iter().collect(),
             Err(error) => {
-                tracing::warn!(%error, "where the sources end is not known; none counts as idle");
+                tracing::warn!(%error, "fetching end offsets failed: no source is treated as idle until the next attempt");
                 BTreeMap::new()
             }
         }
@@ -331,7 +331,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
 /// A position whose log has since been cut (retention) or made anew (the topic was deleted and created).
 fn within(position: Position, start: Offset, end: Offset) -> Position {
     if position.next > end {
-        tracing::warn!(next = %position.next, %end, "the log ends before what was committed: it was made anew; starting over");
+        tracing::warn!(next = %position.next, %end, "the committed offset is beyond the end of the partition, because the topic was recreated or lost records: reading from its start");
         return Position { next: start, replay_from: start, ..Position::START };
     }
     Position { next: position.next.max(start), replay_from: position.replay_from.max(start), ..position }

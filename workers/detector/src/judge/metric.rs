@@ -11,7 +11,7 @@ use herd_spec::wire::{Alert, Band, Part, VERSION, Window, metric_key};
 
 use super::baseline::Baseline;
 use super::open_windows::{self, OpenWindows, SourceValues};
-use super::partition::{Output, Saved};
+use super::output::{Output, Saved};
 use super::verdict::{self, Candidate};
 use super::watch::{Index, Watched};
 use crate::aggregate::Running;

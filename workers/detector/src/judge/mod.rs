@@ -8,6 +8,7 @@ pub mod baseline;
 mod disowned;
 mod metric;
 mod open_windows;
+pub mod output;
 pub mod partition;
 mod retired;
 mod review;

@@ -3,50 +3,21 @@
 //! A grow-only counter for each source: per window and key the part of the highest version of every source is kept, so parts
 //! that come twice or out of order are harmless. Everything is a function of the records' order and the times passed in.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herd_spec::units::{EventTime, Offset, WallTime};
-use herd_spec::wire::{Alert, Part, PartRecord, Window};
+use herd_spec::wire::{Alert, Part, PartRecord};
 
 use super::disowned::Disowned;
 use super::metric::Metric;
+use super::output::{Output, ReadOutcome, Saved};
 use super::retired::Retired;
 use super::watch::{Index, Watched};
 use super::watermarks::WatermarkTracker;
 use crate::aggregate::Running;
 use crate::commit::Position;
-
-/// What a partition hands out.
-#[derive(Debug)]
-pub enum Output<'a> {
-    /// A window's value.
-    Window(Window<'a>),
-    /// A verdict.
-    Alert(Alert),
-}
-
-/// A key's memory, on its way to or from the `baselines` topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Saved<'a> {
-    /// As it is.
-    Kept(Cow<'a, [u8]>),
-    /// Forgotten, when the newest closed window was this one.
-    Forgotten(Index),
-}
-
-/// What became of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadOutcome {
-    /// It was taken in.
-    Taken,
-    /// Its window was closed already.
-    Late,
-    /// It belongs to no metric of this pipeline, or is damaged.
-    Unknown,
-}
 
 /// The state of one partition of `parts`.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use herd_spec::units::{EventTime, Offset};
 use herd_spec::wire::{Definition, Part, Shape, VERSION, Window};
 
 use super::open_windows::{self, OpenWindows};
-use super::partition::{Output, ReadOutcome};
+use super::output::{Output, ReadOutcome};
 use crate::aggregate::Running;
 
 /// More definitions than a pipeline can be given while a window is open: whatever comes beyond is no part of ours.

@@ -12,7 +12,8 @@ use herd_spec::units::{Partition, WallTime};
 use herd_spec::wire::{Alert, Definition, PartRecord, metric_key};
 use herd_stage::Clock;
 
-use super::partition::{JudgePartition, Output, ReadOutcome, Saved};
+use super::output::{Output, ReadOutcome, Saved};
+use super::partition::JudgePartition;
 use super::review::{self, Review};
 use super::watch::{Index, Watched};
 use crate::DetectorError;
@@ -88,7 +89,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
             return Err(DetectorError::Bus(BusError::Refused {
                 doing: format!("reading {topic} and {}", topics.baselines),
                 why: format!(
-                    "they have {parts} and {baselines} partitions and must have the same number: create both anew"
+                    "they have {parts} and {baselines} partitions and must have the same number: delete both topics, or create a pipeline with another name and another `topicPrefix`"
                 ),
             }));
         }
@@ -161,8 +162,8 @@ impl<B: Bus, C: Clock> Processor for Judge<B, C> {
             tracing::warn!(
                 metric,
                 count,
-                "baselines are deleted: they were learnt from another definition of this metric, or the metric or its \
-                 detectors are gone; what is usual is learnt anew"
+                "baselines deleted, because the metric has another definition, or the metric or its detectors were removed; detectors \
+                 alert again after their warmup"
             );
         }
         Ok(TakeOver::Begin(starts))

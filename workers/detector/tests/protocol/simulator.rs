@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use herd_detector::commit::Position;
 use herd_detector::fold::Source;
-use herd_detector::judge::partition::{JudgePartition, Output, Saved};
+use herd_detector::judge::output::{Output, Saved};
+use herd_detector::judge::partition::JudgePartition;
 use herd_detector::judge::watch::Watched;
 use herd_detector::metric::Metrics;
 use herd_spec::plan::Plan;

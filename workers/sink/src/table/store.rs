@@ -109,7 +109,12 @@ impl<B: Bus, T: Tables, C: Clock> TableSink<B, T, C> {
             .dead_letters
             .get_or_create(&SinkLabels { sink: self.setup.sink.clone() })
             .inc_by(count as u64);
-        tracing::warn!(sink = self.setup.sink, topic = self.setup.topic, count, "records refused");
+        tracing::warn!(
+            sink = self.setup.sink,
+            topic = self.setup.topic,
+            count,
+            "records cannot be stored and were written to the dead-letter topic"
+        );
         Ok(Stored::Done)
     }
 

@@ -66,7 +66,7 @@ impl<B: Bus, T: Tables, C: Clock> TableSink<B, T, C> {
             topic = self.setup.topic,
             %partition,
             %stored,
-            "the stored position is beyond the end of the topic: beginning anew"
+            "the stored position is beyond the end of the partition, because the topic was recreated or lost records: reading from its start"
         );
         let back = Advance { topic: &self.setup.topic, partition, expected: stored, next: Offset(0) };
         match self.setup.runtime.block_on(self.writer.write(&[back], self.batch.rows(), 0..0)) {

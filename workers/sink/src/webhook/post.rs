@@ -101,7 +101,7 @@ impl<C: Clock> Post<C> {
                     (why, pauses.next().max(asked), Undelivered::GaveUp)
                 }
             };
-            let undelivered = undelivered(format!("{why} (tried {tried} times)"));
+            let undelivered = undelivered(format!("{why} (attempt {tried} of {})", self.attempts));
             self.health.fail(self.condition, Trouble::WebhookFailing, format!("{} {why}", self.place()));
             self.tell(&why, &undelivered);
             if tried >= self.attempts {
@@ -138,8 +138,8 @@ impl<C: Clock> Post<C> {
                 sink = self.sink,
                 endpoint = self.place(),
                 why,
-                "the webhook needs mending; each alert is tried {} times with long pauses, then it goes to the \
-                 dead-letter topic",
+                "the endpoint rejects all deliveries: correct its URL or credentials; each alert is attempted {} times with long \
+                 pauses, then it goes to the dead-letter topic",
                 self.attempts
             ),
         }
@@ -210,10 +210,10 @@ impl<C: Clock> Post<C> {
 fn advice(status: StatusCode) -> Option<&'static str> {
     Some(match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "it does not accept us: correct the token or password in the address, or the signing key"
+            "the endpoint rejects the credentials: correct the token or password in the URL, or the signing key"
         }
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            "a proxy between does not accept us: correct its settings"
+            "a proxy requires authentication: correct the settings of the proxy"
         }
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
             "there is no webhook at this address: correct its path"

@@ -184,21 +184,21 @@ async fn waits_as_long_as_retry_after_asks() {
 async fn sends_refused_and_undeliverable_alerts_to_the_dead_letter_topic() {
     for (answer, attempts, requests, class, message) in [
         (Answer::Status(400), 5, 1, "webhook-refused", "answered 400 Bad Request: what it says"),
-        (Answer::Status(503), 2, 2, "webhook-gave-up", "answered 503 Service Unavailable (tried 2 times)"),
-        (Answer::Never, 1, 1, "webhook-gave-up", "did not answer in 400 ms (tried 1 times)"),
+        (Answer::Status(503), 2, 2, "webhook-gave-up", "answered 503 Service Unavailable (attempt 2 of 2)"),
+        (Answer::Never, 1, 1, "webhook-gave-up", "did not answer in 400 ms (attempt 1 of 1)"),
         (
             Answer::Status(302),
             1,
             1,
             "webhook-refused",
-            "answered 302 Found: redirects are not followed; set the address it leads to (tried 1 times)",
+            "answered 302 Found: redirects are not followed; set the address it leads to (attempt 1 of 1)",
         ),
         (
             Answer::Status(410),
             1,
             1,
             "webhook-refused",
-            "answered 410 Gone: what it says; this webhook was removed: make a new one and set its address (tried 1 times)",
+            "answered 410 Gone: what it says; this webhook was removed: make a new one and set its address (attempt 1 of 1)",
         ),
     ] {
         let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());

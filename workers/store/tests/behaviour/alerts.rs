@@ -126,6 +126,6 @@ async fn refuses_an_invalid_cursor(env: StoreEnv) {
     let refused = env.store.alerts(&filter).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "reading alerts: `page 2` is no cursor: give the `next_cursor` of the page before"
+        "reading alerts: `page 2` is not a cursor: use `next_cursor` of the previous page"
     );
 }

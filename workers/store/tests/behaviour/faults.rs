@@ -74,7 +74,7 @@ async fn a_renamed_or_retyped_column_is_reported(env: StoreEnv) {
         execute_directly(&env, change).await;
         let error = write_window(&env.store, 0).await.unwrap_err();
         assert_eq!(fault(&error), Fault::TableChanged, "{error}");
-        assert!(error.to_string().contains("is not as Herd made it ("), "{error}");
+        assert!(error.to_string().contains("is not as Herd created it ("), "{error}");
         if back != "type" {
             execute_directly(&env, &format!("ALTER TABLE windows RENAME COLUMN {back}")).await;
             write_window(&env.store, 0).await.unwrap();

@@ -13,7 +13,7 @@ pub(crate) async fn collector_ahead(scene: &Scene) -> String {
 /// Beyond an hour the brokers refuse what it sends, and it must say so.
 pub(crate) async fn collector_far_ahead(scene: &Scene) -> String {
     lie(scene, "collector-1", 2, async || {
-        scene.sees_trouble("collector-1", &["is the clock of this machine right?"]).await;
+        scene.sees_trouble("collector-1", &["check the clock of this machine"]).await;
     })
     .await;
     "the clock of collector-1 two hours ahead".into()

@@ -17,16 +17,16 @@ use crate::stage::{Stage, StageId};
 use crate::topics::{InvalidKafkaSettings, KafkaConnection, TopicsState};
 use crate::{groups, pod_failures};
 
-/// A pipeline whose objects were applied. Only [`super::Prepared::apply`] makes it.
+/// A pipeline whose objects were applied. Only [`crate::prepared::Prepared::apply`] makes it.
 pub struct Applied {
-    pub(super) pipeline: PipelineContext,
-    pub(super) plan: ClusterPlan,
-    pub(super) stages: Vec<Stage>,
-    pub(super) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
-    pub(super) topics: TopicsState,
-    pub(super) partition_counts: PartitionCounts,
+    pub(crate) pipeline: PipelineContext,
+    pub(crate) plan: ClusterPlan,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
+    pub(crate) topics: TopicsState,
+    pub(crate) partition_counts: PartitionCounts,
     /// As the API server returned them.
-    pub(super) deployments: Deployments,
+    pub(crate) deployments: Deployments,
 }
 
 /// The observation of an applied pipeline. Only [`Applied::observe`] makes it, and a status can only be made from it.

@@ -3,7 +3,7 @@
 
 use herd_spec::pipeline::HerdPipeline;
 
-use super::applied::Applied;
+use crate::applied::Applied;
 use crate::apply::{self, Live};
 use crate::context::Context;
 use crate::dereference::{self, Secrets};
@@ -24,12 +24,12 @@ use herd_spec::health::Trouble;
 
 /// A pipeline that is ready to be applied.
 pub struct Prepared {
-    pub(super) pipeline: PipelineContext,
-    pub(super) plan: ClusterPlan,
-    pub(super) stages: Vec<Stage>,
-    pub(super) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
-    pub(super) topics: TopicsState,
-    pub(super) partition_counts: PartitionCounts,
+    pub(crate) pipeline: PipelineContext,
+    pub(crate) plan: ClusterPlan,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
+    pub(crate) topics: TopicsState,
+    pub(crate) partition_counts: PartitionCounts,
     desired: Desired,
 }
 

@@ -1,9 +1,6 @@
 //! Reconciles one pipeline: validate → prepare → apply → observe → write the status. Each step takes what the step before it made, so
 //! that a status cannot report on objects that were not applied.
 
-mod applied;
-mod prepared;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +12,15 @@ use kube::{Api, Resource};
 use serde_json::json;
 use tracing::{Instrument as _, info, info_span, warn};
 
+use crate::applied::{Observed, PipelineObservation};
 use crate::context::Context;
 use crate::desired::MANAGER;
 use crate::error::{Error, Retry};
 use crate::identity::PipelineIdentity;
+use crate::prepared::Prepared;
 use crate::reason::Reason;
 use crate::topics::TopicsState;
 use crate::{deletion, events, plan, status};
-
-pub use applied::{Applied, Observed, PipelineObservation};
-pub use prepared::Prepared;
 
 /// Requeue interval of a pipeline that is Ready: no watch reports a change in Kafka.
 const STEADY: Duration = Duration::from_secs(600);
