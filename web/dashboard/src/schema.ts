@@ -13,8 +13,8 @@ export interface paths {
         };
         /**
          * Alerts, newest window first
-         * @description Without a store: those seen since this stage started, and the latest before it. So it is while the store does not answer, and
-         *     `missing` says so.
+         * @description Without a store, or while it is unavailable (then with `missing`), only alerts since the start of this stage and the latest before
+         *     it are returned.
          */
         get: operations["alerts"];
         put?: never;
@@ -34,8 +34,8 @@ export interface paths {
         };
         /**
          * The windows of one key, oldest first
-         * @description Closed ones from the store, where there is one, and the latest ones, closed or running, from the live stream. While the store does
-         *     not answer, the latest ones alone, and `missing` says so.
+         * @description Closed windows from the store, if there is one, merged with the latest windows, closed or open, from the live stream. While the
+         *     store is unavailable, only the latter are returned, with `missing`.
          */
         get: operations["windows"];
         put?: never;
@@ -53,7 +53,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What the pipeline counts, watches and keeps */
+        /** Metrics, detectors and sinks of the pipeline */
         get: operations["pipeline"];
         put?: never;
         post?: never;
@@ -72,7 +72,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Lets a crowd come to one item: real events, sent through the collector */
+        /** Simulates a crowd on one item with events sent through the collector */
         post: operations["spike"];
         delete?: never;
         options?: never;
@@ -104,7 +104,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The keys that most events are about */
+        /** Trending keys of a metric */
         get: operations["trending"];
         put?: never;
         post?: never;
@@ -121,7 +121,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** The users who spent or did most, or were here last */
+        /** Users by revenue, events or last activity */
         get: operations["users"];
         put?: never;
         post?: never;
@@ -138,7 +138,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What is known of a user */
+        /** Statistics of a user */
         get: operations["user"];
         put?: never;
         post?: never;
@@ -155,7 +155,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What a user did, newest first */
+        /** Events of a user, newest first */
         get: operations["events"];
         put?: never;
         post?: never;
@@ -169,9 +169,9 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description A detector's verdict. */
+        /** @description An alert. */
         Alert: {
-            /** @description Identity: 32 hexadecimal digits. */
+            /** @description Id: 32 hexadecimal digits. */
             id: string;
             /** @description The pipeline. */
             pipeline: string;
@@ -183,7 +183,7 @@ export interface components {
             key: string;
             /** @description `info`, `warning` or `critical`. */
             severity: components["schemas"]["Severity"];
-            /** @description `early`, `firing`, `resolved`; over WebSocket also `withdrawn`: take it off the page. */
+            /** @description `early`, `firing` or `resolved`; over WebSocket also `withdrawn`, after which the alert must no longer be shown. */
             state: components["schemas"]["AlertState"];
             /**
              * Format: int64
@@ -202,39 +202,39 @@ export interface components {
             count: number;
             /**
              * Format: double
-             * @description The window's value.
+             * @description Value of the window.
              */
             value: number;
             /**
              * Format: double
-             * @description What was expected.
+             * @description Expected value.
              */
             expected: number;
             /**
              * Format: double
-             * @description The usual spread around it.
+             * @description Expected deviation.
              */
             spread: number;
             /**
              * Format: double
-             * @description How unusual the value is.
+             * @description Anomaly score.
              */
             score: number;
-            /** @description Why, in words. */
+            /** @description Human-readable summary. */
             summary: string;
             /**
              * Format: int64
-             * @description Start of the first later window that was usual again.
+             * @description Start of the first later window that was within the expected range; null while it goes on.
              */
             resolved: number | null;
             /**
              * Format: int64
-             * @description When it was first raised, by the detector's clock.
+             * @description Time at which it was first raised, by the clock of the detector.
              */
             raised: number;
         };
         /**
-         * @description How far an alert is. `withdrawn` comes over WebSocket only: take it off the page.
+         * @description State of an alert. `withdrawn` is sent over WebSocket only: remove the alert from the page.
          * @enum {string}
          */
         AlertState: "early" | "firing" | "resolved" | "withdrawn";
@@ -242,18 +242,18 @@ export interface components {
         Alerts: {
             /** @description The alerts. */
             alerts: components["schemas"]["Alert"][];
-            /** @description Give it as `cursor` for the next page; none: this is the last. */
+            /** @description Value of `cursor` for the next page; null on the last page. */
             next_cursor: string | null;
-            /** @description What the answer is without, and why: the store does not answer. Not there where nothing is missing. */
+            /** @description Data that is missing from the response, and why, if the store is unavailable. Absent if the response is complete. */
             missing?: string | null;
         };
-        /** @description The range a detector takes for usual. */
+        /** @description Expected range of a detector. */
         Band: {
             /** @description The detector. */
             detector: string;
             /**
              * Format: double
-             * @description The value it expected.
+             * @description Expected value.
              */
             expected: number;
             /**
@@ -268,11 +268,11 @@ export interface components {
             upper: number;
             /**
              * Format: double
-             * @description How unusual the value is, in the detector's measure.
+             * @description Anomaly score, in the unit of the detector.
              */
             score: number;
         };
-        /** @description One thing that is watched. */
+        /** @description A detector. */
         Detector: {
             /** @description Its name. */
             name: string;
@@ -286,36 +286,36 @@ export interface components {
             severity: components["schemas"]["Severity"];
             /**
              * Format: int64
-             * @description Windows with fewer events never alert upwards.
+             * @description Minimum number of events in a window for an upward alert.
              */
             min_count: number;
             /**
              * Format: int64
-             * @description Pause between alerts of a key.
+             * @description Minimum time between two alerts of the same key.
              */
             cooldown_ms: number;
         };
         /** @description An event. */
         Event: {
-            /** @description Its identity. */
+            /** @description Event id. */
             event_id: string;
-            /** @description What was done. */
+            /** @description Event type. */
             type: string;
-            /** @description Who did it. */
+            /** @description User id. */
             user_id?: string | null;
-            /** @description To what. */
+            /** @description Item id. */
             item_id?: string | null;
             /**
              * Format: int64
-             * @description When, by the event's own account.
+             * @description Event time.
              */
             time: number;
             /**
              * Format: int64
-             * @description When it was received.
+             * @description Time of receipt.
              */
             received: number;
-            /** @description All other fields of the event as it came. */
+            /** @description All other fields of the event as received. */
             properties: Record<string, never>;
         };
         /**
@@ -323,17 +323,17 @@ export interface components {
          * @enum {string}
          */
         Function: "count" | "sum" | "mean" | "unique";
-        /** @description One thing that is counted. */
+        /** @description A metric. */
         Metric: {
             /** @description Its name. */
             name: string;
             /** @description `count`, `sum`, `mean` or `unique`. */
             function: components["schemas"]["Function"];
-            /** @description The field it is computed of; none for `count`. */
+            /** @description The aggregated field; null for `count`. */
             field: string | null;
             /** @description The fields whose values are the key. */
             key: string[];
-            /** @description Event types that count; empty: all. */
+            /** @description Event types that are aggregated; empty: all. */
             types: string[];
             /**
              * Format: int64
@@ -342,42 +342,42 @@ export interface components {
             window_ms: number;
             /**
              * Format: int64
-             * @description How often running values come.
+             * @description Interval of provisional values.
              */
             emit_ms: number;
         };
-        /** @description What the pipeline counts, watches and keeps. */
+        /** @description Metrics, detectors and sinks of a pipeline. */
         Pipeline: {
             /** @description Its name. */
             name: string;
-            /** @description Whether detectors and sinks stand still. */
+            /** @description Whether detectors and sinks are stopped. */
             paused: boolean;
             /**
              * Format: int64
-             * @description How long after the newest event an older one may still come.
+             * @description Maximum lateness of events.
              */
             max_lateness_ms: number;
-            /** @description What is counted. */
+            /** @description Metrics. */
             metrics: components["schemas"]["Metric"][];
-            /** @description What is watched. */
+            /** @description Detectors. */
             detectors: components["schemas"]["Detector"][];
-            /** @description Where things go. */
+            /** @description Sinks. */
             sinks: components["schemas"]["Sink"][];
-            /** @description Whether bursts may be simulated. */
+            /** @description Whether bursts can be simulated. */
             simulate: boolean;
-            /** @description Whether there is a store, for questions about the past. */
+            /** @description Whether the pipeline has a store for history. */
             store: boolean;
         };
         /** @description One window of a key. */
         Point: {
             /**
              * Format: int64
-             * @description Its start.
+             * @description Start of the window.
              */
             start: number;
             /**
              * Format: int64
-             * @description Events in it.
+             * @description Number of events.
              */
             count: number;
             /**
@@ -385,125 +385,125 @@ export interface components {
              * @description The metric's value.
              */
             value: number;
-            /** @description Whether it is closed and will not change. */
+            /** @description Whether the window is closed, so that it does not change any more. */
             final: boolean;
-            /** @description What each detector expected. */
+            /** @description Expected range of each detector. */
             bands: components["schemas"]["Band"][];
         };
-        /** @description The document. */
+        /** @description Schema of a [`Problem`] in the OpenAPI document (RFC 9457). */
         Problem: {
-            /** @description Always `about:blank`: the status says which kind it is. */
+            /** @description Always `about:blank`. */
             type: string;
-            /** @description The status in words. */
+            /** @description Reason phrase of the status. */
             title: string;
             /**
              * Format: int32
-             * @description The status.
+             * @description HTTP status.
              */
             status: number;
-            /** @description What was wrong and what to do. */
+            /** @description Human-readable explanation, and what to do. */
             detail: string;
         };
         /**
-         * @description How grave an alert is.
+         * @description Severity of an alert.
          * @enum {string}
          */
         Severity: "info" | "warning" | "critical";
-        /** @description A store or receiver. */
+        /** @description A sink. */
         Sink: {
             /** @description Its name. */
             name: string;
             /** @description `postgres`, `sqlite` or `webhook`. */
             kind: string;
         };
-        /** @description The burst that began. */
+        /** @description The burst that was started. */
         Spike: {
             /** @description The item. */
             item: string;
-            /** @description What is done to it. */
+            /** @description Event type. */
             type: string;
             /**
              * Format: int32
-             * @description Events.
+             * @description Number of events.
              */
             events: number;
             /**
              * Format: double
-             * @description Over so many seconds.
+             * @description Duration in seconds.
              */
             seconds: number;
         };
-        /** @description How large a burst. All of it may be left out. */
+        /** @description Size of a burst. All fields are optional. */
         SpikeRequest: {
             /**
              * Format: int32
-             * @description Events, 1 to 20000, each of another user. Left out: 400.
+             * @description Number of events, 1 to 20000, each of a different user. Omitted: 400.
              */
             count?: number | null;
             /**
              * Format: double
-             * @description Over so many seconds, up to 60. Left out: 5.
+             * @description Duration in seconds, up to 60. Omitted: 5.
              */
             seconds?: number | null;
-            /** @description What is done to the item. Left out: the first type that the first metric counts. */
+            /** @description Event type. Omitted: the first type of the first metric. */
             type?: string | null;
         };
-        /** @description How far a stage is. */
+        /** @description Lag and throughput of a stage. */
         Stage: {
             /** @description `fold`, `judge` or `sink.NAME`. */
             stage: string;
             /**
              * Format: int64
-             * @description Records that wait for it.
+             * @description Consumer lag in records.
              */
             lag: number;
             /**
              * Format: double
-             * @description How long it would take for these at its present rate; none: it stands still while records wait.
+             * @description Estimated time to process the lag at the current rate, in seconds; null if the stage makes no progress.
              */
             lag_seconds: number | null;
             /**
              * Format: double
-             * @description Records it got done a second, over the last seconds.
+             * @description Records processed per second, over the last seconds.
              */
             rate_per_second: number;
         };
-        /** @description How the pipeline is doing now. */
+        /** @description Throughput, totals and lag of the pipeline. */
         Stats: {
             /**
              * Format: int64
-             * @description When this was said.
+             * @description Time of the measurement.
              */
             now: number;
             /**
              * Format: double
-             * @description Events accepted a second, over the last seconds.
+             * @description Events accepted per second, over the last seconds.
              */
             events_per_second: number;
             /**
              * Format: int64
-             * @description Events accepted since the beginning.
+             * @description Total of accepted events.
              */
             events_total: number;
             /**
              * Format: int64
-             * @description Events refused since the beginning.
+             * @description Total of refused events.
              */
             refused_total: number;
             /**
              * Format: int64
-             * @description Closed windows: in the store, or, without one, seen since this stage started.
+             * @description Number of closed windows: in the store or, without one, since the start of this stage.
              */
             windows_total: number;
             /**
              * Format: int64
-             * @description Alerts that go on now.
+             * @description Number of open alerts.
              */
             alerts_firing: number;
-            /** @description How far each stage is. */
+            /** @description Lag and throughput of each stage. */
             stages: components["schemas"]["Stage"][];
         };
-        /** @description The keys of a metric that most events are about. */
+        /** @description Trending keys of a metric. */
         Trending: {
             /** @description The metric. */
             metric: string;
@@ -514,86 +514,86 @@ export interface components {
             window_ms: number;
             /**
              * Format: int64
-             * @description End of the newest window taken into account; none: nothing was seen yet.
+             * @description End of the newest window included; null without data.
              */
             as_of: number | null;
             /**
              * Format: double
-             * @description The value of all keys together, over the windows that cover the last minute.
+             * @description Value of all keys together over the windows of the last minute.
              */
             total: number;
             /**
              * Format: int64
-             * @description How many keys had a value in them.
+             * @description Number of keys with a value in these windows.
              */
             keys: number;
-            /** @description The heaviest, heaviest first. */
+            /** @description The top keys in descending order. */
             items: components["schemas"]["TrendingItem"][];
-            /** @description All others. */
+            /** @description All other keys. */
             other: components["schemas"]["TrendingOther"];
         };
-        /** @description A key in the list. */
+        /** @description A trending key. */
         TrendingItem: {
             /**
              * Format: int64
-             * @description Its place, from 1.
+             * @description Rank, from 1.
              */
             rank: number;
             /**
              * Format: int64
-             * @description Its place one window earlier; none: it is new.
+             * @description Rank one window earlier; null if the key is new.
              */
             previous_rank: number | null;
             /** @description The key. */
             key: string;
             /**
              * Format: double
-             * @description Its value over the windows that cover the last minute.
+             * @description Value over the windows of the last minute.
              */
             value: number;
             /**
              * Format: double
-             * @description Its part of the total, 0 to 1.
+             * @description Fraction of the total, 0 to 1.
              */
             share: number;
-            /** @description Its last 20 window values, oldest first. */
+            /** @description The last 20 window values, oldest first. */
             spark: number[];
         };
-        /** @description What is not in the list. */
+        /** @description Keys that are not in the list. */
         TrendingOther: {
             /**
              * Format: int64
-             * @description How many keys.
+             * @description Number of keys.
              */
             keys: number;
             /**
              * Format: double
-             * @description Their value together.
+             * @description Their value.
              */
             value: number;
         };
-        /** @description What is known of a user. */
+        /** @description Statistics of a user. */
         User: {
             /** @description The user. */
             user_id: string;
             /**
              * Format: int64
-             * @description Events.
+             * @description Number of events.
              */
             events: number;
             /**
              * Format: int64
-             * @description Events of type `purchase` or `order`.
+             * @description Number of events of type `purchase` or `order`.
              */
             purchases: number;
             /**
              * Format: double
-             * @description What was spent.
+             * @description Revenue.
              */
             revenue: number;
             /**
              * Format: int64
-             * @description Runs of events without a gap of more than 30 minutes.
+             * @description Number of sessions: sequences of events without a gap of more than 30 minutes.
              */
             sessions: number;
             /**
@@ -607,7 +607,7 @@ export interface components {
              */
             last_seen: number;
         };
-        /** @description What a user did, newest first. */
+        /** @description Events of a user, newest first. */
         UserEvents: {
             /** @description The user. */
             user_id: string;
@@ -615,11 +615,11 @@ export interface components {
             events: components["schemas"]["Event"][];
             /**
              * Format: int64
-             * @description Give it as `before` for the next page; none: this is the last.
+             * @description Value of `before` for the next page; absent on the last page.
              */
             next_before?: number | null;
         };
-        /** @description Users, highest first. */
+        /** @description Users in descending order. */
         Users: {
             /** @description The users. */
             users: components["schemas"]["User"][];
@@ -635,9 +635,9 @@ export interface components {
              * @description Length of a window.
              */
             size_ms: number;
-            /** @description Oldest first. */
+            /** @description Windows, oldest first. */
             windows: components["schemas"]["Point"][];
-            /** @description What the answer is without, and why: the store does not answer. Not there where nothing is missing. */
+            /** @description Data that is missing from the response, and why, if the store is unavailable. Absent if the response is complete. */
             missing?: string | null;
         };
     };
@@ -652,23 +652,23 @@ export interface operations {
     alerts: {
         parameters: {
             query?: {
-                /** @description `firing` (going on, also while the window is open) or `resolved`. Left out: both. */
+                /** @description `firing` (open alerts, including early ones) or `resolved`. Omitted: both. */
                 state?: string;
-                /** @description Of this detector. */
+                /** @description Only alerts of this detector. */
                 detector?: string;
-                /** @description Of this metric. */
+                /** @description Only alerts of this metric. */
                 metric?: string;
-                /** @description Of this key. */
+                /** @description Only alerts of this key. */
                 key?: string;
-                /** @description `info`, `warning` or `critical`. */
+                /** @description Only alerts of this severity: `info`, `warning` or `critical`. */
                 severity?: string;
-                /** @description Whose window starts at or after this time. */
+                /** @description Only alerts whose window starts at or after this time. */
                 from?: number;
-                /** @description Whose window starts before this time. */
+                /** @description Only alerts whose window starts before this time. */
                 to?: number;
-                /** @description So many, 1 to 1000. Left out: 100. The first page may be longer by alerts that are on their way to the store. */
+                /** @description Page size, 1 to 1000. Omitted: 100. The first page may be longer by alerts that are not in the store yet. */
                 limit?: number;
-                /** @description `next_cursor` of the page before. */
+                /** @description `next_cursor` of the previous page. */
                 cursor?: string;
             };
             header?: never;
@@ -704,7 +704,7 @@ export interface operations {
                 from?: number;
                 /** @description Windows that start before this time. */
                 to?: number;
-                /** @description The newest so many, 1 to 5000. Left out: 120. */
+                /** @description Number of windows, the newest ones, 1 to 5000. Omitted: 120. */
                 limit?: number;
             };
             header?: never;
@@ -732,7 +732,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No such metric */
+            /** @description The metric does not exist */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -772,7 +772,7 @@ export interface operations {
             };
             cookie?: never;
         };
-        /** @description May be left out */
+        /** @description Optional */
         requestBody: {
             content: {
                 "application/json": components["schemas"]["SpikeRequest"];
@@ -795,7 +795,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Not in this pipeline: `api.simulate` is off */
+            /** @description `api.simulate` is off */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -804,7 +804,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description This stage was not told where the collector is */
+            /** @description The URL of the collector is not configured */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -821,7 +821,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The collector does not take the events */
+            /** @description The collector refuses the events */
             502: {
                 headers: {
                     [name: string]: unknown;
@@ -854,9 +854,9 @@ export interface operations {
     trending: {
         parameters: {
             query?: {
-                /** @description The metric. Left out: the first. */
+                /** @description Name of the metric. Omitted: the first metric. */
                 metric?: string;
-                /** @description Items, 1 to 200. Left out: 20. */
+                /** @description Number of items, 1 to 200. Omitted: 20. */
                 limit?: number;
             };
             header?: never;
@@ -881,7 +881,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description No such metric */
+            /** @description The metric does not exist */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -895,9 +895,9 @@ export interface operations {
     users: {
         parameters: {
             query?: {
-                /** @description `revenue`, `events` or `last_seen`. Left out: `revenue`. */
+                /** @description Order: `revenue`, `events` or `last_seen`. Omitted: `revenue`. */
                 order?: string;
-                /** @description So many, 1 to 1000. Left out: 50. */
+                /** @description Page size, 1 to 1000. Omitted: 50. */
                 limit?: number;
             };
             header?: never;
@@ -922,7 +922,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no store */
+            /** @description The pipeline has no store */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -961,7 +961,7 @@ export interface operations {
                     "application/json": components["schemas"]["User"];
                 };
             };
-            /** @description Never seen */
+            /** @description The user is unknown */
             404: {
                 headers: {
                     [name: string]: unknown;
@@ -970,7 +970,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no store */
+            /** @description The pipeline has no store */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -992,9 +992,9 @@ export interface operations {
     events: {
         parameters: {
             query?: {
-                /** @description Events before this time: `next_before` of the page before. */
+                /** @description Only events before this time: `next_before` of the previous page. */
                 before?: number;
-                /** @description So many, 1 to 1000. Left out: 50. A page may be a little longer: events of one millisecond stay together. */
+                /** @description Page size, 1 to 1000. Omitted: 50. A page may be slightly longer, because events of the same millisecond are not split. */
                 limit?: number;
             };
             header?: never;
@@ -1022,7 +1022,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description There is no store */
+            /** @description The pipeline has no store */
             409: {
                 headers: {
                     [name: string]: unknown;
