@@ -38,7 +38,7 @@ endurance: ## MINUTES=30 RATE=20000: a fault a minute; writes endurance.csv and 
 .PHONY: build
 build: install web ## Build the dashboard and the `herd` command
 	@echo "herd: building (the first time takes about five minutes on two cores)"
-	@cargo build --workspace --bin herd # as part of the workspace: with the same features, `make test` goes on from here
+	@cargo build --workspace --features herd-bus/simulated --bin herd # with the features of the tests: `make test` goes on from here
 
 .PHONY: install
 install: ## Install the Debian packages that are missing

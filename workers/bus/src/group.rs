@@ -127,6 +127,7 @@ impl Group {
     }
 
     /// Takes a member for dead: what it has goes to others, and it will hear of that when it next asks.
+    #[cfg(feature = "simulated")]
     pub(crate) fn evict(&mut self, id: MemberId) {
         if self.take_away(id) {
             self.balance();

@@ -73,11 +73,11 @@ export function topOf(slots: Slot[]): number {
 /** The detectors whose bands the windows carry. */
 export function detectorsIn(series: Series): string[] {
   const names = new Set<string>();
-  for (const window of series.windows) for (const band of window.bands ?? []) names.add(band.detector);
+  for (const window of series.windows) for (const band of window.bands) names.add(band.detector);
   return [...names].sort();
 }
 
 function bandOf(window: WindowPoint, detector: string | null): Band | null {
-  const bands = window.bands ?? [];
+  const { bands } = window;
   return (detector === null ? bands[0] : bands.find((band) => band.detector === detector)) ?? null;
 }

@@ -23,16 +23,16 @@ const RANK: Record<AlertState, number> = { early: 0, firing: 1, resolved: 2, wit
 
 export const isFiring = (alert: Alert): boolean => alert.state === 'early' || alert.state === 'firing';
 
-/** When to say that it happened: when it was raised, else its window. */
-export const raisedAt = (alert: Alert): number => alert.raised ?? alert.start;
+/** The time shown for an alert. */
+export const raisedAt = (alert: Alert): number => alert.raised;
 
 /** The record that wins: the higher state, and within one the one that has seen more events. */
 export function joinAlert(a: Alert, b: Alert): Alert {
   const higher = RANK[b.state] - RANK[a.state] || b.count - a.count;
   const winner = higher > 0 ? b : a;
   // The first time it was raised is the time it was raised.
-  const raised = Math.min(a.raised ?? Infinity, b.raised ?? Infinity);
-  return Number.isFinite(raised) && winner.raised !== raised ? { ...winner, raised } : winner;
+  const raised = Math.min(a.raised, b.raised);
+  return winner.raised === raised ? winner : { ...winner, raised };
 }
 
 /** A snapshot replaces what was known: what it no longer holds is gone. */
