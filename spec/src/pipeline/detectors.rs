@@ -85,14 +85,14 @@ pub struct ThresholdSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZscoreSpec {
-    /// Number of standard deviations from which on an alert is raised.
+    /// Number of standard deviations from which on an alert is raised: more than 0, at most 1000.
     #[serde(default = "default_sigmas")]
     pub sigmas: f64,
     /// Number of past windows of which mean and standard deviation are taken.
     #[serde(default = "default_history")]
     #[schemars(range(min = 4, max = 64))]
     pub history: u32,
-    /// Number of windows a key must have been observed before it can raise an alert.
+    /// Number of windows a key must have been observed before it can raise an alert: from 2 to `history`.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
@@ -101,13 +101,13 @@ pub struct ZscoreSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EwmaSpec {
-    /// Number of standard deviations from which on an alert is raised.
+    /// Number of standard deviations from which on an alert is raised: more than 0, at most 1000.
     #[serde(default = "default_sigmas")]
     pub sigmas: f64,
-    /// Half-life of the weights, in windows: a value this old counts half.
+    /// Half-life of the weights, in windows: a value this old counts half. More than 0, at most 1000.
     #[serde(default = "default_half_life")]
     pub half_life: f64,
-    /// Number of windows a key must have been observed before it can raise an alert.
+    /// Number of windows a key must have been observed before it can raise an alert: from 2 to 1000.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
@@ -117,14 +117,14 @@ pub struct EwmaSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MadSpec {
     /// Number of scaled median absolute deviations from which on an alert is raised. They are scaled so as to be comparable
-    /// to standard deviations.
+    /// to standard deviations. More than 0, at most 1000.
     #[serde(default = "default_deviations")]
     pub deviations: f64,
     /// Number of past windows of which the median is taken.
     #[serde(default = "default_history")]
     #[schemars(range(min = 4, max = 64))]
     pub history: u32,
-    /// Number of windows a key must have been observed before it can raise an alert.
+    /// Number of windows a key must have been observed before it can raise an alert: from 2 to `history`.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
@@ -133,13 +133,13 @@ pub struct MadSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoissonSpec {
-    /// An alert is raised if the probability of such a count is below this value.
+    /// An alert is raised if the probability of such a count is below this value: more than 0, at most 0.1.
     #[serde(default = "default_probability")]
     pub probability: f64,
-    /// Half-life of the weights, in windows: a count this old counts half.
+    /// Half-life of the weights, in windows: a count this old counts half. More than 0, at most 1000.
     #[serde(default = "default_half_life")]
     pub half_life: f64,
-    /// Number of windows a key must have been observed before it can raise an alert.
+    /// Number of windows a key must have been observed before it can raise an alert: from 2 to 1000.
     #[serde(default = "default_warmup")]
     pub warmup: u32,
 }
