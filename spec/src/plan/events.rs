@@ -55,11 +55,11 @@ impl EventsPlan {
             Ok(name.clone())
         });
         let key = at.child("key").event_field(&spec.key);
-        let up_to = |seconds| (Duration::ZERO, Duration::from_secs(seconds));
-        let (least, most) = up_to(600);
-        let max_lateness = at.child("maxLateness").between(spec.max_lateness, least, most);
-        let (least, most) = up_to(3600);
-        let max_clock_skew = at.child("maxClockSkew").between(spec.max_clock_skew, least, most);
+        let up_to = |name: &str, written, seconds| {
+            at.child(name).between(written, Duration::ZERO, Duration::from_secs(seconds))
+        };
+        let max_lateness = up_to("maxLateness", spec.max_lateness, 600);
+        let max_clock_skew = up_to("maxClockSkew", spec.max_clock_skew, 3600);
         let max_age = max_age(spec, &at.child("maxAge"));
         let schema = at.optional("schema", spec.schema.as_ref(), schema);
         Ok(Self {

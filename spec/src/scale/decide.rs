@@ -80,10 +80,10 @@ impl Decision {
 pub fn decide(policy: &Policy, history: &History, pods: Pods, memory: &Memory, now: WallTime) -> Decision {
     let mut memory = memory.clone();
     let signals = history.fresh(now).ok().and_then(|_| Signals::of(history));
-    let active = policy.scaling.as_ref().is_some_and(|scaling| scaling.mode != ScalingMode::Off)
+    let active = policy.scaling().is_some_and(|scaling| scaling.mode != ScalingMode::Off)
         && !policy.paused
         && history.fresh(now).is_ok();
-    let (recommended, reason) = match &policy.scaling {
+    let (recommended, reason) = match policy.scaling() {
         _ if policy.paused => (Replicas(0), Reason::Paused),
         None => (policy.fixed, Reason::Fixed),
         Some(scaling) if scaling.mode == ScalingMode::Off => (pods.desired, Reason::Off),
@@ -92,8 +92,7 @@ pub fn decide(policy: &Policy, history: &History, pods: Pods, memory: &Memory, n
             Evaluation { policy, scaling, history, pods, now, signals, memory: &mut memory }.run()
         }
     };
-    let only_recommended =
-        policy.scaling.as_ref().is_some_and(|scaling| scaling.mode == ScalingMode::Recommend);
+    let only_recommended = policy.scaling().is_some_and(|scaling| scaling.mode == ScalingMode::Recommend);
     let replicas = if only_recommended && !policy.paused { pods.desired } else { recommended };
     if replicas != pods.desired {
         memory.record_scaling(now, pods.desired, replicas, reason.to_string());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::schedule::Floor;
 use crate::pipeline::{ScalingMode, ScalingSpec};
-use crate::plan::StagePlan;
+use crate::plan::{ScalingPlan, StagePlan};
 use crate::units::{Replicas, WallTime};
 
 /// How often a stage is observed and decided on.
@@ -60,8 +60,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     pub(super) fixed: Replicas,
-    pub(super) scaling: Option<ScalingSpec>,
-    pub(super) floors: Vec<Floor>,
+    scaling: Option<ScalingPlan>,
     pub(super) source: Source,
     pub(super) paused: bool,
 }
@@ -70,20 +69,18 @@ impl Policy {
     /// The policy of a stage. `paused` is `spec.paused`, for those stages that it stops.
     #[must_use]
     pub fn of(stage: &StagePlan, source: Source, paused: bool) -> Self {
-        let scaling = stage.scaling.as_ref();
-        Self {
-            fixed: Replicas(stage.replicas),
-            scaling: scaling.map(|scaling| scaling.spec().clone()),
-            floors: scaling.map(|scaling| scaling.floors().to_vec()).unwrap_or_default(),
-            source,
-            paused,
-        }
+        Self { fixed: Replicas(stage.replicas), scaling: stage.scaling.clone(), source, paused }
+    }
+
+    /// Its bounds and times; none: it runs a fixed number of replicas.
+    pub(super) fn scaling(&self) -> Option<&ScalingSpec> {
+        self.scaling.as_ref().map(ScalingPlan::spec)
     }
 
     /// The number of replicas before the first decision.
     #[must_use]
     pub fn initial(&self, now: WallTime) -> Replicas {
-        match &self.scaling {
+        match self.scaling() {
             _ if self.paused => Replicas(0),
             Some(scaling) if scaling.mode != ScalingMode::Off => {
                 let (min, max) = self.bounds(scaling, now);
@@ -96,7 +93,7 @@ impl Policy {
     /// The number within the bounds that is nearest to the current one: until the first decision.
     #[must_use]
     pub fn within(&self, replicas: Replicas, now: WallTime) -> Replicas {
-        match &self.scaling {
+        match self.scaling() {
             Some(scaling) if !self.paused && scaling.mode != ScalingMode::Off => {
                 let (min, max) = self.bounds(scaling, now);
                 replicas.clamp(min, max)
@@ -121,6 +118,7 @@ impl Policy {
 
     /// The active floor with the highest minimum at `now`.
     pub(super) fn floor(&self, now: WallTime) -> Option<&Floor> {
-        self.floors.iter().filter(|floor| floor.is_active(now)).max_by_key(|floor| floor.min)
+        let floors = self.scaling.iter().flat_map(ScalingPlan::floors);
+        floors.filter(|floor| floor.is_active(now)).max_by_key(|floor| floor.min)
     }
 }
