@@ -117,9 +117,14 @@ pub struct Alert {
     pub start: EventTime,
     /// Length of the window in milliseconds.
     pub size_ms: u64,
-    /// Events in the window.
+    /// How long before the end of the window the time begins that `count`, `value` and `expected` are of, in milliseconds: the
+    /// length of the window, or a multiple of it where the excess gathered over several. 0 in records from before alerts said
+    /// so: the length of the window.
+    #[serde(default)]
+    pub span_ms: u64,
+    /// Events in that time.
     pub count: u64,
-    /// The window's value: so far if [`AlertState::Early`], else of the closed window.
+    /// The value of that time: so far if [`AlertState::Early`], else of closed windows.
     pub value: f64,
     /// What was expected.
     pub expected: f64,
@@ -132,6 +137,40 @@ pub struct Alert {
     /// Start of the first later window that was usual again, where resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<EventTime>,
+    /// How the alert went on after its window; none while its window is open, and in records from before alerts said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub episode: Option<Episode>,
+}
+
+/// An episode: the time in which a key is out of its usual range, from the first window that contributed to the alert until the
+/// key is usual again or what it does has become usual. One alert is raised for it; records of the alert bring it up to date.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Start of its first window: that of the alert, or up to seven windows before it where the excess gathered over several.
+    pub since: EventTime,
+    /// End of the newest closed window that was taken in. Of two records of an alert in the same state, the one with the later
+    /// end is the newer one.
+    pub until: EventTime,
+    /// The value furthest from the expected one, of a single window.
+    pub peak: f64,
+    /// Start of that window.
+    pub peak_start: EventTime,
+    /// How much more than expected all its windows hold together, in units of the metric; negative if less. Of a mean, which
+    /// does not add up, the largest difference.
+    pub excess: f64,
+    /// How it ended; none while it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+}
+
+/// How an episode ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ending {
+    /// The key is back in its usual range.
+    Usual,
+    /// It stayed where it was for so long that this became usual: the new expected value of a window.
+    NewLevel(f64),
 }
 
 impl Alert {

@@ -16,7 +16,7 @@ mod event;
 mod part;
 mod window;
 
-pub use alert::{Alert, AlertId, AlertState, Severity};
+pub use alert::{Alert, AlertId, AlertState, Ending, Episode, Severity};
 pub use definition::Definition;
 pub use event::{Event, EventRef, FieldPath, NewEvent};
 pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, Watermark};

@@ -285,6 +285,7 @@ impl AlertRow {
                 state: serde_json::from_value(word(self.state)).ok()?,
                 start: EventTime(self.start),
                 size_ms: self.size_ms.unsigned_abs(),
+                span_ms: self.size_ms.unsigned_abs(),
                 count: self.count.unsigned_abs(),
                 value: self.value,
                 expected: self.expected,
@@ -292,6 +293,7 @@ impl AlertRow {
                 score: self.score,
                 summary: self.summary,
                 resolved: self.resolved.map(EventTime),
+                episode: None,
             },
             raised: WallTime(self.raised),
         })

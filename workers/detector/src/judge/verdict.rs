@@ -112,6 +112,7 @@ fn alert(
         state,
         start,
         size_ms: u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX),
+        span_ms: u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX),
         count: candidate.count,
         value: candidate.value,
         expected: bound(watch, expectation, crossing),
@@ -119,6 +120,7 @@ fn alert(
         score: watch.rule.score(expectation, candidate.value),
         summary: summary(candidate, watch, expectation, crossing, metric),
         resolved: None,
+        episode: None,
     }
 }
 

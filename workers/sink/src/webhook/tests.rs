@@ -20,6 +20,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         state,
         start,
         size_ms: 10_000,
+        span_ms: 10_000,
         count: 412,
         value: 412.0,
         expected: 35.0,
@@ -27,6 +28,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         score: 62.83,
         summary: format!("{key}: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread"),
         resolved: (state == AlertState::Resolved).then_some(EventTime(1_700_000_020_000)),
+        episode: None,
     }
 }
 

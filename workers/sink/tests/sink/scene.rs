@@ -134,6 +134,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         state,
         start,
         size_ms: 10_000,
+        span_ms: 10_000,
         count: 412,
         value: 412.0,
         expected: 35.0,
@@ -141,6 +142,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         score: 62.83,
         summary: format!("{key}: 412 views in 10 s"),
         resolved: None,
+        episode: None,
     }
 }
 

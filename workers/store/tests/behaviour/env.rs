@@ -163,6 +163,7 @@ pub(crate) fn alert(key: &str, start: i64, state: AlertState) -> Alert {
         state,
         start: EventTime(start),
         size_ms: 10_000,
+        span_ms: 10_000,
         count: 400 + u64::from(state.rank()),
         value: 412.5,
         expected: 35.0,
@@ -170,6 +171,7 @@ pub(crate) fn alert(key: &str, start: i64, state: AlertState) -> Alert {
         score: 62.9,
         summary: format!("{key}: 412 views in 10 s, expected about 35 ± 6"),
         resolved: (state == AlertState::Resolved).then_some(EventTime(start + 20_000)),
+        episode: None,
     }
 }
 

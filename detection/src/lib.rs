@@ -1,0 +1,6 @@
+//! How unusual a window is for its key, and what is usual for it: pure functions of the windows that closed, in order.
+//!
+//! [`crowd`] scores counts, [`level`] scores values (sums and means).
+
+pub mod crowd;
+pub mod level;
