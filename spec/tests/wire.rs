@@ -8,7 +8,7 @@ use herd_spec::pipeline::AggregateFunction;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{
     Aggregate, Alert, AlertId, AlertState, Band, Definition, Event, EventRef, Part, PartRecord, Severity,
-    Shape, SourceState, VERSION, Watermark, Window,
+    Shape, SourceState, SourceTotal, VERSION, Watermark, Window,
 };
 use proptest::prelude::*;
 
@@ -60,13 +60,19 @@ proptest! {
         source in 0..10_000_u32, sources in 0..=10_000_u32, watermark in proptest::option::of(any::<i64>()),
         state in prop_oneof![Just(SourceState::Active), Just(SourceState::Idle), Just(SourceState::Empty)],
         at in any::<i64>(),
+        totals in prop::collection::vec((".{0,9}", any::<u64>(), any::<i64>(), 0..i64::MAX, 0..i64::MAX, any::<u64>()), 0..4),
     ) {
-        let word = PartRecord::Watermark(Watermark {
+        let total = |(metric, hash, start, since, version, count)| SourceTotal {
+            metric, definition: Definition::of_hash(hash), start: EventTime(start), since: Offset(since),
+            version: Offset(version), count,
+        };
+        let watermark = PartRecord::Watermark(Watermark {
             source: Partition(source), sources, watermark: watermark.map(EventTime), state, at: WallTime(at),
+            totals: totals.into_iter().map(total).collect(),
         });
         let mut bytes = Vec::new();
-        word.write(&mut bytes);
-        prop_assert_eq!(PartRecord::parse(&bytes).unwrap(), word);
+        watermark.write(&mut bytes);
+        prop_assert_eq!(PartRecord::parse(&bytes).unwrap(), watermark);
     }
 
     #[test]

@@ -113,6 +113,7 @@ fn judge(plan: &Plan) -> anyhow::Result<()> {
             watermark: Some(begun.minus(plan.events.max_lateness)),
             state: SourceState::Active,
             at: WallTime(begun.0),
+            totals: Vec::new(),
         };
         partition.read(offset(number), &PartRecord::Watermark(word), WallTime(begun.0), &mut |_| {
             Ok::<_, anyhow::Error>(())

@@ -19,7 +19,7 @@ mod window;
 pub use alert::{Alert, AlertId, AlertState, Ending, Episode, Severity};
 pub use definition::Definition;
 pub use event::{Event, EventRef, FieldPath, NewEvent};
-pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, Watermark};
+pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, SourceTotal, Watermark};
 pub use window::{Band, Window};
 
 /// The version that this build writes. Readers accept it and refuse any other.

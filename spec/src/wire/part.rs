@@ -75,8 +75,9 @@ pub enum SourceState {
     Empty,
 }
 
-/// A source's promise: every part of a window that ends at or before `watermark` was sent before this record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A source's promise: every part of a window that ends at or before `watermark` was sent before this record, and the total of
+/// every such window stands in this record or in one before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watermark {
     /// The partition of `events` that speaks.
     pub source: Partition,
@@ -88,6 +89,33 @@ pub struct Watermark {
     pub state: SourceState,
     /// When it said so: all that was sent to this source before `at` has been read.
     pub at: WallTime,
+    /// What the source has counted over all keys in the windows that changed since it last said so. Every partition of `parts`
+    /// gets all of them, so that each judge knows the traffic of the whole metric.
+    pub totals: Vec<SourceTotal>,
+}
+
+/// How many events one source has counted in one window of a metric, over all keys, so far: cumulative, like a [`Part`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceTotal {
+    /// The metric's name.
+    pub metric: String,
+    /// Its definition.
+    #[serde(rename = "def")]
+    pub definition: Definition,
+    /// Start of the window.
+    pub start: EventTime,
+    /// See [`Part::since`].
+    #[serde(default, skip_serializing_if = "is_start")]
+    pub since: Offset,
+    /// The offset of the last event in it.
+    pub version: Offset,
+    /// Events.
+    pub count: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_start(offset: &Offset) -> bool {
+    offset.0 == 0
 }
 
 /// More partitions than any topic of ours has. A word of more sources is no word: believed, it would hold every window open.
@@ -131,6 +159,8 @@ struct Flat<'a> {
     watermark: Option<EventTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     state: Option<SourceState>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    totals: Vec<SourceTotal>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<WallTime>,
 }
@@ -156,6 +186,7 @@ impl<'a> PartRecord<'a> {
                 watermark: flat.watermark,
                 state,
                 at: flat.at.ok_or(missing("at"))?,
+                totals: flat.totals,
             }));
         }
         let shape = match flat.definition {
@@ -197,6 +228,7 @@ impl<'a> PartRecord<'a> {
                 watermark: None,
                 state: None,
                 at: None,
+                totals: Vec::new(),
             },
             Self::Watermark(w) => Flat {
                 v: VERSION,
@@ -214,6 +246,7 @@ impl<'a> PartRecord<'a> {
                 watermark: w.watermark,
                 state: Some(w.state),
                 at: Some(w.at),
+                totals: w.totals.clone(),
             },
         };
         super::write_json(out, &flat);

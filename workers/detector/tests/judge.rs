@@ -99,6 +99,7 @@ impl Judge {
             watermark: Some(EventTime(until)),
             state: SourceState::Active,
             at: WallTime(0),
+            totals: Vec::new(),
         };
         self.read(&PartRecord::Watermark(word));
         let (windows, alerts) = (&mut self.windows, &mut self.alerts);

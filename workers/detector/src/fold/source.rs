@@ -14,7 +14,7 @@ use std::time::Duration;
 use compact_str::CompactString;
 use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Definition, EventRef, Part, Shape, SourceState, Watermark};
+use herd_spec::wire::{Definition, EventRef, Part, Shape, SourceState, SourceTotal, Watermark};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::aggregate::Running;
@@ -65,6 +65,8 @@ struct MetricState {
     sent: Offset,
     /// Changes from this offset on have not been sent by this member.
     unsent: Offset,
+    /// The totals of windows that changed from this offset on have not been announced by this member.
+    unannounced: Offset,
     /// Its open windows, oldest first.
     windows: Vec<Window>,
 }
@@ -76,6 +78,8 @@ struct Window {
     first: Offset,
     /// Offset of its last event.
     last: Offset,
+    /// Events in it, over all keys.
+    count: u64,
     keys: Keyed<Cell>,
 }
 
@@ -229,6 +233,7 @@ impl Source {
                 }
                 let window = window_at(windows, start, offset);
                 window.last = offset;
+                window.count += 1;
                 let cell = window.cell(key, usize::try_from(metric.max_keys).unwrap_or(usize::MAX));
                 cell.value.add(contribution);
                 cell.version = offset;
@@ -262,6 +267,26 @@ impl Source {
     #[must_use]
     pub fn is_quiet(&self, now: WallTime, patience: Duration) -> bool {
         now.since(self.last_record) >= patience || self.watermark.is_none()
+    }
+
+    /// The totals of all windows that changed since this was last called, for the next watermark. Called before [`Source::emit`],
+    /// which forgets the windows that are closed.
+    pub fn take_totals(&mut self, metrics: &Metrics) -> Vec<SourceTotal> {
+        let next = self.next;
+        let mut totals = Vec::new();
+        for ((metric, state), (_, shape)) in metrics.all.iter().zip(&mut self.metrics).zip(&metrics.shapes) {
+            let changed = state.windows.iter().filter(|window| window.last >= state.unannounced);
+            totals.extend(changed.map(|window| SourceTotal {
+                metric: metric.name.to_string(),
+                definition: shape.definition,
+                start: window.start,
+                since: state.since,
+                version: window.last,
+                count: window.count,
+            }));
+            state.unannounced = next;
+        }
+        totals
     }
 
     /// Hands out what changed: the parts of metrics that are `due`, and of every window that is closed now, which is then
@@ -311,10 +336,16 @@ impl Source {
         Ok(())
     }
 
-    /// What the source announces to judge.
+    /// What the source announces to judge, with the totals that [`Source::take_totals`] returned.
     #[must_use]
-    pub fn watermark(&self, state: SourceState, sources: u32, at: WallTime) -> Watermark {
-        Watermark { source: self.partition, sources, watermark: self.watermark, state, at }
+    pub fn watermark(
+        &self,
+        state: SourceState,
+        sources: u32,
+        at: WallTime,
+        totals: Vec<SourceTotal>,
+    ) -> Watermark {
+        Watermark { source: self.partition, sources, watermark: self.watermark, state, at, totals }
     }
 
     /// What to commit. While a predecessor's events are still being replayed, what it had committed.
@@ -355,7 +386,8 @@ fn window_at(windows: &mut Vec<Window>, start: EventTime, offset: Offset) -> &mu
         Some(place) if windows[place].start == start => place,
         other => {
             let place = other.map_or(0, |before| before + 1);
-            windows.insert(place, Window { start, first: offset, last: offset, keys: Keyed::default() });
+            let window = Window { start, first: offset, last: offset, count: 0, keys: Keyed::default() };
+            windows.insert(place, window);
             place
         }
     };

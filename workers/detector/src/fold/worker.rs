@@ -8,7 +8,7 @@ use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Record};
 use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, TakeOver};
 use herd_spec::plan::Plan;
 use herd_spec::units::{Offset, Partition, WallTime};
-use herd_spec::wire::{EventRef, PartRecord, SourceState, metric_key};
+use herd_spec::wire::{EventRef, PartRecord, SourceState, SourceTotal, metric_key};
 use herd_stage::Clock;
 
 use super::source::Source;
@@ -70,9 +70,17 @@ enum Phase {
     Watermarks(Cycle),
 }
 
+/// What a source will announce once its parts are acknowledged.
+struct Announcement {
+    source: Partition,
+    state: SourceState,
+    at: WallTime,
+    totals: Vec<SourceTotal>,
+}
+
 /// What a cycle promises, as it stood when its parts were sent.
 struct Cycle {
-    watermarks: Vec<(Partition, SourceState, WallTime)>,
+    watermarks: Vec<Announcement>,
     commits: Commits,
 }
 
@@ -251,7 +259,10 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         for (partition, source) in &mut self.sources {
             let at_end = ends.get(partition).is_some_and(|end| source.next() >= *end);
             let state = source.state(now, at_end, patience);
-            cycle.watermarks.extend(state.map(|state| (*partition, state, now)));
+            if let Some(state) = state {
+                let totals = source.take_totals(&self.metrics);
+                cycle.watermarks.push(Announcement { source: *partition, state, at: now, totals });
+            }
             // An idle source vouches for what others announce, which may close windows of metrics that are not due.
             let due = if state == Some(SourceState::Idle) { &everything } else { &due };
             let (outbox, topic, judges) = (&mut self.outbox, self.topics.parts.as_str(), self.judge_count);
@@ -309,9 +320,10 @@ impl<B: Bus, C: Clock> Fold<B, C> {
     }
 
     fn send_watermarks(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
-        for (partition, state, at) in &cycle.watermarks {
-            let Some(source) = self.sources.get(partition) else { continue };
-            let watermark = source.watermark(*state, self.source_count, *at);
+        for Announcement { source, state, at, totals } in &cycle.watermarks {
+            let Some(source) = self.sources.get(source) else { continue };
+            let watermark = source.watermark(*state, self.source_count, *at, totals.clone());
+            let watermark = PartRecord::Watermark(watermark);
             for judge in 0..self.judge_count {
                 let record = Outgoing {
                     topic: &self.topics.parts,
@@ -321,7 +333,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                     timestamp: *at,
                     headers: &[],
                 };
-                self.outbox.send(record, |out| PartRecord::Watermark(watermark).write(out))?;
+                self.outbox.send(record, |out| watermark.write(out))?;
             }
         }
         Ok(())

@@ -12,6 +12,8 @@ pub mod output;
 pub mod partition;
 mod retired;
 mod review;
+mod sentence;
+mod totals;
 pub mod verdict;
 pub mod watch;
 mod watermarks;

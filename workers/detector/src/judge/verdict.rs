@@ -1,16 +1,17 @@
 //! What a detector says of a window, and the life of an alert.
 //!
-//! One alert for one crowd, whatever the timing. Windows of a key are judged in order as they close; an alert is raised by
-//! the first that crosses, and no other until it is resolved (a window is usual again) and the cooldown is over. A window
-//! still open may be known to cross already, and then fires early. Should an older window, open at that time too, turn out
-//! to have crossed first (its events came late), the alert is that window's, and the younger one's early alert is withdrawn
-//! when it closes. So the alerts that remain are a function of the closed windows alone.
+//! One alert for one episode, whatever the timing. Windows of a key are judged in order as they close; an alert is raised by
+//! the first that crosses, brought up to date by those that follow, and no other is raised until it is resolved (a window is
+//! usual again) and the cooldown is over. A window still open may be known to cross already, and then fires early. Should an
+//! older window, open at that time too, turn out to have crossed first (its events came late), the alert is that window's, and
+//! the younger one's early alert is withdrawn when it closes. So the alerts that remain are a function of the closed windows
+//! alone.
 
 use herd_spec::pipeline::AggregateFunction;
-use herd_spec::plan::MetricPlan;
-use herd_spec::wire::{Alert, AlertId, AlertState, VERSION};
+use herd_spec::wire::{Alert, AlertId, AlertState, Ending, Episode, VERSION};
 
 use super::baseline::Watching;
+use super::sentence::{self, Subject};
 use super::watch::{Index, Watch, Watched};
 use crate::algorithm::{Crossing, Expectation};
 
@@ -42,11 +43,15 @@ pub fn close(
         Some((expectation, watch.rule.crossing(expectation, candidate.value, candidate.count)?))
     });
     let Some((expectation, crossing)) = crossing else {
-        let mut alert = *kept.firing.take()?;
-        alert.state = AlertState::Resolved;
-        alert.resolved = Some(candidate.watched.start(candidate.index));
-        return Some(alert);
+        return Some(resolve(candidate, watch, *kept.firing.take()?, Ending::Usual));
     };
+    if let Some(firing) = &mut kept.firing {
+        // A silence below a bound is not judged window by window, however long it is: it adds nothing until it ends.
+        if watch.rule.is_threshold() && candidate.count == 0 {
+            return None;
+        }
+        return prolong(candidate, watch, firing, bound(watch, expectation, crossing)).then(|| (**firing).clone());
+    }
     if may_alert(kept, watch, candidate.index) {
         let alert = alert(candidate, watch, expectation, crossing, AlertState::Firing);
         kept.alerted = Some(candidate.index);
@@ -57,6 +62,60 @@ pub fn close(
     let ambiguous = kept.alerted.is_some_and(|alerted| candidate.index - alerted < candidate.watched.lag);
     (ambiguous && fires_early(candidate.watched) && crossing == Crossing::Up)
         .then(|| alert(candidate, watch, expectation, crossing, AlertState::Withdrawn))
+}
+
+/// Takes a window into the episode of a firing alert; whether the alert is to be sent again.
+fn prolong(candidate: &Candidate<'_>, watch: &Watch, alert: &mut Alert, expected: f64) -> bool {
+    let watched = candidate.watched;
+    let crossing = direction(alert);
+    let is_mean = watched.metric.aggregate.function() == AggregateFunction::Mean;
+    let Some(episode) = &mut alert.episode else { return false };
+    let windows = candidate.index.saturating_sub(watched.index(episode.since)) + 1;
+    let is_further = match crossing {
+        Crossing::Up => candidate.value > episode.peak,
+        Crossing::Down => candidate.value < episode.peak,
+    };
+    if is_further {
+        (episode.peak, episode.peak_start) = (candidate.value, watched.start(candidate.index));
+    }
+    let difference = candidate.value - expected;
+    episode.excess = match crossing {
+        _ if !is_mean => episode.excess + difference,
+        Crossing::Up => episode.excess.max(difference),
+        Crossing::Down => episode.excess.min(difference),
+    };
+    episode.until = watched.start(candidate.index.saturating_add(1));
+    let episode = episode.clone();
+    alert.summary = sentence::continued(alert, subject(watched, watch, crossing), &episode);
+    is_further || windows <= EACH || windows.is_multiple_of(EACH)
+}
+
+/// An episode is told of at each of so many first windows, and then once in so many.
+const EACH: u32 = 8;
+
+/// Ends a firing alert with this window, which is usual again.
+fn resolve(candidate: &Candidate<'_>, watch: &Watch, mut alert: Alert, ending: Ending) -> Alert {
+    let watched = candidate.watched;
+    let end = watched.start(candidate.index);
+    alert.state = AlertState::Resolved;
+    alert.resolved = Some(end);
+    if let Some(episode) = &mut alert.episode {
+        episode.until = end;
+        episode.ending = Some(ending);
+        let episode = episode.clone();
+        alert.summary =
+            sentence::ended(&alert, subject(watched, watch, direction(&alert)), &episode, ending);
+    }
+    alert
+}
+
+/// Which way an alert's value left the usual range.
+fn direction(alert: &Alert) -> Crossing {
+    if alert.value < alert.expected { Crossing::Down } else { Crossing::Up }
+}
+
+fn subject<'a>(watched: &'a Watched, watch: &Watch, crossing: Crossing) -> Subject<'a> {
+    Subject { metric: &watched.metric, crossing, is_bound: watch.rule.is_threshold() }
 }
 
 /// The early alert of a window still open, if it is known to cross and nothing known stands against it. `early`: the
@@ -98,9 +157,12 @@ fn alert(
     crossing: Crossing,
     state: AlertState,
 ) -> Alert {
-    let metric = &candidate.watched.metric;
-    let start = candidate.watched.start(candidate.index);
-    Alert {
+    let watched = candidate.watched;
+    let metric = &watched.metric;
+    let start = watched.start(candidate.index);
+    let expected = bound(watch, expectation, crossing);
+    let size_ms = u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX);
+    let mut alert = Alert {
         v: VERSION,
         id: AlertId::of(candidate.pipeline, &watch.name, candidate.key, start),
         pipeline: candidate.pipeline.to_owned(),
@@ -111,17 +173,26 @@ fn alert(
         severity: watch.severity,
         state,
         start,
-        size_ms: u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX),
-        span_ms: u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX),
+        size_ms,
+        span_ms: size_ms,
         count: candidate.count,
         value: candidate.value,
-        expected: bound(watch, expectation, crossing),
+        expected,
         spread: expectation.spread,
         score: watch.rule.score(expectation, candidate.value),
-        summary: summary(candidate, watch, expectation, crossing, metric),
+        summary: String::new(),
         resolved: None,
-        episode: None,
-    }
+        episode: (state == AlertState::Firing).then(|| Episode {
+            since: start,
+            until: watched.start(candidate.index.saturating_add(1)),
+            peak: candidate.value,
+            peak_start: start,
+            excess: candidate.value - expected,
+            ending: None,
+        }),
+    };
+    alert.summary = sentence::begun(&alert, subject(watched, watch, crossing));
+    alert
 }
 
 fn bound(watch: &Watch, expectation: &Expectation, crossing: Crossing) -> f64 {
@@ -129,76 +200,5 @@ fn bound(watch: &Watch, expectation: &Expectation, crossing: Crossing) -> f64 {
         (false, _) => expectation.expected,
         (true, Crossing::Up) => expectation.upper,
         (true, Crossing::Down) => expectation.lower,
-    }
-}
-
-/// Why, in words: "product-123: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread".
-fn summary(
-    candidate: &Candidate<'_>,
-    watch: &Watch,
-    expectation: &Expectation,
-    crossing: Crossing,
-    metric: &MetricPlan,
-) -> String {
-    let only = if crossing == Crossing::Down { "only " } else { "" };
-    let value = number(candidate.value);
-    let what = match metric.aggregate.function() {
-        AggregateFunction::Count | AggregateFunction::Unique => format!("{only}{value} {}", metric.name),
-        AggregateFunction::Sum => format!("{} of {only}{value}", metric.name),
-        AggregateFunction::Mean => format!("{} of {only}{value} on average", metric.name),
-    };
-    let head = format!("{}: {what} in {}", candidate.key, span(metric.window.as_secs()));
-    if watch.rule.is_threshold() {
-        let side = if crossing == Crossing::Up { "above" } else { "below" };
-        return format!("{head}, {side} the bound of {}", number(bound(watch, expectation, crossing)));
-    }
-    let times = match (candidate.value - expectation.expected).abs() / expectation.spread {
-        times if times > 1000.0 => "over 1000".to_owned(), // it was always the same
-        times => number(times),
-    };
-    format!(
-        "{head}, expected about {} ± {}, {times} times the usual spread",
-        number(expectation.expected),
-        number(expectation.spread),
-    )
-}
-
-/// As a person writes it: no decimals from ten on, one below, two below one, and none that are zero.
-fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        size if size >= 10.0 => 0,
-        size if size >= 1.0 => 1,
-        _ => 2,
-    };
-    let written = format!("{value:.decimals$}");
-    match written.split_once('.') {
-        Some(_) => written.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        None => written,
-    }
-}
-
-fn span(seconds: u64) -> String {
-    match seconds {
-        60 => "a minute".to_owned(),
-        s if s > 60 && s.is_multiple_of(60) => format!("{} minutes", s / 60),
-        s => format!("{s} s"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case(412.0, "412")]
-    #[case(35.04, "35")]
-    #[case(5.96, "6")]
-    #[case(2.52, "2.5")]
-    #[case(0.043, "0.04")]
-    #[case(0.0, "0")]
-    #[case(-3.25, "-3.2")]
-    fn numbers_are_written_for_people(#[case] value: f64, #[case] written: &str) {
-        assert_eq!(number(value), written);
     }
 }

@@ -81,6 +81,7 @@ mod tests {
             watermark: watermark.map(EventTime),
             state,
             at: WallTime(at),
+            totals: Vec::new(),
         }
     }
 
@@ -107,9 +108,9 @@ mod tests {
 
     #[test]
     fn an_empty_source_vouches_for_watermarks_announced_before_its_own() {
-        let first = announce(0, Some(900), Active, 10_000);
-        assert_eq!(after(&[first, announce(1, None, Empty, 10_500)], 10_500), None, "within the slack");
-        assert_eq!(after(&[first, announce(1, None, Empty, 11_001)], 11_001), Some(900));
+        let first = || announce(0, Some(900), Active, 10_000);
+        assert_eq!(after(&[first(), announce(1, None, Empty, 10_500)], 10_500), None, "within the slack");
+        assert_eq!(after(&[first(), announce(1, None, Empty, 11_001)], 11_001), Some(900));
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Simulator {
         let watermark = member.source.state(at, at_end, 2 * EMIT);
         let judges = self.parts.len();
         let mut parts = Vec::new();
+        let totals = if watermark.is_some() { member.source.take_totals(&self.metrics) } else { Vec::new() };
         let emitted = member.source.emit(&self.metrics, &[true, true], |part| {
             let judge = part.key.len() % judges;
             let mut bytes = Vec::new();
@@ -141,10 +142,11 @@ impl Simulator {
         rand::seq::SliceRandom::shuffle(parts.as_mut_slice(), &mut self.random);
         member.pending.extend(parts);
         if let Some(state) = watermark {
-            let watermark = member.source.watermark(state, self.events.len() as u32, at);
+            let watermark = member.source.watermark(state, self.events.len() as u32, at, totals);
+            let watermark = PartRecord::Watermark(watermark);
             for judge in 0..judges {
                 let mut bytes = Vec::new();
-                PartRecord::Watermark(watermark).write(&mut bytes);
+                watermark.write(&mut bytes);
                 member.pending.push_back(Pending::Part(judge, bytes));
             }
         }
