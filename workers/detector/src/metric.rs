@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use herd_spec::plan::{
-    AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Plan, Test,
+    AggregatePlan, Algorithm, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Plan, Test,
 };
 use herd_spec::units::{EventTime, millis};
 use herd_spec::wire::{Definition, FieldPath, Shape};
@@ -18,6 +18,8 @@ use crate::extract::{Fields, Scalar};
 pub struct Metrics {
     /// In the order of the plan.
     pub all: Vec<MetricPlan>,
+    /// Of each, whether judges must know the traffic of all its keys together.
+    pub(crate) announced: Vec<bool>,
     /// Of each, the hash of its name, and its shape.
     pub(crate) shapes: Vec<(Definition, Shape)>,
     /// The longest window, in which duplicates are known.
@@ -43,7 +45,12 @@ impl Metrics {
             size_ms: millis(metric.window).unsigned_abs(),
             function: metric.aggregate.function(),
         };
+        let is_announced = |metric: &MetricPlan| {
+            let mut detectors = plan.detectors.iter().filter(|detector| detector.metric == metric.name);
+            detectors.any(|detector| matches!(detector.algorithm, Algorithm::Crowd(_)))
+        };
         Self {
+            announced: plan.metrics.iter().map(is_announced).collect(),
             all: plan.metrics.clone(),
             shapes: plan.metrics.iter().map(|metric| (name_hash(&metric.name), shape(metric))).collect(),
             longest,

@@ -47,11 +47,12 @@ impl Judge {
         successor.partition = JudgePartition::resume("shop", &position, &successor.watched);
         successor.next = self.next;
         let mut saved = Vec::new();
-        let save = |key: &[u8], record: Saved<'static>| {
+        let mut save = |key: &[u8], record: Saved<'static>| {
             saved.push((key.to_vec(), record));
             Ok::<_, Infallible>(())
         };
-        let Ok(()) = self.partition.save(save);
+        let Ok(()) = self.partition.save_populations(&mut save);
+        let Ok(()) = self.partition.save(&mut save);
         for (key, record) in saved {
             let (value, at) = match &record {
                 Saved::Kept(value) => (Some(value.as_ref()), 0),

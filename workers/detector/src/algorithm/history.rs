@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::judge::crowds::Crowd;
+
 /// Weighted sums below this are 0: numbers are kept in millionths, and this is far below one.
 const NOTHING: f64 = 1e-12;
 
@@ -17,6 +19,9 @@ pub enum History {
     /// Weighted sums.
     #[serde(rename = "w")]
     Weighted(Weighted),
+    /// Of `crowd`; none before the first window with an event.
+    #[serde(rename = "c")]
+    Crowd(Option<Box<Crowd>>),
 }
 
 impl History {
@@ -26,13 +31,14 @@ impl History {
             Self::None => true,
             Self::Ring(ring) => ring.values.len() >= length && ring.is_zero(),
             Self::Weighted(_) => false,
+            Self::Crowd(_) => true,
         }
     }
 
     /// Counts windows without an event that change nothing else.
     pub(super) fn count_silence(&mut self, windows: u32) {
         match self {
-            Self::None => {}
+            Self::None | Self::Crowd(_) => {}
             Self::Ring(ring) => ring.seen = ring.seen.saturating_add(windows),
             Self::Weighted(weighted) => weighted.seen = weighted.seen.saturating_add(windows),
         }

@@ -3,6 +3,7 @@
 //!
 //! | algorithm | what it keeps | what it says |
 //! |---|---|---|
+//! | `crowd` | weighted counts and exposure | see [`herd_detection::crowd`] |
 //! | `threshold` | nothing | above or below a fixed bound |
 //! | `zscore` | the last `history` values | standard deviations from their mean |
 //! | `mad` | the last `history` values | scaled median absolute deviations from their median |
@@ -12,8 +13,11 @@
 mod history;
 mod poisson;
 
+use std::time::Duration;
+
+use herd_detection::crowd;
 use herd_spec::pipeline::{AggregateFunction, Direction, EwmaSpec, MadSpec, PoissonSpec, ZscoreSpec};
-use herd_spec::plan::{Algorithm, DetectorPlan};
+use herd_spec::plan::{AlertLimit, Algorithm, DetectorPlan};
 
 pub use history::{History, Ring, Weighted};
 
@@ -65,7 +69,8 @@ impl Rule {
     #[must_use]
     pub fn fresh(&self) -> History {
         match &self.algorithm {
-            Algorithm::Threshold(_) => History::None,
+            Algorithm::Crowd(_) => History::Crowd(None),
+            Algorithm::Level(_) | Algorithm::Threshold(_) => History::None,
             Algorithm::Zscore(_) | Algorithm::Mad(_) => History::Ring(Ring::default()),
             Algorithm::Ewma(_) | Algorithm::Poisson(_) => History::Weighted(Weighted::default()),
         }
@@ -76,6 +81,8 @@ impl Rule {
     #[must_use]
     pub fn learning(&self) -> String {
         match &self.algorithm {
+            Algorithm::Crowd(_) => "crowd".into(),
+            Algorithm::Level(_) => "level".into(),
             Algorithm::Threshold(_) => "threshold".into(),
             Algorithm::Zscore(ZscoreSpec { history, .. }) => format!("zscore {history}"),
             Algorithm::Mad(MadSpec { history, .. }) => format!("mad {history}"),
@@ -89,7 +96,8 @@ impl Rule {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // validated to be small and positive
     pub fn memory(&self) -> u32 {
         match &self.algorithm {
-            Algorithm::Threshold(_) => 0,
+            Algorithm::Crowd(_) => crowd::MEMORY,
+            Algorithm::Level(_) | Algorithm::Threshold(_) => 0,
             Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }) => {
                 history.saturating_mul(4)
             }
@@ -104,6 +112,7 @@ impl Rule {
     #[must_use]
     pub fn watches_drops(&self) -> bool {
         match &self.algorithm {
+            Algorithm::Crowd(_) => false, // it judges windows without an event by itself
             Algorithm::Threshold(bounds) => bounds.below().is_some(),
             _ => self.direction != Direction::Up,
         }
@@ -243,6 +252,27 @@ impl Rule {
             _ => (value - expectation.expected) / expectation.spread,
         };
         score.clamp(f64::MIN, f64::MAX)
+    }
+
+    /// The settings of `crowd`, if that is the algorithm, for the keys of one of `partitions`.
+    #[must_use]
+    pub fn crowd(&self, size: Duration, lag: u32, partitions: u32) -> Option<crowd::Settings> {
+        let Algorithm::Crowd(limit) = &self.algorithm else { return None };
+        Some(crowd::Settings {
+            size_ms: u64::try_from(size.as_millis()).unwrap_or(u64::MAX),
+            lag: lag.clamp(1, crowd::LONGEST_LAG),
+            limit: match limit {
+                AlertLimit::Budget(budget) => {
+                    crowd::Limit::Budget(budget.alerts_per_day() / f64::from(partitions.max(1)))
+                }
+                AlertLimit::Probability(probability) => crowd::Limit::Probability(*probability),
+            },
+            direction: match self.direction {
+                Direction::Up => crowd::Direction::Up,
+                Direction::Down => crowd::Direction::Down,
+                Direction::Both => crowd::Direction::Both,
+            },
+        })
     }
 
     /// Whether this is a fixed bound, which expects nothing.

@@ -274,7 +274,11 @@ impl Source {
     pub fn take_totals(&mut self, metrics: &Metrics) -> Vec<SourceTotal> {
         let next = self.next;
         let mut totals = Vec::new();
-        for ((metric, state), (_, shape)) in metrics.all.iter().zip(&mut self.metrics).zip(&metrics.shapes) {
+        let states = metrics.all.iter().zip(&mut self.metrics).zip(&metrics.shapes);
+        for (((metric, state), (_, shape)), announced) in states.zip(&metrics.announced) {
+            if !announced {
+                continue;
+            }
             let changed = state.windows.iter().filter(|window| window.last >= state.unannounced);
             totals.extend(changed.map(|window| SourceTotal {
                 metric: metric.name.to_string(),

@@ -26,7 +26,8 @@ pub struct Baseline {
 /// What one detector keeps of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Watching {
-    history: History,
+    /// What its algorithm needs.
+    pub history: History,
     /// The window of its last alert.
     pub alerted: Option<Index>,
     /// That alert, until it is resolved.
@@ -108,6 +109,9 @@ impl Baseline {
         let next = |((watching, watch), expectation): ((&Watching, &Watch), &Option<Expectation>)| {
             let crosses =
                 expectation.is_some_and(|expectation| watch.rule.crossing(&expectation, 0.0, 0).is_some());
+            if watch.crowd.is_some() {
+                return None; // judges silence by itself
+            }
             match (watch.rule.is_threshold() && crosses, watching.firing.is_some()) {
                 // The youngest windows may have fired early, and take that back.
                 (true, true) if watching.alerted.is_some_and(|at| judged - at < watched.lag) => {

@@ -1,52 +1,67 @@
 //! One metric of a partition of judge: its open windows, the memories of its keys, and how a window is judged, early and when it
 //! closes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use compact_str::CompactString;
 use herd_spec::plan::OTHER_KEY;
-use herd_spec::units::{EventTime, Offset};
-use herd_spec::wire::{Alert, Band, Part, VERSION, Window, metric_key};
+use herd_detection::crowd::{self, OpenWindow};
+use herd_spec::units::{EventTime, Offset, Partition};
+use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_key};
 
 use super::baseline::Baseline;
+use super::crowds::CrowdDetector;
 use super::open_windows::{self, OpenWindows, SourceValues};
 use super::output::{Output, Saved};
+use super::totals::OpenTotals;
 use super::verdict::{self, Candidate};
 use super::watch::{Index, Watched};
 use crate::aggregate::Running;
 use crate::algorithm::Expectation;
-use crate::keyed::{self, Keyed};
+use crate::keyed::Keyed;
 
 /// What a partition of judge keeps of one metric.
 #[derive(Debug)]
 pub(super) struct Metric {
-    pipeline: Arc<str>,
+    pub(super) pipeline: Arc<str>,
     /// The metric, and the detectors that watch it.
     pub(super) watched: Arc<Watched>,
-    windows: OpenWindows,
+    /// The newest window that is closed; none before the first.
+    pub(super) closed: Option<Index>,
+    pub(super) windows: OpenWindows,
+    /// The traffic of all keys in the open windows, where a detector asks for it.
+    pub(super) totals: OpenTotals,
     /// Boxed: most of a table's places are empty or about to be, and a place costs what its value does.
-    baselines: Keyed<Box<Baseline>>,
+    pub(super) baselines: Keyed<Box<Baseline>>,
+    /// The detectors of the algorithm `crowd`, with what the keys have in common.
+    pub(super) crowds: Vec<CrowdDetector>,
     /// Keys with an alert that is not resolved.
-    firing: HashSet<CompactString>,
+    pub(super) firing: HashSet<CompactString>,
     /// For which window a detector last fired early, by detector and key, while that window is open.
-    early: BTreeMap<(usize, CompactString), Index>,
+    pub(super) early: BTreeMap<(usize, CompactString), Index>,
+    /// Keys of open windows that changed since detectors of the algorithm `crowd` last looked at them.
+    pending: BTreeMap<EventTime, Vec<CompactString>>,
     /// Keys whose baseline changed since it was last saved.
-    unsaved: HashSet<CompactString>,
+    pub(super) unsaved: HashSet<CompactString>,
     /// Keys a predecessor forgot, and the newest window it had closed then: what is replayed up to there it has judged.
-    forgotten: Keyed<Index>,
+    pub(super) forgotten: Keyed<Index>,
     /// When forgotten keys were last looked for.
     swept: Index,
 }
 
 impl Metric {
-    /// Of which nothing is known yet.
-    pub(super) fn new(pipeline: &Arc<str>, watched: &Arc<Watched>) -> Self {
+    /// Of which nothing is known yet but that everything up to `closed` is closed.
+    pub(super) fn new(pipeline: &Arc<str>, watched: &Arc<Watched>, closed: Option<EventTime>) -> Self {
         Self {
             pipeline: Arc::clone(pipeline),
             watched: Arc::clone(watched),
+            closed: closed.map(|closed| watched.newest_closed(closed)),
             windows: OpenWindows::default(),
+            totals: OpenTotals::default(),
             baselines: Keyed::default(),
+            crowds: CrowdDetector::all(watched),
+            pending: BTreeMap::default(),
             firing: HashSet::default(),
             early: BTreeMap::default(),
             unsaved: HashSet::default(),
@@ -90,13 +105,114 @@ impl Metric {
         self.unsaved.insert(key);
     }
 
+    /// Takes what a detector's keys have in common back in, by its detector; false if that is no detector of this metric, or it
+    /// cannot be read.
+    pub(super) fn remember_population(&mut self, detector: &str, record: &[u8]) -> bool {
+        let watches = &self.watched.watches;
+        let crowd = self.crowds.iter_mut().find(|crowd| watches[crowd.place].name == detector);
+        crowd.is_some_and(|crowd| crowd.recall(record))
+    }
+
     /// Takes a part in; false if a newer one of its source is there.
     pub(super) fn take(&mut self, offset: Offset, part: &Part<'_>, value: Running) -> bool {
-        open_windows::take(&mut self.windows, offset, part, value)
+        let Some(values) = open_windows::take(&mut self.windows, offset, part, value) else { return false };
+        if !self.crowds.is_empty() && !std::mem::replace(&mut values.pending, true) {
+            self.pending.entry(part.start).or_default().push(part.key.as_ref().into());
+        }
+        true
+    }
+
+    /// Takes in what a source counted over all keys in a window that is open.
+    pub(super) fn take_total(&mut self, offset: Offset, source: Partition, total: &SourceTotal) {
+        if !self.crowds.is_empty() {
+            self.totals.take(offset, source, total);
+        }
+    }
+
+    /// Raises the early alerts of detectors of the algorithm `crowd`, for all keys that changed. Asked when a source has said how
+    /// much traffic there is: parts alone would make every key look like a crowd when all of them grow.
+    pub(super) fn fire_early_crowds<E>(
+        &mut self,
+        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(closed) = self.closed.filter(|_| !self.crowds.is_empty()) else { return Ok(()) };
+        let lag = self.crowds.iter().map(|crowd| crowd.settings.lag).min().unwrap_or(1);
+        let watched = Arc::clone(&self.watched);
+        while let Some(entry) = self.pending.first_entry() {
+            let start = *entry.key();
+            let index = watched.index(start);
+            if index > closed.saturating_add(lag) {
+                break; // what is usual for it is not yet known
+            }
+            for key in entry.remove() {
+                if let Some(values) = self.windows.get_mut(&start).and_then(|open| open.keys.get_mut(&key)) {
+                    values.pending = false;
+                }
+                self.fire_early_crowd(closed, index, &key, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fire_early_crowd<E>(
+        &mut self,
+        closed: Index,
+        index: Index,
+        key: &CompactString,
+        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let watched = &*self.watched;
+        if index <= closed || !self.watches(key) || self.is_past(key, index) || !verdict::fires_early(watched) {
+            return Ok(());
+        }
+        let baseline = known(&self.baselines, watched, key, index);
+        if baseline.is_some_and(|baseline| baseline.newest >= index) {
+            return Ok(()); // a predecessor judged it already
+        }
+        let open = self.open_windows_of(key, closed, index);
+        let Some(newest) = open.last() else { return Ok(()) };
+        let candidate = Candidate {
+            pipeline: &self.pipeline,
+            watched,
+            key,
+            index,
+            value: newest.value,
+            count: newest.count,
+        };
+        for crowd in &self.crowds {
+            let at = (crowd.place, key.clone());
+            // The alert of an older window that is open as well is the alert of this one.
+            if self.early.get(&at).is_some_and(|early| *early <= index) {
+                continue;
+            }
+            let watching = baseline.map(|baseline| &baseline.watches[crowd.place]);
+            if let Some(alert) = crowd.early(&watched.watches[crowd.place], watching, &candidate, &open) {
+                self.early.insert(at, index);
+                out(Output::Alert(alert))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open windows of a key up to `index`, oldest first, as far as they are known.
+    fn open_windows_of(&self, key: &str, closed: Index, index: Index) -> Vec<OpenWindow> {
+        let first = closed.saturating_add(1).max((index + 1).saturating_sub(crowd::LONGEST));
+        let open = (first..=index).map(|index| {
+            let start = self.watched.start(index);
+            let values = self.windows.get(&start).and_then(|open| open.keys.get(key));
+            let total = values.map(SourceValues::total).unwrap_or_default();
+            OpenWindow {
+                index,
+                value: total.value(self.watched.metric.aggregate.function()),
+                count: total.count,
+                total: self.totals.count(start),
+            }
+        });
+        open.collect()
     }
 
     /// Whether detectors look at a key: not at the overflow, which is no item but all that had no room.
-    fn watches(&self, key: &str) -> bool {
+    pub(super) fn watches(&self, key: &str) -> bool {
         !self.watched.watches.is_empty() && key != OTHER_KEY
     }
 
@@ -168,11 +284,13 @@ impl Metric {
         closed: Option<EventTime>,
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.fire_early_crowds(out)?;
         let watched = Arc::clone(&self.watched);
         let starts: Vec<EventTime> = self.windows.keys().copied().collect();
         for start in starts {
             let index = watched.index(start);
             let scorable = !watched.watches.is_empty() && self.is_scorable(closed, index);
+            let crowd_bands = if scorable { self.crowd_bands(index, start) } else { HashMap::new() };
             let Some(open) = self.windows.get_mut(&start) else { continue };
             let mut newly_scorable = Vec::new();
             for (key, values) in &mut open.keys {
@@ -184,7 +302,10 @@ impl Metric {
                 if std::mem::take(&mut values.changed) {
                     let total = values.total();
                     let expectations = values.expectations.as_deref().unwrap_or_default();
-                    out(Output::Window(provisional(&watched, key, start, &total, expectations)))?;
+                    let value = total.value(watched.metric.aggregate.function());
+                    let mut bands = watched.bands(expectations, value);
+                    bands.extend(crowd_bands.get(key).into_iter().flatten().cloned());
+                    out(Output::Window(provisional(&watched, key, start, &total, bands)))?;
                 }
             }
             // Parts that came before their window could be judged.
@@ -195,97 +316,35 @@ impl Metric {
         Ok(())
     }
 
-    /// Closes the windows that end at or before `closed`; how many, counting each key.
-    pub(super) fn close<E>(
-        &mut self,
-        closed: EventTime,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<u64, E> {
-        let mut count = 0;
-        while let Some(entry) = self.windows.first_entry() {
-            if entry.key().plus(self.watched.metric.window) > closed {
-                break;
-            }
-            let (start, open) = entry.remove_entry();
-            for (key, values) in open.keys {
-                self.close_key(start, &key, &values, out)?;
-                count += 1;
-            }
+    /// What detectors of the algorithm `crowd` take for usual in an open window, for the keys that changed.
+    fn crowd_bands(&self, index: Index, start: EventTime) -> HashMap<CompactString, Vec<Band>> {
+        let (Some(closed), Some(open)) = (self.closed, self.windows.get(&start)) else { return HashMap::new() };
+        if self.crowds.is_empty() {
+            return HashMap::new();
         }
-        let newest = self.watched.newest_closed(closed);
-        self.close_silence(newest, out)?;
-        self.early.retain(|_, index| *index > newest);
-        self.forgotten.retain(|_, at| *at > newest);
-        Ok(count)
-    }
-
-    fn close_key<E>(
-        &mut self,
-        start: EventTime,
-        key: &CompactString,
-        values: &SourceValues,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let watched = &*self.watched;
-        let total = values.total();
-        if !self.watches(key) {
-            return out(Output::Window(closed(watched, key, start, &total, &[])));
-        }
-        let index = watched.index(start);
-        if self.is_past(key, index) {
-            return Ok(());
-        }
-        let baseline = keyed::at(&mut self.baselines, key, || Box::new(Baseline::fresh(watched, index)));
-        // A predecessor judged it: its window and alerts are out, acknowledged before this memory was.
-        if baseline.newest >= index {
-            return Ok(());
-        }
-        let mut candidate = Candidate { pipeline: &self.pipeline, watched, key, index, value: 0.0, count: 0 };
-        bring_up_to(baseline, &mut candidate, index, out)?;
-        // Asked after the silence before it was judged, which may have ended an alert: many windows may close at once.
-        if baseline.is_forgotten(watched, index) {
-            **baseline = Baseline::fresh(watched, index);
-        }
-        candidate.index = index;
-        candidate.value = total.value(watched.metric.aggregate.function());
-        candidate.count = total.count;
-        baseline.advance(watched, index.saturating_sub(watched.lag));
-        let expectations = baseline.expectations(watched);
-        out(Output::Window(closed(watched, key, start, &total, &expectations)))?;
-        judge(baseline, &candidate, &expectations, out)?;
-        baseline.note(index, candidate.value);
-        note_firing(&mut self.firing, key, baseline.is_firing());
-        self.unsaved.insert(key.clone());
-        Ok(())
-    }
-
-    /// Judges the windows up to `newest` in which keys had no event: alerts are resolved by silence, and drops to nothing
-    /// are drops.
-    fn close_silence<E>(
-        &mut self,
-        newest: Index,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let watched = &*self.watched;
-        let keys: Vec<CompactString> = if watched.watches_drops() {
-            self.baselines.keys().cloned().collect()
-        } else {
-            self.firing.iter().cloned().collect()
-        };
-        for key in keys {
-            let Some(baseline) = self.baselines.get_mut(&key) else { continue };
-            let mut candidate = Candidate {
-                pipeline: &self.pipeline,
-                watched,
-                key: &key,
-                index: newest,
-                value: 0.0,
-                count: 0,
+        let changed = open.keys.iter().filter(|(key, values)| values.changed && key != &OTHER_KEY);
+        let bands = changed.map(|(key, _)| {
+            let baseline = known(&self.baselines, &self.watched, key, index);
+            let open = self.open_windows_of(key, closed, index);
+            let band = |crowd: &CrowdDetector| {
+                let watching = baseline.map(|baseline| &baseline.watches[crowd.place]);
+                crowd.band(&self.watched.watches[crowd.place], watching, index, &open)
             };
-            if bring_up_to(baseline, &mut candidate, newest.saturating_add(1), out)? {
-                self.unsaved.insert(key.clone());
-            }
-            note_firing(&mut self.firing, &key, baseline.is_firing());
+            (key.clone(), self.crowds.iter().filter_map(band).collect())
+        });
+        bands.collect()
+    }
+
+    /// Hands out what the detectors' keys have in common, where it changed, by its key in the `baselines` topic. Before the keys
+    /// are saved, see [`super::crowds`].
+    pub(super) fn save_populations<E>(
+        &mut self,
+        save: &mut impl FnMut(&[u8], Saved<'static>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for crowd in &mut self.crowds {
+            let Some(record) = crowd.take_unsaved() else { continue };
+            let key = self.watched.population_key(&self.watched.watches[crowd.place].name);
+            save(&key, Saved::Kept(record.into()))?;
         }
         Ok(())
     }
@@ -320,9 +379,9 @@ impl Metric {
         Ok(())
     }
 
-    /// The offset of the first part of the oldest open window.
+    /// The offset of the first record of the oldest open window.
     pub(super) fn first(&self) -> Option<Offset> {
-        self.windows.values().map(|open| open.first).min()
+        self.windows.values().map(|open| open.first).chain(self.totals.first()).min()
     }
 
     /// Keys in open windows.
@@ -336,7 +395,7 @@ impl Metric {
     }
 }
 
-fn note_firing(firing: &mut HashSet<CompactString>, key: &str, is_firing: bool) {
+pub(super) fn note_firing(firing: &mut HashSet<CompactString>, key: &str, is_firing: bool) {
     if is_firing {
         firing.insert(key.into());
     } else {
@@ -353,56 +412,6 @@ fn known<'b>(
 ) -> Option<&'b Baseline> {
     let baseline = baselines.get(key).map(Box::as_ref);
     baseline.filter(|baseline| !baseline.is_forgotten(watched, index))
-}
-
-/// Judges the silent windows of a key before `until`, where silence means anything to its detectors; whether any verdict
-/// came of it.
-fn bring_up_to<E>(
-    baseline: &mut Baseline,
-    candidate: &mut Candidate<'_>,
-    until: Index,
-    out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-) -> Result<bool, E> {
-    let watched = candidate.watched;
-    let mut judged = false;
-    while baseline.newest.saturating_add(1) < until {
-        let index = baseline.newest + 1;
-        let forgotten = index.saturating_sub(baseline.last) > watched.memory;
-        if !baseline.is_firing() && (forgotten || !watched.watches_drops()) {
-            break;
-        }
-        baseline.advance(watched, index.saturating_sub(watched.lag));
-        // Where silence has no value it is not judged: it only ends an alert.
-        let expectations = match watched.silence() {
-            Some(_) => baseline.expectations(watched),
-            None => vec![None; watched.watches.len()],
-        };
-        candidate.index = index;
-        judged |= judge(baseline, candidate, &expectations, out)?;
-        // However long the silence: where it changes nothing any more, it costs nothing any more.
-        let next = baseline.next_change_in_silence(watched, index, &expectations).unwrap_or(until).min(until);
-        let known = if baseline.is_firing() { until } else { baseline.last + watched.memory + 1 };
-        baseline.newest = next.min(known).max(index + 1) - 1;
-    }
-    Ok(judged)
-}
-
-/// Hands out the detectors' verdicts on a closed window; whether there was one.
-fn judge<E>(
-    baseline: &mut Baseline,
-    candidate: &Candidate<'_>,
-    expectations: &[Option<Expectation>],
-    out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-) -> Result<bool, E> {
-    let mut judged = false;
-    let watches = candidate.watched.watches.iter().zip(&mut baseline.watches);
-    for ((watch, kept), expectation) in watches.zip(expectations) {
-        if let Some(alert) = verdict::close(candidate, watch, kept, expectation.as_ref()) {
-            out(Output::Alert(alert))?;
-            judged = true;
-        }
-    }
-    Ok(judged)
 }
 
 fn expectations_for(
@@ -422,30 +431,19 @@ fn provisional<'a>(
     key: &'a str,
     start: EventTime,
     total: &Running,
-    expectations: &[Option<Expectation>],
+    bands: Vec<Band>,
 ) -> Window<'a> {
-    Window { is_final: false, ..closed(watched, key, start, total, expectations) }
+    Window { is_final: false, ..closed(watched, key, start, total, bands) }
 }
 
 /// A closed window.
-fn closed<'a>(
+pub(super) fn closed<'a>(
     watched: &'a Watched,
     key: &'a str,
     start: EventTime,
     total: &Running,
-    expectations: &[Option<Expectation>],
+    bands: Vec<Band>,
 ) -> Window<'a> {
-    let value = total.value(watched.metric.aggregate.function());
-    let band = |(watch, expectation): (&super::watch::Watch, &Option<Expectation>)| {
-        let range = expectation.as_ref().filter(|range| range.upper.is_finite())?;
-        Some(Band {
-            detector: watch.name.clone(),
-            expected: range.expected,
-            lower: if range.lower.is_finite() { range.lower } else { 0.0 },
-            upper: range.upper,
-            score: watch.rule.score(range, value),
-        })
-    };
     Window {
         v: VERSION,
         metric: watched.metric.name.as_str().into(),
@@ -454,8 +452,8 @@ fn closed<'a>(
         start,
         size_ms: u64::try_from(watched.metric.window.as_millis()).unwrap_or(u64::MAX),
         count: total.count,
-        value,
+        value: total.value(watched.metric.aggregate.function()),
         is_final: true,
-        bands: watched.watches.iter().zip(expectations).filter_map(band).collect(),
+        bands,
     }
 }

@@ -5,6 +5,8 @@
 //! detector owns any more; all pure. [`worker`] drives a group member's partitions over the bus.
 
 pub mod baseline;
+mod closing;
+pub mod crowds;
 mod disowned;
 mod metric;
 mod open_windows;

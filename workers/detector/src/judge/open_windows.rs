@@ -26,6 +26,8 @@ pub(super) struct SourceValues {
     sources: Vec<SourceValue>,
     /// Whether it changed since its running value was last sent.
     pub(super) changed: bool,
+    /// Whether it changed since detectors of the algorithm `crowd` last looked at it.
+    pub(super) pending: bool,
     /// What each detector expects, once that is known; it does not change while the window is open.
     pub(super) expectations: Option<Box<[Option<Expectation>]>>,
 }
@@ -64,8 +66,14 @@ impl SourceValues {
     }
 }
 
-/// Takes the part at `offset` in; false if a newer one of its source is there.
-pub(super) fn take(windows: &mut OpenWindows, offset: Offset, part: &Part<'_>, value: Running) -> bool {
+/// Takes the part at `offset` in, and returns the values of its key; none if a newer part of its source is there.
+pub(super) fn take<'w>(
+    windows: &'w mut OpenWindows,
+    offset: Offset,
+    part: &Part<'_>,
+    value: Running,
+) -> Option<&'w mut SourceValues> {
     let open = windows.entry(part.start).or_insert_with(|| Open { first: offset, keys: Keyed::default() });
-    keyed::at(&mut open.keys, &part.key, SourceValues::default).take(part, value)
+    let values = keyed::at(&mut open.keys, &part.key, SourceValues::default);
+    values.take(part, value).then_some(values)
 }

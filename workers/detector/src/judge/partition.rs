@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herd_spec::units::{EventTime, Offset, WallTime};
-use herd_spec::wire::{Alert, Part, PartRecord};
+use herd_spec::wire::{Alert, Part, PartRecord, Watermark};
 
 use super::disowned::Disowned;
 use super::metric::Metric;
 use super::output::{Output, ReadOutcome, Saved};
 use super::retired::Retired;
-use super::watch::{Index, Watched};
+use super::watch::{Index, POPULATION, Watched};
 use super::watermarks::WatermarkTracker;
 use crate::aggregate::Running;
 use crate::commit::Position;
@@ -42,7 +42,7 @@ impl JudgePartition {
             replay_until: position.next,
             closed: position.closed,
             watermarks: WatermarkTracker::default(),
-            metrics: watched.iter().map(|watched| Metric::new(&pipeline, watched)).collect(),
+            metrics: watched.iter().map(|watched| Metric::new(&pipeline, watched, position.closed)).collect(),
             retired: Retired::default(),
             disowned: Disowned::of(watched),
         }
@@ -54,6 +54,12 @@ impl JudgePartition {
         let Some((of, of_key)) = text.and_then(|key| key.split_once('\u{1F}')) else {
             return self.disowned.record(key, value);
         };
+        if let (Some((of, detector)), Some(value)) = (of.split_once(POPULATION), value)
+            && let Some(metric) = self.metrics.iter_mut().find(|metric| metric.watched.baselines == of)
+            && metric.remember_population(detector, value)
+        {
+            return;
+        }
         let is_owner = |metric: &Metric| metric.watched.baselines == of && !metric.watched.watches.is_empty();
         let Some(place) = self.metrics.iter().position(is_owner) else {
             return self.disowned.record(key, value);
@@ -100,10 +106,29 @@ impl JudgePartition {
         self.skip(offset);
         match record {
             PartRecord::Watermark(watermark) => {
+                self.take_totals(offset, watermark);
                 self.watermarks.observe(watermark, now);
+                for metric in &mut self.metrics {
+                    metric.fire_early_crowds(out)?;
+                }
                 Ok(ReadOutcome::Taken)
             }
             PartRecord::Part(part) => self.part(offset, part, out),
+        }
+    }
+
+    /// Takes in the totals that a source announced, of windows that are open.
+    fn take_totals(&mut self, offset: Offset, watermark: &Watermark) {
+        for total in &watermark.totals {
+            let of = |metric: &&mut Metric| {
+                *metric.watched.metric.name == *total.metric && metric.watched.definition == total.definition
+            };
+            let Some(metric) = self.metrics.iter_mut().find(of) else { continue };
+            let size = metric.watched.metric.window;
+            let is_open = self.closed.is_none_or(|closed| total.start.plus(size) > closed);
+            if is_open && total.start.window_start(size) == total.start {
+                metric.take_total(offset, watermark.source, total);
+            }
         }
     }
 
@@ -168,12 +193,13 @@ impl JudgePartition {
         Ok(())
     }
 
-    /// Closes the windows that every source has passed; how many, counting each key.
+    /// Closes the windows that every source has passed, or the oldest of them if they are many: see [`JudgePartition::is_behind`].
+    /// Returns how many, counting each key.
     ///
     /// # Errors
     /// See [`JudgePartition::read`].
     pub fn close<E>(&mut self, out: &mut impl FnMut(Output<'_>) -> Result<(), E>) -> Result<u64, E> {
-        let Some(closed) = self.watermarks.closed().max(self.closed) else { return Ok(0) };
+        let Some(closed) = self.until(self.watermarks.closed().max(self.closed)) else { return Ok(0) };
         if self.next < self.replay_until || self.closed == Some(closed) {
             return Ok(0);
         }
@@ -183,6 +209,32 @@ impl JudgePartition {
             count += metric.close(closed, out)?;
         }
         Ok(count)
+    }
+
+    /// Whether more windows could be closed once the baselines are saved.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        let closed = self.until(self.watermarks.closed().max(self.closed));
+        self.next >= self.replay_until && closed > self.closed
+    }
+
+    /// Until when windows may be closed before the baselines are saved: a successor may have to judge them again by what was known at
+    /// the time, which is kept for a limited number of windows.
+    fn until(&self, closed: Option<EventTime>) -> Option<EventTime> {
+        let limits = self.metrics.iter().filter_map(Metric::close_limit);
+        closed.map(|closed| limits.fold(closed, EventTime::min))
+    }
+
+    /// Hands out what the detectors' keys have in common, by its key in the `baselines` topic. It must be acknowledged before
+    /// [`JudgePartition::save`] is called.
+    ///
+    /// # Errors
+    /// See [`JudgePartition::save`].
+    pub fn save_populations<E>(
+        &mut self,
+        mut save: impl FnMut(&[u8], Saved<'static>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.metrics.iter_mut().try_for_each(|metric| metric.save_populations(&mut save))
     }
 
     /// Hands out what changed in the `baselines` topic, by the key there.

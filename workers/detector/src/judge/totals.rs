@@ -51,9 +51,11 @@ impl OpenTotals {
         self.0.keys().next().copied()
     }
 
-    /// Forgets the window that starts at `start`, because it is closed.
-    pub(super) fn remove(&mut self, start: EventTime) {
+    /// Events in the window that starts at `start`, which is closed now and so forgotten.
+    pub(super) fn take_closed(&mut self, start: EventTime) -> u64 {
+        let count = self.count(start);
         self.0.remove(&start);
+        count
     }
 
     /// The offset of the first record that announced a total of an open window.

@@ -87,7 +87,12 @@ fn prolong(candidate: &Candidate<'_>, watch: &Watch, alert: &mut Alert, expected
     episode.until = watched.start(candidate.index.saturating_add(1));
     let episode = episode.clone();
     alert.summary = sentence::continued(alert, subject(watched, watch, crossing), &episode);
-    is_further || windows <= EACH || windows.is_multiple_of(EACH)
+    is_further || is_told(windows)
+}
+
+/// Whether an alert is sent again after so many windows of its episode, though nothing much is new.
+pub(super) fn is_told(windows: u32) -> bool {
+    windows <= EACH || windows.is_multiple_of(EACH)
 }
 
 /// An episode is told of at each of so many first windows, and then once in so many.
@@ -110,11 +115,11 @@ fn resolve(candidate: &Candidate<'_>, watch: &Watch, mut alert: Alert, ending: E
 }
 
 /// Which way an alert's value left the usual range.
-fn direction(alert: &Alert) -> Crossing {
+pub(super) fn direction(alert: &Alert) -> Crossing {
     if alert.value < alert.expected { Crossing::Down } else { Crossing::Up }
 }
 
-fn subject<'a>(watched: &'a Watched, watch: &Watch, crossing: Crossing) -> Subject<'a> {
+pub(super) fn subject<'a>(watched: &'a Watched, watch: &Watch, crossing: Crossing) -> Subject<'a> {
     Subject { metric: &watched.metric, crossing, is_bound: watch.rule.is_threshold() }
 }
 
@@ -142,7 +147,7 @@ pub fn early(
 /// come down again: they are judged at the close.
 #[must_use]
 pub fn fires_early(watched: &Watched) -> bool {
-    watched.metric.aggregate.function() == AggregateFunction::Count
+    counts_events(watched)
 }
 
 fn may_alert(kept: &Watching, watch: &Watch, index: Index) -> bool {
@@ -158,11 +163,29 @@ fn alert(
     state: AlertState,
 ) -> Alert {
     let watched = candidate.watched;
-    let metric = &watched.metric;
-    let start = watched.start(candidate.index);
     let expected = bound(watch, expectation, crossing);
+    let mut alert = blank(candidate, watch, state);
+    alert.expected = expected;
+    alert.spread = expectation.spread;
+    alert.score = watch.rule.score(expectation, candidate.value);
+    alert.episode = (state == AlertState::Firing).then(|| Episode {
+        since: alert.start,
+        until: watched.start(candidate.index.saturating_add(1)),
+        peak: candidate.value,
+        peak_start: alert.start,
+        excess: candidate.value - expected,
+        ending: None,
+    });
+    alert.summary = sentence::begun(&alert, subject(watched, watch, crossing));
+    alert
+}
+
+/// An alert of a window, in which nothing stands yet of what was expected.
+pub(super) fn blank(candidate: &Candidate<'_>, watch: &Watch, state: AlertState) -> Alert {
+    let metric = &candidate.watched.metric;
+    let start = candidate.watched.start(candidate.index);
     let size_ms = u64::try_from(metric.window.as_millis()).unwrap_or(u64::MAX);
-    let mut alert = Alert {
+    Alert {
         v: VERSION,
         id: AlertId::of(candidate.pipeline, &watch.name, candidate.key, start),
         pipeline: candidate.pipeline.to_owned(),
@@ -177,22 +200,18 @@ fn alert(
         span_ms: size_ms,
         count: candidate.count,
         value: candidate.value,
-        expected,
-        spread: expectation.spread,
-        score: watch.rule.score(expectation, candidate.value),
+        expected: 0.0,
+        spread: 0.0,
+        score: 0.0,
         summary: String::new(),
         resolved: None,
-        episode: (state == AlertState::Firing).then(|| Episode {
-            since: start,
-            until: watched.start(candidate.index.saturating_add(1)),
-            peak: candidate.value,
-            peak_start: start,
-            excess: candidate.value - expected,
-            ending: None,
-        }),
-    };
-    alert.summary = sentence::begun(&alert, subject(watched, watch, crossing));
-    alert
+        episode: None,
+    }
+}
+
+/// Whether the value of a window is the number of its events.
+pub(super) fn counts_events(watched: &Watched) -> bool {
+    watched.metric.aggregate.function() == AggregateFunction::Count
 }
 
 fn bound(watch: &Watch, expectation: &Expectation, crossing: Crossing) -> f64 {

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use herd_detection::crowd;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
-use herd_spec::wire::{Definition, Severity};
+use herd_spec::wire::{Band, Definition, Severity, metric_key};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::algorithm::Rule;
+use crate::algorithm::{Expectation, Rule};
 
 /// A metric and what watches it.
 #[derive(Clone, Debug)]
@@ -34,6 +35,10 @@ pub struct Watch {
     pub name: String,
     /// Its rule.
     pub rule: Rule,
+    /// What `crowd` is told, where that is its algorithm.
+    pub crowd: Option<crowd::Settings>,
+    /// An alert of more than usual needs so many events.
+    pub min_count: u64,
     /// Pause between alerts of a key, in windows, rounded up.
     pub cooldown: u32,
     /// How much its alerts matter.
@@ -41,6 +46,9 @@ pub struct Watch {
     /// What its alerts are raised by: [`herd_spec::wire::Alert::rule`].
     pub rule_hash: Definition,
 }
+
+/// Stands between definition and detector in the key of a population.
+pub(super) const POPULATION: char = '/';
 
 /// A window by its place since 1970: `1 + start / size`, so that there is one before the first.
 pub type Index = u32;
@@ -65,6 +73,7 @@ impl Watched {
     fn of(plan: &Plan, metric: &MetricPlan) -> Self {
         let size = metric.window.as_millis().max(1);
         let baselines = format!("{}@{}", metric.name, metric.baseline_definition());
+        let lag = plan.baseline_lag(metric);
         let watches: Vec<Watch> = plan
             .detectors
             .iter()
@@ -73,12 +82,13 @@ impl Watched {
             .map(|(detector, rule)| Watch {
                 name: detector.name.to_string(),
                 rule_hash: hash([baselines.as_str(), &rule.learning()]),
+                crowd: rule.crowd(metric.window, lag, plan.topics.parts.partitions),
+                min_count: detector.min_count,
                 rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
                 severity: detector.severity,
             })
             .collect();
-        let lag = plan.baseline_lag(metric);
         let remembered =
             watches.iter().map(|watch| watch.rule.memory().max(watch.cooldown.min(10_000))).max();
         Self {
@@ -89,6 +99,13 @@ impl Watched {
             lag,
             memory: remembered.unwrap_or(0).saturating_add(lag),
         }
+    }
+
+    /// The key in `baselines` of what the keys of a detector have in common. No key of a baseline begins like this: there the
+    /// definition ends with the separator.
+    #[must_use]
+    pub fn population_key(&self, detector: &str) -> Vec<u8> {
+        metric_key(&format!("{}{POPULATION}{detector}", self.baselines), "")
     }
 
     /// The place of the window that starts at `start`; times before 1970 count as 1970.
@@ -113,6 +130,22 @@ impl Watched {
     #[must_use]
     pub fn silence(&self) -> Option<f64> {
         (self.metric.aggregate.function() != AggregateFunction::Mean).then_some(0.0)
+    }
+
+    /// What its detectors that look at single windows took for usual in one with this value.
+    #[must_use]
+    pub fn bands(&self, expectations: &[Option<Expectation>], value: f64) -> Vec<Band> {
+        let band = |(watch, expectation): (&Watch, &Option<Expectation>)| {
+            let range = expectation.as_ref().filter(|range| range.upper.is_finite())?;
+            Some(Band {
+                detector: watch.name.clone(),
+                expected: range.expected,
+                lower: if range.lower.is_finite() { range.lower } else { 0.0 },
+                upper: range.upper,
+                score: watch.rule.score(range, value),
+            })
+        };
+        self.watches.iter().zip(expectations).filter_map(band).collect()
     }
 
     /// Whether any detector alerts when a key falls silent.

@@ -60,7 +60,7 @@ enum Phase {
     Reading,
     /// It is to begin.
     Due,
-    /// Windows and alerts are under way.
+    /// Windows and alerts are under way, and what detectors know of all keys together.
     Outputs(Commits),
     /// Baselines are under way.
     Baselines(Commits),
@@ -260,19 +260,25 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         self.review(now)?;
         let mut commits = Vec::new();
         let (mut open_keys, mut baselines) = (0, 0);
+        let mut is_behind = false;
         for (partition, owned) in &mut self.partitions {
             let outputs = &mut self.outputs;
             let mut out = |output: Output<'_>| outputs.send(now, output);
             owned.state.resolve_disowned(&mut out)?;
             let closed = owned.state.close(&mut out)?;
             owned.state.emit_provisional(&mut out)?;
+            owned.state.save_populations(|key, saved| outputs.save(*partition, now, key, &saved))?;
             outputs.counters.closed(closed);
+            is_behind |= owned.state.is_behind();
             let mut position = owned.state.position();
             position.rules = owned.review.map_or(Some(self.rules), |review| review.committed());
             commits.push((*partition, position.to_commit()));
             let (open, remembered) = owned.state.holds();
             open_keys += open;
             baselines += remembered;
+        }
+        if is_behind {
+            self.next_tick = now; // more windows can close as soon as these are saved
         }
         self.outputs.counters.holds(open_keys, baselines);
         self.phase = Phase::Outputs(commits);
