@@ -65,7 +65,7 @@ impl Rule {
     #[must_use]
     pub fn fresh(&self) -> History {
         match &self.algorithm {
-            Algorithm::Threshold(_) => History::None,
+            Algorithm::Crowd(_) | Algorithm::Level(_) | Algorithm::Threshold(_) => History::None,
             Algorithm::Zscore(_) | Algorithm::Mad(_) => History::Ring(Ring::default()),
             Algorithm::Ewma(_) | Algorithm::Poisson(_) => History::Weighted(Weighted::default()),
         }
@@ -76,6 +76,8 @@ impl Rule {
     #[must_use]
     pub fn learning(&self) -> String {
         match &self.algorithm {
+            Algorithm::Crowd(_) => "crowd".into(),
+            Algorithm::Level(_) => "level".into(),
             Algorithm::Threshold(_) => "threshold".into(),
             Algorithm::Zscore(ZscoreSpec { history, .. }) => format!("zscore {history}"),
             Algorithm::Mad(MadSpec { history, .. }) => format!("mad {history}"),
@@ -89,7 +91,7 @@ impl Rule {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // validated to be small and positive
     pub fn memory(&self) -> u32 {
         match &self.algorithm {
-            Algorithm::Threshold(_) => 0,
+            Algorithm::Crowd(_) | Algorithm::Level(_) | Algorithm::Threshold(_) => 0,
             Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }) => {
                 history.saturating_mul(4)
             }
