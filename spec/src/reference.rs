@@ -86,6 +86,7 @@ fn kind(root: &Value, field: &Value) -> String {
         (least, most) => format!(", {least} to {most}"),
     };
     match name {
+        _ if schema["x-kubernetes-int-or-string"] == true => "string or integer".into(),
         Some("string") if schema.get("pattern").is_some() => "duration".into(),
         Some("string") => "string".into(),
         Some("integer") => format!("integer{range}"),

@@ -96,6 +96,9 @@ fn base_pipeline(env: &TestEnv) -> Value {
     ]);
     spec["metrics"][1]["key"] = json!(["item_id", "page"]);
     spec["detectors"] = json!([
+        {"name": "default", "metric": "views"},
+        {"name": "crowd", "metric": "views", "algorithm": {"crowd": {}}, "alerts": {"budget": 7}},
+        {"name": "level", "metric": "revenue", "algorithm": {"level": {}}, "alerts": {"probability": 0.01, "minCount": 1, "direction": "both", "cooldown": "1m"}},
         {"name": "poisson", "metric": "views", "algorithm": {"poisson": {"halfLife": 20.0}}},
         {"name": "ewma", "metric": "revenue", "algorithm": {"ewma": {"sigmas": 6.0}}, "minCount": 3},
         {"name": "mad", "metric": "views", "algorithm": {"mad": {"deviations": 8.0}}, "direction": "both"},
@@ -121,6 +124,10 @@ fn number(value: f64, whole: bool) -> Value {
 
 /// Values for a field of this schema other than `now`.
 fn values(schema: &JSONSchemaProps, now: &Value) -> Vec<Option<Value>> {
+    if schema.x_kubernetes_int_or_string == Some(true) {
+        let all = [json!("3 per hour"), json!(9)];
+        return all.into_iter().filter(|value| value != now).map(Some).collect();
+    }
     let kind = schema.type_.as_deref().unwrap_or("object");
     if let Some(values) = &schema.enum_ {
         return values

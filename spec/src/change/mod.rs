@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Json;
 
-use crate::pipeline::{HerdPipeline, HerdPipelineSpec, StageSpec};
+use crate::pipeline::{AlertsSpec, HerdPipeline, HerdPipelineSpec, StageSpec};
+use crate::plan::{AlertLimit, DetectorSettings};
 use fields::{FIELDS, LISTS, row};
 
 pub use effect::{Effect, Meaning};
@@ -51,7 +52,22 @@ fn explicit(pipeline: &HerdPipeline) -> Json {
     if let Some(kafka) = &mut spec.kafka {
         kafka.topic_prefix = Some(prefix);
     }
-    let HerdPipelineSpec { collector, detection, sinks, api, .. } = &mut spec;
+    let HerdPipelineSpec { collector, metrics, detectors, detection, sinks, api, .. } = &mut spec;
+    for detector in detectors.iter_mut() {
+        let watched = metrics.iter().find(|metric| metric.name == detector.metric);
+        let function = watched.map(|metric| metric.aggregate.function).unwrap_or_default();
+        let settings = DetectorSettings::of(detector, function);
+        detector.alerts = AlertsSpec {
+            budget: settings.limit.and_then(AlertLimit::budget),
+            probability: settings.limit.and_then(AlertLimit::probability),
+            min_count: Some(settings.min_count),
+            direction: Some(settings.direction),
+            cooldown: Some(settings.cooldown),
+        };
+        detector.algorithm = Some(settings.algorithm);
+        // These are in `alerts` now.
+        (detector.direction, detector.min_count, detector.cooldown) = (None, None, None);
+    }
     for sink in sinks.iter_mut() {
         if let Some(postgres) = &mut sink.postgres {
             postgres.schema.get_or_insert_with(|| format!("herd_{}", name.replace('-', "_")));

@@ -1,5 +1,7 @@
 //! Additions to the generated schema: CEL rules, bounds, and lists that are maps, each by its path.
 
+mod detectors;
+
 /// Paths, CEL rules there, and their messages.
 type Rules = &'static [(&'static str, &'static str, &'static str)];
 /// Paths, and upper bounds there.
@@ -44,8 +46,6 @@ const CIDR: &str = "self.matches('^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0
 const CIDR_MESSAGE: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
 const SCALING: &str = "self.min <= self.max";
 const SCALING_MESSAGE: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
-const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
-const POSITIVE_MESSAGE: &str = "must be more than 0 and at most 1000";
 
 /// A length of time between two, of which the longer is some days. CEL's durations know no days, and to take the text apart costs more
 /// than the API server allows: days that come first are told by a pattern (`days`), other orders (`12h7d`) are left to the operator.
@@ -117,7 +117,12 @@ const RULES: Rules = &[
     ),
     (
         "spec",
-        "self.detectors.all(d, !has(d.algorithm.poisson) || self.metrics.all(m, m.name != d.metric || m.aggregate.function == 'count' || m.aggregate.function == 'unique'))",
+        "self.detectors.all(d, !has(d.algorithm) || !has(d.algorithm.crowd) || self.metrics.all(m, m.name != d.metric || m.aggregate.function == 'count' || m.aggregate.function == 'unique'))",
+        "`crowd` is for counts: let it watch a `count` or `unique` metric, or use `level`",
+    ),
+    (
+        "spec",
+        "self.detectors.all(d, !has(d.algorithm) || !has(d.algorithm.poisson) || self.metrics.all(m, m.name != d.metric || m.aggregate.function == 'count' || m.aggregate.function == 'unique'))",
         "`poisson` is for counts: let it watch a `count` or `unique` metric, or use `ewma` or `mad`",
     ),
     (
@@ -271,58 +276,6 @@ const RULES: Rules = &[
     ),
     ("spec.metrics[].events.where[].in", "self.size() > 0", "is empty: write at least one value"),
     ("spec.metrics[].events.where[].notIn", "self.size() > 0", "is empty: write at least one value"),
-    // Detectors
-    ("spec.detectors[].name", NAME, NAME_MESSAGE),
-    (
-        "spec.detectors[].algorithm",
-        "[has(self.threshold), has(self.zscore), has(self.ewma), has(self.mad), has(self.poisson)].filter(set, set).size() == 1",
-        "must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`",
-    ),
-    (
-        "spec.detectors[].algorithm.threshold",
-        "has(self.above) || has(self.below)",
-        "must have `above`, `below` or both",
-    ),
-    (
-        "spec.detectors[].algorithm.threshold",
-        "!has(self.above) || !has(self.below) || self.below < self.above",
-        "`below` must be less than `above`: swap them",
-    ),
-    (
-        "spec.detectors[]",
-        "!has(self.algorithm.threshold) || self.direction == 'up'",
-        "`threshold` takes its direction from `above` and `below`: remove `direction`",
-    ),
-    ("spec.detectors[].algorithm.zscore.sigmas", POSITIVE, POSITIVE_MESSAGE),
-    ("spec.detectors[].algorithm.mad.deviations", POSITIVE, POSITIVE_MESSAGE),
-    ("spec.detectors[].algorithm.ewma.sigmas", POSITIVE, POSITIVE_MESSAGE),
-    ("spec.detectors[].algorithm.ewma.halfLife", POSITIVE, POSITIVE_MESSAGE),
-    ("spec.detectors[].algorithm.poisson.halfLife", POSITIVE, POSITIVE_MESSAGE),
-    (
-        "spec.detectors[].algorithm.poisson.probability",
-        "self > 0.0 && self <= 0.1",
-        "must be more than 0 and at most 0.1, e.g. 1e-9",
-    ),
-    (
-        "spec.detectors[].algorithm.zscore",
-        "self.warmup >= 2 && self.warmup <= self.history",
-        "`warmup` must be from 2 to `history`",
-    ),
-    (
-        "spec.detectors[].algorithm.mad",
-        "self.warmup >= 2 && self.warmup <= self.history",
-        "`warmup` must be from 2 to `history`",
-    ),
-    (
-        "spec.detectors[].algorithm.ewma.warmup",
-        "self >= 2 && self <= 1000",
-        "`warmup` must be from 2 to 1000",
-    ),
-    (
-        "spec.detectors[].algorithm.poisson.warmup",
-        "self >= 2 && self <= 1000",
-        "`warmup` must be from 2 to 1000",
-    ),
     // Sinks
     ("spec.sinks[].name", NAME, NAME_MESSAGE),
     (
@@ -412,8 +365,6 @@ const BOUNDS: Bounds = &[
     ("spec.metrics[].events.where[].notIn", 200),
     ("spec.metrics[].events.where[].notIn[]", 250),
     ("spec.detectors", 100),
-    ("spec.detectors[].name", 40),
-    ("spec.detectors[].metric", 40),
     ("spec.sinks", 20),
     ("spec.sinks[].name", 40),
     ("spec.sinks[].postgres.schema", 63),
@@ -476,8 +427,12 @@ const INGRESS_RULES: Rules = &[
 const INGRESS_BOUNDS: Bounds = &[(".host", 253), (".path", 260), (".annotations", 50)];
 
 /// Places, and the rules and bounds there.
-const TABLES: [(&[&str], Rules, Bounds); 3] =
-    [(&[""], RULES, BOUNDS), (INGRESSES, INGRESS_RULES, INGRESS_BOUNDS), (STAGES, STAGE_RULES, STAGE_BOUNDS)];
+const TABLES: [(&[&str], Rules, Bounds); 4] = [
+    (&[""], RULES, BOUNDS),
+    (detectors::PLACES, detectors::RULES, detectors::BOUNDS),
+    (INGRESSES, INGRESS_RULES, INGRESS_BOUNDS),
+    (STAGES, STAGE_RULES, STAGE_BOUNDS),
+];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
 pub(super) const MAPS: &[(&str, &str)] = &[

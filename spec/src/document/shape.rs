@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
-use crate::pipeline::{HerdPipelineSpec, Span};
+use crate::pipeline::{Budget, HerdPipelineSpec, Span};
 use crate::problem::{Problem, did_you_mean, listed};
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(HerdPipelineSpec).to_value());
@@ -121,9 +121,13 @@ fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
             }
         }
         Yaml::String(written) => {
-            if schema.get("pattern").is_some()
-                && let Err(message) = written.parse::<Span>()
-            {
+            // Durations and budgets are the texts that have a pattern.
+            let parsed = match schema.get("pattern") {
+                Some(_) if is_int_or_string(schema) => written.parse::<Budget>().map(drop),
+                Some(_) => written.parse::<Span>().map(drop),
+                None => Ok(()),
+            };
+            if let Err(message) = parsed {
                 found.push(Problem::new(path, message));
             }
         }
@@ -138,7 +142,11 @@ fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
 }
 
 fn map(fields: &serde_yaml::Mapping, schema: &Json, path: &str, found: &mut Vec<Problem>) {
-    let Some(properties) = schema.get("properties").and_then(Json::as_object) else {
+    // The schema of a struct without fields has no properties.
+    let none = serde_json::Map::new();
+    let is_empty = schema.get("additionalProperties") == Some(&Json::Bool(false));
+    let properties = schema.get("properties").and_then(Json::as_object);
+    let Some(properties) = properties.or_else(|| is_empty.then_some(&none)) else {
         if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
             for (name, value) in fields {
                 walk(value, values, &format!("{path}.{}", name.as_str().unwrap_or("?")), found);
@@ -217,7 +225,15 @@ fn one_of(schema: &Json) -> Option<Vec<&str>> {
         .map(|lists| lists.concat())
 }
 
+/// Whether the schema is that of a [`Budget`].
+fn is_int_or_string(schema: &Json) -> bool {
+    schema.get("x-kubernetes-int-or-string") == Some(&Json::Bool(true))
+}
+
 fn types(schema: &Json) -> Vec<&str> {
+    if is_int_or_string(schema) {
+        return vec!["integer", "string"];
+    }
     match schema.get("type") {
         Some(Json::String(name)) => vec![name],
         Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).collect(),
@@ -240,6 +256,7 @@ fn kind(value: &Yaml) -> &'static str {
 /// What to write instead, where that is plain.
 fn remedy(value: &Yaml, schema: &Json) -> String {
     match value {
+        Yaml::Number(number) if is_int_or_string(schema) => format!(": write `{number} per day`"),
         Yaml::Number(number) if schema.get("pattern").is_some() => {
             format!(": write a unit, e.g. `{number}s`")
         }

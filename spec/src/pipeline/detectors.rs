@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Span;
+use super::{AggregateFunction, Budget, Span};
 use crate::wire::Severity;
 
 /// A rule that scores each window of a metric against the history of the same key.
@@ -12,30 +12,53 @@ pub struct DetectorSpec {
     pub name: String,
     /// Name of the metric to watch.
     pub metric: String,
-    /// Algorithm that decides whether a value is anomalous. Exactly one must be set.
-    pub algorithm: AlgorithmSpec,
-    /// Direction of the deviations that raise an alert.
+    /// Algorithm that decides whether a value is anomalous. Exactly one must be set. Omitted: `crowd` for a metric that is a
+    /// `count` or `unique`, `level` for a `sum` or `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<AlgorithmSpec>,
+    /// Which deviations raise an alert, and how many alerts are raised.
     #[serde(default)]
-    pub direction: Direction,
-    /// Minimum number of events in a window for an upward alert. Windows with fewer events raise none.
-    #[serde(default = "default_min_count")]
-    pub min_count: u64,
-    /// Minimum time between two alerts of the same key.
-    #[serde(default = "default_cooldown")]
-    pub cooldown: Span,
+    pub alerts: AlertsSpec,
+    /// Same as `alerts.direction`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Same as `alerts.minCount`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_count: Option<u64>,
+    /// Same as `alerts.cooldown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Span>,
     /// Severity of the alerts of this detector.
     #[serde(default)]
     pub severity: Severity,
 }
 
-fn default_min_count() -> u64 {
-    10
-}
-fn default_cooldown() -> Span {
-    Span::secs(300)
+/// Which deviations raise an alert, and how many alerts are raised.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AlertsSpec {
+    /// Number of false alerts that the detector may raise, over all keys of the metric: `5 per day`, `2 per hour`, `10 per week`, or
+    /// an integer, which is a number per day. From 0.01 to 100000 per day. Only for `crowd` and `level`. Omitted: `5 per day`,
+    /// unless `probability` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Probability that a window of a key raises an alert although nothing is unusual, instead of a budget: more than 0, at most
+    /// 0.1. Only for `crowd` and `level`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f64>,
+    /// Minimum number of events in a window for an upward alert. Windows with fewer events raise none. Omitted: 3 for `crowd` and
+    /// `level`, 10 for other algorithms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_count: Option<u64>,
+    /// Direction of the deviations that raise an alert. Omitted: `up`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Minimum time between two alerts of the same key. Omitted: `0s` for `crowd` and `level`, `5m` for other algorithms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Span>,
 }
 
-/// Direction of the deviations that raise an alert.
+/// Direction of the deviations that raise an alert. Omitted: `up`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Direction {
@@ -52,6 +75,14 @@ pub enum Direction {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AlgorithmSpec {
+    /// Probability of a count, given the past of the key, of similar keys and of the metric as a whole. For metrics that are a `count`
+    /// or `unique`. Alerts as often as `alerts.budget` or `alerts.probability` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<CrowdSpec>,
+    /// Probability of a value, given the past of the key, with daily and weekly cycles. For all metrics. Alerts as often as
+    /// `alerts.budget` or `alerts.probability` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<LevelSpec>,
     /// Fixed bounds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<ThresholdSpec>,
@@ -68,6 +99,28 @@ pub struct AlgorithmSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poisson: Option<PoissonSpec>,
 }
+
+impl AlgorithmSpec {
+    /// The algorithm of a detector that names none, on a metric of this function.
+    #[must_use]
+    pub fn default_for(function: AggregateFunction) -> Self {
+        if function.counts() {
+            Self { crowd: Some(CrowdSpec {}), ..Self::default() }
+        } else {
+            Self { level: Some(LevelSpec {}), ..Self::default() }
+        }
+    }
+}
+
+/// Probability of a count, given the past of the key, of similar keys and of the metric as a whole. It has no parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CrowdSpec {}
+
+/// Probability of a value, given the past of the key, with daily and weekly cycles. It has no parameters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LevelSpec {}
 
 /// Fixed bounds. At least one must be set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

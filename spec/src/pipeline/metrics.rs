@@ -110,3 +110,11 @@ pub enum AggregateFunction {
     /// Number of distinct values of a field: exact for small numbers, above that estimated with an error of about 2 %.
     Unique,
 }
+
+impl AggregateFunction {
+    /// Whether the value of a window is a number of events or users, and not made of numbers in the events.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Count | Self::Unique)
+    }
+}

@@ -1,6 +1,7 @@
 //! The `HerdPipeline` as users write it. The CRD, the defaults, the reference and `herd up` are all derived from these types;
 //! their doc comments are the descriptions in the CRD, in the reference and in `kubectl explain`.
 
+mod budget;
 mod collector;
 mod detectors;
 mod events;
@@ -11,6 +12,7 @@ mod sinks;
 mod stages;
 mod status;
 
+pub use budget::*;
 pub use collector::*;
 pub use detectors::*;
 pub use events::*;

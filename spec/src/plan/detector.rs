@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{DetectorName, MetricName, MetricPlan};
 use crate::pipeline::{
-    AggregateFunction, AlgorithmSpec, DetectorSpec, Direction, EwmaSpec, MadSpec, MetricSpec, PoissonSpec,
-    ThresholdSpec, ZscoreSpec,
+    AggregateFunction, AlertsSpec, AlgorithmSpec, Budget, DetectorSpec, Direction, EwmaSpec, MadSpec,
+    MetricSpec, PoissonSpec, Span, ThresholdSpec, ZscoreSpec,
 };
-use crate::problem::{Invalid, SpecPath, did_you_mean, listed};
+use crate::problem::{Invalid, SpecPath, did_you_mean, exactly_one, listed};
 use crate::wire::Severity;
 
 /// One thing that is watched.
@@ -37,6 +37,10 @@ pub struct DetectorPlan {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Algorithm {
+    /// A count against the past of its key, of similar keys and of the metric as a whole.
+    Crowd(AlertLimit),
+    /// A value against the past of its key, with daily and weekly cycles.
+    Level(AlertLimit),
     /// A fixed bound.
     Threshold(Threshold),
     /// Standard deviations from the mean of the last windows.
@@ -47,6 +51,73 @@ pub enum Algorithm {
     Mad(MadSpec),
     /// A count against its own past rate.
     Poisson(PoissonSpec),
+}
+
+/// How many alerts a detector may raise although nothing is unusual.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AlertLimit {
+    /// Expected number over all keys of the metric: from 0.01 to 100,000 a day.
+    Budget(Budget),
+    /// Probability of an alert for each window of each key: more than 0, at most 0.1.
+    Probability(f64),
+}
+
+impl AlertLimit {
+    /// The limit where none is written.
+    pub const DEFAULT: Self = Self::Budget(Budget::per_day(5.0));
+
+    /// The budget; none: there is a probability instead.
+    #[must_use]
+    pub fn budget(self) -> Option<Budget> {
+        match self {
+            Self::Budget(budget) => Some(budget),
+            Self::Probability(_) => None,
+        }
+    }
+
+    /// The probability; none: there is a budget instead.
+    #[must_use]
+    pub fn probability(self) -> Option<f64> {
+        match self {
+            Self::Budget(_) => None,
+            Self::Probability(probability) => Some(probability),
+        }
+    }
+
+    fn of(spec: &AlertsSpec) -> Self {
+        match (spec.budget, spec.probability) {
+            (None, None) => Self::DEFAULT,
+            (Some(budget), _) => Self::Budget(budget),
+            (None, Some(probability)) => Self::Probability(probability),
+        }
+    }
+
+    fn parse(spec: &AlertsSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
+        let one = at.child("probability").require(
+            spec.budget.is_none() || spec.probability.is_none(),
+            "cannot be combined with `budget`: remove one of them",
+        );
+        let budget = spec.budget.map_or(Ok(()), |budget| {
+            at.child("budget").require(
+                (0.01..=100_000.0).contains(&budget.alerts_per_day()),
+                format!("is {budget}, must be from 0.01 to 100000 per day"),
+            )
+        });
+        let probability =
+            spec.probability.map_or(Ok(()), |value| probability(value, &at.child("probability")));
+        one.and(budget).and(probability)?;
+        Ok(Self::of(spec))
+    }
+}
+
+impl fmt::Display for AlertLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Budget(budget) => f.write_str(&budget.describe()),
+            Self::Probability(probability) => write!(f, "probability {probability:e}"),
+        }
+    }
 }
 
 /// Fixed bounds, at least one.
@@ -99,53 +170,56 @@ impl Threshold {
 }
 
 impl Algorithm {
-    fn parse(spec: &AlgorithmSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
-        let AlgorithmSpec { threshold, zscore, ewma, mad, poisson } = spec;
-        match (threshold, zscore, ewma, mad, poisson) {
-            (Some(spec), None, None, None, None) => {
-                Threshold::parse(spec, &at.child("threshold")).map(Self::Threshold)
-            }
-            (None, Some(spec), None, None, None) => {
+    fn parse(
+        spec: &AlgorithmSpec,
+        limit: Result<AlertLimit, Invalid>,
+        at: &SpecPath<'_>,
+    ) -> Result<Self, Invalid> {
+        let AlgorithmSpec { crowd, level, threshold, zscore, ewma, mad, poisson } = spec;
+        let chosen = exactly_one([
+            crowd.as_ref().map(|_| limit.map(Self::Crowd)),
+            level.as_ref().map(|_| limit.map(Self::Level)),
+            threshold
+                .as_ref()
+                .map(|spec| Threshold::parse(spec, &at.child("threshold")).map(Self::Threshold)),
+            zscore.as_ref().map(|spec| {
                 let at = at.child("zscore");
                 let sigmas = positive(spec.sigmas, &at.child("sigmas"));
                 let warmup = warmup_within(spec.warmup, spec.history, &at.child("warmup"));
-                sigmas.and(warmup)?;
-                Ok(Self::Zscore(spec.clone()))
-            }
-            (None, None, Some(spec), None, None) => {
+                sigmas.and(warmup).map(|()| Self::Zscore(spec.clone()))
+            }),
+            ewma.as_ref().map(|spec| {
                 let at = at.child("ewma");
                 let sigmas = positive(spec.sigmas, &at.child("sigmas"));
                 let half_life = positive(spec.half_life, &at.child("halfLife"));
                 let warmup = warmup(spec.warmup, &at.child("warmup"));
-                sigmas.and(half_life).and(warmup)?;
-                Ok(Self::Ewma(spec.clone()))
-            }
-            (None, None, None, Some(spec), None) => {
+                sigmas.and(half_life).and(warmup).map(|()| Self::Ewma(spec.clone()))
+            }),
+            mad.as_ref().map(|spec| {
                 let at = at.child("mad");
                 let deviations = positive(spec.deviations, &at.child("deviations"));
                 let warmup = warmup_within(spec.warmup, spec.history, &at.child("warmup"));
-                deviations.and(warmup)?;
-                Ok(Self::Mad(spec.clone()))
-            }
-            (None, None, None, None, Some(spec)) => {
+                deviations.and(warmup).map(|()| Self::Mad(spec.clone()))
+            }),
+            poisson.as_ref().map(|spec| {
                 let at = at.child("poisson");
                 let half_life = positive(spec.half_life, &at.child("halfLife"));
                 let warmup = warmup(spec.warmup, &at.child("warmup"));
-                let probability = at.child("probability").require(
-                    spec.probability > 0.0 && spec.probability <= 0.1,
-                    format!("is {}, must be more than 0 and at most 0.1, e.g. 1e-9", spec.probability),
-                );
-                half_life.and(warmup).and(probability)?;
-                Ok(Self::Poisson(spec.clone()))
-            }
-            _ => Err(at.invalid("must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`")),
-        }
+                let probability = probability(spec.probability, &at.child("probability"));
+                half_life.and(warmup).and(probability).map(|()| Self::Poisson(spec.clone()))
+            }),
+        ]);
+        chosen.unwrap_or_else(|| {
+            Err(at.invalid("must have exactly one of `crowd`, `level`, `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `crowd: {}`; or leave out `algorithm`"))
+        })
     }
 
     /// Its name, as a spec writes it.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Crowd(_) => "crowd",
+            Self::Level(_) => "level",
             Self::Threshold(_) => "threshold",
             Self::Zscore(_) => "zscore",
             Self::Ewma(_) => "ewma",
@@ -158,7 +232,7 @@ impl Algorithm {
     #[must_use]
     pub fn warmup(&self) -> u32 {
         match self {
-            Self::Threshold(_) => 0,
+            Self::Crowd(_) | Self::Level(_) | Self::Threshold(_) => 0,
             Self::Zscore(ZscoreSpec { warmup, .. })
             | Self::Ewma(EwmaSpec { warmup, .. })
             | Self::Mad(MadSpec { warmup, .. })
@@ -171,6 +245,7 @@ impl fmt::Display for Algorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.name())?;
         match self {
+            Self::Crowd(limit) | Self::Level(limit) => limit.fmt(f),
             Self::Threshold(bounds) => {
                 let above = bounds.above().map(|value| format!("above {value}"));
                 let below = bounds.below().map(|value| format!("below {value}"));
@@ -199,6 +274,13 @@ fn positive(value: f64, at: &SpecPath<'_>) -> Result<(), Invalid> {
     at.require(
         value.is_finite() && value > 0.0 && value <= 1_000.0,
         format!("is {value}, must be more than 0 and at most 1000"),
+    )
+}
+
+fn probability(value: f64, at: &SpecPath<'_>) -> Result<(), Invalid> {
+    at.require(
+        value > 0.0 && value <= 0.1,
+        format!("is {value}, must be more than 0 and at most 0.1, e.g. 1e-9"),
     )
 }
 
@@ -234,6 +316,65 @@ impl Metrics<'_> {
     }
 }
 
+/// What a detector is set to, with the defaults, which depend on its algorithm and the metric.
+pub(crate) struct DetectorSettings {
+    pub(crate) algorithm: AlgorithmSpec,
+    /// None: the algorithm has a bound of its own.
+    pub(crate) limit: Option<AlertLimit>,
+    pub(crate) direction: Direction,
+    pub(crate) min_count: u64,
+    pub(crate) cooldown: Span,
+}
+
+impl DetectorSettings {
+    /// The settings of a detector on a metric of this function.
+    pub(crate) fn of(spec: &DetectorSpec, function: AggregateFunction) -> Self {
+        let alerts = &spec.alerts;
+        let algorithm = spec.algorithm.clone().unwrap_or_else(|| AlgorithmSpec::default_for(function));
+        let is_limited = algorithm.crowd.is_some() || algorithm.level.is_some();
+        // An episode of `crowd` or `level` raises one alert, so that there is no need of a pause.
+        let (min_count, cooldown) = if is_limited { (3, Span::secs(0)) } else { (10, Span::secs(300)) };
+        Self {
+            limit: is_limited.then(|| AlertLimit::of(alerts)),
+            direction: alerts.direction.or(spec.direction).unwrap_or_default(),
+            min_count: alerts.min_count.or(spec.min_count).unwrap_or(min_count),
+            cooldown: alerts.cooldown.or(spec.cooldown).unwrap_or(cooldown),
+            algorithm,
+        }
+    }
+}
+
+/// The algorithm that was chosen and the parameters that are its bound; none: it has an [`AlertLimit`].
+fn own_bound(spec: &AlgorithmSpec) -> Option<(&'static str, &'static [&'static str])> {
+    let AlgorithmSpec { crowd: _, level: _, threshold, zscore, ewma, mad, poisson } = spec;
+    exactly_one([
+        threshold.as_ref().map(|_| ("threshold", ["above", "below"].as_slice())),
+        zscore.as_ref().map(|_| ("zscore", ["sigmas"].as_slice())),
+        ewma.as_ref().map(|_| ("ewma", ["sigmas"].as_slice())),
+        mad.as_ref().map(|_| ("mad", ["deviations"].as_slice())),
+        poisson.as_ref().map(|_| ("poisson", ["probability"].as_slice())),
+    ])
+}
+
+/// Reports a limit beside an algorithm that has a bound of its own.
+fn unlimited(spec: &AlertsSpec, algorithm: &AlgorithmSpec, at: &SpecPath<'_>) -> Result<(), Invalid> {
+    let Some((name, bound)) = own_bound(algorithm) else { return Ok(()) };
+    let parameters: Vec<_> = bound.iter().map(|parameter| format!("`{parameter}`")).collect();
+    let paths: Vec<_> = bound.iter().map(|parameter| format!("`algorithm.{name}.{parameter}`")).collect();
+    let limit = |field: &str, is_set: bool| {
+        at.child(field).require(
+            !is_set,
+            format!(
+                "`{name}` alerts by {}: set {}, or remove `algorithm` to use a {field}",
+                parameters.join(" and "),
+                paths.join(" or ")
+            ),
+        )
+    };
+    let budget = limit("budget", spec.budget.is_some());
+    limit("probability", spec.probability.is_some()).and(budget)
+}
+
 impl DetectorPlan {
     pub(super) fn parse(
         spec: &DetectorSpec,
@@ -242,32 +383,52 @@ impl DetectorPlan {
     ) -> Result<Self, Invalid> {
         let name = DetectorName::parse(&spec.name, &at.child("name"));
         let watched = metrics.watched(&spec.metric, &at.child("metric"));
+        // Where the metric is not there, that was reported, and any function will do.
+        let function =
+            watched.map_or(AggregateFunction::Count, |index| metrics.written[index].aggregate.function);
+        let DetectorSettings { algorithm: chosen, direction, min_count, cooldown, .. } =
+            DetectorSettings::of(spec, function);
+
+        let once = |field: &str, is_twice: bool| {
+            at.child(field).require(!is_twice, format!("is set twice: set `{field}` under `alerts` only"))
+        };
+        let alerts = &spec.alerts;
+        let once = [
+            once("direction", spec.direction.and(alerts.direction).is_some()),
+            once("minCount", spec.min_count.and(alerts.min_count).is_some()),
+            once("cooldown", spec.cooldown.and(alerts.cooldown).is_some()),
+        ];
+        let limit = AlertLimit::parse(alerts, &at.child("alerts"));
+        let unlimited = unlimited(alerts, &chosen, &at.child("alerts"));
+
         let at = at.child("algorithm");
-        let algorithm = Algorithm::parse(&spec.algorithm, &at);
+        let algorithm = Algorithm::parse(&chosen, limit, &at);
         let one_way = at.child("threshold").require(
-            spec.algorithm.threshold.is_none() || spec.direction == Direction::Up,
+            chosen.threshold.is_none() || direction == Direction::Up,
             "takes its direction from `above` and `below`: remove `direction`",
         );
-        let counts = watched.and_then(|index| {
-            let metric = &metrics.written[index];
-            let counts = matches!(
-                metric.aggregate.function,
-                AggregateFunction::Count | AggregateFunction::Unique
-            );
-            at.child("poisson").require(
-                spec.algorithm.poisson.is_none() || counts,
-                format!("requires a count, but `{}` is a sum or mean: watch a `count` or `unique` metric, or use `ewma` or `mad`", metric.name),
+        let counts = |algorithm: &str, is_chosen: bool, instead: &str| {
+            at.child(algorithm).require(
+                !is_chosen || function.counts(),
+                format!("requires a count, but `{}` is a sum or mean: watch a `count` or `unique` metric, or use {instead}", spec.metric),
             )
-        });
+        };
+        let counts = [
+            counts("crowd", chosen.crowd.is_some(), "`level`"),
+            counts("poisson", chosen.poisson.is_some(), "`ewma` or `mad`"),
+        ];
         let metric = watched.and_then(|index| metrics.parsed[index].as_ref().map_err(|invalid| *invalid));
-        one_way.and(counts)?;
+        once.into_iter()
+            .chain(counts)
+            .chain([limit.map(drop), unlimited, one_way])
+            .collect::<Result<(), _>>()?;
         Ok(Self {
             name: name?,
             metric: metric?.name.clone(),
             algorithm: algorithm?,
-            direction: spec.direction,
-            min_count: spec.min_count,
-            cooldown: spec.cooldown.0,
+            direction,
+            min_count,
+            cooldown: cooldown.0,
             severity: spec.severity,
         })
     }

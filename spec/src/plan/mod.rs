@@ -20,7 +20,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use collector::{AddressRange, CollectorPlan, WriteKeyPlan};
-pub use detector::{Algorithm, DetectorPlan, Threshold};
+pub(crate) use detector::DetectorSettings;
+pub use detector::{AlertLimit, Algorithm, DetectorPlan, Threshold};
 pub use events::{EventsPlan, MappingPlan};
 pub use kafka::KafkaPlan;
 pub use metric::{AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};

@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::document::parse;
+use crate::pipeline::Direction::{self, Both, Down, Up};
 use rstest::rstest;
 
 const HEAD: &str = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec:\n";
@@ -230,11 +231,11 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::no_algorithm(
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {}}]",
-    "spec.detectors[0].algorithm: must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`"
+    "spec.detectors[0].algorithm: must have exactly one of `crowd`, `level`, `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `crowd: {}`; or leave out `algorithm`"
 )]
 #[case::two_algorithms(
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {mad: {}, ewma: {}}}]",
-    "spec.detectors[0].algorithm: must have exactly one of `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `poisson: {}`"
+    "spec.detectors[0].algorithm: must have exactly one of `crowd`, `level`, `threshold`, `zscore`, `ewma`, `mad`, `poisson`, e.g. `crowd: {}`; or leave out `algorithm`"
 )]
 #[case::threshold(
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {threshold: {}}}]",
@@ -328,6 +329,70 @@ fn every_example_is_valid_and_has_a_plan() {
     "  metrics: [{name: a, aggregate: {function: sum, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}}]",
     "spec.detectors[0].algorithm.poisson: requires a count, but `a` is a sum or mean: watch a `count` or `unique` metric, or use `ewma` or `mad`"
 )]
+#[case::crowd_of_a_sum(
+    "  metrics: [{name: a, aggregate: {function: mean, field: price}}]\n  detectors: [{name: b, metric: a, algorithm: {crowd: {}}}]",
+    "spec.detectors[0].algorithm.crowd: requires a count, but `a` is a sum or mean: watch a `count` or `unique` metric, or use `level`"
+)]
+#[case::parameter_of_crowd(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {crowd: {probability: 0.1}}}]",
+    "spec.detectors[0].algorithm.crowd.probability: unknown field (allowed here: nothing)"
+)]
+#[case::budget(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 5 a day}}]",
+    "spec.detectors[0].alerts.budget: `5 a day` is not a number of alerts in a period: write e.g. `5 per day`, `2 per hour`, `10 per week`"
+)]
+#[case::fractional_budget(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 0.5}}]",
+    "spec.detectors[0].alerts.budget: is a number, must be an integer or string: write `0.5 per day`"
+)]
+#[case::no_budget(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 0}}]",
+    "spec.detectors[0].alerts.budget: is 0, must be at least 1"
+)]
+#[case::small_budget(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 0.06 per week}}]",
+    "spec.detectors[0].alerts.budget: is 0.06 per week, must be from 0.01 to 100000 per day"
+)]
+#[case::large_budget(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 4167 per hour}}]",
+    "spec.detectors[0].alerts.budget: is 4167 per hour, must be from 0.01 to 100000 per day"
+)]
+#[case::alert_probability(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {probability: 0}}]",
+    "spec.detectors[0].alerts.probability: is 0, must be more than 0 and at most 0.1, e.g. 1e-9"
+)]
+#[case::budget_and_probability(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alerts: {budget: 5, probability: 0.01}}]",
+    "spec.detectors[0].alerts.probability: cannot be combined with `budget`: remove one of them"
+)]
+#[case::budget_of_zscore(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {zscore: {}}, alerts: {budget: 5}}]",
+    "spec.detectors[0].alerts.budget: `zscore` alerts by `sigmas`: set `algorithm.zscore.sigmas`, or remove `algorithm` to use a budget"
+)]
+#[case::budget_of_ewma(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {ewma: {}}, alerts: {budget: 5}}]",
+    "spec.detectors[0].alerts.budget: `ewma` alerts by `sigmas`: set `algorithm.ewma.sigmas`, or remove `algorithm` to use a budget"
+)]
+#[case::budget_of_mad(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {mad: {}}, alerts: {budget: 5}}]",
+    "spec.detectors[0].alerts.budget: `mad` alerts by `deviations`: set `algorithm.mad.deviations`, or remove `algorithm` to use a budget"
+)]
+#[case::budget_of_a_threshold(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {threshold: {above: 1}}, alerts: {budget: 5}}]",
+    "spec.detectors[0].alerts.budget: `threshold` alerts by `above` and `below`: set `algorithm.threshold.above` or `algorithm.threshold.below`, or remove `algorithm` to use a budget"
+)]
+#[case::probability_of_poisson(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, algorithm: {poisson: {}}, alerts: {probability: 0.01}}]",
+    "spec.detectors[0].alerts.probability: `poisson` alerts by `probability`: set `algorithm.poisson.probability`, or remove `algorithm` to use a probability"
+)]
+#[case::min_count_twice(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, minCount: 5, alerts: {minCount: 5}}]",
+    "spec.detectors[0].minCount: is set twice: set `minCount` under `alerts` only"
+)]
+#[case::alerts_of_another_name(
+    "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alert: {minCount: 5}}]",
+    "spec.detectors[0].alert: unknown field; did you mean `alerts`? (allowed here: `name`, `metric`, `algorithm`, `alerts`, `direction`, `minCount`, `cooldown`, `severity`)"
+)]
 fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &str) {
     let found = problems(spec);
     assert!(
@@ -353,4 +418,49 @@ fn merge_keys_fill_in_what_is_not_written() {
 fn all_problems_of_a_pass_are_told_at_once() {
     let found = problems("  metrics: [{name: A, window: 1h, key: []}, {name: b, emit: 1ms}]");
     assert_eq!(found.len(), 4, "{found:#?}");
+}
+
+/// The algorithm, direction, minimum number of events and cooldown in seconds of a detector on this metric.
+fn detector(metric: &str, detector: &str) -> (String, Direction, u64, u64) {
+    let spec =
+        format!("{HEAD}  metrics: [{{name: a{metric}}}]\n  detectors: [{{name: b, metric: a{detector}}}]");
+    let plan = Plan::parse(&parse(&spec).unwrap()).unwrap();
+    let DetectorPlan { algorithm, direction, min_count, cooldown, .. } = &plan.detectors[0];
+    (algorithm.to_string(), *direction, *min_count, cooldown.as_secs())
+}
+
+#[rstest]
+#[case::count("", "", "crowd: 5 alerts per day", (Up, 3, 0))]
+#[case::unique(", aggregate: {function: unique, field: user_id}", "", "crowd: 5 alerts per day", (Up, 3, 0))]
+#[case::sum(", aggregate: {function: sum, field: price}", "", "level: 5 alerts per day", (Up, 3, 0))]
+#[case::mean(", aggregate: {function: mean, field: price}", "", "level: 5 alerts per day", (Up, 3, 0))]
+#[case::level_of_a_count("", ", algorithm: {level: {}}", "level: 5 alerts per day", (Up, 3, 0))]
+#[case::empty_alerts("", ", alerts: {}", "crowd: 5 alerts per day", (Up, 3, 0))]
+#[case::budget("", ", alerts: {budget: 1}", "crowd: 1 alert per day", (Up, 3, 0))]
+#[case::budget_in_words("", ", algorithm: {crowd: {}}, alerts: {budget: 2 per hour}", "crowd: 2 alerts per hour", (Up, 3, 0))]
+#[case::probability("", ", algorithm: {level: {}}, alerts: {probability: 1.0e-9}", "level: probability 1e-9", (Up, 3, 0))]
+#[case::under_alerts("", ", alerts: {direction: both, minCount: 7, cooldown: 1m}", "crowd: 5 alerts per day", (Both, 7, 60))]
+#[case::beside_alerts("", ", direction: down, minCount: 7, cooldown: 1m", "crowd: 5 alerts per day", (Down, 7, 60))]
+#[case::some_of_each("", ", minCount: 7, alerts: {cooldown: 1m}", "crowd: 5 alerts per day", (Up, 7, 60))]
+#[case::mad("", ", algorithm: {mad: {}}", "mad: 5 deviations over 30 windows, warmup 6", (Up, 10, 300))]
+#[case::mad_with_alerts(
+    "", ", algorithm: {mad: {}}, alerts: {direction: down, minCount: 1, cooldown: 0s}",
+    "mad: 5 deviations over 30 windows, warmup 6", (Down, 1, 0)
+)]
+#[case::threshold("", ", algorithm: {threshold: {below: 1}}, direction: up", "threshold: below 1", (Up, 10, 300))]
+fn detector_has_the_defaults_of_its_algorithm(
+    #[case] metric: &str,
+    #[case] written: &str,
+    #[case] algorithm: &str,
+    #[case] (direction, min_count, cooldown): (Direction, u64, u64),
+) {
+    assert_eq!(detector(metric, written), (algorithm.to_owned(), direction, min_count, cooldown));
+}
+
+#[rstest]
+#[case::budget(Algorithm::Crowd(AlertLimit::Budget("2 per hour".parse().unwrap())), r#"{"crowd":{"budget":"2 per hour"}}"#)]
+#[case::probability(Algorithm::Level(AlertLimit::Probability(0.01)), r#"{"level":{"probability":0.01}}"#)]
+fn algorithm_is_read_back_from_the_plan(#[case] algorithm: Algorithm, #[case] json: &str) {
+    assert_eq!(serde_json::to_string(&algorithm).unwrap(), json);
+    assert_eq!(serde_json::from_str::<Algorithm>(json).unwrap(), algorithm);
 }

@@ -46,9 +46,9 @@ const METRICS = [
 ];
 /** @type {DetectorInfo[]} */
 const DETECTORS = [
-  ['crowd', 'views', 'poisson', 'critical'],
+  ['crowd', 'views', 'crowd', 'critical'],
   ['drift', 'views', 'ewma', 'warning'],
-  ['revenue-jump', 'revenue', 'mad', 'warning'],
+  ['revenue-jump', 'revenue', 'level', 'warning'],
   ['visitors-jump', 'visitors', 'zscore', 'info'],
 ].map(([name, metric, algorithm, severity]) => ({
   name,

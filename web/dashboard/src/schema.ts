@@ -278,7 +278,7 @@ export interface components {
             name: string;
             /** @description The metric it watches. */
             metric: string;
-            /** @description `threshold`, `zscore`, `ewma`, `mad` or `poisson`. */
+            /** @description `crowd`, `level`, `threshold`, `zscore`, `ewma`, `mad` or `poisson`. */
             algorithm: string;
             /** @description `up`, `down` or `both`. */
             direction: string;

@@ -62,7 +62,7 @@ pub(crate) struct DetectorShape {
     pub(crate) name: String,
     /// The metric it watches.
     pub(crate) metric: String,
-    /// `threshold`, `zscore`, `ewma`, `mad` or `poisson`.
+    /// `crowd`, `level`, `threshold`, `zscore`, `ewma`, `mad` or `poisson`.
     pub(crate) algorithm: &'static str,
     /// `up`, `down` or `both`.
     pub(crate) direction: &'static str,

@@ -189,7 +189,7 @@ fn cooldown(detector: &DetectorPlan, size: i64) -> i64 {
 
 fn memory(detector: &DetectorPlan) -> i64 {
     let windows = match &detector.algorithm {
-        Algorithm::Threshold(_) => 0.0,
+        Algorithm::Crowd(_) | Algorithm::Level(_) | Algorithm::Threshold(_) => 0.0,
         Algorithm::Zscore(of) => 4.0 * f64::from(of.history),
         Algorithm::Mad(of) => 4.0 * f64::from(of.history),
         Algorithm::Ewma(of) => (6.0 * of.half_life).min(1e3),
@@ -222,6 +222,7 @@ fn judge(detector: &DetectorPlan, past: &[f64], counts: bool, value: f64, count:
         (expected, value - (expected + width * spread), expected - width * spread - value)
     };
     let (expected, above, below) = match &detector.algorithm {
+        Algorithm::Crowd(_) | Algorithm::Level(_) => return Verdict::Usual,
         Algorithm::Threshold(bounds) => {
             let above = bounds.above().filter(|above| count >= detector.min_count && value > *above);
             let crossed = above.or(bounds.below().filter(|below| value < *below));
