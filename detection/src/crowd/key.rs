@@ -410,7 +410,11 @@ impl KeyState {
                 usual = predicted;
             }
             let few: f64 = std::env::var("MINC").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
-            let up = if settings.direction == Direction::Down || value < few { 0.0 } else { predicted.upper(value) };
+            let up = if settings.direction == Direction::Down || value < few {
+                0.0
+            } else {
+                predicted.upper(value)
+            };
             let down = if settings.direction == Direction::Up { 0.0 } else { predicted.lower(value) };
             let score = if threshold.is_none() { 0.0 } else { up.max(down) };
             if best.is_none_or(|best| score > best.score) {

@@ -1,6 +1,7 @@
 //! One partition of judge, driven by hand: long silence, what is no item, and what is left of a spec that was changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -12,7 +13,8 @@ use herd_spec::pipeline::HerdPipeline;
 use herd_spec::plan::{OTHER_KEY, Plan};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{
-    Aggregate, Alert, AlertState, Part, PartRecord, Shape, SourceState, Watermark, Window,
+    Aggregate, Alert, AlertState, Ending, Part, PartRecord, Shape, SourceState, SourceTotal, Watermark,
+    Window,
 };
 use proptest::prelude::*;
 
@@ -30,6 +32,8 @@ struct Judge {
     partition: JudgePartition,
     watched: Vec<Arc<Watched>>,
     next: i64,
+    /// Events counted so far, by start of the window.
+    totals: BTreeMap<i64, u64>,
     windows: Vec<Window<'static>>,
     alerts: Vec<Alert>,
 }
@@ -37,7 +41,7 @@ struct Judge {
 impl Judge {
     fn new(watched: Vec<Arc<Watched>>) -> Self {
         let partition = JudgePartition::resume("shop", &Position::START, &watched);
-        Self { partition, watched, next: 0, windows: Vec::new(), alerts: Vec::new() }
+        Self { partition, watched, next: 0, totals: BTreeMap::new(), windows: Vec::new(), alerts: Vec::new() }
     }
 
     /// Another judge that takes over from what this one saved, with another spec.
@@ -89,24 +93,42 @@ impl Judge {
             version: Offset(self.next),
             value: Aggregate { count, sum: 0, sketch: None },
         };
+        *self.totals.entry(start).or_default() += count;
         self.read(&PartRecord::Part(part))
     }
 
-    /// Everything up to here is in.
-    fn close(&mut self, until: i64) {
-        let word = Watermark {
+    /// The source announces how much it has counted so far.
+    fn announce(&mut self, until: i64) {
+        let total = |(start, count): (&i64, &u64)| SourceTotal {
+            metric: "views".into(),
+            definition: self.watched[0].definition,
+            start: EventTime(*start),
+            since: Offset(0),
+            version: Offset(self.next),
+            count: *count,
+        };
+        let watermark = Watermark {
             source: Partition(0),
             sources: 1,
             watermark: Some(EventTime(until)),
             state: SourceState::Active,
             at: WallTime(0),
-            totals: Vec::new(),
+            totals: self.totals.iter().map(total).collect(),
         };
-        self.read(&PartRecord::Watermark(word));
+        self.read(&PartRecord::Watermark(watermark));
+    }
+
+    /// Everything up to here is in.
+    fn close(&mut self, until: i64) {
+        self.announce(until);
+        self.totals.clear();
         let (windows, alerts) = (&mut self.windows, &mut self.alerts);
         let mut out = |output: Output<'_>| take(output, windows, alerts);
         let Ok(()) = self.partition.resolve_disowned(&mut out);
         let Ok(_) = self.partition.close(&mut out);
+        while self.partition.is_behind() {
+            let Ok(_) = self.partition.close(&mut out);
+        }
     }
 
     fn told(&self) -> Vec<(String, AlertState, i64, Option<i64>)> {
@@ -344,4 +366,93 @@ fn a_longer_window_closes_and_is_judged_by_what_it_has_learnt_itself() {
     let raised: Vec<i64> = successor.alerts.iter().map(|alert| alert.start.0).collect();
     assert!(raised.iter().all(|start| *start == 195_000) && !raised.is_empty(), "{raised:?}");
     assert!(successor.alerts[0].expected > 4.0, "learnt of windows of 5 s: {:?}", successor.alerts[0]);
+}
+
+const HERD: &str = "[{name: herd, metric: views}]";
+
+/// Twenty items with a few views in each of these windows, and crowds: item, window, views.
+fn traffic(judge: &mut Judge, windows: std::ops::Range<i64>, crowds: &[(&str, i64, u64)]) {
+    for window in windows {
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for item in 0..20 {
+            let count = u64::try_from((window * 7 + item * 13) % 4).unwrap();
+            counts.insert(format!("item-{item}"), count);
+        }
+        for (item, _, count) in crowds.iter().filter(|(_, at, _)| *at == window) {
+            *counts.entry((*item).to_owned()).or_default() += count;
+        }
+        for (item, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            judge.count(&item, window * 10_000, count);
+        }
+        judge.close((window + 1) * 10_000);
+    }
+}
+
+/// The alerts as they stand in the end.
+fn stand(judge: &Judge) -> Vec<Alert> {
+    let mut stand: BTreeMap<(i64, String), Alert> = BTreeMap::new();
+    for alert in &judge.alerts {
+        let at = (alert.start.0, alert.id.0.clone());
+        let known = stand.entry(at).or_insert_with(|| alert.clone());
+        let rank = |alert: &Alert| (alert.state, alert.episode.as_ref().map(|episode| episode.until));
+        if rank(alert) >= rank(known) {
+            *known = alert.clone();
+        }
+    }
+    stand.into_values().collect()
+}
+
+const CROWDS: [(&str, i64, u64); 4] =
+    [("item-7", 60, 40), ("item-7", 90, 40), ("new", 110, 40), ("item-7", 130, 40)];
+
+#[test]
+fn three_crowds_on_one_item_and_one_on_a_new_item_are_four_alerts() {
+    let mut judge = Judge::new(watched("10s", HERD));
+    traffic(&mut judge, 0..180, &CROWDS);
+    let stand = stand(&judge);
+    let raised: Vec<_> = stand.iter().filter(|alert| alert.state != AlertState::Withdrawn).collect();
+    let found: Vec<_> =
+        raised.iter().map(|alert| (alert.key.as_str(), alert.start.0 / 10_000, alert.state)).collect();
+    let expected = CROWDS.map(|(item, at, _)| (item, at, AlertState::Resolved));
+    assert_eq!(found, expected, "{:#?}", judge.alerts);
+    let new = raised[2];
+    assert_eq!(new.episode.as_ref().unwrap().ending, Some(Ending::Usual));
+    assert!(
+        new.summary.starts_with("new is back to usual after 10 s: peak 40 views in 10 s"),
+        "{}",
+        new.summary
+    );
+}
+
+#[test]
+fn a_newsletter_raises_no_alert_of_single_items() {
+    let mut judge = Judge::new(watched("10s", HERD));
+    traffic(&mut judge, 0..60, &[]);
+    let newsletter: Vec<(String, i64, u64)> = (60..75)
+        .flat_map(|window| {
+            (0..20).map(move |item| {
+                (format!("item-{item}"), window, u64::try_from((window * 5 + item * 3) % 10).unwrap())
+            })
+        })
+        .collect();
+    let crowds: Vec<_> = newsletter.iter().map(|(item, at, count)| (item.as_str(), *at, *count)).collect();
+    traffic(&mut judge, 60..90, &crowds);
+    assert_eq!(stand(&judge).iter().filter(|alert| alert.state != AlertState::Withdrawn).count(), 0);
+}
+
+/// A judge dies at any moment after it has saved the population, the keys or some of them, and another one takes over.
+#[test]
+fn a_successor_raises_the_alerts_that_its_predecessor_would_have() {
+    let mut whole = Judge::new(watched("10s", HERD));
+    traffic(&mut whole, 0..180, &CROWDS);
+    for at in [40, 59, 60, 61, 62, 70, 90, 91, 110, 111, 131, 134, 150] {
+        let mut judge = Judge::new(watched("10s", HERD));
+        traffic(&mut judge, 0..at, &CROWDS);
+        let alerts = std::mem::take(&mut judge.alerts);
+        let mut successor = judge.successor(watched("10s", HERD));
+        successor.alerts = alerts;
+        traffic(&mut successor, at..180, &CROWDS);
+        let (found, expected) = (stand(&successor), stand(&whole));
+        assert_eq!(found, expected, "taken over after window {at}");
+    }
 }

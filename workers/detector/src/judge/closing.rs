@@ -95,8 +95,16 @@ impl Metric {
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let watched = Arc::clone(&self.watched);
-        let Some((baseline, candidate)) =
-            to_judge(&self.pipeline, &watched, &mut self.baselines, &self.forgotten, index, key, values, out)?
+        let Some((baseline, candidate)) = to_judge(
+            &self.pipeline,
+            &watched,
+            &mut self.baselines,
+            &self.forgotten,
+            index,
+            key,
+            values,
+            out,
+        )?
         else {
             return Ok(());
         };
@@ -116,8 +124,16 @@ impl Metric {
         if !self.watches(key) {
             return out(Output::Window(closed(&watched, key, start, &total, Vec::new())));
         }
-        let Some((baseline, candidate)) =
-            to_judge(&self.pipeline, &watched, &mut self.baselines, &self.forgotten, index, key, values, out)?
+        let Some((baseline, candidate)) = to_judge(
+            &self.pipeline,
+            &watched,
+            &mut self.baselines,
+            &self.forgotten,
+            index,
+            key,
+            values,
+            out,
+        )?
         else {
             return Ok(());
         };
@@ -168,7 +184,8 @@ impl Metric {
             if baseline.newest >= index {
                 continue; // a predecessor judged it, and events after it
             }
-            let candidate = Candidate { pipeline: &self.pipeline, watched: &watched, key, index, value: 0.0, count: 0 };
+            let candidate =
+                Candidate { pipeline: &self.pipeline, watched: &watched, key, index, value: 0.0, count: 0 };
             for crowd in &mut self.crowds {
                 let (watch, kept) = (&watched.watches[crowd.place], &mut baseline.watches[crowd.place]);
                 if kept.firing.is_none() && !crowd.watches_drops() {
@@ -301,4 +318,3 @@ fn judge<E>(
     }
     Ok(judged)
 }
-

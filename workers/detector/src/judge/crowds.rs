@@ -54,9 +54,7 @@ impl CrowdDetector {
     pub(super) fn all(watched: &Watched) -> Vec<Self> {
         let detectors = watched.watches.iter().enumerate();
         let crowds = detectors.filter_map(|(place, watch)| Some((place, watch.crowd?)));
-        crowds
-            .map(|(place, settings)| Self { place, settings, population: None, unsaved: false })
-            .collect()
+        crowds.map(|(place, settings)| Self { place, settings, population: None, unsaved: false }).collect()
     }
 
     /// Takes a saved population back in; false if it cannot be read. The newest wins, not the last.
@@ -103,8 +101,7 @@ impl CrowdDetector {
         candidate: &Candidate<'_>,
     ) {
         for (detector, closing) in detectors.iter().zip(&mut closing.0) {
-            let (Some(population), Some(watching)) =
-                (&detector.population, watches.get_mut(detector.place))
+            let (Some(population), Some(watching)) = (&detector.population, watches.get_mut(detector.place))
             else {
                 continue;
             };

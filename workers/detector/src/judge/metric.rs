@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use herd_spec::plan::OTHER_KEY;
 use herd_detection::crowd::{self, OpenWindow};
+use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, Offset, Partition};
 use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_key};
 
@@ -162,7 +162,8 @@ impl Metric {
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let watched = &*self.watched;
-        if index <= closed || !self.watches(key) || self.is_past(key, index) || !verdict::fires_early(watched) {
+        if index <= closed || !self.watches(key) || self.is_past(key, index) || !verdict::fires_early(watched)
+        {
             return Ok(());
         }
         let baseline = known(&self.baselines, watched, key, index);
@@ -318,7 +319,9 @@ impl Metric {
 
     /// What detectors of the algorithm `crowd` take for usual in an open window, for the keys that changed.
     fn crowd_bands(&self, index: Index, start: EventTime) -> HashMap<CompactString, Vec<Band>> {
-        let (Some(closed), Some(open)) = (self.closed, self.windows.get(&start)) else { return HashMap::new() };
+        let (Some(closed), Some(open)) = (self.closed, self.windows.get(&start)) else {
+            return HashMap::new();
+        };
         if self.crowds.is_empty() {
             return HashMap::new();
         }

@@ -70,7 +70,8 @@ fn compared(alert: &Alert, of: Subject<'_>, amount: &str, value: f64, expected: 
         let side = if of.crossing == Crossing::Up { "above" } else { "below" };
         return format!("{key}: {amount}, {side} the bound of {}", number(expected));
     }
-    let counts = matches!(of.metric.aggregate.function(), AggregateFunction::Count | AggregateFunction::Unique);
+    let counts =
+        matches!(of.metric.aggregate.function(), AggregateFunction::Count | AggregateFunction::Unique);
     let is_item = of.metric.key == [FieldPath::ItemId];
     let what = match of.crossing {
         Crossing::Up if counts && is_item => "is going viral",

@@ -50,7 +50,8 @@ pub fn close(
         if watch.rule.is_threshold() && candidate.count == 0 {
             return None;
         }
-        return prolong(candidate, watch, firing, bound(watch, expectation, crossing)).then(|| (**firing).clone());
+        return prolong(candidate, watch, firing, bound(watch, expectation, crossing))
+            .then(|| (**firing).clone());
     }
     if may_alert(kept, watch, candidate.index) {
         let alert = alert(candidate, watch, expectation, crossing, AlertState::Firing);
@@ -108,8 +109,7 @@ fn resolve(candidate: &Candidate<'_>, watch: &Watch, mut alert: Alert, ending: E
         episode.until = end;
         episode.ending = Some(ending);
         let episode = episode.clone();
-        alert.summary =
-            sentence::ended(&alert, subject(watched, watch, direction(&alert)), &episode, ending);
+        alert.summary = sentence::ended(&alert, subject(watched, watch, direction(&alert)), &episode, ending);
     }
     alert
 }
