@@ -74,10 +74,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keys = arguments.first().copied().unwrap_or(10);
     let windows = arguments.get(1).copied().unwrap_or(1_000_000);
     let seed = arguments.get(2).copied().unwrap_or(1);
-    println!("{:16} {:>5} {}", "series", "ns", AGES.map(|age| format!("{:>34}", format!("from window {age}"))).concat());
+    println!(
+        "{:16} {:>5} {}",
+        "series",
+        "ns",
+        AGES.map(|age| format!("{:>34}", format!("from window {age}"))).concat()
+    );
     for name in [
-        "normal", "student t3", "log-normal", "AR(1) 0.9", "constant", "on/off", "counts", "daily wave",
-        "purchases", "rare purchases",
+        "normal",
+        "student t3",
+        "log-normal",
+        "AR(1) 0.9",
+        "constant",
+        "on/off",
+        "counts",
+        "daily wave",
+        "purchases",
+        "rare purchases",
     ] {
         let rule = LevelRule { direction: Direction::Both, additive: true, threshold: 4.0 };
         let mut found = [[0_u64; SCORES.len()]; AGES.len()];

@@ -103,8 +103,6 @@ impl Running {
             self.begun = true;
             return Progress::Began;
         }
-        self.spell
-            .take(window.value, profile, centre)
-            .map_or(Progress::Continues, Progress::Ended)
+        self.spell.take(window.value, profile, centre).map_or(Progress::Continues, Progress::Ended)
     }
 }

@@ -251,16 +251,16 @@ impl Level {
         said
     }
 
-    /// Observes `windows` windows without events, each worth 0, from `start_ms` on, and returns the start and the score of the most unusual one,
-    /// if any is unusual: the same as observing them one by one, without visiting more than [`SILENCE`] of them.
+    /// Observes `windows` windows without events, each worth 0, from `start_ms` on: the same as observing them one by one, without visiting more than
+    /// [`SILENCE`] of them. What is said of a window goes to `told` with its start, if it is news or part of an episode.
     pub fn silence(
         &mut self,
         rule: &LevelRule,
         start_ms: u64,
         size_ms: u64,
         windows: u32,
-    ) -> Option<(u64, LevelScore)> {
-        let mut most: Option<(u64, LevelScore)> = None;
+        mut told: impl FnMut(u64, LevelScore),
+    ) {
         let mut start_ms = start_ms;
         for done in 0..windows {
             if self.zeros >= SILENCE {
@@ -271,12 +271,11 @@ impl Level {
                 break;
             }
             let said = self.observe(rule, start_ms, size_ms, 0.0);
-            if said.score > most.as_ref().map_or(0.0, |(_, most)| most.score) {
-                most = Some((start_ms, said));
+            if said.score > 0.0 || said.episode.is_some() {
+                told(start_ms, said);
             }
             start_ms = start_ms.saturating_add(size_ms);
         }
-        most
     }
 
     /// What is said of a window that is not scored.
@@ -331,12 +330,10 @@ impl Level {
         let smoothed_reach = self.pattern_tail.value_at(asked, floor * PATTERN_RATE);
         let before = (1.0 - PATTERN_RATE) * self.pattern;
         if rule.direction != Direction::Down {
-            said.upper =
-                (self.centre + level_reach).min(expected + (smoothed_reach - before) / PATTERN_RATE);
+            said.upper = (self.centre + level_reach).min(expected + (smoothed_reach - before) / PATTERN_RATE);
         }
         if rule.direction != Direction::Up {
-            said.lower =
-                (self.centre - level_reach).max(expected - (smoothed_reach + before) / PATTERN_RATE);
+            said.lower = (self.centre - level_reach).max(expected - (smoothed_reach + before) / PATTERN_RATE);
         }
         let news = self.novelty.take(largest);
         said.unusual = self.calibration.probability(largest);

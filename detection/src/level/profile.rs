@@ -160,11 +160,7 @@ pub(super) struct Profile {
 
 impl Profile {
     pub(super) fn new() -> Self {
-        Self {
-            day: Periodic::new(DAY_BINS),
-            week: Periodic::new(WEEK_BINS),
-            centre: MeanError::default(),
-        }
+        Self { day: Periodic::new(DAY_BINS), week: Periodic::new(WEEK_BINS), centre: MeanError::default() }
     }
 
     /// Bytes of memory.

@@ -54,12 +54,7 @@ impl Spell {
     }
 
     /// Takes in the next window and returns how the time ended, if it did. `centre` is the recent mean.
-    pub(super) fn take(
-        &mut self,
-        value: f64,
-        profile: Option<f64>,
-        centre: f64,
-    ) -> Option<Ending> {
+    pub(super) fn take(&mut self, value: f64, profile: Option<f64>, centre: f64) -> Option<Ending> {
         self.windows = self.windows.saturating_add(1);
         let near = (value - self.expected(profile)).abs() <= self.usual;
         self.quiet = if near { self.quiet + 1 } else { 0 };
