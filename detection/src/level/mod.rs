@@ -39,7 +39,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use calibration::{Calibration, Novelty};
-use profile::Profile;
+use profile::{Profile, Source};
 use tail::Tail;
 
 pub use episode::{Episode, Progress};
@@ -185,7 +185,8 @@ pub struct Level {
 /// The statistics of one window, before it is learnt.
 struct Statistics {
     expected: f64,
-    profile: Option<f64>,
+    /// What the profile predicts, where it is used.
+    profile: Option<(Source, f64)>,
     floor: f64,
     level: f64,
     pattern: f64,
@@ -241,8 +242,9 @@ impl Level {
         }
         self.learn(&statistics, (start_ms, middle_ms), value);
         if let Some(running) = &mut self.episode {
+            let prediction = statistics.profile.map(|(_, prediction)| prediction);
             let window = episode::Window { start_ms, end_ms, value };
-            let progress = running.take(&window, rule.additive, statistics.profile, self.centre);
+            let progress = running.take(&window, rule.additive, prediction, self.centre);
             said.episode = Some((running.episode().clone(), progress));
             if matches!(progress, Progress::Ended(_)) {
                 self.episode = None;
@@ -293,7 +295,7 @@ impl Level {
 
     fn statistics(&self, rule: &LevelRule, middle_ms: u64, value: f64) -> Statistics {
         let profile = self.profile.as_ref().and_then(|profile| profile.predict(middle_ms));
-        let expected = profile.unwrap_or(self.centre);
+        let expected = profile.map_or(self.centre, |(_, prediction)| prediction);
         let smoothed = self.pattern + PATTERN_RATE * (value - expected - self.pattern);
         let steps = self.steps + STEPS_RATE * ((value - self.last).abs() - self.steps);
         Statistics {
@@ -307,16 +309,25 @@ impl Level {
         }
     }
 
+    /// The tail of the distance from what is expected.
+    fn pattern_tail(&self, profile: Option<(Source, f64)>) -> &Tail {
+        match (profile, &self.profile) {
+            (Some((source, _)), Some(profile)) => profile.tail(source),
+            _ => &self.pattern_tail,
+        }
+    }
+
     fn score(&mut self, rule: &LevelRule, statistics: &Statistics, value: f64) -> LevelScore {
         let mut said = LevelScore { expected: statistics.expected, ..self.nothing() };
         if self.is_warming_up() {
             return said;
         }
         let &Statistics { floor, expected, level, pattern, steps, .. } = statistics;
+        let pattern_tail = self.pattern_tail(statistics.profile);
         let mut largest = 0.0;
         for (cause, score) in [
             (Cause::Level, self.level_tail.score(level, floor)),
-            (Cause::Pattern, self.pattern_tail.score(pattern, floor * PATTERN_RATE)),
+            (Cause::Pattern, pattern_tail.score(pattern, floor * PATTERN_RATE)),
             (Cause::Steps, self.steps_tail.score(steps, floor * STEPS_RATE)),
         ] {
             let against = cause == Cause::Steps && rule.direction.distance(value - expected) == 0.0;
@@ -327,7 +338,7 @@ impl Level {
         }
         let asked = self.calibration.score(rule.threshold);
         let level_reach = self.level_tail.value_at(asked, floor);
-        let smoothed_reach = self.pattern_tail.value_at(asked, floor * PATTERN_RATE);
+        let smoothed_reach = pattern_tail.value_at(asked, floor * PATTERN_RATE);
         let before = (1.0 - PATTERN_RATE) * self.pattern;
         if rule.direction != Direction::Down {
             said.upper = (self.centre + level_reach).min(expected + (smoothed_reach - before) / PATTERN_RATE);
@@ -346,7 +357,11 @@ impl Level {
         let &Statistics { floor, level, pattern, steps, smoothed, .. } = statistics;
         self.windows = self.windows.saturating_add(1);
         self.level_tail.learn(level, floor);
-        self.pattern_tail.learn(pattern, floor * PATTERN_RATE);
+        match (statistics.profile, &mut self.profile) {
+            (Some((source, _)), Some(profile)) => profile.tail_mut(source),
+            _ => &mut self.pattern_tail,
+        }
+        .learn(pattern, floor * PATTERN_RATE);
         self.steps_tail.learn(steps, floor * STEPS_RATE);
         if let Some(profile) = &mut self.profile {
             profile.learn(middle_ms, value, self.centre, self.level_tail.quantile(floor));

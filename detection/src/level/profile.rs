@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::tail::Tail;
+
 /// Bins of a day.
 const DAY_BINS: usize = 96;
 /// Bins of a week.
@@ -71,6 +73,9 @@ struct Periodic {
     /// Error of its predictions.
     #[serde(rename = "e")]
     error: MeanError,
+    /// Tail of the distance from its predictions, where they were used.
+    #[serde(rename = "t")]
+    tail: Tail,
 }
 
 impl Periodic {
@@ -82,6 +87,7 @@ impl Periodic {
             sum: 0.0,
             count: 0,
             error: MeanError::default(),
+            tail: Tail::default(),
         }
     }
 
@@ -146,6 +152,13 @@ impl Periodic {
     }
 }
 
+/// Where a prediction comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Day,
+    Week,
+}
+
 /// The usual course of the day and of the week.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Profile {
@@ -170,19 +183,37 @@ impl Profile {
     }
 
     /// What the window is usually worth, where that is known and has predicted better than the centre.
-    pub(super) fn predict(&self, middle_ms: u64) -> Option<f64> {
+    pub(super) fn predict(&self, middle_ms: u64) -> Option<(Source, f64)> {
         let mut best = BETTER * self.centre.mean;
         let mut prediction = None;
-        for (periodic, period_ms) in [(&self.day, DAY_MS), (&self.week, WEEK_MS)] {
+        for (source, periodic, period_ms) in
+            [(Source::Day, &self.day, DAY_MS), (Source::Week, &self.week, WEEK_MS)]
+        {
             if periodic.error.seen > TRIED
                 && periodic.error.mean < best
                 && let Some(value) = periodic.predict(middle_ms, period_ms)
             {
                 best = periodic.error.mean;
-                prediction = Some(value);
+                prediction = Some((source, value));
             }
         }
         prediction
+    }
+
+    /// The tail of the distance from the predictions of `source`.
+    pub(super) fn tail(&self, source: Source) -> &Tail {
+        match source {
+            Source::Day => &self.day.tail,
+            Source::Week => &self.week.tail,
+        }
+    }
+
+    /// The same, to learn.
+    pub(super) fn tail_mut(&mut self, source: Source) -> &mut Tail {
+        match source {
+            Source::Day => &mut self.day.tail,
+            Source::Week => &mut self.week.tail,
+        }
     }
 
     /// Takes in a window: how well it was predicted by each, and its value. `usual` is how far from the centre a window usually is.

@@ -83,11 +83,14 @@ impl Tail {
         unknown.powi(4) / f64::from(self.seen.saturating_add(2))
     }
 
-    /// The value that scores `score`: the inverse of [`Tail::score`] beyond the quantile.
+    /// The value that scores `score`: the inverse of [`Tail::score`] beyond the quantile. ∞ if none does.
     pub(super) fn value_at(&self, score: f64, floor: f64) -> f64 {
         let u = self.quantile(floor);
         let alpha = PRIOR_WEIGHT + self.exceedances;
-        let probability = (10f64.powf(-score) - self.unheard_of()).max(f64::MIN_POSITIVE);
+        let probability = 10f64.powf(-score) - self.unheard_of();
+        if self.seen < FIRST || probability <= 0.0 {
+            return f64::INFINITY;
+        }
         let beyond = ((self.share / probability).ln() / alpha).max(0.0);
         u * (alpha * self.exponent * beyond.exp_m1()).min(700.0).exp()
     }
