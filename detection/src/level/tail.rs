@@ -3,7 +3,7 @@
 //! Below its 97 % quantile `u` a value is usual and scores 0. Beyond it the excess is taken to be Pareto distributed,
 //! `P(Z > z) = π · (z / u)^(−1/γ)`: the peaks-over-threshold method with Hill's estimator. `u` follows the series by stochastic
 //! approximation (a step up for a value beyond it, a smaller one down for the others), `π` is the measured share of values beyond
-//! `u`, which corrects what the steps miss, and `γ` is the mean of `ln(z / u)` over the last exceedances. Because `γ` comes from few
+//! `u`, which corrects what the steps miss, and `γ` is the mean of the largest `ln(z / u)` of the last clusters of exceedances. Because `γ` comes from few
 //! of them, the probability is the predictive one under a Gamma prior on `1 / γ`, `π · (1 + ln(z / u) / (α γ))^(−α)` with
 //! `α` = 10 + the exceedances seen: close to Pareto's near `u` and more careful far beyond it, so that no score is arbitrarily large
 //! on the evidence of a handful of values. In addition, what a tail without exceedances has never seen is given the probability of the rule
@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 const BEYOND: f64 = 0.03;
 /// Weight of a new value once as many have been seen: a memory of about a thousand windows.
 const RATE: f64 = 0.001;
+/// Gain of the quantile's steps while few values were seen: the best one is 1 over the density of `ln z` at the quantile, which is
+/// `share / exponent`.
+const GAIN: f64 = PRIOR_EXPONENT / BEYOND;
 /// Values that only set the quantile: their largest is where it starts.
 const FIRST: u32 = 60;
 /// The exponent `γ` before any exceedance: that of a normal distribution beyond its 97 % quantile.
@@ -27,6 +30,8 @@ const PRIOR_EXPONENT: f64 = 0.2;
 const PRIOR_WEIGHT: f64 = 10.0;
 /// Exceedances that are remembered.
 const REMEMBERED: f64 = 30.0;
+/// Exceedances in a row after which a cluster is learnt although it lasts.
+const LONGEST: u32 = 64;
 /// The lightest tail: below it a slightly larger value would be a sensation.
 const LEAST_EXPONENT: f64 = 0.1;
 /// The largest `ln(z / u)` that is learnt from: one value must not teach the tail more than that.
@@ -53,6 +58,12 @@ pub(super) struct Tail {
     /// Exceedances seen, up to [`REMEMBERED`].
     #[serde(rename = "x")]
     exceedances: f64,
+    /// The largest `ln(z / u)` of the cluster of exceedances that lasts.
+    #[serde(rename = "l")]
+    largest: f64,
+    /// Its length.
+    #[serde(rename = "c")]
+    length: u32,
     /// Mean size of recent exceedances.
     #[serde(rename = "m")]
     peak: f64,
@@ -99,7 +110,9 @@ impl Tail {
     pub(super) fn learn(&mut self, z: f64, floor: f64) {
         self.seen = self.seen.saturating_add(1);
         if self.seen <= FIRST {
-            self.quantile = self.quantile.max(z);
+            // The second largest of 60 is beyond 97 % of them.
+            self.quantile = self.quantile.max(z.min(self.largest));
+            self.largest = if self.seen < FIRST { self.largest.max(z) } else { 0.0 };
             self.peak = self.quantile;
             self.share = BEYOND;
             self.exponent = PRIOR_EXPONENT;
@@ -109,16 +122,27 @@ impl Tail {
         let u = self.quantile(floor);
         let beyond = z > u;
         if beyond {
-            let excess = (z / u).ln().min(MOST_EXCESS);
-            let weight = PRIOR_WEIGHT + (self.exceedances + 1.0).min(REMEMBERED);
-            self.exceedances = (self.exceedances + 1.0).min(REMEMBERED);
-            self.exponent = (self.exponent + (excess - self.exponent) / weight).max(LEAST_EXPONENT);
-            self.peak += (z.min(20.0 * u) - self.peak) / self.exceedances.min(10.0);
+            self.largest = self.largest.max((z / u).ln().min(MOST_EXCESS));
+            self.length += 1;
+            self.peak += (z.min(20.0 * u) - self.peak) / (self.exceedances + 1.0).min(10.0);
         }
+        if self.length > 0 && (!beyond || self.length >= LONGEST) {
+            self.learn_cluster();
+        }
+        let gain = RATE.max(GAIN / f64::from(self.seen));
         let step = if beyond { 1.0 - BEYOND } else { -BEYOND };
-        self.quantile = (u * (rate * step).exp()).max(OF_PEAK * self.peak);
+        self.quantile = (u * (gain * step).exp()).max(OF_PEAK * self.peak);
         let share = self.share + rate * (f64::from(u8::from(beyond)) - self.share);
         self.share = share.clamp(BEYOND / 3.0, BEYOND * 10.0);
+    }
+
+    /// Ends a cluster of exceedances.
+    fn learn_cluster(&mut self) {
+        self.exceedances = (self.exceedances + 1.0).min(REMEMBERED);
+        let weight = PRIOR_WEIGHT + self.exceedances;
+        self.exponent = (self.exponent + (self.largest - self.exponent) / weight).max(LEAST_EXPONENT);
+        self.largest = 0.0;
+        self.length = 0;
     }
 
     /// Adds `windows` values of 0; only for a tail whose memory is full.

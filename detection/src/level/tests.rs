@@ -120,28 +120,6 @@ fn by_day(window: u64) -> f64 {
     1_000.0 - 800.0 * angle.cos()
 }
 
-#[test]
-fn probe_daily_wave_is_expected_and_its_absence_is_unusual() {
-    let mut rng = StdRng::seed_from_u64(4);
-    let values = (0..144 * 21).map(|window| {
-        // On the last day the peak does not come.
-        let usual = if window >= 144 * 20 { by_day(window).min(400.0) } else { by_day(window) };
-        usual + 20.0 * normal(&mut rng)
-    });
-    let said = observe_all(&mut Level::default(), &SUM, 10 * MINUTE_MS, values.collect::<Vec<_>>());
-    let error = said[144 * 15..144 * 20]
-        .iter()
-        .enumerate()
-        .map(|(window, said)| (said.expected - by_day(window as u64)).abs())
-        .fold(0.0, f64::max);
-    assert!(error < 120.0, "expected follows the wave: {error}");
-    let alerts = alerts(&said);
-    assert!(alerts.iter().all(|window| *window >= 144 * 20), "{alerts:?}");
-    for w in (144*3..144*21).step_by(36) { println!("{w} {:?}", said[w]); }
-    for w in 144*20+40..144*20+110 { println!("{w} s {:.2} u {:.2} exp {:.0} lo {:.0} up {:.0} {:?}", said[w].score, said[w].unusual, said[w].expected, said[w].lower, said[w].upper, said[w].cause); }
-    assert_eq!(alerts.len(), 1, "{alerts:?}");
-}
-
 #[rstest]
 #[case::in_the_first_day(0, 60, 100)]
 #[case::in_the_second_day(1, 60, 100)]
