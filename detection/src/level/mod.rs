@@ -237,7 +237,7 @@ impl Level {
         let statistics = self.statistics(rule, middle_ms, value);
         let mut said = self.score(rule, &statistics, value);
         if said.score >= rule.threshold && self.episode.is_none() {
-            let usual = self.level_tail.quantile(statistics.floor);
+            let usual = self.usual_distance(&statistics);
             self.episode = Some(Box::new(episode::Running::new(start_ms, said.expected, usual)));
         }
         self.learn(&statistics, (start_ms, middle_ms), value);
@@ -309,6 +309,14 @@ impl Level {
         }
     }
 
+    /// How far from what is expected a window usually is.
+    fn usual_distance(&self, statistics: &Statistics) -> f64 {
+        match (statistics.profile, &self.profile) {
+            (Some((source, _)), Some(profile)) => profile.usual_distance(source).max(statistics.floor),
+            _ => self.level_tail.quantile(statistics.floor),
+        }
+    }
+
     /// The tail of the distance from what is expected.
     fn pattern_tail(&self, profile: Option<(Source, f64)>) -> &Tail {
         match (profile, &self.profile) {
@@ -349,6 +357,8 @@ impl Level {
         let news = self.novelty.take(largest);
         said.unusual = self.calibration.probability(largest);
         said.score = if news { said.unusual } else { 0.0 };
+        // What is left of the smoothed distance may alone reach the threshold.
+        (said.lower, said.upper) = (said.lower.min(expected), said.upper.max(expected));
         self.calibration.learn(if news { largest } else { 0.0 });
         said
     }

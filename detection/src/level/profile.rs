@@ -200,6 +200,14 @@ impl Profile {
         prediction
     }
 
+    /// How far a window usually is from the predictions of `source`: three mean errors, 98 % of a normal distribution.
+    pub(super) fn usual_distance(&self, source: Source) -> f64 {
+        3.0 * match source {
+            Source::Day => self.day.error.mean,
+            Source::Week => self.week.error.mean,
+        }
+    }
+
     /// The tail of the distance from the predictions of `source`.
     pub(super) fn tail(&self, source: Source) -> &Tail {
         match source {

@@ -120,6 +120,26 @@ fn by_day(window: u64) -> f64 {
     1_000.0 - 800.0 * angle.cos()
 }
 
+#[test]
+fn daily_wave_is_expected_and_its_absence_is_unusual() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let values = (0..144 * 41).map(|window| {
+        // On the last day the peak does not come.
+        let usual = if window >= 144 * 40 { by_day(window).min(400.0) } else { by_day(window) };
+        usual + 20.0 * normal(&mut rng)
+    });
+    let said = observe_all(&mut Level::default(), &SUM, 10 * MINUTE_MS, values.collect::<Vec<_>>());
+    let error = said[144 * 15..144 * 40]
+        .iter()
+        .enumerate()
+        .map(|(window, said)| (said.expected - by_day(window as u64)).abs())
+        .fold(0.0, f64::max);
+    assert!(error < 120.0, "expected follows the wave: {error}");
+    let alerts = alerts(&said);
+    assert!(alerts.iter().all(|window| *window >= 144 * 40), "{alerts:?}");
+    assert_eq!(alerts.len(), 1, "{alerts:?}");
+}
+
 #[rstest]
 #[case::in_the_first_day(0, 60, 100)]
 #[case::in_the_second_day(1, 60, 100)]
