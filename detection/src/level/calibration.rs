@@ -66,6 +66,8 @@ const PRIOR: f64 = 30.0;
 const REMEMBERED: f64 = 100.0;
 /// The least and the largest slope: a tail that falls faster or slower is not believed.
 const SLOPES: (f64, f64) = (0.1, 4.0);
+/// The least slope of the first piece: no news scores less than about 1.5, so where news is rarer than 10^−2.5 a smaller one means nothing.
+const FIRST_SLOPE: f64 = 0.6;
 
 /// How often news of a score really comes: a line of straight pieces from the tails' scores to −log10 of the measured rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -135,6 +137,7 @@ impl Calibration {
         let widths = self.widths();
         let mut level = 0.0;
         let mut decades = FIRST_LEVEL;
+        let mut least = FIRST_SLOPE;
         for ((seen, ratio), width) in self.seen.iter_mut().zip(&mut self.ratios).zip(widths) {
             let probability = 10f64.powf(-decades);
             level += width * decades;
@@ -142,11 +145,12 @@ impl Calibration {
             let above = news > level;
             let step = (f64::from(u8::from(above)) - probability)
                 / ((PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * decades);
-            *ratio = (*ratio * (1.0 + step)).clamp(SLOPES.0, SLOPES.1);
+            *ratio = (*ratio * (1.0 + step)).clamp(least, SLOPES.1);
             if !above {
                 return;
             }
             decades = 1.0;
+            least = SLOPES.0;
         }
     }
 
@@ -157,6 +161,6 @@ impl Calibration {
         let [ratio, ..] = &mut self.ratios;
         *seen = (*seen + windows).min(REMEMBERED / probability);
         let weight = (PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * FIRST_LEVEL;
-        *ratio = (*ratio * (-windows * probability / weight).exp()).max(SLOPES.0);
+        *ratio = (*ratio * (-windows * probability / weight).exp()).max(FIRST_SLOPE);
     }
 }
