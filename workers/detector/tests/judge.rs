@@ -456,3 +456,32 @@ fn a_successor_raises_the_alerts_that_its_predecessor_would_have() {
         assert_eq!(found, expected, "taken over after window {at}");
     }
 }
+
+const LEVEL: &str = "[{name: value, metric: views, algorithm: {level: {}}, alerts: {budget: 100 per day}}]";
+
+#[test]
+fn a_level_is_watched_over_silence_and_takeovers() {
+    // About twenty in each window of one key, silent every tenth, once forty windows of two hundred.
+    let run = |until: i64, judge: &mut Judge, from: i64| {
+        for window in from..until {
+            let count = if (300..340).contains(&window) { 200 } else { 18 + window * 7 % 5 };
+            if window % 10 != 3 {
+                judge.count("a", window * 10_000, u64::try_from(count).unwrap());
+            }
+            judge.close((window + 1) * 10_000);
+        }
+    };
+    let mut whole = Judge::new(watched("10s", LEVEL));
+    run(600, &mut whole, 0);
+    let expected = stand(&whole);
+    assert_eq!(expected.len(), 1, "{expected:#?}");
+    assert_eq!((expected[0].start.0, expected[0].state), (3_000_000, AlertState::Resolved));
+    for at in [299, 300, 301, 320, 340, 345, 500] {
+        let mut judge = Judge::new(watched("10s", LEVEL));
+        run(at, &mut judge, 0);
+        let mut successor = judge.successor(watched("10s", LEVEL));
+        successor.alerts = judge.alerts;
+        run(600, &mut successor, at);
+        assert_eq!(stand(&successor), expected, "taken over after window {at}");
+    }
+}

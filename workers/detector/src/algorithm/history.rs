@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::judge::crowds::Crowd;
+use crate::judge::levels::Series;
 
 /// Weighted sums below this are 0: numbers are kept in millionths, and this is far below one.
 const NOTHING: f64 = 1e-12;
@@ -22,6 +23,9 @@ pub enum History {
     /// Of `crowd`; none before the first window with an event.
     #[serde(rename = "c")]
     Crowd(Option<Box<Crowd>>),
+    /// Of `level`; none before the first window with an event.
+    #[serde(rename = "l")]
+    Level(Option<Box<Series>>),
 }
 
 impl History {
@@ -31,14 +35,14 @@ impl History {
             Self::None => true,
             Self::Ring(ring) => ring.values.len() >= length && ring.is_zero(),
             Self::Weighted(_) => false,
-            Self::Crowd(_) => true,
+            Self::Crowd(_) | Self::Level(_) => true,
         }
     }
 
     /// Counts windows without an event that change nothing else.
     pub(super) fn count_silence(&mut self, windows: u32) {
         match self {
-            Self::None | Self::Crowd(_) => {}
+            Self::None | Self::Crowd(_) | Self::Level(_) => {}
             Self::Ring(ring) => ring.seen = ring.seen.saturating_add(windows),
             Self::Weighted(weighted) => weighted.seen = weighted.seen.saturating_add(windows),
         }

@@ -4,6 +4,7 @@
 //! | algorithm | what it keeps | what it says |
 //! |---|---|---|
 //! | `crowd` | weighted counts and exposure | see [`herd_detection::crowd`] |
+//! | `level` | see [`herd_detection::level`] | how rarely a value of this series is so far from its centre and profile |
 //! | `threshold` | nothing | above or below a fixed bound |
 //! | `zscore` | the last `history` values | standard deviations from their mean |
 //! | `mad` | the last `history` values | scaled median absolute deviations from their median |
@@ -15,14 +16,18 @@ mod poisson;
 
 use std::time::Duration;
 
-use herd_detection::crowd;
+use herd_detection::{crowd, level};
 use herd_spec::pipeline::{AggregateFunction, Direction, EwmaSpec, MadSpec, PoissonSpec, ZscoreSpec};
 use herd_spec::plan::{AlertLimit, Algorithm, DetectorPlan};
 
+use crate::judge::levels;
 pub use history::{History, Ring, Weighted};
 
 /// Sums are kept in millionths: no spread of added or averaged numbers is finer.
 const RESOLUTION: f64 = 1e-6;
+
+/// Windows of silence after which `level` counts a key as never seen: a week of windows of a minute.
+const LEVEL_MEMORY: u32 = 10_080;
 
 /// A detector's rule, compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +37,8 @@ pub struct Rule {
     min_count: u64,
     /// Whether the metric counts things (so that chance alone spreads it by √n) or adds or averages numbers.
     counting: bool,
+    /// Whether values of windows add up: not those of means.
+    additive: bool,
 }
 
 /// What a rule takes for usual in one window.
@@ -62,7 +69,8 @@ impl Rule {
     pub fn of(detector: &DetectorPlan, function: AggregateFunction) -> Self {
         let counting = matches!(function, AggregateFunction::Count | AggregateFunction::Unique);
         let &DetectorPlan { ref algorithm, direction, min_count, .. } = detector;
-        Self { algorithm: algorithm.clone(), direction, min_count, counting }
+        let additive = function != AggregateFunction::Mean;
+        Self { algorithm: algorithm.clone(), direction, min_count, counting, additive }
     }
 
     /// The history of a key never seen.
@@ -70,7 +78,8 @@ impl Rule {
     pub fn fresh(&self) -> History {
         match &self.algorithm {
             Algorithm::Crowd(_) => History::Crowd(None),
-            Algorithm::Level(_) | Algorithm::Threshold(_) => History::None,
+            Algorithm::Level(_) => History::Level(None),
+            Algorithm::Threshold(_) => History::None,
             Algorithm::Zscore(_) | Algorithm::Mad(_) => History::Ring(Ring::default()),
             Algorithm::Ewma(_) | Algorithm::Poisson(_) => History::Weighted(Weighted::default()),
         }
@@ -97,7 +106,8 @@ impl Rule {
     pub fn memory(&self) -> u32 {
         match &self.algorithm {
             Algorithm::Crowd(_) => crowd::MEMORY,
-            Algorithm::Level(_) | Algorithm::Threshold(_) => 0,
+            Algorithm::Level(_) => LEVEL_MEMORY,
+            Algorithm::Threshold(_) => 0,
             Algorithm::Zscore(ZscoreSpec { history, .. }) | Algorithm::Mad(MadSpec { history, .. }) => {
                 history.saturating_mul(4)
             }
@@ -112,7 +122,7 @@ impl Rule {
     #[must_use]
     pub fn watches_drops(&self) -> bool {
         match &self.algorithm {
-            Algorithm::Crowd(_) => false, // it judges windows without an event by itself
+            Algorithm::Crowd(_) | Algorithm::Level(_) => false, // they judge windows without an event by themselves
             Algorithm::Threshold(bounds) => bounds.below().is_some(),
             _ => self.direction != Direction::Up,
         }
@@ -272,6 +282,23 @@ impl Rule {
                 Direction::Down => crowd::Direction::Down,
                 Direction::Both => crowd::Direction::Both,
             },
+        })
+    }
+
+    /// The settings of `level`, if that is the algorithm, for the keys of one of `partitions`.
+    #[must_use]
+    pub fn level(&self, size: Duration, partitions: u32) -> Option<levels::Settings> {
+        let Algorithm::Level(limit) = self.algorithm else { return None };
+        Some(levels::Settings {
+            size_ms: u64::try_from(size.as_millis()).unwrap_or(u64::MAX),
+            direction: match self.direction {
+                Direction::Up => level::Direction::Up,
+                Direction::Down => level::Direction::Down,
+                Direction::Both => level::Direction::Both,
+            },
+            additive: self.additive,
+            limit,
+            partitions,
         })
     }
 

@@ -109,7 +109,7 @@ impl Baseline {
         let next = |((watching, watch), expectation): ((&Watching, &Watch), &Option<Expectation>)| {
             let crosses =
                 expectation.is_some_and(|expectation| watch.rule.crossing(&expectation, 0.0, 0).is_some());
-            if watch.crowd.is_some() {
+            if watch.follows_episodes() {
                 return None; // judges silence by itself
             }
             match (watch.rule.is_threshold() && crosses, watching.firing.is_some()) {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use herd_detection::crowd;
 use herd_spec::units::EventTime;
+use smallvec::SmallVec;
 
 use super::baseline::Baseline;
 use super::crowds::{ClosingWindow, CrowdDetector, Judgement};
+use super::levels::LevelDetector;
 use super::metric::{Metric, closed, note_firing};
 use super::open_windows::{Open, SourceValues};
 use super::output::Output;
@@ -46,19 +48,24 @@ impl Metric {
 
     /// Until when windows may be closed at once; none: without limit.
     pub(super) fn close_limit(&self) -> Option<EventTime> {
-        let lag = self.crowds.iter().map(|crowd| crowd.settings.lag).max()?;
+        let lags = self.crowds.iter().map(|crowd| crowd.settings.lag);
+        let lag = lags.chain(self.levels.iter().map(|_| 1)).max()?;
         let kept = u32::try_from(crowd::HISTORY).unwrap_or(u32::MAX);
         let batch = kept.saturating_sub(lag + crowd::LONGEST).max(1);
         let next = self.next_to_close()?;
         Some(self.watched.start(next.saturating_add(batch)))
     }
 
-    /// Whether detectors of the algorithm `crowd` judge windows without any event: while alerts of theirs go on, or drops count and
-    /// keys are known.
+    /// Whether detectors of the algorithms `crowd` and `level` judge windows without any event: while alerts of theirs go on, or drops
+    /// count and keys are known.
     fn must_judge_silence(&self) -> bool {
-        !self.crowds.is_empty()
-            && (!self.firing.is_empty()
-                || (!self.baselines.is_empty() && self.crowds.iter().any(CrowdDetector::watches_drops)))
+        !(self.crowds.is_empty() && self.levels.is_empty())
+            && (!self.firing.is_empty() || (!self.baselines.is_empty() && self.follows_drops()))
+    }
+
+    fn follows_drops(&self) -> bool {
+        self.crowds.iter().any(CrowdDetector::watches_drops)
+            || self.levels.iter().any(LevelDetector::watches_drops)
     }
 
     fn close_window<E>(
@@ -78,6 +85,7 @@ impl Metric {
             }
         }
         CrowdDetector::close(&mut self.crowds, &closing);
+        self.levels.iter_mut().for_each(|level| level.close(index, keys.len()));
         for (key, values) in &keys {
             self.close_key(index, key, values, out)?;
         }
@@ -139,14 +147,15 @@ impl Metric {
         };
         baseline.advance(&watched, index.saturating_sub(watched.lag));
         let expectations = baseline.expectations(&watched);
-        let judgements: Vec<Judgement> = self
-            .crowds
-            .iter_mut()
-            .map(|crowd| {
-                let place = crowd.place;
-                crowd.judge(&watched.watches[place], &mut baseline.watches[place], &candidate)
-            })
-            .collect();
+        let mut judgements: SmallVec<[Judgement; 2]> = SmallVec::new();
+        for crowd in &mut self.crowds {
+            let place = crowd.place;
+            judgements.push(crowd.judge(&watched.watches[place], &mut baseline.watches[place], &candidate));
+        }
+        for level in &mut self.levels {
+            let place = level.place;
+            judgements.push(level.judge(&watched.watches[place], &mut baseline.watches[place], &candidate));
+        }
         let mut bands = watched.bands(&expectations, candidate.value);
         let mut alerts = Vec::new();
         for judgement in judgements {
@@ -173,7 +182,7 @@ impl Metric {
             return Ok(());
         }
         let watched = Arc::clone(&self.watched);
-        let drops = self.crowds.iter().any(CrowdDetector::watches_drops);
+        let drops = self.follows_drops();
         let known: Vec<CompactString> = if drops {
             self.baselines.keys().cloned().collect()
         } else {
@@ -194,6 +203,15 @@ impl Metric {
                 let judgement = crowd.judge(watch, kept, &candidate);
                 self.unsaved.insert(key.clone());
                 judgement.alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
+            }
+            for level in &mut self.levels {
+                let (watch, kept) = (&watched.watches[level.place], &mut baseline.watches[level.place]);
+                if kept.firing.is_none() && !level.watches_drops() {
+                    continue;
+                }
+                let alerts = level.judge_silence(watch, kept, &candidate);
+                self.unsaved.insert(key.clone());
+                alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
             }
             note_firing(&mut self.firing, key, baseline.is_firing());
         }
@@ -308,7 +326,7 @@ fn judge<E>(
     let mut judged = false;
     let watches = candidate.watched.watches.iter().zip(&mut baseline.watches);
     for ((watch, kept), expectation) in watches.zip(expectations) {
-        if watch.crowd.is_some() {
+        if watch.follows_episodes() {
             continue;
         }
         if let Some(alert) = verdict::close(candidate, watch, kept, expectation.as_ref()) {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::baseline::Watching;
-use super::sentence;
+use super::episodes::{self, Finding};
 use super::verdict::{self, Candidate};
 use super::watch::{Index, Watch, Watched};
 use crate::algorithm::{Crossing, History};
@@ -47,6 +47,13 @@ pub(super) struct Judgement {
     pub(super) band: Option<Band>,
     /// The alert records that are due: seldom one, hardly ever two.
     pub(super) alerts: SmallVec<[Alert; 0]>,
+}
+
+impl Judgement {
+    /// Of a window of which there is nothing to say.
+    pub(super) fn nothing() -> Self {
+        Self { band: None, alerts: SmallVec::new() }
+    }
 }
 
 impl CrowdDetector {
@@ -122,7 +129,7 @@ impl CrowdDetector {
         watching: &mut Watching,
         candidate: &Candidate<'_>,
     ) -> Judgement {
-        let nothing = Judgement { band: None, alerts: SmallVec::new() };
+        let nothing = Judgement::nothing();
         let Some(population) = &mut self.population else { return nothing };
         let Watching { history, alerted, firing } = watching;
         let History::Crowd(Some(state)) = history else { return nothing };
@@ -143,13 +150,18 @@ impl CrowdDetector {
         let alert = match change {
             Change::None => withdrawn(watch, state, candidate, population, settings),
             Change::Began => {
-                let alert = begun(watch, candidate, &score, state.episode.as_ref());
+                let episode = state.episode.as_ref().map(|episode| on_wire(candidate.watched, episode));
+                let finding = finding(&score);
+                let alert = episodes::raised(watch, candidate, &finding, AlertState::Firing, episode);
                 *alerted = Some(index);
                 *firing = Some(Box::new(alert.clone()));
                 Some(alert)
             }
             Change::Continued => {
-                let update = continued(watch, candidate, firing.as_deref(), state.episode.as_ref());
+                let episode = state.episode.as_ref().map(|episode| on_wire(candidate.watched, episode));
+                let update = firing.as_deref().zip(episode);
+                let update = update
+                    .and_then(|(firing, episode)| episodes::continued(watch, candidate, firing, episode));
                 let withdrawn = withdrawn(watch, state, candidate, population, settings);
                 return Judgement { band, alerts: update.into_iter().chain(withdrawn).collect() };
             }
@@ -246,19 +258,8 @@ fn withdrawn(
         return None;
     }
     let score = state.key.peek_at_most(population, settings, candidate.index, state.episode.as_ref());
-    let could = score.is_alert() && score.is_up && score.value >= minimum(watch);
+    let could = score.is_alert() && score.is_up && may_begin(watch, None, candidate.index, &score);
     could.then(|| raised(watch, candidate, &score, AlertState::Withdrawn))
-}
-
-/// Whether an episode may begin: enough events, and the pause after the last alert is over.
-fn may_begin(watch: &Watch, alerted: Option<Index>, index: Index, score: &crowd::Score) -> bool {
-    let cooled = alerted.is_none_or(|alerted| index.saturating_sub(alerted) >= watch.cooldown);
-    cooled && (!score.is_up || score.value >= minimum(watch))
-}
-
-#[allow(clippy::cast_precision_loss)] // no such counts
-fn minimum(watch: &Watch) -> f64 {
-    watch.min_count as f64
 }
 
 fn band(watch: &Watch, score: &crowd::Score) -> Option<Band> {
@@ -272,64 +273,30 @@ fn band(watch: &Watch, score: &crowd::Score) -> Option<Band> {
     })
 }
 
-fn direction(score: &crowd::Score) -> Crossing {
-    if score.is_up { Crossing::Up } else { Crossing::Down }
-}
-
-/// An alert of a window, without an episode.
 fn raised(watch: &Watch, candidate: &Candidate<'_>, score: &crowd::Score, state: AlertState) -> Alert {
-    let mut alert = verdict::blank(candidate, watch, state);
-    alert.span_ms = alert.size_ms.saturating_mul(u64::from(score.span));
-    alert.value = score.value;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // counts are small and not negative
-    if verdict::counts_events(candidate.watched) {
-        alert.count = score.value as u64;
-    }
-    alert.expected = score.expected;
-    alert.spread = score.spread();
-    alert.score = score.score;
-    alert.summary = sentence::begun(&alert, verdict::subject(candidate.watched, watch, direction(score)));
-    alert
+    episodes::raised(watch, candidate, &finding(score), state, None)
 }
 
-fn begun(
-    watch: &Watch,
-    candidate: &Candidate<'_>,
-    score: &crowd::Score,
-    episode: Option<&crowd::Episode>,
-) -> Alert {
-    let mut alert = raised(watch, candidate, score, AlertState::Firing);
-    alert.episode = episode.map(|episode| on_wire(candidate.watched, episode));
-    alert.summary = sentence::begun(&alert, verdict::subject(candidate.watched, watch, direction(score)));
-    alert
+fn finding(score: &crowd::Score) -> Finding {
+    Finding {
+        windows: score.span,
+        value: score.value,
+        expected: score.expected,
+        spread: score.spread(),
+        score: score.score,
+        crossing: if score.is_up { Crossing::Up } else { Crossing::Down },
+    }
 }
 
-/// Brings a firing alert up to date with its episode; the alert, if it is to be sent again.
-fn continued(
-    watch: &Watch,
-    candidate: &Candidate<'_>,
-    firing: Option<&Alert>,
-    episode: Option<&crowd::Episode>,
-) -> Option<Alert> {
-    let (alert, episode) = (firing?, episode?);
-    let mut alert = alert.clone();
-    let windows = candidate.index.saturating_sub(episode.begin) + 1;
-    let is_further = episode.peak_at == candidate.index;
-    if !(is_further || verdict::is_told(windows)) {
-        return None;
-    }
-    let episode = on_wire(candidate.watched, episode);
-    let crossing = verdict::direction(&alert);
-    alert.summary =
-        sentence::continued(&alert, verdict::subject(candidate.watched, watch, crossing), &episode);
-    alert.episode = Some(episode);
-    Some(alert)
+fn may_begin(watch: &Watch, alerted: Option<Index>, index: Index, score: &crowd::Score) -> bool {
+    let crossing = if score.is_up { Crossing::Up } else { Crossing::Down };
+    episodes::may_begin(watch, alerted, index, score.value, crossing)
 }
 
 fn ended(
     watch: &Watch,
     candidate: &Candidate<'_>,
-    mut alert: Alert,
+    alert: Alert,
     episode: &crowd::Episode,
     ending: crowd::Ending,
 ) -> Alert {
@@ -340,14 +307,7 @@ fn ended(
         crowd::Ending::NewLevel(level) => (Ending::NewLevel(level), candidate.index),
     };
     let end = watched.start(newest.saturating_add(1));
-    let mut episode = on_wire(watched, episode);
-    (episode.until, episode.ending) = (end, Some(ending));
-    alert.state = AlertState::Resolved;
-    alert.resolved = Some(end);
-    let crossing = verdict::direction(&alert);
-    alert.summary = sentence::ended(&alert, verdict::subject(watched, watch, crossing), &episode, ending);
-    alert.episode = Some(episode);
-    alert
+    episodes::ended(watch, watched, alert, on_wire(watched, episode), end, ending)
 }
 
 fn on_wire(watched: &Watched, episode: &crowd::Episode) -> Episode {

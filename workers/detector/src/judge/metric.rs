@@ -12,6 +12,7 @@ use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_ke
 
 use super::baseline::Baseline;
 use super::crowds::CrowdDetector;
+use super::levels::LevelDetector;
 use super::open_windows::{self, OpenWindows, SourceValues};
 use super::output::{Output, Saved};
 use super::totals::OpenTotals;
@@ -36,6 +37,8 @@ pub(super) struct Metric {
     pub(super) baselines: Keyed<Box<Baseline>>,
     /// The detectors of the algorithm `crowd`, with what the keys have in common.
     pub(super) crowds: Vec<CrowdDetector>,
+    /// The detectors of the algorithm `level`, likewise.
+    pub(super) levels: Vec<LevelDetector>,
     /// Keys with an alert that is not resolved.
     pub(super) firing: HashSet<CompactString>,
     /// For which window a detector last fired early, by detector and key, while that window is open.
@@ -61,6 +64,7 @@ impl Metric {
             totals: OpenTotals::default(),
             baselines: Keyed::default(),
             crowds: CrowdDetector::all(watched),
+            levels: LevelDetector::all(watched),
             pending: BTreeMap::default(),
             firing: HashSet::default(),
             early: BTreeMap::default(),
@@ -109,8 +113,9 @@ impl Metric {
     /// cannot be read.
     pub(super) fn remember_population(&mut self, detector: &str, record: &[u8]) -> bool {
         let watches = &self.watched.watches;
-        let crowd = self.crowds.iter_mut().find(|crowd| watches[crowd.place].name == detector);
-        crowd.is_some_and(|crowd| crowd.recall(record))
+        let is_of = |place: usize| watches[place].name == detector;
+        self.crowds.iter_mut().any(|crowd| is_of(crowd.place) && crowd.recall(record))
+            || self.levels.iter_mut().any(|level| is_of(level.place) && level.recall(record))
     }
 
     /// Takes a part in; false if a newer one of its source is there.
@@ -347,6 +352,11 @@ impl Metric {
         for crowd in &mut self.crowds {
             let Some(record) = crowd.take_unsaved() else { continue };
             let key = self.watched.population_key(&self.watched.watches[crowd.place].name);
+            save(&key, Saved::Kept(record.into()))?;
+        }
+        for level in &mut self.levels {
+            let Some(record) = level.take_unsaved() else { continue };
+            let key = self.watched.population_key(&self.watched.watches[level.place].name);
             save(&key, Saved::Kept(record.into()))?;
         }
         Ok(())

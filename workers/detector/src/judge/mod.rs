@@ -8,6 +8,8 @@ pub mod baseline;
 mod closing;
 pub mod crowds;
 mod disowned;
+mod episodes;
+pub mod levels;
 mod metric;
 mod open_windows;
 pub mod output;

@@ -9,6 +9,7 @@ use herd_spec::units::{EventTime, millis};
 use herd_spec::wire::{Band, Definition, Severity, metric_key};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::levels;
 use crate::algorithm::{Expectation, Rule};
 
 /// A metric and what watches it.
@@ -37,6 +38,8 @@ pub struct Watch {
     pub rule: Rule,
     /// What `crowd` is told, where that is its algorithm.
     pub crowd: Option<crowd::Settings>,
+    /// What `level` is told, where that is its algorithm.
+    pub level: Option<levels::Settings>,
     /// An alert of more than usual needs so many events.
     pub min_count: u64,
     /// Pause between alerts of a key, in windows, rounded up.
@@ -52,6 +55,14 @@ pub(super) const POPULATION: char = '/';
 
 /// A window by its place since 1970: `1 + start / size`, so that there is one before the first.
 pub type Index = u32;
+
+impl Watch {
+    /// Whether its algorithm follows episodes over windows, also those without an event, instead of looking at single windows.
+    #[must_use]
+    pub fn follows_episodes(&self) -> bool {
+        self.crowd.is_some() || self.level.is_some()
+    }
+}
 
 impl Watched {
     /// Identifies all rules of a plan: while it is the same, every open alert has the detector that will resolve it.
@@ -83,6 +94,7 @@ impl Watched {
                 name: detector.name.to_string(),
                 rule_hash: hash([baselines.as_str(), &rule.learning()]),
                 crowd: rule.crowd(metric.window, lag, plan.topics.parts.partitions),
+                level: rule.level(metric.window, plan.topics.parts.partitions),
                 min_count: detector.min_count,
                 rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
