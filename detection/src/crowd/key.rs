@@ -1,0 +1,398 @@
+//! What is known of one key: its decayed counts and exposure, how much they vary, and its last windows.
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::Direction;
+use super::decay::{fade, weight};
+use super::population::{Closing, Contribution, Known, Population, SHAPE, Settings};
+use super::tail::NegativeBinomial;
+use super::threshold::level;
+
+/// The longest time that is scored, in windows.
+pub const LONGEST: u32 = 8;
+/// Times that are scored, in windows: what gathers slowly stands out of the longer ones.
+pub const SPANS: [u32; 4] = [1, 2, 4, LONGEST];
+/// Weight of what is known of keys alike, in events, against a key's own dispersion.
+const DISPERSION_EVENTS: f64 = 20.0;
+/// A new level is believed as if it had been seen for this many windows: it is still uncertain.
+const LEVEL_WINDOWS: f64 = 16.0;
+
+/// A closed window in which the key had events.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "EntryRecord", into = "EntryRecord")]
+struct Entry {
+    index: u32,
+    /// Its value.
+    value: f32,
+    /// As much of it as is usual.
+    usual: f32,
+    /// As many of its events as are usual.
+    events: f32,
+    /// Squared deviation from the mean, with those of the windows without an event before it.
+    square: f32,
+    /// The level its score reached.
+    level: u8,
+}
+
+type EntryRecord = (u32, f32, f32, f32, f32, u8);
+
+impl From<EntryRecord> for Entry {
+    fn from((index, value, usual, events, square, level): EntryRecord) -> Self {
+        Self { index, value, usual, events, square, level }
+    }
+}
+
+impl From<Entry> for EntryRecord {
+    fn from(entry: Entry) -> Self {
+        (entry.index, entry.value, entry.usual, entry.events, entry.square, entry.level)
+    }
+}
+
+/// Decayed sums of a key up to its last window with events that was folded.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Sums {
+    /// The newest window folded.
+    #[serde(rename = "a")]
+    at: u32,
+    /// Values, as usual.
+    #[serde(rename = "s")]
+    values: f64,
+    /// What the key's exposure lacks of the metric's: what came before the key was first seen, and its own events.
+    #[serde(rename = "m")]
+    missing: f64,
+    /// Squared deviations.
+    #[serde(rename = "z")]
+    squares: f32,
+}
+
+impl Sums {
+    fn fold(&mut self, entry: &Entry) {
+        if entry.index <= self.at {
+            return;
+        }
+        let faded = fade(entry.index - self.at);
+        self.at = entry.index;
+        self.values = self.values * faded + f64::from(entry.usual);
+        self.missing = self.missing * faded + f64::from(entry.events);
+        #[allow(clippy::cast_possible_truncation)] // single precision is enough
+        {
+            self.squares = (f64::from(self.squares) * faded) as f32 + entry.square;
+        }
+    }
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeyState {
+    /// The window it was first seen in, or since which its rate is what it is.
+    #[serde(rename = "f")]
+    first: u32,
+    #[serde(flatten)]
+    sums: Sums,
+    /// Windows before this one are part of an episode that is over, and of no other.
+    #[serde(rename = "o")]
+    since: u32,
+    /// Its last windows with events, oldest first: the last [`LONGEST`], and those not folded yet.
+    #[serde(rename = "r")]
+    recent: SmallVec<[Entry; 2]>,
+}
+
+/// A window of a key that is still open, for early scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OpenWindow {
+    /// The window.
+    pub index: u32,
+    /// The key's value so far.
+    pub value: f64,
+    /// The key's events so far.
+    pub count: u64,
+    /// Events of all keys so far, of all partitions.
+    pub total: u64,
+}
+
+/// How unusual the last windows of a key are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// −log₁₀ of the probability of as much (or as little) by chance; 0 for ordinary windows and while warming up.
+    pub score: f64,
+    /// Of how many windows that is, ending with the one that was scored: 1, 2, 4 or 8.
+    pub span: u32,
+    /// The value of that time.
+    pub value: f64,
+    /// What was expected in that time.
+    pub expected: f64,
+    /// Whether it is more than expected.
+    pub is_up: bool,
+    /// The window alone: its value and what was expected.
+    pub window: (f64, f64),
+    /// From which score on the key alerts; none while warming up.
+    pub threshold: Option<f64>,
+    /// Distribution of the value of the window alone.
+    usual: NegativeBinomial,
+}
+
+impl Score {
+    /// Whether the score reaches the threshold.
+    #[must_use]
+    pub fn is_alert(&self) -> bool {
+        self.threshold.is_some_and(|threshold| self.score >= threshold)
+    }
+
+    /// From which value on this window alone would alert; none while warming up.
+    #[must_use]
+    pub fn upper(&self) -> Option<f64> {
+        self.threshold.map(|threshold| self.usual.upper_bound(threshold))
+    }
+
+    /// Up to which value this window alone would alert that a key drops; none if nothing is too little.
+    #[must_use]
+    pub fn lower(&self) -> Option<f64> {
+        self.usual.lower_bound(self.threshold?)
+    }
+
+    /// The usual spread of the window alone: a standard deviation.
+    #[must_use]
+    pub fn spread(&self) -> f64 {
+        (self.usual.mean * (1.0 + self.usual.excess)).sqrt()
+    }
+}
+
+/// What is known of a key at one time.
+struct Estimate<'a> {
+    known: &'a Known,
+    values: f64,
+    exposure: f64,
+    /// The key's usual exposure in a window.
+    usual: f64,
+    dispersion: f64,
+}
+
+impl Estimate<'_> {
+    /// The value of a time with this exposure: a Gamma-Poisson mixture, wider by what the key's counts vary beyond it.
+    fn predict(&self, exposure: f64, windows: f64) -> NegativeBinomial {
+        let weight = self.exposure + self.known.prior;
+        let rate = (self.values + SHAPE) / weight;
+        // More traffic than usual multiplies what makes counts vary; an exposure is itself a count, and as uncertain.
+        let growth = (exposure / (windows * self.usual)).max(1.0);
+        let varies = ((self.dispersion - 1.0) * growth).max(rate);
+        NegativeBinomial { mean: rate * exposure, excess: varies + exposure / weight }
+    }
+}
+
+impl KeyState {
+    /// Of a key first seen in the window `index`, before that window is added to it.
+    #[must_use]
+    pub fn new(population: &Population, index: u32) -> Self {
+        let before = index.saturating_sub(1);
+        let sums =
+            Sums { at: before, values: 0.0, missing: population.known(before).exposures, squares: 0.0 };
+        Self { first: index, sums, since: 0, recent: SmallVec::new() }
+    }
+
+    /// The newest closed window with events.
+    #[must_use]
+    pub fn newest(&self) -> Option<u32> {
+        self.recent.last().map(|entry| entry.index)
+    }
+
+    /// Adds the window that closes to the key, and the key to what the keys of that window have in common. Changes nothing in the
+    /// key if it holds the window already: then only its part is added again.
+    pub fn take(
+        &mut self,
+        closing: &mut Closing,
+        population: &Population,
+        settings: &Settings,
+        value: f64,
+        count: u64,
+    ) {
+        let index = closing.index;
+        let found = self.recent.iter().position(|entry| entry.index == index);
+        let before = self.recent.iter().rev().map(|entry| entry.index).find(|known| *known < index);
+        let estimate = self.estimate(population, index.saturating_sub(settings.lag));
+        #[allow(clippy::cast_precision_loss)] // 53 bits are enough
+        let count = count as f64;
+        let entry = match found {
+            Some(at) => self.recent[at],
+            None => self.entry(closing, population, settings, &estimate, value, count, before),
+        };
+        closing.add(&Contribution {
+            count,
+            usual: f64::from(entry.events),
+            square: f64::from(entry.square),
+            mean: estimate.predict(estimate.usual, 1.0).mean,
+            before,
+        });
+        if found.is_none() {
+            let folded = index.saturating_sub(settings.lag);
+            for entry in self.recent.iter().filter(|entry| entry.index <= folded) {
+                self.sums.fold(entry);
+            }
+            let kept = (index.saturating_sub(LONGEST)).min(folded);
+            self.recent.retain(|entry| entry.index > kept);
+            self.recent.push(entry);
+        }
+    }
+
+    /// How the window enters what is usual: no further than what is usual reaches, so that a crowd does not become usual.
+    #[allow(clippy::too_many_arguments, clippy::cast_possible_truncation)] // single precision is enough
+    fn entry(
+        &self,
+        closing: &Closing,
+        population: &Population,
+        settings: &Settings,
+        estimate: &Estimate<'_>,
+        value: f64,
+        count: f64,
+        before: Option<u32>,
+    ) -> Entry {
+        let index = closing.index;
+        // The traffic of this window is not known yet without its crowds, so the larger of two guesses.
+        let exposure = (closing.total - count + 1.0).max(estimate.usual);
+        let usual = estimate.predict(exposure, 1.0);
+        let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
+        let warming = population.threshold(settings, index).is_none();
+        let limit = if warming { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
+        let share = if value > limit { limit / value } else { 1.0 };
+        let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
+        let mut square =
+            ((value - usual.mean) * (value - usual.mean) / uncertain).min(25.0 * usual.mean.max(0.25));
+        // The windows without an event since the one before: those of long ago were ordinary, or it would not be silent for long.
+        let rate = usual.mean / exposure;
+        let silent = before.map_or(0, |before| (index - before).saturating_sub(1)).min(LONGEST);
+        for back in 1..=silent {
+            let mean = rate * population.known(index - back).exposure;
+            square += (mean * mean).min(25.0 * mean.max(0.25));
+        }
+        Entry {
+            index,
+            value: value as f32,
+            usual: (value * share) as f32,
+            events: (count * share) as f32,
+            square: square as f32,
+            level: 0,
+        }
+    }
+
+    /// What was known of the key after the window `at`.
+    fn estimate<'a>(&self, population: &'a Population, at: u32) -> Estimate<'a> {
+        let known = population.known(at);
+        let mut sums = self.sums;
+        for entry in self.recent.iter().filter(|entry| entry.index <= at) {
+            sums.fold(entry);
+        }
+        let faded = fade(at.saturating_sub(sums.at));
+        let values = sums.values * faded;
+        let seen = at >= self.first;
+        let exposure = if seen { (known.exposures - sums.missing * faded).max(0.0) } else { 0.0 };
+        let windows = weight((at + 1).saturating_sub(self.first));
+        let usual = if seen && windows > 0.0 { exposure / windows } else { known.usual() };
+        let usual = usual.max(1.0);
+        let mean = (values + SHAPE) / (exposure + known.prior) * usual;
+        let alike = known.dispersion(mean);
+        let squares = f64::from(sums.squares) * faded;
+        let dispersion = ((squares + DISPERSION_EVENTS * alike) / (values + DISPERSION_EVENTS)).max(1.0);
+        Estimate { known, values, exposure, usual, dispersion }
+    }
+
+    /// Scores a closed window that was taken in, or one without an event of this key, once the population has closed it too.
+    /// Counts the score, so once a window.
+    pub fn score(&mut self, population: &mut Population, settings: &Settings, index: u32) -> Score {
+        let score = self.peek(population, settings, index, &[]);
+        let reached = level(score.score);
+        let others = self.recent.iter().filter(|entry| entry.index < index && index - entry.index <= LONGEST);
+        let before = others.map(|entry| entry.level).max().unwrap_or(0);
+        population.count(index, before, reached);
+        if let Some(entry) = self.recent.iter_mut().find(|entry| entry.index == index) {
+            entry.level = reached;
+        }
+        score
+    }
+
+    /// Scores the window `index` as far as it is known: open windows follow the closed ones. Not falling in the key's own values, not
+    /// rising in the totals. Open windows count as at least as much traffic as is usual, so that what is not known yet makes
+    /// nothing unusual.
+    #[must_use]
+    pub fn peek(
+        &self,
+        population: &Population,
+        settings: &Settings,
+        index: u32,
+        open: &[OpenWindow],
+    ) -> Score {
+        let estimate = self.estimate(population, index.saturating_sub(settings.lag));
+        let mut best: Option<Score> = None;
+        let (mut value, mut exposure, mut window) = (0.0, 0.0, (0.0, 0.0));
+        let mut usual = NegativeBinomial { mean: 0.0, excess: 0.0 };
+        let threshold = estimate.known.threshold;
+        for back in 0..LONGEST {
+            let Some(at) = index.checked_sub(back) else { break };
+            if back > 0 && at < self.since {
+                break;
+            }
+            let (its_value, its_exposure) = match open.iter().find(|open| open.index == at) {
+                Some(open) => {
+                    #[allow(clippy::cast_precision_loss)] // 53 bits are enough
+                    let others = open.total.saturating_sub(open.count) as f64 + 1.0;
+                    (open.value, others.max(estimate.usual))
+                }
+                None if at > population.newest() => (0.0, estimate.usual),
+                None => {
+                    let entry = self.recent.iter().find(|entry| entry.index == at);
+                    let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));
+                    (f64::from(value), (population.known(at).exposure - f64::from(events)).max(1.0))
+                }
+            };
+            value += its_value;
+            exposure += its_exposure;
+            let span = back + 1;
+            if !SPANS.contains(&span) {
+                continue;
+            }
+            let predicted = estimate.predict(exposure, f64::from(span));
+            if span == 1 {
+                window = (value, predicted.mean);
+                usual = predicted;
+            }
+            let up = if settings.direction == Direction::Down { 0.0 } else { predicted.upper(value) };
+            let down = if settings.direction == Direction::Up { 0.0 } else { predicted.lower(value) };
+            let score = if threshold.is_none() { 0.0 } else { up.max(down) };
+            if best.is_none_or(|best| score > best.score) {
+                let is_up = value >= predicted.mean;
+                let expected = predicted.mean;
+                best = Some(Score { score, span, value, expected, is_up, window, threshold, usual });
+            }
+        }
+        let best = best.unwrap_or(Score {
+            score: 0.0,
+            span: 1,
+            value: 0.0,
+            expected: 0.0,
+            is_up: false,
+            window,
+            threshold,
+            usual,
+        });
+        Score { window, usual, ..best }
+    }
+
+    /// Windows up to `index` belong to an episode: later scores do not reach back to them.
+    pub fn forget_up_to(&mut self, index: u32) {
+        self.since = self.since.max(index.saturating_add(1));
+    }
+
+    /// Begins anew with `level` events a window as what is usual, after the window `index`.
+    pub fn restart(&mut self, population: &Population, index: u32, level: f64) {
+        let known = population.known(index);
+        // Its own share of the traffic is no exposure of its own.
+        let exposure = (known.exposure - level).max(1.0) * LEVEL_WINDOWS;
+        self.first = index.saturating_sub(LEVEL_WINDOWS as u32);
+        self.sums = Sums {
+            at: index,
+            values: level * LEVEL_WINDOWS,
+            missing: known.exposures - exposure,
+            squares: (level * LEVEL_WINDOWS) as f32 * known.dispersion(level) as f32,
+        };
+        self.forget_up_to(index);
+    }
+}
