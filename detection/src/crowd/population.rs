@@ -18,11 +18,15 @@ const CLASSES: usize = 12;
 /// Whole numbers hold counts in units of 1/1024.
 const UNIT: f64 = 1024.0;
 /// Events that keep the exposure of a window above 0.
-const PSEUDO_EVENTS: f64 = 1.0;
+pub(super) const PSEUDO_EVENTS: f64 = 1.0;
+/// How far the traffic of other partitions may be from that of this one, in square roots of counts: two and a half deviations.
+const CREDIBLE: f64 = 1.25;
 /// Windows with events before anything is scored.
 const WARMUP: u32 = 20;
 /// Shape of the Gamma distribution of rates that a new key is taken from.
-pub(super) const SHAPE: f64 = 0.5;
+pub(super) const SHAPE: f64 = 2.0;
+/// That distribution counts as at most this many windows, so that a key's own past is soon more than that of keys alike.
+const LONGEST_PRIOR: f64 = 30.0;
 /// A key without an event for this many windows counts as never seen, give or take a [`PERIODS`]th.
 const MEMORY: u32 = 4096;
 const PERIODS: usize = 32;
@@ -51,6 +55,14 @@ pub(super) struct Known {
     /// Decayed sum of exposures.
     #[serde(rename = "c")]
     pub(super) exposures: f64,
+    /// Decayed sum of events, no key counting much more than it usually does.
+    #[serde(rename = "m")]
+    pub(super) events: f64,
+    /// Events of the window in this partition and in others, as usual.
+    #[serde(rename = "o")]
+    own: f64,
+    #[serde(rename = "r")]
+    rest: f64,
     /// Prior exposure of a key, so that the prior mean is what keys are like.
     #[serde(rename = "b")]
     pub(super) prior: f64,
@@ -69,6 +81,9 @@ impl Known {
     const NOTHING: Self = Self {
         exposure: PSEUDO_EVENTS,
         exposures: 0.0,
+        events: 0.0,
+        own: 0.0,
+        rest: 0.0,
         prior: 1.0,
         windows: 0.0,
         dispersion: [1.0; CLASSES],
@@ -102,9 +117,10 @@ fn class(mean: f64) -> usize {
 pub struct Closing {
     pub(super) index: u32,
     pub(super) total: f64,
-    /// Events of own keys, and of those as many as are usual.
+    /// Events of own keys, of those as many as are usual, and what these count for in the exposure.
     own: i64,
     usual: i64,
+    exposure: i64,
     squares: [i64; CLASSES],
     counts: [i64; CLASSES],
     /// Keys seen, new ones among them, and by period of when they were last seen before.
@@ -117,6 +133,7 @@ pub struct Closing {
 pub(super) struct Contribution {
     pub(super) count: f64,
     pub(super) usual: f64,
+    pub(super) exposure: f64,
     pub(super) square: f64,
     pub(super) mean: f64,
     /// The window the key was seen in before, unless it is new.
@@ -133,6 +150,7 @@ impl Closing {
     pub(super) fn add(&mut self, key: &Contribution) {
         self.own += whole(key.count);
         self.usual += whole(key.usual);
+        self.exposure += whole(key.exposure);
         let class = class(key.mean);
         self.squares[class] += whole(key.square);
         self.counts[class] += whole(key.usual);
@@ -252,6 +270,7 @@ impl Population {
             total: total as f64,
             own: 0,
             usual: 0,
+            exposure: 0,
             squares: [0; CLASSES],
             counts: [0; CLASSES],
             seen: 0,
@@ -287,7 +306,7 @@ impl Population {
         self.newest = closing.index;
         self.scoring = Some(closing.index);
         self.calibration.fold();
-        self.remember(usual + rest + PSEUDO_EVENTS, settings);
+        self.remember(counted(closing.exposure), usual, rest, settings);
     }
 
     /// Counts the score of a key in the window `index`; `before`: the highest level of its last windows.
@@ -297,15 +316,27 @@ impl Population {
         }
     }
 
-    /// As much of the events of other partitions as those of this one make credible: a crowd there is no traffic everywhere.
-    fn believed(&self, rest: f64, usual: f64) -> f64 {
+    /// As much of the events of other partitions as those of this one make credible over the last 1, 2, 4 and 8 windows: a crowd
+    /// there is no traffic everywhere, and the fall of a large key there is no silence.
+    fn believed(&self, mut rest: f64, usual: f64) -> f64 {
         if self.warm < WARMUP || self.own <= 0.0 {
             return rest;
         }
         let ratio = self.rest / self.own;
-        let root = (usual + 1.0).sqrt();
-        let (low, high) = ((root - 2.0).max(0.0), root + 2.0);
-        rest.clamp(ratio * low * low, ratio * high * high)
+        let (mut own, mut before) = (usual, 0.0);
+        for back in 0..super::LONGEST {
+            if super::SPANS.contains(&(back + 1)) {
+                // The square root of a count has the same spread whatever the count: one half.
+                let root = (own + 1.0).sqrt();
+                let (low, high) = ((root - CREDIBLE).max(0.0), root + CREDIBLE);
+                let (low, high) = (ratio * low * low - before, ratio * high * high - before);
+                rest = rest.max(low).min(high.max(0.0));
+            }
+            let known = self.known(self.newest.saturating_sub(back));
+            own += known.own;
+            before += known.rest;
+        }
+        rest
     }
 
     /// Folds the windows up to `until` that were not closed.
@@ -327,6 +358,7 @@ impl Population {
             self.calibration.skip(jump);
             if let Some(last) = self.history.back_mut() {
                 last.exposures = last.exposures * faded + PSEUDO_EVENTS * weight(jump);
+                last.events = last.events * faded + PSEUDO_EVENTS * weight(jump);
                 last.windows = last.windows * faded + weight(jump);
             }
             self.newest += jump;
@@ -339,6 +371,7 @@ impl Population {
                     total: 0.0,
                     own: 0,
                     usual: 0,
+                    exposure: 0,
                     squares: [0; CLASSES],
                     counts: [0; CLASSES],
                     seen: 0,
@@ -359,16 +392,19 @@ impl Population {
         }
     }
 
-    fn remember(&mut self, exposure: f64, settings: &Settings) {
+    fn remember(&mut self, exposure: f64, own: f64, rest: f64, settings: &Settings) {
+        let exposure = exposure + rest + PSEUDO_EVENTS;
         let last = self.history.back().copied().unwrap_or(Known::NOTHING);
         let exposures = last.exposures * FADE + exposure;
+        let events = last.events * FADE + own + rest + PSEUDO_EVENTS;
         let windows = last.windows * FADE + 1.0;
         let usual = exposures / windows;
         #[allow(clippy::cast_precision_loss)] // 53 bits are enough
         let keys = self.keys() as f64;
-        // The mean rate of a key, as a share of the exposure.
-        let rate = self.own / exposures.max(1e-9) / keys.max(1.0);
-        let prior = (SHAPE / rate.max(1e-12)).clamp(0.5 * usual, 30.0 * usual);
+        // What the mean key has, against what all others have: its exposure is without itself.
+        let mean = self.own / keys.max(1.0);
+        let rate = mean / (exposures - mean).max(1e-9);
+        let prior = (SHAPE / rate.max(1e-12)).min(LONGEST_PRIOR * usual);
         let mut dispersion = [1.0; CLASSES];
         for (class, value) in dispersion.iter_mut().enumerate() {
             let variance = (self.squares[class] + POISSON_EVENTS) / (self.counts[class] + POISSON_EVENTS);
@@ -378,7 +414,17 @@ impl Population {
             }
         }
         let threshold = (self.warm >= WARMUP).then(|| self.calibration.threshold(settings, keys));
-        self.history.push_back(Known { exposure, exposures, prior, windows, dispersion, threshold });
+        self.history.push_back(Known {
+            exposure,
+            exposures,
+            events,
+            own,
+            rest,
+            prior,
+            windows,
+            dispersion,
+            threshold,
+        });
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
