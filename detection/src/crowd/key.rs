@@ -15,10 +15,12 @@ pub const LONGEST: u32 = 8;
 pub const SPANS: [u32; 4] = [1, 2, 4, LONGEST];
 /// Weight of what is known of keys alike, in events, against a key's own dispersion.
 const DISPERSION_EVENTS: f64 = 60.0;
+/// Windows of the metric before deviations are measured.
+const FIRST_WINDOWS: f64 = 5.0;
 /// A key counts in the exposure of others for this much of them all together at most.
 const INFLUENCE: f64 = 0.25;
 /// A new level is believed as if it had been seen for this many windows: it is still uncertain.
-const LEVEL_WINDOWS: f64 = 16.0;
+const LEVEL_WINDOWS: f64 = 100.0;
 
 /// The level of a window that is not scored yet.
 const UNSCORED: u8 = u8::MAX;
@@ -282,7 +284,7 @@ impl KeyState {
         // The windows without an event since the one before: those of long ago were ordinary, or it would not be silent for long.
         let rate = usual.mean / exposure;
         let silent = before.map_or(0, |before| (index - before).saturating_sub(1)).min(LONGEST);
-        if warming {
+        if estimate.known.windows < FIRST_WINDOWS {
             square = value; // nothing is known to deviate from
         }
         for back in 1..=silent {

@@ -58,7 +58,7 @@ pub(super) struct Known {
     /// Decayed sum of events, no key counting much more than it usually does.
     #[serde(rename = "m")]
     pub(super) events: f64,
-    /// Events of the window in this partition and in others, as usual.
+    /// What the events of this partition and of others count for in it.
     #[serde(rename = "o")]
     own: f64,
     #[serde(rename = "r")]
@@ -190,6 +190,9 @@ pub struct Population {
     /// Decayed events of own keys, as usual.
     #[serde(rename = "o")]
     own: f64,
+    /// What these count for in the exposure.
+    #[serde(rename = "g")]
+    exposure: f64,
     /// Decayed events of other partitions' keys, as usual.
     #[serde(rename = "r")]
     rest: f64,
@@ -219,6 +222,7 @@ impl Population {
             newest: first.saturating_sub(1),
             warm: 0,
             own: 0.0,
+            exposure: 0.0,
             rest: 0.0,
             squares: [0.0; CLASSES],
             counts: [0.0; CLASSES],
@@ -283,9 +287,11 @@ impl Population {
         if closing.index <= self.newest {
             return;
         }
-        let (own, usual) = (counted(closing.own), counted(closing.usual));
-        let rest = self.believed((closing.total - own).max(0.0), usual);
+        let (own, usual, exposure) =
+            (counted(closing.own), counted(closing.usual), counted(closing.exposure));
+        let rest = self.believed((closing.total - own).max(0.0), exposure);
         self.own = self.own * FADE + usual;
+        self.exposure = self.exposure * FADE + exposure;
         self.rest = self.rest * FADE + rest;
         for class in 0..CLASSES {
             self.squares[class] = self.squares[class] * FADE + counted(closing.squares[class]);
@@ -306,7 +312,7 @@ impl Population {
         self.newest = closing.index;
         self.scoring = Some(closing.index);
         self.calibration.fold();
-        self.remember(counted(closing.exposure), usual, rest, settings);
+        self.remember(exposure, usual, rest, settings);
     }
 
     /// Counts the score of a key in the window `index`; `before`: the highest level of its last windows.
@@ -318,12 +324,12 @@ impl Population {
 
     /// As much of the events of other partitions as those of this one make credible over the last 1, 2, 4 and 8 windows: a crowd
     /// there is no traffic everywhere, and the fall of a large key there is no silence.
-    fn believed(&self, mut rest: f64, usual: f64) -> f64 {
-        if self.warm < WARMUP || self.own <= 0.0 {
+    fn believed(&self, mut rest: f64, exposure: f64) -> f64 {
+        if self.warm < WARMUP || self.exposure <= 0.0 {
             return rest;
         }
-        let ratio = self.rest / self.own;
-        let (mut own, mut before) = (usual, 0.0);
+        let ratio = self.rest / self.exposure;
+        let (mut own, mut before) = (exposure, 0.0);
         for back in 0..super::LONGEST {
             if super::SPANS.contains(&(back + 1)) {
                 // The square root of a count has the same spread whatever the count: one half.
@@ -350,6 +356,7 @@ impl Population {
             let jump = windows - kept;
             let faded = fade(jump);
             self.own *= faded;
+            self.exposure *= faded;
             self.rest *= faded;
             for class in 0..CLASSES {
                 self.squares[class] *= faded;
@@ -392,11 +399,11 @@ impl Population {
         }
     }
 
-    fn remember(&mut self, exposure: f64, own: f64, rest: f64, settings: &Settings) {
-        let exposure = exposure + rest + PSEUDO_EVENTS;
+    fn remember(&mut self, own: f64, usual: f64, rest: f64, settings: &Settings) {
+        let exposure = own + rest + PSEUDO_EVENTS;
         let last = self.history.back().copied().unwrap_or(Known::NOTHING);
         let exposures = last.exposures * FADE + exposure;
-        let events = last.events * FADE + own + rest + PSEUDO_EVENTS;
+        let events = last.events * FADE + usual + rest + PSEUDO_EVENTS;
         let windows = last.windows * FADE + 1.0;
         let usual = exposures / windows;
         #[allow(clippy::cast_precision_loss)] // 53 bits are enough

@@ -27,7 +27,7 @@ const DAY_MS: f64 = 86_400_000.0;
 /// Excursions that a level needs to be relied on.
 const ENOUGH: f64 = 100.0;
 /// The model's probability is off by as much before its scores are known: several spans are tests too, and rates are estimates.
-const CAUTION: f64 = 10.0;
+const CAUTION: f64 = 50.0;
 /// A budget is an upper limit: as much of it is aimed at.
 const SHARE: f64 = 0.8;
 /// Days after which scores alone decide.
