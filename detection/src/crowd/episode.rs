@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::key::{KeyState, LONGEST, Score};
 use super::population::Population;
 
-/// An episode is over after this many windows in a row that are ordinary even together.
+/// An episode is over after this many windows in a row that are ordinary even together, or as many as it took to stand out.
 const ORDINARY_WINDOWS: u32 = 3;
 /// Together ordinary: as much by chance in one of ten times.
 const ORDINARY_SCORE: f64 = 1.0;
@@ -45,9 +45,15 @@ pub struct Episode {
     /// How much more than expected all its windows hold together; negative if less.
     #[serde(rename = "e")]
     pub excess: f64,
+    /// The same of the ordinary windows since `last`, which count only if it goes on.
+    #[serde(rename = "n")]
+    pending: f64,
     /// Its highest score.
     #[serde(rename = "h")]
     pub score: f64,
+    /// Over how many windows it last stood out.
+    #[serde(rename = "n")]
+    span: u32,
     /// Its last values, for what has become usual.
     #[serde(rename = "v")]
     values: Vec<f32>,
@@ -106,7 +112,9 @@ impl Episode {
                 peak_at: index,
                 expected,
                 excess: score.value - score.expected,
+                pending: 0.0,
                 score: score.score,
+                span: score.span,
                 values,
             });
             return Change::Began;
@@ -130,15 +138,19 @@ impl Episode {
         let silent = index - current.last;
         if score.score >= threshold / 2.0 {
             current.last = index;
-            current.excess += value - expected;
+            current.span = score.span;
+            current.excess += std::mem::take(&mut current.pending) + value - expected;
             key.forget_up_to(index);
-        } else if (silent >= ORDINARY_WINDOWS && score.score < ORDINARY_SCORE) || silent >= LONGEST {
+        } else if (silent >= ORDINARY_WINDOWS.max(current.span) && score.score < ORDINARY_SCORE)
+            || silent >= LONGEST
+        {
             let ended = episode.take();
             return ended.map_or(Change::None, |ended| Change::Ended(ended, Ending::Usual));
         } else {
-            current.excess += value - expected;
+            current.pending += value - expected;
         }
         if index - current.begin >= NEW_LEVEL_WINDOWS {
+            current.excess += std::mem::take(&mut current.pending);
             let values = &current.values;
             #[allow(clippy::cast_precision_loss)] // few values
             let level =
