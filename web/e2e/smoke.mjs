@@ -1,6 +1,6 @@
 /**
  * The dashboard in a real browser, against a running `herd up`: does it load, go live, show what trends, draw the
- * selected item, and turn a simulated spike into an alert? Brings its own events where the pipeline has none.
+ * selected item, turn a simulated spike into an alert, and keep feedback on it? Brings its own events where the pipeline has none.
  *
  *   HERD_URL=http://127.0.0.1:8080 SCREENSHOTS=target/screenshots npm run smoke
  *
@@ -165,6 +165,20 @@ async function spikeAlerts(page, key) {
   throw new Error(`no alert on ${key} within ${ALERT_MS / 1000} s of the first spike`);
 }
 
+/** Says that the alert was useful, and finds that kept after a reload. */
+async function feedbackIsKept(page, key) {
+  const thumb = (pressed) =>
+    page
+      .locator('.alert', { has: alertsOf(page, key) })
+      .first()
+      .locator(`[data-testid="useful"][aria-pressed="${pressed}"]`);
+  await thumb(false).click();
+  await thumb(true).waitFor({ timeout: PATIENCE_MS });
+  await page.reload();
+  await thumb(true).waitFor({ timeout: PATIENCE_MS });
+  log('feedback on the alert is kept');
+}
+
 async function fits(page, name) {
   const { wide, room } = await page.evaluate(() => ({
     wide: document.documentElement.scrollWidth,
@@ -207,6 +221,7 @@ try {
   const key = await select(main.page);
   await warmedUp(main.page, simulated);
   await spikeAlerts(main.page, key);
+  await feedbackIsKept(main.page, key);
   await themeIsRemembered(main.page);
   check(main.faults.length === 0, main.faults.join('\n'));
   await main.close();

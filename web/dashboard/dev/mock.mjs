@@ -166,11 +166,10 @@ const series = (m, key) => ({
 
 /** @type {Map<string, Alert>} */
 const alerts = new Map();
-const RANK = { early: 0, firing: 1, resolved: 2, withdrawn: 3 };
-function raise(m, detector, key, start, window, band, state, now, extra = {}) {
+function raise(m, detector, key, start, window, band, now) {
   const id = createHash('md5').update(`${detector.name}/${key}/${start}`).digest('hex');
   const known = alerts.get(id);
-  if (known && RANK[known.state] > RANK[state]) return;
+  if (known && known.state !== 'early') return null;
   const spread = round((band.upper - band.expected) / 4);
   /** @type {Alert} */
   const alert = {
@@ -180,9 +179,10 @@ function raise(m, detector, key, start, window, band, state, now, extra = {}) {
     metric: m.name,
     key,
     severity: detector.severity,
-    state,
+    state: 'early',
     start,
     size_ms: SIZE,
+    span_ms: SIZE,
     count: window.count,
     value: round(window.value),
     expected: band.expected,
@@ -190,11 +190,42 @@ function raise(m, detector, key, start, window, band, state, now, extra = {}) {
     score: band.score,
     summary: `${key}: ${Math.round(window.value)} ${m.name} in 10 s, expected about ${Math.round(band.expected)} ± ${Math.round(spread)}, ${Math.round(band.score)} times the usual spread`,
     resolved: null,
+    episode: null,
     raised: known?.raised ?? now,
-    ...extra,
+    history: [...(known?.history ?? [])],
+    useful: known?.useful ?? null,
   };
-  alerts.set(id, alert);
+  tell(alert, now);
+  return alert;
+}
+
+/** Keeps an alert and publishes it. @param {Alert} alert */
+function tell(alert, now) {
+  if (!alert.history.some(({ state }) => state === alert.state))
+    alert.history.push({ state: alert.state, at: now });
+  alerts.set(alert.id, alert);
   publish('alerts', { type: 'alert', data: alert });
+}
+
+/** Takes a closed window into the episode of an alert, or ends it. @param {Alert} alert */
+function goOn(alert, m, start, window, band, isOver, now) {
+  const before = alert.episode;
+  const peaks = !before || window.value > before.peak;
+  const episode = {
+    since: before?.since ?? start,
+    until: isOver && before ? before.until : start + SIZE,
+    peak: round(peaks ? window.value : before.peak),
+    peak_start: peaks ? start : before.peak_start,
+    excess: round((before?.excess ?? 0) + (isOver ? 0 : window.value - band.expected)),
+    ending: /** @type {'usual' | null} */ (isOver ? 'usual' : null),
+    level: null,
+  };
+  const seconds = (episode.until - episode.since) / 1000;
+  const summary = isOver
+    ? `${alert.key}: back to usual after ${seconds} s, peak ${Math.round(episode.peak)} ${m.name} in 10 s, ${Math.round(episode.excess)} more than usual`
+    : `${alert.key} is going viral: ${Math.round(window.value)} ${m.name} in 10 s, ${Math.round(band.expected)} usual, for ${seconds} s`;
+  const state = /** @type {'resolved' | 'firing'} */ (isOver ? 'resolved' : 'firing');
+  tell({ ...alert, state, summary, episode, resolved: isOver ? start : null }, now);
 }
 
 function judge(now) {
@@ -208,13 +239,16 @@ function judge(now) {
           const detector = DETECTORS.find((d) => d.name === band.detector);
           const latest = [...alerts.values()].findLast((a) => a.key === key && a.detector === detector.name);
           const firing = latest && (latest.state === 'early' || latest.state === 'firing');
-          if (window.value > band.upper && window.value > 20) {
+          const isUnusual = window.value > band.upper && window.value > 20;
+          if (firing && closes && latest.episode && start >= latest.episode.until) {
+            goOn(latest, m, start, window, band, !isUnusual, now);
+          } else if (firing && start > latest.start) {
+            continue; // Its window is still to come.
+          } else if (isUnusual) {
             if (!latest || start - latest.start > detector.cooldown_ms || latest.start === start) {
-              raise(m, detector, key, start, window, band, closes ? 'firing' : 'early', now);
+              const alert = raise(m, detector, key, start, window, band, now);
+              if (alert && closes) goOn(alert, m, start, window, band, false, now);
             }
-          } else if (firing && closes && start > latest.start) {
-            alerts.set(latest.id, { ...latest, state: 'resolved', resolved: start });
-            publish('alerts', { type: 'alert', data: alerts.get(latest.id) });
           }
         }
       }
@@ -332,6 +366,13 @@ const server = createServer(async (request, response) => {
     const accepted = { item, type: 'view_product', events: 400, seconds: 5 };
     return json(202, accepted);
   }
+  const feedback = /^\/api\/v1\/alerts\/([^/]+)\/feedback$/.exec(pathname);
+  if (feedback && request.method === 'POST') {
+    const alert = alerts.get(decodeURIComponent(feedback[1]));
+    if (!alert) return json(404, { title: 'Not Found', detail: `alert \`${feedback[1]}\` does not exist` });
+    tell({ ...alert, useful: JSON.parse(await text(request)).useful }, now);
+    return response.writeHead(204).end();
+  }
   if (pathname.startsWith('/api/'))
     return json(404, { title: 'Not found', detail: `No such path: ${pathname}` });
 
@@ -383,8 +424,8 @@ const TICK = 250;
 const begin = Date.now();
 if (MODE !== 'empty') {
   const past = MODE === 'young' ? 40_000 : (HISTORY - 5) * SIZE;
-  crowds.push({ key: KEYS.item[5], from: begin - 320_000, until: begin - 311_000, factor: 6 });
-  crowds.push({ key: KEYS.item[2], from: begin - 150_000, until: begin - 142_000, factor: 4 });
+  crowds.push({ key: KEYS.item[5], from: begin - 320_000, until: begin - 230_000, factor: 6 });
+  crowds.push({ key: KEYS.item[2], from: begin - 110_000, until: begin + 60_000, factor: 4 });
   for (let at = begin - past; at < begin; at += TICK) {
     step(at, TICK);
     if ((at - begin) % 1000 === 0) judge(at);

@@ -11,7 +11,7 @@ import { TrendingList } from './view/TrendingList';
 import { wantsLessMotion } from './view/browser';
 
 export function App() {
-  const { state, select, retry } = useHerd();
+  const { state, select, feedback, retry } = useHerd();
   const { pipeline, selection, alerts, connection } = state;
   const metric = pipeline?.metrics.find((each) => each.name === selection.metric);
   const firing = useMemo(() => alerts.list.filter(isFiring), [alerts.list]);
@@ -71,6 +71,7 @@ export function App() {
             skew={state.skew}
             selection={selection}
             onSelect={(alert) => show(alert.metric, alert.key)}
+            onFeedback={feedback}
           />
         </main>
       ) : (

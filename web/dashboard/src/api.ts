@@ -19,7 +19,23 @@ export const simulateSpike = (item: string, type: string | undefined): Promise<S
     body: JSON.stringify(type === undefined ? {} : { type }),
   });
 
+/** Stores whether an alert was useful. */
+export async function sendFeedback(id: string, useful: boolean): Promise<void> {
+  await request(`/api/v1/alerts/${encodeURIComponent(id)}/feedback`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ useful }),
+  });
+}
+
 async function call<T>(path: string, init: RequestInit): Promise<T> {
+  const body = await request(path, init);
+  if (body === null) throw new ApiError(`The response of ${path} is not JSON.`);
+  return body as T;
+}
+
+/** The body of a successful response; null if it is not JSON. */
+async function request(path: string, init: RequestInit): Promise<unknown> {
   let response: Response;
   try {
     const headers = new Headers(init.headers);
@@ -30,8 +46,7 @@ async function call<T>(path: string, init: RequestInit): Promise<T> {
   }
   const body: unknown = await response.json().catch(() => null);
   if (!response.ok) throw new ApiError(reasonOf(body) ?? `${path} responded with ${response.status}.`);
-  if (body === null) throw new ApiError(`The response of ${path} is not JSON.`);
-  return body as T;
+  return body;
 }
 
 /** The text of an RFC 9457 problem. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { ago, full, percent, short, span, times, withoutKey } from './format';
+import { ago, duration, full, percent, short, signed, span, times, withoutKey } from './format';
 
 describe('numbers', () => {
   it.each([
@@ -72,5 +72,26 @@ describe('summary of an alert', () => {
   it('omits the key shown in the title', () => {
     expect(withoutKey('p-1: 412 views in 10 s', 'p-1')).toBe('412 views in 10 s');
     expect(withoutKey('nothing of 35 expected', 'p-1')).toBe('Nothing of 35 expected');
+    expect(withoutKey('p-1 is going viral: 412 views', 'p-1')).toBe('p-1 is going viral: 412 views');
   });
+});
+
+describe('episodes', () => {
+  it.each([
+    [0, '0 s'],
+    [400, '0 s'],
+    [50_000, '50 s'],
+    [60_000, '1 min'],
+    [250_000, '4 min 10 s'],
+    [3_600_000, '1 h'],
+    [3_900_000, '1 h 5 min'],
+    [183_600_000, '2 d 3 h'],
+    [Number.NaN, '–'],
+  ])('%i ms last %s', (ms, text) => expect(duration(ms)).toBe(text));
+
+  it.each([
+    [5120, '+5,120'],
+    [-35.25, '−35.3'],
+    [0, '0'],
+  ])('an excess of %f is %s', (excess, text) => expect(signed(excess)).toBe(text));
 });

@@ -77,8 +77,42 @@ export function times(value: number, expected: number): string | null {
 export const time = (at: number): string => clock.format(at);
 export const timeWithSeconds = (at: number): string => clockSeconds.format(at);
 
-/** An alert's words without the key in front, which the page already shows as the title. */
+/** A duration in two units: 50 s, 4 min 10 s, 1 h 5 min, 2 d 3 h. */
+export function duration(ms: number): string {
+  if (!Number.isFinite(ms)) return '–';
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const units: [number, string][] = [
+    [86_400, 'd'],
+    [3600, 'h'],
+    [60, 'min'],
+    [1, 's'],
+  ];
+  const first = Math.max(
+    0,
+    units.findIndex(([size]) => seconds >= size),
+  );
+  if (seconds === 0) return '0 s';
+  let rest = seconds;
+  const parts: string[] = [];
+  for (const [size, unit] of units.slice(first, first + 2)) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count > 0) parts.push(`${count} ${unit}`);
+  }
+  return parts.join(' ');
+}
+
+/** With its sign: +5,120, −35, 0. */
+export function signed(n: number): string {
+  if (!Number.isFinite(n)) return '–';
+  const size = full(Math.abs(n));
+  if (size === '0') return '0';
+  return `${n < 0 ? '−' : '+'}${size}`;
+}
+
+/** An alert's words without the key and a colon in front, because the page already shows the key as the title. */
 export function withoutKey(summary: string, key: string): string {
   const rest = summary.startsWith(`${key}: `) ? summary.slice(key.length + 2) : summary;
-  return rest.charAt(0).toUpperCase() + rest.slice(1);
+  // A key at the beginning of the sentence is written as it is.
+  return rest.startsWith(`${key} `) ? rest : rest.charAt(0).toUpperCase() + rest.slice(1);
 }

@@ -25,6 +25,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/alerts/{id}/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Stores whether an alert was useful
+         * @description The last feedback on an alert counts. It is returned with the alert and changes nothing else: detectors do not learn from it.
+         */
+        post: operations["feedback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/metrics/{metric}/windows": {
         parameters: {
             query?: never;
@@ -197,12 +217,17 @@ export interface components {
             size_ms: number;
             /**
              * Format: int64
-             * @description Events in the window.
+             * @description Length of the time, up to the end of the window, that `count`, `value` and `expected` are of.
+             */
+            span_ms: number;
+            /**
+             * Format: int64
+             * @description Events in that time.
              */
             count: number;
             /**
              * Format: double
-             * @description Value of the window.
+             * @description Value of that time.
              */
             value: number;
             /**
@@ -227,11 +252,16 @@ export interface components {
              * @description Start of the first later window that was within the expected range; null while it goes on.
              */
             resolved: number | null;
+            episode: components["schemas"]["Episode"] | null;
             /**
              * Format: int64
              * @description Time at which it was first raised, by the clock of the detector.
              */
             raised: number;
+            /** @description When it first was in each of its states, in the order of states; empty for alerts from before this was recorded. */
+            history: components["schemas"]["StateChange"][];
+            /** @description Whether people found it useful, by their last feedback; null without feedback. */
+            useful: boolean | null;
         };
         /**
          * @description State of an alert. `withdrawn` is sent over WebSocket only: remove the alert from the page.
@@ -295,6 +325,45 @@ export interface components {
              */
             cooldown_ms: number;
         };
+        /**
+         * @description How an episode ended: the key is back in its expected range, or where it stayed is the new one.
+         * @enum {string}
+         */
+        Ending: "usual" | "new_level";
+        /** @description The time in which a key is out of its expected range. */
+        Episode: {
+            /**
+             * Format: int64
+             * @description Start of its first window.
+             */
+            since: number;
+            /**
+             * Format: int64
+             * @description End of the newest closed window that belongs to it.
+             */
+            until: number;
+            /**
+             * Format: double
+             * @description The value furthest from the expected one, of a single window.
+             */
+            peak: number;
+            /**
+             * Format: int64
+             * @description Start of that window.
+             */
+            peak_start: number;
+            /**
+             * Format: double
+             * @description How much more than expected all its windows hold together; negative if less. Of a mean, the largest difference.
+             */
+            excess: number;
+            ending: components["schemas"]["Ending"] | null;
+            /**
+             * Format: double
+             * @description The new expected value of a window, if it ended with a new level; otherwise null.
+             */
+            level: number | null;
+        };
         /** @description An event. */
         Event: {
             /** @description Event id. */
@@ -317,6 +386,11 @@ export interface components {
             received: number;
             /** @description All other fields of the event as received. */
             properties: Record<string, never>;
+        };
+        /** @description Feedback on an alert. */
+        FeedbackRequest: {
+            /** @description Whether the alert was useful. */
+            useful: boolean;
         };
         /**
          * @description What a metric computes.
@@ -467,6 +541,16 @@ export interface components {
              * @description Records processed per second, over the last seconds.
              */
             rate_per_second: number;
+        };
+        /** @description The first record of an alert in a state. */
+        StateChange: {
+            /** @description The state. */
+            state: components["schemas"]["AlertState"];
+            /**
+             * Format: int64
+             * @description When the alert first was in it, by the clock of the detector.
+             */
+            at: number;
         };
         /** @description Throughput, totals and lag of the pipeline. */
         Stats: {
@@ -686,6 +770,65 @@ export interface operations {
                 };
             };
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The id of the alert */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeedbackRequest"];
+            };
+        };
+        responses: {
+            /** @description The feedback is stored */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The alert is unknown */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The pipeline has no store */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

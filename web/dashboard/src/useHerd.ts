@@ -1,7 +1,7 @@
 /** Ties the pure state to the world: the socket, the REST description of the pipeline, the address bar. */
 
 import { useCallback, useEffect, useMemo, useReducer, useRef, useState } from 'react';
-import { TOKEN, readPipeline } from './api';
+import { TOKEN, readPipeline, sendFeedback } from './api';
 import { Feed } from './feed';
 import { INITIAL, type Selection, type State, reduce, roomsOf } from './state/reducer';
 import { fromHash, toHash } from './state/selection';
@@ -12,6 +12,8 @@ const RETRY_MS = 3000;
 export interface Herd {
   state: State;
   select: (selection: Selection) => void;
+  /** Rejects with an `ApiError` if the feedback is not stored. */
+  feedback: (id: string, useful: boolean) => Promise<void>;
   retry: () => void;
 }
 
@@ -78,9 +80,13 @@ export function useHerd(): Herd {
   }, []);
 
   const select = useCallback((selection: Selection) => dispatch({ do: 'select', selection }), []);
+  const feedback = useCallback(async (id: string, useful: boolean) => {
+    await sendFeedback(id, useful);
+    dispatch({ do: 'feedback', id, useful });
+  }, []);
   const retry = useCallback(() => {
     feed.current?.retryNow();
     setRetries((count) => count + 1);
   }, []);
-  return { state, select, retry };
+  return { state, select, feedback, retry };
 }

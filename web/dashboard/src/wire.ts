@@ -21,6 +21,7 @@ export type WindowPoint = Schemas['Point'];
 export type Series = Schemas['Windows'];
 export type AlertPage = Schemas['Alerts'];
 export type Alert = Schemas['Alert'];
+export type Episode = Schemas['Episode'];
 export type SpikeAccepted = Schemas['Spike'];
 
 /** What a WebSocket client may say. */

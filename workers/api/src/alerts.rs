@@ -1,7 +1,7 @@
 //! Open alerts and the latest resolved ones: bounded, pure.
 //!
-//! Records of an alert may be duplicated or reordered: the later state wins, so the result does not depend on the order. Withdrawn
-//! alerts are kept, so that a late record does not restore them, but never served.
+//! Records of an alert may be duplicated or reordered: the newest wins ([`AlertShape::join`]), so the result does not depend on the
+//! order. Withdrawn alerts are kept, so that a late record does not restore them, but never served.
 
 use std::collections::HashMap;
 
@@ -31,18 +31,12 @@ impl LiveAlerts {
         let id = alert.id.clone();
         match self.alerts.get_mut(&id) {
             Some(known) => {
-                let raised = known.raised.min(alert.raised);
-                if !alert.supersedes(known) {
-                    known.raised = raised;
+                let was_firing = known.state.is_firing();
+                if !known.join(alert) {
                     return None;
                 }
-                if known.state.is_firing() {
-                    self.firing -= 1;
-                }
-                *known = AlertShape { raised, ..alert };
-                if known.state.is_firing() {
-                    self.firing += 1;
-                }
+                self.firing -= u64::from(was_firing);
+                self.firing += u64::from(known.state.is_firing());
             }
             None => {
                 if self.alerts.len() >= self.capacity {
@@ -55,6 +49,13 @@ impl LiveAlerts {
             }
         }
         self.alerts.get(&id)
+    }
+
+    /// Applies feedback. Returns the alert if it is live and shown.
+    pub(crate) fn take_feedback(&mut self, id: &str, useful: bool) -> Option<&AlertShape> {
+        let known = self.alerts.get_mut(id).filter(|alert| alert.state != AlertState::Withdrawn)?;
+        known.useful = Some(useful);
+        Some(known)
     }
 
     fn evict(&mut self) {
@@ -126,11 +127,8 @@ pub(crate) fn overlay(
     let mut page: HashMap<String, AlertShape> =
         stored.into_iter().map(|alert| (alert.id.clone(), alert)).collect();
     for alert in page.values_mut() {
-        if let Some(known) = live.get(&alert.id)
-            && known.supersedes(alert)
-        {
-            let raised = alert.raised.min(known.raised);
-            *alert = AlertShape { raised, ..known.clone() };
+        if let Some(known) = live.get(&alert.id) {
+            alert.join(known.clone());
         }
     }
     if first {
@@ -149,6 +147,7 @@ pub(crate) fn overlay(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shapes::{EpisodeShape, StateChangeShape};
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -165,6 +164,7 @@ mod tests {
             state,
             start,
             size_ms: 10_000,
+            span_ms: 10_000,
             count: 50,
             value: 50.0,
             expected: 5.0,
@@ -172,8 +172,27 @@ mod tests {
             score: 45.0,
             summary: "p1: 50".into(),
             resolved: None,
+            episode: None,
             raised: start + 500,
+            history: vec![StateChangeShape { state, at: start + 500 }],
+            useful: None,
         }
+    }
+
+    /// Brought up to date at the end of the window `until` windows later, sent then.
+    fn during(state: AlertState, until: i64) -> AlertShape {
+        let at = until * 10_000 + 500;
+        let episode = EpisodeShape {
+            since: 0,
+            until: (until + 1) * 10_000,
+            peak: 60.0 + until as f64,
+            peak_start: until * 10_000,
+            excess: 55.0 * (until + 1) as f64,
+            ending: (state == Resolved).then_some("usual"),
+            level: None,
+        };
+        let history = vec![StateChangeShape { state, at }];
+        AlertShape { episode: Some(episode), raised: at, history, ..alert("a", state, 0) }
     }
 
     fn states(alerts: &[AlertShape]) -> Vec<(&str, AlertState)> {
@@ -205,6 +224,34 @@ mod tests {
     }
 
     #[test]
+    fn a_record_with_a_later_end_of_the_episode_is_news() {
+        let mut live = LiveAlerts::new(10);
+        assert!(live.take(alert("a", Early, 0)).is_some());
+        assert!(live.take(during(Firing, 0)).is_some());
+        assert!(live.take(during(Firing, 2)).is_some());
+        assert!(live.take(during(Firing, 1)).is_none(), "known to be later already");
+        assert!(live.take_feedback("a", true).is_some());
+        let over = live.take(during(Resolved, 2)).unwrap().clone();
+        let history: Vec<(AlertState, i64)> = over.history.iter().map(|c| (c.state, c.at)).collect();
+        assert_eq!(history, [(Early, 500), (Firing, 500), (Resolved, 20_500)]);
+        assert_eq!((over.raised, over.useful), (500, Some(true)));
+        assert_eq!(over.episode, during(Resolved, 2).episode);
+        assert_eq!(live.take_feedback("b", true), None);
+    }
+
+    #[test]
+    fn feedback_of_the_store_precedes_what_this_replica_remembers() {
+        let mut live = LiveAlerts::new(10);
+        live.take(during(Firing, 2));
+        live.take_feedback("a", true);
+        let stored = |useful| vec![AlertShape { useful, ..during(Firing, 1) }];
+        for (stored, shown) in [(stored(None), Some(true)), (stored(Some(false)), Some(false))] {
+            let page = overlay(stored, false, true, &live, &AlertFilter::default());
+            assert_eq!((page[0].useful, page[0].episode.clone()), (shown, during(Firing, 2).episode));
+        }
+    }
+
+    #[test]
     fn merges_a_page_of_the_store_without_gaps_or_duplicates() {
         let mut live = LiveAlerts::new(10);
         for (id, state, start) in
@@ -230,15 +277,17 @@ mod tests {
     proptest! {
         #[test]
         fn the_result_is_independent_of_order_and_repetition(
-            (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4), 0..40).prop_flat_map(|all| {
+            (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4, 0_i64..4, 50_u64..52), 0..40).prop_flat_map(|all| {
                 let twice: Vec<_> = all.iter().chain(&all).copied().collect();
                 (Just(all), Just(twice).prop_shuffle())
             })
         ) {
-            let end = |records: &[(u8, usize)]| {
+            let end = |records: &[(u8, usize, i64, u64)]| {
                 let mut live = LiveAlerts::new(100);
-                for (id, state) in records {
-                    live.take(alert(&id.to_string(), [Early, Firing, Resolved, Withdrawn][*state], 0));
+                for (id, state, until, count) in records {
+                    let state = [Early, Firing, Resolved, Withdrawn][*state];
+                    let record = if *until == 0 { alert("a", state, 0) } else { during(state, *until) };
+                    live.take(AlertShape { id: id.to_string(), count: *count, ..record });
                 }
                 let shown: Vec<AlertShape> = live.matching(&AlertFilter::default()).into_iter().cloned().collect();
                 let firing = shown.iter().filter(|alert| alert.state.is_firing()).count() as u64;

@@ -32,3 +32,11 @@ pub(crate) enum AlertStateName {
     Resolved,
     Withdrawn,
 }
+
+/// How an episode ended: the key is back in its expected range, or where it stayed is the new one.
+#[derive(ToSchema)]
+#[schema(as = Ending, rename_all = "snake_case")]
+pub(crate) enum EndingName {
+    Usual,
+    NewLevel,
+}

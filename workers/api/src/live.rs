@@ -9,7 +9,7 @@ use std::time::Duration;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::Plan;
 use herd_spec::units::{WallTime, millis};
-use herd_spec::wire::{Alert, Definition, Window, WireError};
+use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Window, WireError};
 use herd_store::AlertFilter;
 use serde_json::json;
 
@@ -142,6 +142,19 @@ impl Live {
             self.hub.send("alert", &[Room::All, Room::Alerts], None, || json(news));
         }
         Ok(())
+    }
+
+    /// The state of an alert, withdrawn ones included; none if it is not among the live ones.
+    #[must_use]
+    pub(crate) fn alert_state(&self, id: &AlertId) -> Option<AlertState> {
+        self.alerts.get(&id.0).map(|alert| alert.state)
+    }
+
+    /// Applies feedback on an alert and publishes it. Other replicas have it with the next page of the store.
+    pub(crate) fn take_feedback(&mut self, id: &AlertId, useful: bool) {
+        if let Some(news) = self.alerts.take_feedback(&id.0, useful) {
+            self.hub.send("alert", &[Room::All, Room::Alerts], None, || json(news));
+        }
     }
 
     /// Number of closed windows since the start.

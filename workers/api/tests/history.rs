@@ -8,12 +8,12 @@ use std::path::Path;
 use herd_api::Limits;
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::AlertState::{self, Early, Firing, Resolved, Withdrawn};
-use herd_spec::wire::{EventRef, Window};
+use herd_spec::wire::{Ending, EventRef, Window};
 use herd_stage::Secrets;
 use herd_store::{Advance, Store, Table};
 use serde_json::{Value, json};
 
-use fixture::{ApiFixture, plan};
+use fixture::{ApiFixture, alert_with_episode, plan};
 
 async fn write(store: &Store, topic: &str, table: Table, fill: impl FnOnce(&mut herd_store::Rows)) {
     let mut writer = store.writer();
@@ -145,6 +145,108 @@ async fn merges_stored_and_live_alerts_without_duplicates() {
     assert_eq!(status, 400, "{problem}");
     let mut socket = fixture.socket().await;
     assert_eq!(keys(&socket.subscribe("alerts").await), keys(&all));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serves_the_episode_of_an_alert_as_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fixture, store) = open(folder.path()).await;
+    let mut socket = fixture.socket().await;
+    assert_eq!(socket.subscribe("alerts").await["alerts"], json!([]));
+    let start = 100_000;
+    fixture.alert("a", start, Early);
+    assert_eq!(socket.next_of("alert").await["data"]["episode"], Value::Null);
+    fixture.send_alert(&alert_with_episode("a", start, 3, None), start + 30_700);
+    let frame = socket.next_of("alert").await["data"].clone();
+    let of = fixture::alert_of("a", start, Firing);
+    assert_eq!(
+        frame,
+        json!({
+            "id": of.id.0, "pipeline": "shop", "detector": "crowd", "metric": "views", "key": "a", "severity": "warning",
+            "state": "firing", "start": 100_000, "size_ms": 10_000, "span_ms": 40_000, "count": 50, "value": 50.0,
+            "expected": 5.0, "spread": 2.0, "score": 22.0, "summary": of.summary, "resolved": null,
+            "episode": {
+                "since": 80_000, "until": 130_000, "peak": 96.0, "peak_start": 100_000, "excess": 154.5,
+                "ending": null, "level": null
+            },
+            "raised": 100_700,
+            "history": [{"state": "early", "at": 100_700}, {"state": "firing", "at": 130_700}],
+            "useful": null
+        })
+    );
+    // Late and twice: no news. Then the end, which the store has first.
+    fixture.send_alert(&alert_with_episode("a", start, 2, None), start + 20_700);
+    fixture.send_alert(&alert_with_episode("a", start, 3, None), start + 30_900);
+    let over = alert_with_episode("a", start, 5, Some(Ending::NewLevel(340.0)));
+    write(&store, "shop.alerts", Table::Alerts, |rows| {
+        rows.push_alert(&over, WallTime(start + 60_700)).unwrap();
+    })
+    .await;
+    let (_, page) = fixture.get("/api/v1/alerts").await;
+    let merged = &page["alerts"][0];
+    assert_eq!(
+        merged["episode"],
+        json!({
+            "since": 80_000, "until": 150_000, "peak": 96.0, "peak_start": 100_000, "excess": 257.5,
+            "ending": "new_level", "level": 340.0
+        })
+    );
+    let states: Vec<&Value> = merged["history"].as_array().unwrap().iter().map(|at| &at["state"]).collect();
+    assert_eq!(states, ["early", "firing", "resolved"]);
+    fixture.send_alert(&over, start + 60_700);
+    let frame = socket.next_of("alert").await["data"].clone();
+    assert_eq!(frame, *merged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn feedback_is_stored_served_and_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fixture, store) = open(folder.path()).await;
+    write_alerts(&store, &[("stored", 0, Resolved), ("gone", 0, Withdrawn)]).await;
+    let mut socket = fixture.socket().await;
+    socket.subscribe("alerts").await;
+    // Not in the store yet.
+    fixture.alert("live", 10_000, Firing);
+    assert_eq!(socket.next_of("alert").await["data"]["useful"], Value::Null);
+    let id = |key: &str, start| fixture::alert_of(key, start, Firing).id.0;
+    let (live, stored) = (id("live", 10_000), id("stored", 0));
+    let useful = async || {
+        let (_, page) = fixture.get("/api/v1/alerts").await;
+        let alerts = page["alerts"].as_array().unwrap();
+        alerts.iter().map(|alert| alert["useful"].as_bool()).collect::<Vec<_>>()
+    };
+    assert_eq!(useful().await, [None, None]);
+    assert_eq!(fixture.feedback(&stored, json!({"useful": true})).await, (204, Value::Null));
+    assert_eq!(fixture.feedback(&live, json!({"useful": true})).await.0, 204);
+    assert_eq!(socket.next_of("alert").await["data"]["useful"], true);
+    assert_eq!(useful().await, [Some(true), Some(true)]);
+    assert_eq!(fixture.feedback(&live, json!({"useful": false})).await.0, 204);
+    assert_eq!(socket.next_of("alert").await["data"]["useful"], false);
+    assert_eq!(useful().await, [Some(false), Some(true)]);
+    // Records that follow keep it, and so does a new start of the stage.
+    fixture.alert("live", 10_000, Resolved);
+    assert_eq!(socket.next_of("alert").await["data"]["useful"], false);
+    write_alerts(&store, &[("live", 10_000, Resolved)]).await;
+    let again = store.alerts(&herd_store::AlertFilter::default()).await.unwrap();
+    assert_eq!(again.alerts.iter().map(|alert| alert.useful).collect::<Vec<_>>(), [Some(false), Some(true)]);
+
+    let refused = async |id: String, body| {
+        let (status, problem) = fixture.feedback(&id, body).await;
+        (status, problem["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    for unknown in [id("gone", 0), id("nobody", 0), "nonsense".to_owned(), "%00".to_owned()] {
+        let (status, detail) = refused(unknown, json!({"useful": true})).await;
+        assert_eq!((status, detail.ends_with("does not exist")), (404, true), "{detail}");
+    }
+    for (body, why) in [
+        (json!({}), "missing field `useful`"),
+        (json!({"useful": "yes"}), "expected a boolean"),
+        (json!({"useful": true, "note": "!"}), "unknown field `note`"),
+        (Value::Null, "the body is invalid"),
+    ] {
+        let (status, detail) = refused(live.clone(), body).await;
+        assert_eq!((status, detail.contains(why)), (400, true), "{detail}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

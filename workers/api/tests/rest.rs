@@ -228,6 +228,7 @@ async fn every_documented_route_responds() {
             "GET /api/v1/users",
             "GET /api/v1/users/{id}",
             "GET /api/v1/users/{id}/events",
+            "POST /api/v1/alerts/{id}/feedback",
             "POST /api/v1/simulate/spike/{item}",
         ]
     );
@@ -265,6 +266,7 @@ async fn requires_the_token_if_one_is_configured() {
     assert_eq!(get("/api/v1/stats").bearer_auth("open sesame").send().await.unwrap().status(), 200);
     assert_eq!(fixture.status("/api/v1/stats?token=open+sesame").await, 200);
     assert_eq!(fixture.status("/").await, 200);
+    assert_eq!(fixture.feedback("a", json!({"useful": true})).await.0, 401);
     let refused = tokio_tungstenite::connect_async(format!("ws://{}/ws", fixture.base)).await.unwrap_err();
     assert!(refused.to_string().contains("401"), "{refused}");
     tokio_tungstenite::connect_async(format!("ws://{}/ws?token=open%20sesame", fixture.base)).await.unwrap();
@@ -273,9 +275,10 @@ async fn requires_the_token_if_one_is_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refuses_writes_and_sockets_of_other_origins() {
     let fixture = ApiFixture::open().await;
-    let url = fixture.url("/api/v1/simulate/spike/p1");
-    let response = fixture.http.post(url).header("origin", "https://evil.example").send().await.unwrap();
-    assert_eq!(response.status(), 403);
+    for path in ["/api/v1/simulate/spike/p1", "/api/v1/alerts/a/feedback"] {
+        let request = fixture.http.post(fixture.url(path)).header("origin", "https://evil.example");
+        assert_eq!(request.send().await.unwrap().status(), 403, "{path}");
+    }
     let request = tokio_tungstenite::tungstenite::ClientRequestBuilder::new(
         format!("ws://{}/ws", fixture.base).parse().unwrap(),
     )

@@ -1,6 +1,8 @@
-SELECT id, pipeline, detector, metric, key, severity, state, start, size_ms, count, value, expected, spread, score, summary,
-       resolved, raised
+SELECT id, pipeline, detector, metric, key, severity, state, start, size_ms, span_ms, count, value, expected, spread, score,
+       summary, resolved, since, until, peak, peak_start, excess, ending, level, raised, early_at, firing_at, resolved_at,
+       withdrawn_at, useful
 FROM alerts
+LEFT JOIN alert_feedback ON alert_id = id
 WHERE rank < 3
   AND (NOT ?1 OR rank < 2)
   AND state IN (SELECT value FROM json_each(?2))

@@ -4,6 +4,7 @@
 //! reads ([`Store::alerts`] and other queries). The SQL of both dialects is in `sql/`, the tables are in `migrations/`.
 
 mod advance;
+mod alerts;
 mod copy;
 mod error;
 mod fault;
@@ -19,10 +20,11 @@ mod write;
 use std::path::Path;
 
 pub use advance::{Advance, Written};
+pub use alerts::{AlertFilter, AlertPage, StateChange, StoredAlert};
 pub use error::StoreError;
 pub use fault::{Fault, Place};
 pub use location::StoreLocation;
-pub use read::{AlertFilter, AlertPage, Counts, MAX_ROWS, StoredAlert, UserOrder, UserStats};
+pub use read::{Counts, MAX_ROWS, UserOrder, UserStats};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
 pub use write::{Tables, Writer};
 

@@ -22,6 +22,7 @@ pub(crate) fn postgres() -> Migrator {
         "postgres",
         [1, "tables", "0001_tables.sql"],
         [2, "window definitions", "0002_window_definitions.sql"],
+        [3, "alert episodes", "0003_alert_episodes.sql"],
     )
 }
 
@@ -30,6 +31,7 @@ pub(crate) fn sqlite() -> Migrator {
         "sqlite",
         [1, "tables", "0001_tables.sql"],
         [2, "window definitions", "0002_window_definitions.sql"],
+        [3, "alert episodes", "0003_alert_episodes.sql"],
     )
 }
 

@@ -261,10 +261,10 @@ async fn windows(tx: &mut PgConnection, rows: &Rows, range: &Range<usize>) -> sq
 }
 
 async fn alerts(tx: &mut PgConnection, rows: &Rows, range: &Range<usize>) -> sqlx::Result<Written> {
-    let done = sqlx::query(include_str!("../sql/alerts_upsert.postgres.sql"))
-        .bind(rows.json(range))
-        .execute(tx)
-        .await?;
+    let json = rows.json(range);
+    let done =
+        sqlx::query(include_str!("../sql/alerts_upsert.postgres.sql")).bind(&json).execute(&mut *tx).await?;
+    sqlx::query(include_str!("../sql/alerts_history.postgres.sql")).bind(&json).execute(tx).await?;
     Ok(Written { inserted: done.rows_affected() })
 }
 

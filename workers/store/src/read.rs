@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Event, Severity, VERSION, Window};
+use herd_spec::wire::{Definition, Event, VERSION, Window};
 use serde::Serialize;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
@@ -14,64 +14,6 @@ use crate::{Dialect, Store, StoreError};
 
 /// Maximum number of rows of any read.
 pub const MAX_ROWS: u32 = 10_000;
-
-/// Filter of alerts. The default selects the newest 100; withdrawn alerts are never returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AlertFilter {
-    /// Only these states; empty: all.
-    pub states: Vec<AlertState>,
-    /// Only this detector.
-    pub detector: Option<String>,
-    /// Only this metric.
-    pub metric: Option<String>,
-    /// Only this key.
-    pub key: Option<String>,
-    /// Only this severity.
-    pub severity: Option<Severity>,
-    /// Only windows that start at or after this time.
-    pub from: Option<EventTime>,
-    /// Only windows that start before this time.
-    pub to: Option<EventTime>,
-    /// Page size, at most [`MAX_ROWS`].
-    pub limit: u32,
-    /// [`AlertPage::next_cursor`] of the previous page.
-    pub cursor: Option<String>,
-}
-
-impl Default for AlertFilter {
-    fn default() -> Self {
-        Self {
-            states: Vec::new(),
-            detector: None,
-            metric: None,
-            key: None,
-            severity: None,
-            from: None,
-            to: None,
-            limit: 100,
-            cursor: None,
-        }
-    }
-}
-
-/// An alert in the store.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StoredAlert {
-    /// Its record with the highest state.
-    #[serde(flatten)]
-    pub alert: Alert,
-    /// Time at which it was first raised, by the clock of the detector.
-    pub raised: WallTime,
-}
-
-/// A page of alerts, newest window first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct AlertPage {
-    /// The alerts.
-    pub alerts: Vec<StoredAlert>,
-    /// [`AlertFilter::cursor`] of the next page; `None` on the last page.
-    pub next_cursor: Option<String>,
-}
 
 /// Statistics of a user.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -168,6 +110,7 @@ macro_rules! fetch {
         .map_err(|error| sort($doing, error))
     };
 }
+pub(crate) use fetch;
 
 /// A row of either database, its columns named like its fields. By hand, because sqlx's derive compiles sqlx and both its
 /// databases once more, for the compiler.
@@ -188,6 +131,7 @@ macro_rules! row {
         }
     };
 }
+pub(crate) use row;
 
 row! {
     struct WindowRow {
@@ -196,28 +140,6 @@ row! {
         count: i64,
         value: f64,
         bands: String,
-    }
-}
-
-row! {
-    struct AlertRow {
-        id: String,
-        pipeline: String,
-        detector: String,
-        metric: String,
-        key: String,
-        severity: String,
-        state: String,
-        start: i64,
-        size_ms: i64,
-        count: i64,
-        value: f64,
-        expected: f64,
-        spread: f64,
-        score: f64,
-        summary: String,
-        resolved: Option<i64>,
-        raised: i64,
     }
 }
 
@@ -268,45 +190,7 @@ impl From<StatsRow> for UserStats {
     }
 }
 
-impl AlertRow {
-    fn into_alert(self) -> Option<StoredAlert> {
-        // Enums were stored with their serializer and are parsed with it.
-        let word = |text: String| serde_json::Value::String(text);
-        Some(StoredAlert {
-            alert: Alert {
-                v: VERSION,
-                id: AlertId(self.id),
-                pipeline: self.pipeline,
-                detector: self.detector,
-                metric: self.metric,
-                rule: Definition::default(),
-                key: self.key,
-                severity: serde_json::from_value(word(self.severity)).ok()?,
-                state: serde_json::from_value(word(self.state)).ok()?,
-                start: EventTime(self.start),
-                size_ms: self.size_ms.unsigned_abs(),
-                span_ms: self.size_ms.unsigned_abs(),
-                count: self.count.unsigned_abs(),
-                value: self.value,
-                expected: self.expected,
-                spread: self.spread,
-                score: self.score,
-                summary: self.summary,
-                resolved: self.resolved.map(EventTime),
-                episode: None,
-            },
-            raised: WallTime(self.raised),
-        })
-    }
-}
-
-/// Parses a cursor: `start`, a dot, `id`.
-fn parse_cursor(written: &str) -> Option<(i64, String)> {
-    let (start, id) = written.split_once('.')?;
-    Some((start.parse().ok()?, id.to_owned()))
-}
-
-fn capped(limit: u32) -> i64 {
+pub(crate) fn capped(limit: u32) -> i64 {
     i64::from(limit.clamp(1, MAX_ROWS))
 }
 
@@ -347,48 +231,6 @@ impl Store {
             bands: serde_json::from_str(&row.bands).unwrap_or_default(),
         };
         Ok(rows.into_iter().rev().map(window).collect())
-    }
-
-    /// Alerts, newest window first, page by page.
-    ///
-    /// # Errors
-    /// If the database is unavailable, or the cursor is invalid ([`StoreError::Refused`]).
-    pub async fn alerts(&self, filter: &AlertFilter) -> Result<AlertPage, StoreError> {
-        let after = match &filter.cursor {
-            None => None,
-            Some(written) => Some(parse_cursor(written).ok_or_else(|| {
-                let why = format!("`{written}` is not a cursor: use `next_cursor` of the previous page");
-                StoreError::refused("reading alerts", why)
-            })?),
-        };
-        let any = [AlertState::Early, AlertState::Firing, AlertState::Resolved];
-        let states: &[AlertState] = if filter.states.is_empty() { &any } else { &filter.states };
-        let names: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
-        let limit = capped(filter.limit);
-        let mut rows: Vec<AlertRow> = fetch!(
-            self,
-            "reading alerts",
-            AlertRow,
-            fetch_all,
-            "alerts_read",
-            [
-                states.iter().all(|state| state.is_firing()),
-                serde_json::to_string(&names).unwrap_or_default(),
-                filter.detector.as_deref(),
-                filter.metric.as_deref(),
-                filter.key.as_deref(),
-                filter.severity.map(severity_word),
-                filter.from.map(|time| time.0),
-                filter.to.map(|time| time.0),
-                after.as_ref().map(|(start, _)| *start),
-                after.as_ref().map(|(_, id)| id.as_str()),
-                limit + 1,
-            ]
-        )?;
-        let more = rows.len() as i64 > limit;
-        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let next_cursor = rows.last().filter(|_| more).map(|last| format!("{}.{}", last.start, last.id));
-        Ok(AlertPage { alerts: rows.into_iter().filter_map(AlertRow::into_alert).collect(), next_cursor })
     }
 
     /// Events of a user before a time, newest first. Events of the same millisecond are not split, so a page may be longer than
@@ -475,13 +317,5 @@ impl Store {
             alerts: row.alerts,
             alerts_firing: row.alerts_firing,
         })
-    }
-}
-
-fn severity_word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
     }
 }

@@ -6,9 +6,10 @@
 use std::ops::Range;
 
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Alert, EventRef, Window};
+use herd_spec::wire::{Alert, Ending, Episode, EventRef, Window};
 use serde::Serialize;
 
+use crate::alerts::{NEW_LEVEL, USUAL};
 use crate::copy::CopyRow;
 use crate::revenue::{is_purchase, revenue_micros};
 
@@ -19,7 +20,7 @@ pub enum Table {
     UserEvents,
     /// Closed windows.
     Windows,
-    /// Alerts, by their highest state.
+    /// Alerts, by their newest record.
     Alerts,
 }
 
@@ -96,8 +97,41 @@ pub struct Rows {
 struct AlertRow<'a> {
     #[serde(flatten)]
     alert: &'a Alert,
+    #[serde(flatten)]
+    episode: Option<EpisodeColumns>,
     rank: u8,
     raised: i64,
+}
+
+/// The columns of an episode.
+#[derive(Serialize)]
+struct EpisodeColumns {
+    since: EventTime,
+    until: EventTime,
+    peak: f64,
+    peak_start: EventTime,
+    excess: f64,
+    ending: Option<&'static str>,
+    level: Option<f64>,
+}
+
+impl EpisodeColumns {
+    fn of(episode: &Episode) -> Self {
+        let (ending, level) = match episode.ending {
+            None => (None, None),
+            Some(Ending::Usual) => (Some(USUAL), None),
+            Some(Ending::NewLevel(level)) => (Some(NEW_LEVEL), Some(level)),
+        };
+        Self {
+            since: episode.since,
+            until: episode.until,
+            peak: episode.peak,
+            peak_start: episode.peak_start,
+            excess: episode.excess,
+            ending,
+            level,
+        }
+    }
 }
 
 impl Rows {
@@ -275,7 +309,17 @@ impl Rows {
         check_time("start", alert.start)?;
         check_time("resolved", alert.resolved.unwrap_or_default())?;
         check_time("raised", EventTime(sent.0))?;
-        self.push_json(&AlertRow { alert, rank: alert.state.rank(), raised: sent.0 });
+        if let Some(episode) = &alert.episode {
+            check_time("since", episode.since)?;
+            check_time("until", episode.until)?;
+            check_time("peak_start", episode.peak_start)?;
+        }
+        self.push_json(&AlertRow {
+            alert,
+            episode: alert.episode.as_ref().map(EpisodeColumns::of),
+            rank: alert.state.rank(),
+            raised: sent.0,
+        });
         self.end_row();
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::{Place, Rows, StoreError, Table};
 #[derive(Clone, Debug)]
 pub(crate) struct Sqlite {
     /// A pool of one connection, by which writers wait for each other.
-    writer: SqlitePool,
+    pub(crate) writer: SqlitePool,
     place: Place,
     pub(crate) pool: SqlitePool,
 }
@@ -188,9 +188,7 @@ async fn transaction(
             Table::Windows => {
                 run(&mut tx, include_str!("../sql/windows_insert.sqlite.sql"), rows.json(range)).await
             }
-            Table::Alerts => {
-                run(&mut tx, include_str!("../sql/alerts_upsert.sqlite.sql"), rows.json(range)).await
-            }
+            Table::Alerts => alerts(&mut tx, rows.json(range)).await,
         }
         .map_err(failed)?;
     }
@@ -209,6 +207,12 @@ async fn transaction(
 
 async fn run(tx: &mut SqliteConnection, sql: &'static str, json: String) -> sqlx::Result<u64> {
     Ok(sqlx::query(sql).bind(json).execute(tx).await?.rows_affected())
+}
+
+async fn alerts(tx: &mut SqliteConnection, json: String) -> sqlx::Result<u64> {
+    let changed = run(tx, include_str!("../sql/alerts_upsert.sqlite.sql"), json.clone()).await?;
+    run(tx, include_str!("../sql/alerts_history.sqlite.sql"), json).await?;
+    Ok(changed)
 }
 
 async fn events(tx: &mut SqliteConnection, json: String) -> sqlx::Result<u64> {

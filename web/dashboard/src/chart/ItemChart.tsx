@@ -1,8 +1,9 @@
 import { type KeyboardEvent, type PointerEvent, useMemo, useRef, useState } from 'react';
-import { full, short, span, time, timeWithSeconds } from '../format';
+import { duration, full, short, span, time, timeWithSeconds } from '../format';
+import { isFiring } from '../state/alerts';
 import { useWidth } from '../view/browser';
-import type { Alert, MetricInfo, Series } from '../wire';
-import { type Slot, slotsOf, spanOf, topOf } from './model';
+import type { Alert, MetricInfo, Series, Severity } from '../wire';
+import { type Slot, type Span, slotsOf, spanOf, spansOf, topOf } from './model';
 import { type Point, area, line, linear, niceTicks, runs, timeTicks } from './scale';
 
 interface Props {
@@ -17,7 +18,8 @@ const PAD = { top: 14, right: 12, bottom: 26, left: 46 };
 
 /**
  * The windows of one item over time: a line for closed windows, dashed while they are open, a column for the one that
- * still fills, the detector's expected band behind, and a mark wherever an alert was raised.
+ * still fills, the detector's expected band behind, and a mark wherever an alert was raised. The time of an episode is shaded, and
+ * its peak marked.
  */
 export function ItemChart({ series, metric, detector, alerts }: Props) {
   const box = useRef<HTMLDivElement>(null);
@@ -53,6 +55,8 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
     slots.filter((slot) => slot.band !== null),
     apart,
   );
+  const spans = spansOf(series, alerts, { from, to });
+  const newest = spans.at(-1);
   const chosen = pointed === null ? null : (slots.find((slot) => slot.start === pointed) ?? null);
   const latest = settled.at(-1);
   const columnWidth = Math.max(3, Math.min(18, (x(from + size) - x(from)) * 0.7));
@@ -80,6 +84,7 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
       (latest.band
         ? `, expected range ${short(Math.max(0, latest.band.lower))} to ${short(latest.band.upper)}`
         : '') +
+      (newest ? `, ${describe(newest)}` : '') +
       '. Arrow keys move between windows.'
     : `${series.key}: no windows yet`;
 
@@ -128,9 +133,21 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
             </text>
           ))}
           <g clipPath="url(#plot)">
+            {spans.map(({ alert, from: begin, to: end }) => (
+              <rect
+                key={alert.id}
+                className={`episode ${alert.severity}`}
+                data-testid="episode"
+                x={x(begin)}
+                width={Math.max(2, x(end) - x(begin))}
+                y={PAD.top - 6}
+                height={floor - PAD.top + 6}
+              />
+            ))}
             {slots.map(
               (slot) =>
-                slot.alert && (
+                slot.alert &&
+                slot.alert.episode === null && (
                   <rect
                     key={slot.start}
                     className={`alert-column ${slot.alert.severity}`}
@@ -196,6 +213,18 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
                 />
               ),
           )}
+          {spans.map(
+            ({ alert, episode, showsPeak }) =>
+              showsPeak && (
+                <Peak
+                  key={alert.id}
+                  severity={alert.severity}
+                  value={episode.peak}
+                  x={x(episode.peak_start + size / 2)}
+                  y={cap(episode.peak)}
+                />
+              ),
+          )}
           {chosen && (
             <g className="crosshair">
               <line x1={middle(chosen)} x2={middle(chosen)} y1={PAD.top - 6} y2={floor} />
@@ -210,13 +239,36 @@ export function ItemChart({ series, metric, detector, alerts }: Props) {
         role="status"
         style={{ left: chosen ? Math.max(86, Math.min(width - 86, middle(chosen))) : 0 }}
       >
-        {chosen && <Tip slot={chosen} size={size} />}
+        {chosen && <Tip slot={chosen} size={size} spans={spans} />}
       </div>
     </div>
   );
 }
 
-function Tip({ slot, size }: { slot: Slot; size: number }) {
+/** The mark of a peak: a triangle above the line, with the value. */
+function Peak({ severity, value, x, y }: { severity: Severity; value: number; x: number; y: number }) {
+  const top = Math.max(y - 16, 13);
+  return (
+    <g className={`peak ${severity}`} data-testid="peak">
+      <path d={`M${x - 5} ${top}h10l-5 7z`} />
+      <text x={x} y={top - 3} textAnchor="middle">
+        {short(value)}
+      </text>
+    </g>
+  );
+}
+
+function describe({ alert, episode }: Span): string {
+  const length = duration(episode.until - episode.since);
+  const when = isFiring(alert)
+    ? `alert for ${length} since ${timeWithSeconds(episode.since)}`
+    : `alert over after ${length}`;
+  return `${when}, peak ${full(episode.peak)}`;
+}
+
+function Tip({ slot, size, spans }: { slot: Slot; size: number; spans: Span[] }) {
+  const inside = spans.findLast(({ episode }) => slot.start >= episode.since && slot.start < episode.until);
+  const alert = slot.alert ?? inside?.alert;
   return (
     <>
       <span className="tip-time">
@@ -229,7 +281,11 @@ function Tip({ slot, size }: { slot: Slot; size: number }) {
           usual {short(Math.max(0, slot.band.lower))} – {short(slot.band.upper)}
         </span>
       )}
-      {slot.alert && <span className={`tip-alert ${slot.alert.severity}`}>{slot.alert.detector} alert</span>}
+      {alert && (
+        <span className={`tip-alert ${alert.severity}`}>
+          {alert.detector} alert{inside?.episode.peak_start === slot.start && ', peak'}
+        </span>
+      )}
     </>
   );
 }

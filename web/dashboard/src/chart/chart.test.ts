@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Alert, MetricInfo, Series } from '../wire';
-import { detectorsIn, slotsOf, spanOf, topOf } from './model';
+import { detectorsIn, slotsOf, spanOf, spansOf, topOf } from './model';
 import { area, line, niceTicks, runs, timeTicks } from './scale';
 
 const band = (detector: string, expected: number, upper: number) => ({
@@ -78,6 +78,37 @@ describe('chart slots', () => {
     expect(spanOf(slots, 10)).toEqual({ from: -70, to: 50 });
     expect(topOf(slots)).toBeLessThan(20);
     expect(topOf([])).toBe(1);
+  });
+});
+
+describe('episodes on the chart', () => {
+  const episode = { since: 5, until: 30, peak: 9, peak_start: 10, excess: 20, ending: null, level: null };
+  const lasting = (more: Partial<Alert> = {}) => ({ ...alert('p1', 10), episode, ...more });
+  const axis = { from: 0, to: 50 };
+  const shown = (...alerts: Alert[]) =>
+    spansOf(series, alerts, axis).map(({ from, to, showsPeak }) => [from, to, showsPeak]);
+
+  it('span the time from the first to the last window, oldest first', () => {
+    const later = lasting({ episode: { ...episode, since: 30, until: 40, peak_start: 30 } });
+    expect(shown(later, lasting())).toEqual([
+      [5, 30, true],
+      [30, 40, true],
+    ]);
+  });
+
+  it('are cut at the edge of the axis, and their peak is shown only on it', () => {
+    const before = lasting({ episode: { ...episode, since: -90, peak_start: -40 } });
+    const ahead = lasting({ episode: { ...episode, since: 40, until: 90, peak_start: 50 } });
+    expect(shown(before, ahead)).toEqual([
+      [0, 30, false],
+      [40, 50, false],
+    ]);
+  });
+
+  it('leave out other items, alerts without an episode, and what is not on the axis', () => {
+    const other = lasting({ key: 'p2' });
+    const gone = lasting({ episode: { ...episode, since: -90, until: 0 } });
+    expect(shown(other, lasting({ metric: 'sales' }), lasting({ episode: null }), gone)).toEqual([]);
   });
 });
 

@@ -1,6 +1,6 @@
 /** What the chart of an item draws, worked out from its windows. Pure. */
 
-import type { Alert, Band, MetricInfo, Series, Severity, WindowPoint } from '../wire';
+import type { Alert, Band, Episode, MetricInfo, Series, Severity, WindowPoint } from '../wire';
 
 export interface Slot {
   start: number;
@@ -51,6 +51,32 @@ export function slotsOf(
     });
   }
   return slots;
+}
+
+/** An episode on the time axis. */
+export interface Span {
+  alert: Alert;
+  episode: Episode;
+  /** Its part that is on the axis. */
+  from: number;
+  to: number;
+  /** Whether its peak is on the axis. */
+  showsPeak: boolean;
+}
+
+/** The episodes of this item that are on the axis, oldest first. */
+export function spansOf(series: Series, alerts: Alert[], axis: { from: number; to: number }): Span[] {
+  const spans: Span[] = [];
+  for (const alert of alerts) {
+    const { episode } = alert;
+    if (episode === null || alert.metric !== series.metric || alert.key !== series.key) continue;
+    const from = Math.max(axis.from, episode.since);
+    const to = Math.min(axis.to, episode.until);
+    if (from >= to) continue;
+    const showsPeak = episode.peak_start >= axis.from && episode.peak_start < axis.to;
+    spans.push({ alert, episode, from, to, showsPeak });
+  }
+  return spans.sort((a, b) => a.episode.since - b.episode.since);
 }
 
 /** The times that the axis spans. */

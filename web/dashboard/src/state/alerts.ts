@@ -1,6 +1,6 @@
 /**
  * The alerts on the page: a join-semilattice by id, as in every store of the pipeline. Records of one alert may come
- * twice or out of order; the highest state wins, so the list does not depend on the order of arrival.
+ * twice or out of order; the newest wins, so the list does not depend on the order of arrival.
  */
 
 import type { Alert, AlertState } from '../wire';
@@ -26,13 +26,37 @@ export const isFiring = (alert: Alert): boolean => alert.state === 'early' || al
 /** The time shown for an alert. */
 export const raisedAt = (alert: Alert): number => alert.raised;
 
-/** The record that wins: the higher state, and within one the one that has seen more events. */
-export function joinAlert(a: Alert, b: Alert): Alert {
-  const higher = RANK[b.state] - RANK[a.state] || b.count - a.count;
-  const winner = higher > 0 ? b : a;
+/**
+ * The order of the records of one alert: the highest state is the newest, in it the latest end of the episode, then the most
+ * events. Score and summary make the order total.
+ */
+function order(a: Alert, b: Alert): number {
+  const until = (alert: Alert) => alert.episode?.until ?? Number.MIN_SAFE_INTEGER;
+  return (
+    RANK[a.state] - RANK[b.state] ||
+    until(a) - until(b) ||
+    a.count - b.count ||
+    a.score - b.score ||
+    Number(a.summary > b.summary) - Number(a.summary < b.summary)
+  );
+}
+
+/** Merges what is known of an alert with what arrives. Feedback that arrives replaces what is known. */
+export function joinAlert(known: Alert, next: Alert): Alert {
+  const winner = order(next, known) > 0 ? next : known;
   // The first time it was raised is the time it was raised.
-  const raised = Math.min(a.raised, b.raised);
-  return winner.raised === raised ? winner : { ...winner, raised };
+  const raised = Math.min(known.raised, next.raised);
+  const useful = next.useful ?? known.useful;
+  return winner.raised === raised && winner.useful === useful ? winner : { ...winner, raised, useful };
+}
+
+/** How long the episode of an alert has lasted, up to its newest closed window; null before that has closed. */
+export const lasted = ({ episode }: Alert): number | null =>
+  episode === null ? null : episode.until - episode.since;
+
+/** Feedback on an alert that the server has stored. */
+export function withFeedback(book: AlertBook, id: string, useful: boolean): AlertBook {
+  return { ...book, list: book.list.map((alert) => (alert.id === id ? { ...alert, useful } : alert)) };
 }
 
 /** A snapshot replaces what was known: what it no longer holds is gone. */

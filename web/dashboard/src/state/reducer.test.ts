@@ -1,6 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import type { Alert, MetricInfo, Pipeline, ServerFrame, Stats, Trending, WindowPoint } from '../wire';
-import { MAX_ALERTS, isFiring } from './alerts';
+import type {
+  Alert,
+  Episode,
+  MetricInfo,
+  Pipeline,
+  ServerFrame,
+  Stats,
+  Trending,
+  WindowPoint,
+} from '../wire';
+import { MAX_ALERTS, isFiring, lasted } from './alerts';
 import { INITIAL, RATE_HISTORY, type State, reduce, roomsOf } from './reducer';
 import { MAX_WINDOWS } from './series';
 
@@ -58,6 +67,7 @@ const alert = (id: string, state: Alert['state'], more: Partial<Alert> = {}): Al
   state,
   start: 0,
   size_ms: 10_000,
+  span_ms: 10_000,
   count: 40,
   value: 40,
   expected: 4,
@@ -65,8 +75,20 @@ const alert = (id: string, state: Alert['state'], more: Partial<Alert> = {}): Al
   score: 36,
   summary: 'p1: 40 views in 10 s',
   resolved: null,
+  episode: null,
   raised: 1000,
+  history: [],
+  useful: null,
   ...more,
+});
+const episode = (until: number, peak: number): Episode => ({
+  since: 0,
+  until,
+  peak,
+  peak_start: 0,
+  excess: peak * 3,
+  ending: null,
+  level: null,
 });
 const point = (start: number, value: number, final = false): WindowPoint => ({
   start,
@@ -231,6 +253,38 @@ describe('alerts', () => {
     expect(gone.alerts.fresh).toEqual(['b']);
     const never = after(ready, alertFrame(alert('c', 'withdrawn')), alertFrame(alert('c', 'firing')));
     expect(never.alerts.list).toEqual([]);
+  });
+
+  it('are brought up to date while they last, whatever the order of the records', () => {
+    const life = [
+      alert('a', 'early', { count: 70 }),
+      alert('a', 'firing', { episode: episode(10_000, 70) }),
+      alert('a', 'firing', { episode: episode(30_000, 96), raised: 31_000 }),
+      alert('a', 'firing', { episode: episode(20_000, 90), raised: 21_000 }),
+    ].map(alertFrame);
+    for (const order of [life, life.toReversed(), [...life, ...life]]) {
+      const [shown] = after(ready, ...order).alerts.list;
+      expect(shown).toMatchObject({ state: 'firing', raised: 1000, episode: { until: 30_000, peak: 96 } });
+      expect(lasted(shown as Alert)).toBe(30_000);
+    }
+    expect(lasted(alert('a', 'early'))).toBeNull();
+  });
+
+  it('keep the last feedback, from this page and from others', () => {
+    const useful = (state: State) => state.alerts.list.map((each) => each.useful);
+    const state = after(
+      ready,
+      alertFrame(alert('a', 'firing')),
+      alertFrame(alert('b', 'firing', { raised: 1 })),
+    );
+    const said = reduce(state, { do: 'feedback', id: 'a', useful: true });
+    expect(useful(said)).toEqual([true, null]);
+    const updated = after(said, alertFrame(alert('a', 'resolved')));
+    expect(useful(updated)).toEqual([true, null]);
+    expect(useful(after(updated, alertFrame(alert('a', 'resolved', { useful: false }))))).toEqual([
+      false,
+      null,
+    ]);
   });
 
   it('are listed newest first, bounded, and only those after the snapshot are fresh', () => {

@@ -5,7 +5,7 @@
 
 import type { AlertPage, Pipeline, Series, ServerFrame, Stats, Trending } from '../wire';
 import { ALERTS_ROOM, STATS_ROOM, itemRoom, trendingRoom } from '../wire';
-import { type AlertBook, NO_ALERTS, alertsFrom, withAlert } from './alerts';
+import { type AlertBook, NO_ALERTS, alertsFrom, withAlert, withFeedback } from './alerts';
 import { seriesFrom, withWindow } from './series';
 
 /** Points of the header's sparkline: one a second. */
@@ -61,6 +61,7 @@ export type Action =
   | { do: 'frames'; frames: ServerFrame[]; at: number }
   | { do: 'pipeline'; pipeline: Pipeline }
   | { do: 'problem'; problem: string }
+  | { do: 'feedback'; id: string; useful: boolean }
   | { do: 'select'; selection: Selection };
 
 export function reduce(state: State, action: Action): State {
@@ -73,6 +74,8 @@ export function reduce(state: State, action: Action): State {
       return select({ ...state, pipeline: action.pipeline, problem: null }, state.selection);
     case 'problem':
       return { ...state, problem: action.problem };
+    case 'feedback':
+      return { ...state, alerts: withFeedback(state.alerts, action.id, action.useful) };
     case 'select':
       return select(state, action.selection);
   }

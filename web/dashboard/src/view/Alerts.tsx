@@ -1,8 +1,8 @@
 import { useState } from 'react';
-import { ago, short, times, withoutKey } from '../format';
-import { type AlertBook, isFiring, raisedAt } from '../state/alerts';
+import { ago, duration, full, short, signed, times, withoutKey } from '../format';
+import { type AlertBook, isFiring, lasted, raisedAt } from '../state/alerts';
 import type { Selection } from '../state/reducer';
-import type { Alert, AlertState, Pipeline } from '../wire';
+import type { Alert, AlertState, Episode, Pipeline } from '../wire';
 import { Empty } from './Empty';
 import { useNow } from './browser';
 
@@ -14,6 +14,7 @@ interface Props {
   skew: number;
   selection: Selection;
   onSelect: (alert: Alert) => void;
+  onFeedback: (id: string, useful: boolean) => Promise<void>;
 }
 
 /** Maximum number of alerts shown. */
@@ -26,7 +27,7 @@ const STATE_LABELS: Record<AlertState, string> = {
   withdrawn: 'withdrawn',
 };
 
-export function Alerts({ alerts, known, pipeline, skew, selection, onSelect }: Props) {
+export function Alerts({ alerts, known, pipeline, skew, selection, onSelect, onFeedback }: Props) {
   const [onlyFiring, setOnlyFiring] = useState(false);
   const now = useNow() + skew;
   const firing = alerts.list.filter(isFiring);
@@ -57,6 +58,8 @@ export function Alerts({ alerts, known, pipeline, skew, selection, onSelect }: P
                 now={now}
                 isSelected={alert.metric === selection.metric && alert.key === selection.key}
                 onSelect={() => onSelect(alert)}
+                // Feedback is kept in the store.
+                onFeedback={pipeline.store ? (useful) => onFeedback(alert.id, useful) : null}
               />
             </li>
           ))}
@@ -101,40 +104,113 @@ interface CardProps {
   now: number;
   isSelected: boolean;
   onSelect: () => void;
+  /** Null where feedback cannot be stored. */
+  onFeedback: ((useful: boolean) => Promise<void>) | null;
 }
 
-function AlertCard({ alert, now, isSelected, onSelect }: CardProps) {
+function AlertCard({ alert, now, isSelected, onSelect, onFeedback }: CardProps) {
   const factor = times(alert.value, alert.expected);
   return (
-    <button
-      type="button"
+    <div
       className={`alert ${alert.severity}`}
-      data-testid="alert"
-      data-key={alert.key}
       data-state={alert.state}
-      aria-pressed={isSelected}
-      onClick={onSelect}
+      data-selected={isSelected}
+      data-feedback={onFeedback !== null}
     >
-      <span className="alert-head">
-        <span className="alert-key" title={alert.key}>
-          {alert.key}
+      <button
+        type="button"
+        className="alert-open"
+        data-testid="alert"
+        data-key={alert.key}
+        data-state={alert.state}
+        aria-pressed={isSelected}
+        onClick={onSelect}
+      >
+        <span className="alert-head">
+          <span className="alert-key" title={alert.key}>
+            {alert.key}
+          </span>
+          <time className="alert-age" dateTime={new Date(raisedAt(alert)).toISOString()}>
+            {ago(raisedAt(alert), now)}
+          </time>
         </span>
-        <time className="alert-age" dateTime={new Date(raisedAt(alert)).toISOString()}>
-          {ago(raisedAt(alert), now)}
-        </time>
+        <span className="alert-words">{withoutKey(alert.summary, alert.key)}</span>
+        {alert.episode && <EpisodeLine alert={alert} episode={alert.episode} />}
+        <span className="alert-foot">
+          <span className={`chip ${isFiring(alert) ? alert.severity : 'quiet'}`}>
+            {isFiring(alert) && <span className="sr-only">{alert.severity}, </span>}
+            {STATE_LABELS[alert.state]}
+          </span>
+          <span className="alert-detector">{alert.detector}</span>
+          <span className="alert-figures">
+            <strong>{short(alert.value)}</strong> vs {short(alert.expected)}
+            {factor && <span className="factor">{factor}</span>}
+          </span>
+        </span>
+      </button>
+      {onFeedback && <Feedback alert={alert} onFeedback={onFeedback} />}
+    </div>
+  );
+}
+
+function EpisodeLine({ alert, episode }: { alert: Alert; episode: Episode }) {
+  const length = duration(lasted(alert) ?? 0);
+  return (
+    <span className="alert-episode" data-testid="episode-line">
+      <span>{isFiring(alert) ? `for ${length} so far` : `over after ${length}`}</span>
+      <span>
+        peak <strong>{full(episode.peak)}</strong>
       </span>
-      <span className="alert-words">{withoutKey(alert.summary, alert.key)}</span>
-      <span className="alert-foot">
-        <span className={`chip ${isFiring(alert) ? alert.severity : 'quiet'}`}>
-          {isFiring(alert) && <span className="sr-only">{alert.severity}, </span>}
-          {STATE_LABELS[alert.state]}
-        </span>
-        <span className="alert-detector">{alert.detector}</span>
-        <span className="alert-figures">
-          <strong>{short(alert.value)}</strong> vs {short(alert.expected)}
-          {factor && <span className="factor">{factor}</span>}
-        </span>
+      <span>
+        excess <strong>{signed(episode.excess)}</strong>
       </span>
-    </button>
+    </span>
+  );
+}
+
+const THUMB =
+  'M14 9V5a3 3 0 0 0-3-3l-4 9v11h11.28a2 2 0 0 0 2-1.7l1.38-9a2 2 0 0 0-2-2.3zM7 22H4a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2h3';
+
+/** Whether the alert was useful: two buttons, of which the last feedback is pressed. */
+function Feedback({ alert, onFeedback }: { alert: Alert; onFeedback: (useful: boolean) => Promise<void> }) {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+  const send = async (useful: boolean) => {
+    if (busy || alert.useful === useful) return;
+    setBusy(true);
+    try {
+      await onFeedback(useful);
+      setProblem(null);
+    } catch (error) {
+      setProblem(`Feedback is not stored: ${error instanceof Error ? error.message : String(error)}`);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <>
+      <div className="feedback" role="group" aria-label={`Was the alert on ${alert.key} useful?`}>
+        {[true, false].map((useful) => (
+          <button
+            key={String(useful)}
+            type="button"
+            className="thumb"
+            data-testid={useful ? 'useful' : 'not-useful'}
+            aria-label={useful ? 'Useful' : 'Not useful'}
+            title={useful ? 'Useful' : 'Not useful'}
+            aria-pressed={alert.useful === useful}
+            aria-disabled={busy}
+            onClick={() => void send(useful)}
+          >
+            <svg width="15" height="15" viewBox="0 0 24 24" className="icon" aria-hidden="true">
+              <path d={THUMB} transform={useful ? undefined : 'rotate(180 12 12)'} />
+            </svg>
+          </button>
+        ))}
+      </div>
+      <p role="status" className={problem === null ? 'sr-only' : 'feedback-problem'}>
+        {problem ?? (alert.useful === null ? '' : 'Feedback is stored')}
+      </p>
+    </>
   );
 }

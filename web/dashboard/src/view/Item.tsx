@@ -21,6 +21,10 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
   const detectors = series ? detectorsIn(series) : [];
   const detector = chosen !== null && detectors.includes(chosen) ? chosen : (detectors[0] ?? null);
   const ranked = trending?.items.find((item) => item.key === selected);
+  // Alerts are listed newest first.
+  const shown = alerts.find(
+    (alert) => alert.episode !== null && alert.metric === metric?.name && alert.key === selected,
+  );
   const canSimulate = pipeline.simulate && metric !== undefined && showsSpikes(metric);
   return (
     <section className="panel item" id="item" aria-labelledby="item-title">
@@ -65,6 +69,7 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
               <li className="key-open">open window</li>
               {detectors.length > 0 && <li className="key-band">expected range</li>}
               {detectors.length > 0 && <li className="key-expected">expected value</li>}
+              {shown && <li className={`key-episode ${shown.severity}`}>alert, with its peak</li>}
             </ul>
             {detectors.length > 1 && (
               <label className="detector">

@@ -123,7 +123,7 @@ pub(crate) async fn stored_alerts(app: &App, filter: &AlertFilter) -> Result<Ale
     let Some(history) = &app.history else { return Ok(AlertsShape::default()) };
     let page = history.query(history.store()?.alerts(filter)).await?;
     Ok(AlertsShape {
-        alerts: page.alerts.into_iter().map(|stored| AlertShape::of(stored.alert, stored.raised)).collect(),
+        alerts: page.alerts.into_iter().map(AlertShape::from).collect(),
         next_cursor: page.next_cursor,
         missing: None,
     })

@@ -1,6 +1,7 @@
 //! REST under `/api/v1`, each route with its part of the OpenAPI document.
 
 mod alerts;
+mod feedback;
 mod pipeline;
 mod simulate;
 mod users;
@@ -17,7 +18,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::App;
-use crate::problem::ProblemShape;
+use crate::history::History;
+use crate::problem::{ProblemShape, no_store};
+use herd_stage::Problem;
+use herd_store::Store;
 
 pub(crate) use alerts::stored_alerts;
 pub(crate) use windows::stored_windows;
@@ -41,6 +45,15 @@ pub(crate) use windows::stored_windows;
 )]
 struct Document;
 
+/// The store, for routes that require it.
+///
+/// # Errors
+/// 409 without a store, 503 while it is not open.
+fn history(app: &App) -> Result<(&History, &Store), Problem> {
+    let history = app.history.as_deref().ok_or_else(no_store)?;
+    Ok((history, history.store()?))
+}
+
 /// All routes under `/api/v1`, and their OpenAPI document.
 pub(crate) fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -49,6 +62,7 @@ pub(crate) fn router() -> (Router<Arc<App>>, utoipa::openapi::OpenApi) {
         .routes(routes!(pipeline::trending))
         .routes(routes!(windows::windows))
         .routes(routes!(alerts::alerts))
+        .routes(routes!(feedback::feedback))
         .routes(routes!(users::users))
         .routes(routes!(users::user))
         .routes(routes!(users::events))

@@ -5,23 +5,18 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use herd_spec::units::EventTime;
-use herd_store::{Store, UserOrder};
+use herd_store::UserOrder;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::history;
 use crate::app::App;
-use crate::history::History;
-use crate::problem::{PathParams, ProblemShape, QueryParams, limit, no_store};
+use crate::problem::{PathParams, ProblemShape, QueryParams, limit};
 use crate::shapes::UserShape;
 use herd_stage::Problem;
 
 const USUAL: u32 = 50;
 const MOST: u32 = 1_000;
-
-fn history(app: &App) -> Result<(&History, &Store), Problem> {
-    let history = app.history.as_deref().ok_or_else(no_store)?;
-    Ok((history, history.store()?))
-}
 
 /// Users in descending order.
 #[derive(Debug, Serialize, ToSchema)]

@@ -34,35 +34,60 @@ fn slack(alert: &Alert) -> Value {
     let plain = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let (sign, word) = match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => (":white_check_mark:", "Resolved"),
-        (AlertState::Withdrawn, _) => (":heavy_minus_sign:", "Part of an earlier alert"),
+        (AlertState::Withdrawn, _) => (":heavy_minus_sign:", "Withdrawn"),
         (_, Severity::Critical) => (":rotating_light:", "Critical"),
         (_, Severity::Warning) => (":warning:", "Warning"),
         (_, Severity::Info) => (":information_source:", "Info"),
     };
     let title = format!("{word}: {} on {}", plain(&alert.detector), plain(&alert.key));
+    let period = match ends(alert).filter(|_| alert.episode.is_some()) {
+        Some(end) => format!("{} to {}", begins(alert).rfc3339(), end.rfc3339()),
+        None => format!("from {}", begins(alert).rfc3339()),
+    };
     json!({
         "text": format!("{sign} {title}: {}", plain(&alert.summary)),
         "blocks": [
             { "type": "section", "text": { "type": "mrkdwn", "text": format!("{sign} *{title}*\n{}", plain(&alert.summary)) } },
             { "type": "context", "elements": [
                 { "type": "mrkdwn", "text": format!(
-                    "pipeline {} · metric {} · window from {}",
-                    plain(&alert.pipeline), plain(&alert.metric), alert.start.rfc3339()
+                    "pipeline {} · metric {} · {period}", plain(&alert.pipeline), plain(&alert.metric)
                 ) },
             ] },
         ],
     })
 }
 
+/// When what the alert is about began.
+fn begins(alert: &Alert) -> EventTime {
+    alert.episode.as_ref().map_or(alert.start, |episode| episode.since)
+}
+
+/// When it ended; none while it lasts.
+fn ends(alert: &Alert) -> Option<EventTime> {
+    match alert.state {
+        AlertState::Early | AlertState::Firing => None,
+        AlertState::Resolved | AlertState::Withdrawn => {
+            let until = alert.episode.as_ref().map_or(alert.start, |episode| episode.until);
+            // Not before it starts: Alertmanager refuses that.
+            Some(alert.resolved.unwrap_or(until).max(begins(alert)))
+        }
+    }
+}
+
 /// One postable alert; its labels are its identity, so all states of one (detector, key) share them.
 fn alertmanager(alert: &Alert, now: WallTime) -> Value {
-    let ends = match alert.state {
-        AlertState::Early | AlertState::Firing => EventTime(now.plus(FIRING_FOR).0),
-        // Not before it starts: Alertmanager refuses that.
-        AlertState::Resolved | AlertState::Withdrawn => {
-            alert.resolved.unwrap_or(alert.start).max(alert.start)
-        }
-    };
+    let ends = ends(alert).unwrap_or_else(|| EventTime(now.plus(FIRING_FOR).0));
+    let mut annotations = json!({
+        "summary": alert.summary,
+        "value": alert.value.to_string(),
+        "expected": alert.expected.to_string(),
+        "score": alert.score.to_string(),
+        "alert_id": alert.id.0,
+    });
+    if let Some(episode) = &alert.episode {
+        annotations["peak"] = episode.peak.to_string().into();
+        annotations["excess"] = episode.excess.to_string().into();
+    }
     json!([{
         "labels": {
             "alertname": alert.detector,
@@ -71,14 +96,8 @@ fn alertmanager(alert: &Alert, now: WallTime) -> Value {
             "key": alert.key,
             "severity": severity(alert.severity),
         },
-        "annotations": {
-            "summary": alert.summary,
-            "value": alert.value.to_string(),
-            "expected": alert.expected.to_string(),
-            "score": alert.score.to_string(),
-            "alert_id": alert.id.0,
-        },
-        "startsAt": alert.start.rfc3339(),
+        "annotations": annotations,
+        "startsAt": begins(alert).rfc3339(),
         "endsAt": ends.rfc3339(),
     }])
 }
@@ -87,6 +106,8 @@ fn alertmanager(alert: &Alert, now: WallTime) -> Value {
 mod tests {
     use super::*;
     use crate::webhook::tests::alert;
+    use herd_spec::wire::{Ending, Episode};
+    use rstest::rstest;
 
     fn text(format: WebhookFormat, alert: &Alert) -> String {
         let body = body(format, alert, WallTime(1_700_000_100_000));
@@ -121,7 +142,7 @@ mod tests {
               "elements": [
                 {
                   "type": "mrkdwn",
-                  "text": "pipeline shop · metric views · window from 2023-11-14T22:13:20.000Z"
+                  "text": "pipeline shop · metric views · from 2023-11-14T22:13:20.000Z"
                 }
               ]
             }
@@ -158,5 +179,100 @@ mod tests {
         let firing = alertmanager(&alert("mug", AlertState::Firing), WallTime(0));
         assert_eq!(resolved[0]["labels"], firing[0]["labels"]);
         assert_eq!(resolved[0]["endsAt"], "2023-11-14T22:13:40.000Z");
+    }
+
+    /// An alert whose episode began 20 s before its window, and was last brought up to date at 22:17:30.
+    fn episode(state: AlertState) -> Alert {
+        let mut alert = alert("mug", state);
+        alert.summary =
+            "mug: back to usual after 4 min 10 s, peak 96 views in 10 s, 5,120 more than usual".into();
+        alert.resolved = None;
+        alert.episode = Some(Episode {
+            since: EventTime(1_699_999_980_000),
+            until: EventTime(1_700_000_250_000),
+            peak: 96.0,
+            peak_start: EventTime(1_700_000_100_000),
+            excess: 5120.0,
+            ending: (state == AlertState::Resolved).then_some(Ending::Usual),
+        });
+        alert
+    }
+
+    #[test]
+    fn an_episode_is_told_in_its_summary_with_its_beginning_and_end() {
+        insta::assert_snapshot!(text(WebhookFormat::Slack, &episode(AlertState::Resolved)), @r#"
+        {
+          "text": ":white_check_mark: Resolved: rush on mug: mug: back to usual after 4 min 10 s, peak 96 views in 10 s, 5,120 more than usual",
+          "blocks": [
+            {
+              "type": "section",
+              "text": {
+                "type": "mrkdwn",
+                "text": ":white_check_mark: *Resolved: rush on mug*\nmug: back to usual after 4 min 10 s, peak 96 views in 10 s, 5,120 more than usual"
+              }
+            },
+            {
+              "type": "context",
+              "elements": [
+                {
+                  "type": "mrkdwn",
+                  "text": "pipeline shop · metric views · 2023-11-14T22:13:00.000Z to 2023-11-14T22:17:30.000Z"
+                }
+              ]
+            }
+          ]
+        }
+        "#);
+        insta::assert_snapshot!(text(WebhookFormat::Alertmanager, &episode(AlertState::Resolved)), @r#"
+        [
+          {
+            "labels": {
+              "alertname": "rush",
+              "pipeline": "shop",
+              "metric": "views",
+              "key": "mug",
+              "severity": "warning"
+            },
+            "annotations": {
+              "summary": "mug: back to usual after 4 min 10 s, peak 96 views in 10 s, 5,120 more than usual",
+              "value": "412",
+              "expected": "35",
+              "score": "62.83",
+              "alert_id": "ID",
+              "peak": "96",
+              "excess": "5120"
+            },
+            "startsAt": "2023-11-14T22:13:00.000Z",
+            "endsAt": "2023-11-14T22:17:30.000Z"
+          }
+        ]
+        "#);
+        let lasts = slack(&episode(AlertState::Firing));
+        assert_eq!(
+            lasts["blocks"][1]["elements"][0]["text"],
+            "pipeline shop · metric views · from 2023-11-14T22:13:00.000Z"
+        );
+    }
+
+    #[rstest]
+    #[case::while_it_lasts(AlertState::Firing, None, "2023-11-15T22:15:00.000Z")]
+    #[case::at_the_end_of_its_last_window(AlertState::Resolved, None, "2023-11-14T22:17:30.000Z")]
+    #[case::at_the_first_usual_window(
+        AlertState::Resolved,
+        Some(1_700_000_280_000),
+        "2023-11-14T22:18:00.000Z"
+    )]
+    #[case::withdrawn(AlertState::Withdrawn, None, "2023-11-14T22:17:30.000Z")]
+    fn alertmanager_ends_an_episode(
+        #[case] state: AlertState,
+        #[case] resolved: Option<i64>,
+        #[case] ends: &str,
+    ) {
+        let alert = Alert { resolved: resolved.map(EventTime), ..episode(state) };
+        let posted = alertmanager(&alert, WallTime(1_700_000_100_000));
+        assert_eq!(
+            (&posted[0]["startsAt"], &posted[0]["endsAt"]),
+            (&json!("2023-11-14T22:13:00.000Z"), &json!(ends))
+        );
     }
 }

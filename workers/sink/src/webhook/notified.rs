@@ -71,6 +71,7 @@ mod tests {
     #[case::firing_without_early(&[Firing, Resolved], &[Firing, Resolved])]
     #[case::replayed(&[Early, Firing, Resolved, Early, Firing, Resolved], &[Early, Resolved])]
     #[case::out_of_order(&[Resolved, Early, Firing], &[Resolved])]
+    #[case::brought_up_to_date_while_it_lasts(&[Early, Firing, Firing, Firing, Resolved], &[Early, Resolved])]
     #[case::withdrawn_after_it_was_told(&[Early, Withdrawn, Early], &[Early, Withdrawn])]
     #[case::withdrawn_before_anyone_knew(&[Withdrawn, Early], &[])]
     fn tells_the_beginning_and_the_end_of_an_alert_once(

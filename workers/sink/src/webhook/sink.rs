@@ -3,6 +3,9 @@
 //! A thread drives the consumer; messages go out from tasks, a few at a time, those of one alert in order. While they do,
 //! the consumer is held but stays a member of its group, however slow the endpoint is. The position is committed after
 //! the last message of a batch was taken or given up, so each is sent at least once.
+//!
+//! Records of an alert come as long as it lasts, but only its beginning and its end are told. A member that takes a partition over
+//! reads the records before the commit once more, to know what was told.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,6 +29,11 @@ use crate::metrics::{SinkLabels, SinkMetrics};
 
 /// Records taken at once.
 const FETCH_MAX: usize = 64;
+/// Records before the commit of a partition from which a member learns what was told of the alerts that go on. An alert without a
+/// record among them is told again if it is brought up to date after a restart.
+const REREAD: i64 = 10_000;
+/// How long the broker may take to say where its partitions end.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How soon the end of a delivery, or a request to stop, is noticed.
 const STEP: Duration = Duration::from_millis(50);
 /// How long messages under way may take after a request to stop.
@@ -59,6 +67,8 @@ pub(super) struct WebhookSink<B: Bus> {
     metrics: SinkMetrics,
     post: Arc<Post<SystemClock>>,
     memory: Arc<Mutex<Notified>>,
+    /// Where each partition goes on: earlier records were delivered by a member before.
+    delivered: BTreeMap<Partition, Offset>,
     batch: Vec<Pending>,
     /// The delivery of the batch.
     delivery: Option<JoinHandle<Report>>,
@@ -83,6 +93,7 @@ impl<B: Bus> WebhookSink<B> {
             metrics: SinkMetrics::of(&setup.stage),
             post: Arc::new(post),
             memory: Arc::default(),
+            delivered: BTreeMap::new(),
             batch: Vec::new(),
             delivery: None,
             pauses: Pace::STORE.pauses(),
@@ -108,11 +119,7 @@ impl<B: Bus> WebhookSink<B> {
     }
 
     /// What came of the delivery; none while it goes on after `wait`.
-    fn delivered(
-        &self,
-        delivery: &mut JoinHandle<Report>,
-        wait: Duration,
-    ) -> Result<Option<Report>, SinkError> {
+    fn report(&self, delivery: &mut JoinHandle<Report>, wait: Duration) -> Result<Option<Report>, SinkError> {
         if !delivery.is_finished() && wait.is_zero() {
             return Ok(None);
         }
@@ -233,11 +240,20 @@ impl<B: Bus> Processor for WebhookSink<B> {
             Err(error) if error.is_retryable() => return Ok(TakeOver::Later(self.pauses.next())),
             Err(error) => return Err(self.bus_error(error)),
         };
+        let ends = match assignment.consumer().end_offsets(partitions, PATIENCE) {
+            Ok(ends) => ends,
+            Err(error) if error.is_retryable() => return Ok(TakeOver::Later(self.pauses.next())),
+            Err(error) => return Err(self.bus_error(error)),
+        };
         self.pauses.reset();
-        let start = |(partition, commit): (Partition, Option<Commit>)| Start {
-            partition,
-            from: commit.as_ref().map_or(Offset(0), |commit| commit.next),
-            committed: commit,
+        let start = |(partition, commit): (Partition, Option<Commit>)| {
+            let next = commit.as_ref().map_or(Offset(0), |commit| commit.next);
+            let end = ends.iter().find(|(of, _)| *of == partition).map(|(_, end)| *end);
+            // A commit beyond the end is of a topic that was recreated: nothing of this one was delivered.
+            let next = if end.is_some_and(|end| next > end) { Offset(0) } else { next };
+            self.delivered.insert(partition, next);
+            // The consumer begins with the first record that the topic still has.
+            Start { partition, from: Offset((next.0 - REREAD).max(0)), committed: commit }
         };
         Ok(TakeOver::Begin(committed.into_iter().map(start).collect()))
     }
@@ -249,6 +265,14 @@ impl<B: Bus> Processor for WebhookSink<B> {
             Some(Ok(alert)) => Ok(Some(alert).filter(|alert| alert.severity >= least)),
             Some(Err(error)) => Err(Refusal::malformed(&error)),
         };
+        if self.delivered.get(&record.partition).is_some_and(|next| record.offset < *next) {
+            if let Ok(Some(alert)) = alert {
+                let mut memory = lock(&self.memory);
+                let (told, _) = memory.told(&alert.id).after(alert.state);
+                memory.remember(alert.id, told);
+            }
+            return Ok(());
+        }
         self.batch.push(Pending {
             partition: record.partition,
             offset: record.offset,
@@ -268,7 +292,7 @@ impl<B: Bus> Processor for WebhookSink<B> {
                 self.hold(assignment, true)?;
                 self.delivery = Some(self.send_off());
             }
-            Some(mut delivery) => match self.delivered(&mut delivery, wait)? {
+            Some(mut delivery) => match self.report(&mut delivery, wait)? {
                 None => self.delivery = Some(delivery),
                 Some(report) => return self.conclude(report),
             },
@@ -298,6 +322,7 @@ impl<B: Bus> Processor for WebhookSink<B> {
     fn drop_partitions(&mut self, partitions: &[Partition]) {
         self.abort();
         self.batch.retain(|pending| !partitions.contains(&pending.partition));
+        self.delivered.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Whoever has the partition now delivers it again.

@@ -62,6 +62,12 @@ impl MemoryBus {
         self.progress(topic, group).unwrap().iter().all(|partition| partition.lag() == 0)
     }
 
+    /// Commits a position of partition 0, as a member of the group before.
+    pub(crate) fn commit(&self, topic: &str, group: &str, next: i64) {
+        let commit = Commit { next: Offset(next), metadata: String::new() };
+        self.inner().committed.insert((group.to_owned(), topic.to_owned(), Partition(0)), commit);
+    }
+
     /// Takes a partition away; it is given back when it was released.
     pub(crate) fn take_away(&self, topic: &str, change: Change) {
         self.inner().changes.entry(topic.to_owned()).or_default().push(change);

@@ -112,6 +112,48 @@ async fn sends_one_message_when_an_alert_begins_and_one_when_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_while_an_alert_lasts_sends_no_second_message() {
+    use AlertState::{Early, Firing, Resolved, Withdrawn};
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    for state in [Early, Firing] {
+        put_alert(&bus, &alert("mug", state));
+    }
+    // Never told, so that its end is not either.
+    put_alert(&bus, &alert("cup", Withdrawn));
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    for (key, state) in [("mug", Firing), ("cup", Early), ("pot", Firing), ("mug", Firing)] {
+        put_alert(&bus, &alert(key, state));
+    }
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    for state in [Firing, Resolved] {
+        put_alert(&bus, &alert("mug", state));
+    }
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let told = |key: &str, state| (key.to_owned(), state);
+    assert_eq!(endpoint.states(), [told("mug", Early), told("pot", Firing), told("mug", Resolved)]);
+    assert!(bus.log(DEAD).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alerts_of_a_recreated_topic_are_sent() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    // Committed beyond the end, as a group's position in a topic of the same name is.
+    bus.commit(ALERTS, GROUP, 100);
+    put_alert(&bus, &alert("mug", AlertState::Firing));
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    until("the alert is told", async || endpoint.states() == [("mug".to_owned(), AlertState::Firing)]).await;
+    sink.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sends_only_alerts_of_the_minimum_severity() {
     let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
     let endpoint = Endpoint::serve(&[Answer::Status(204)]).await;

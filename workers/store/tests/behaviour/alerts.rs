@@ -1,8 +1,9 @@
-//! An alert's row is the highest of its states, in whatever order and however often its records come.
+//! An alert's row is the highest of its states, in whatever order and however often its records come (`episodes` has the order
+//! within a state).
 
 use herd_spec::units::WallTime;
 use herd_spec::wire::{AlertState, Severity};
-use herd_store::{AlertFilter, StoredAlert, Table};
+use herd_store::{AlertFilter, StateChange, StoredAlert, Table};
 
 use crate::env::{StoreEnv, alert, write_alerts, writer_of};
 
@@ -43,7 +44,14 @@ async fn the_highest_state_wins_in_any_order(env: StoreEnv) {
                 write_alerts(&mut writer, &name, turn * i64::try_from(batch).unwrap(), some).await;
             }
             let highest = order.iter().map(|(state, _)| *state).max_by_key(|state| state.rank()).unwrap();
-            let expected = StoredAlert { alert: alert(&name, 5_000, highest), raised: WallTime(100) };
+            let mut history: Vec<StateChange> = order
+                .iter()
+                .map(|(state, sent)| StateChange { state: *state, at: WallTime(*sent) })
+                .collect();
+            history.sort_unstable_by_key(|change| change.state);
+            history.dedup();
+            let alert = alert(&name, 5_000, highest);
+            let expected = StoredAlert { alert, raised: WallTime(100), history, useful: None };
             let expected = (highest != Withdrawn).then_some(expected);
             assert_eq!(only(&env, &name).await, expected, "{order:?}");
         }

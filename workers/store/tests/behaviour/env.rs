@@ -6,7 +6,7 @@ use std::sync::Arc;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, AlertId, AlertState, Definition, EventRef, Severity, Window};
 use herd_store::{Advance, Store, StoreError, Table, Writer, Written};
-use sqlx::{Connection, Executor};
+use sqlx::{AssertSqlSafe, Connection, Executor};
 
 pub(crate) const TOPIC: &str = "shop.events";
 
@@ -23,7 +23,7 @@ pub(crate) fn server() -> String {
 
 pub(crate) async fn drop_schema(schema: &str) {
     let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
-    connection.execute(sqlx::AssertSqlSafe(format!("DROP SCHEMA \"{schema}\" CASCADE"))).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("DROP SCHEMA \"{schema}\" CASCADE"))).await.unwrap();
 }
 
 impl StoreEnv {
@@ -52,6 +52,19 @@ impl StoreEnv {
 
     pub(crate) fn is_postgres(&self) -> bool {
         !self.schema.is_empty()
+    }
+}
+
+/// Runs SQL as another client of the database.
+pub(crate) async fn execute_directly(env: &StoreEnv, sql: &str) {
+    if env.is_postgres() {
+        let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
+        let sql = format!("SET search_path TO \"{}\"; {sql}", env.schema);
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+    } else {
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite://{}", env.file.display())).await.unwrap();
+        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     }
 }
 

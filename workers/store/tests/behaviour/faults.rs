@@ -4,25 +4,12 @@ use herd_spec::units::{Offset, Partition};
 use herd_store::{Advance, Fault, Store, StoreError, Table};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
-use crate::env::{Raw, StoreEnv, TOPIC, server, window, write_events, writer_of};
+use crate::env::{Raw, StoreEnv, TOPIC, execute_directly, server, window, write_events, writer_of};
 
 crate::on_both!(
     a_dropped_table_is_reported_and_the_writer_continues_when_it_is_restored,
     a_renamed_or_retyped_column_is_reported,
 );
-
-/// Runs SQL as another client of the database.
-async fn execute_directly(env: &StoreEnv, sql: &str) {
-    if env.is_postgres() {
-        let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
-        let sql = format!("SET search_path TO \"{}\"; {sql}", env.schema);
-        connection.execute(AssertSqlSafe(sql)).await.unwrap();
-    } else {
-        let mut connection =
-            sqlx::SqliteConnection::connect(&format!("sqlite://{}", env.file.display())).await.unwrap();
-        connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
-    }
-}
 
 async fn write_window(store: &Store, expected: i64) -> Result<(), StoreError> {
     let mut writer = store.writer();

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod env;
+mod episodes;
 mod exactness;
 mod faults;
 mod migrations;

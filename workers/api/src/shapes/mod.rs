@@ -1,14 +1,20 @@
 //! JSON types of the API, the same over REST and WebSocket. All times are milliseconds since 1970 (UTC).
 
+mod alert;
+
 use herd_spec::pipeline::{AggregateFunction, Direction};
 use herd_spec::plan::Plan;
-use herd_spec::units::{WallTime, millis};
-use herd_spec::wire::{Alert, AlertState, Band, Severity, Window};
+use herd_spec::units::millis;
+use herd_spec::wire::{Band, Severity, Window};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::enumerations::{AlertStateName, FunctionName, SeverityName};
+use crate::enumerations::{FunctionName, SeverityName};
 use crate::trending::Top;
+
+pub(crate) use alert::{AlertShape, AlertsShape};
+#[cfg(test)]
+pub(crate) use alert::{EpisodeShape, StateChangeShape};
 
 /// Metrics, detectors and sinks of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -337,95 +343,6 @@ pub(crate) struct WindowChange<'a> {
     /// The window.
     #[serde(flatten)]
     pub(crate) point: &'a Point,
-}
-
-/// A page of alerts, newest window first.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
-#[schema(as = Alerts)]
-pub(crate) struct AlertsShape {
-    /// The alerts.
-    pub(crate) alerts: Vec<AlertShape>,
-    /// Value of `cursor` for the next page; null on the last page.
-    #[schema(required)]
-    pub(crate) next_cursor: Option<String>,
-    /// Data that is missing from the response, and why, if the store is unavailable. Absent if the response is complete.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) missing: Option<String>,
-}
-
-/// An alert.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
-#[schema(as = Alert)]
-pub(crate) struct AlertShape {
-    /// Id: 32 hexadecimal digits.
-    pub(crate) id: String,
-    /// The pipeline.
-    pub(crate) pipeline: String,
-    /// The detector.
-    pub(crate) detector: String,
-    /// The metric it watches.
-    pub(crate) metric: String,
-    /// The key.
-    pub(crate) key: String,
-    /// `info`, `warning` or `critical`.
-    #[schema(value_type = SeverityName)]
-    pub(crate) severity: Severity,
-    /// `early`, `firing` or `resolved`; over WebSocket also `withdrawn`, after which the alert must no longer be shown.
-    #[schema(value_type = AlertStateName)]
-    pub(crate) state: AlertState,
-    /// Start of the window.
-    pub(crate) start: i64,
-    /// Length of the window.
-    pub(crate) size_ms: u64,
-    /// Events in the window.
-    pub(crate) count: u64,
-    /// Value of the window.
-    pub(crate) value: f64,
-    /// Expected value.
-    pub(crate) expected: f64,
-    /// Expected deviation.
-    pub(crate) spread: f64,
-    /// Anomaly score.
-    pub(crate) score: f64,
-    /// Human-readable summary.
-    pub(crate) summary: String,
-    /// Start of the first later window that was within the expected range; null while it goes on.
-    #[schema(required)]
-    pub(crate) resolved: Option<i64>,
-    /// Time at which it was first raised, by the clock of the detector.
-    pub(crate) raised: i64,
-}
-
-impl AlertShape {
-    /// The JSON of an alert.
-    #[must_use]
-    pub(crate) fn of(alert: Alert, raised: WallTime) -> Self {
-        Self {
-            id: alert.id.0,
-            pipeline: alert.pipeline,
-            detector: alert.detector,
-            metric: alert.metric,
-            key: alert.key,
-            severity: alert.severity,
-            state: alert.state,
-            start: alert.start.0,
-            size_ms: alert.size_ms,
-            count: alert.count,
-            value: alert.value,
-            expected: alert.expected,
-            spread: alert.spread,
-            score: alert.score,
-            summary: alert.summary,
-            resolved: alert.resolved.map(|time| time.0),
-            raised: raised.0,
-        }
-    }
-
-    /// Whether this supersedes `other` of the same alert: later states do, then values of more events.
-    #[must_use]
-    pub(crate) fn supersedes(&self, other: &Self) -> bool {
-        (self.state.rank(), self.count) > (other.state.rank(), other.count)
-    }
 }
 
 /// Statistics of a user.
