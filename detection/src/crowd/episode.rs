@@ -46,7 +46,7 @@ pub struct Episode {
     #[serde(rename = "e")]
     pub excess: f64,
     /// The same of the ordinary windows since `last`, which count only if it goes on.
-    #[serde(rename = "n")]
+    #[serde(rename = "q")]
     pending: f64,
     /// Its highest score.
     #[serde(rename = "h")]
