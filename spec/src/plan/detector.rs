@@ -53,6 +53,11 @@ pub enum Algorithm {
     Poisson(PoissonSpec),
 }
 
+/// Windows with events of a metric before `crowd` scores any of its keys. New keys in a metric that is known need none.
+const CROWD_WARMUP: u32 = 10;
+/// Windows of a key before `level` scores it.
+const LEVEL_WARMUP: u32 = 100;
+
 /// How many alerts a detector may raise although nothing is unusual.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -232,7 +237,9 @@ impl Algorithm {
     #[must_use]
     pub fn warmup(&self) -> u32 {
         match self {
-            Self::Crowd(_) | Self::Level(_) | Self::Threshold(_) => 0,
+            Self::Threshold(_) => 0,
+            Self::Crowd(_) => CROWD_WARMUP,
+            Self::Level(_) => LEVEL_WARMUP,
             Self::Zscore(ZscoreSpec { warmup, .. })
             | Self::Ewma(EwmaSpec { warmup, .. })
             | Self::Mad(MadSpec { warmup, .. })
@@ -333,7 +340,12 @@ impl DetectorSettings {
         let algorithm = spec.algorithm.clone().unwrap_or_else(|| AlgorithmSpec::default_for(function));
         let is_limited = algorithm.crowd.is_some() || algorithm.level.is_some();
         // An episode of `crowd` or `level` raises one alert, so that there is no need of a pause.
-        let (min_count, cooldown) = if is_limited { (3, Span::secs(0)) } else { (10, Span::secs(300)) };
+        let (min_count, cooldown) = match (&algorithm.crowd, &algorithm.level) {
+            (Some(_), _) => (3, Span::secs(0)),
+            // Of values a single event may say enough.
+            (_, Some(_)) => (1, Span::secs(0)),
+            _ => (10, Span::secs(300)),
+        };
         Self {
             limit: is_limited.then(|| AlertLimit::of(alerts)),
             direction: alerts.direction.or(spec.direction).unwrap_or_default(),
