@@ -60,12 +60,14 @@ impl Novelty {
 const LEVELS: usize = 4;
 /// −log10 of the probability of the first; the others follow at distance 1.
 const FIRST_LEVEL: f64 = 2.5;
-/// Exceedances that the tails' own word is worth.
-const PRIOR: f64 = 30.0;
+/// Exceedances of each level that the tails' own word is worth.
+const PRIOR: [f64; LEVELS] = [30.0, 5.0, 5.0, 5.0];
 /// Exceedances that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// The least and the largest slope: a tail that falls faster or slower is not believed.
 const SLOPES: (f64, f64) = (0.1, 4.0);
+/// The ratios before anything is learnt: the largest of three related scores with a tenth of the others is a little larger than each.
+const FIRST_RATIOS: [f64; LEVELS] = [1.05, 1.0, 1.0, 1.0];
 /// The least slope of the first piece: no news scores less than about 1.5, so where news is rarer than 10^−2.5 a smaller one means nothing.
 const FIRST_SLOPE: f64 = 0.6;
 
@@ -82,7 +84,7 @@ pub(super) struct Calibration {
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { seen: [0.0; LEVELS], ratios: [1.0; LEVELS] }
+        Self { seen: [0.0; LEVELS], ratios: FIRST_RATIOS }
     }
 }
 
@@ -138,13 +140,14 @@ impl Calibration {
         let mut level = 0.0;
         let mut decades = FIRST_LEVEL;
         let mut least = FIRST_SLOPE;
-        for ((seen, ratio), width) in self.seen.iter_mut().zip(&mut self.ratios).zip(widths) {
+        let ratios = self.ratios.iter_mut().zip(PRIOR);
+        for ((seen, (ratio, prior)), width) in self.seen.iter_mut().zip(ratios).zip(widths) {
             let probability = 10f64.powf(-decades);
             level += width * decades;
             *seen = (*seen + 1.0).min(REMEMBERED / probability);
             let above = news > level;
             let step = (f64::from(u8::from(above)) - probability)
-                / ((PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * decades);
+                / ((prior + *seen * probability).min(REMEMBERED) * LN_10 * decades);
             *ratio = (*ratio * (1.0 + step)).clamp(least, SLOPES.1);
             if !above {
                 return;
@@ -160,7 +163,7 @@ impl Calibration {
         let [seen, ..] = &mut self.seen;
         let [ratio, ..] = &mut self.ratios;
         *seen = (*seen + windows).min(REMEMBERED / probability);
-        let weight = (PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * FIRST_LEVEL;
+        let weight = (PRIOR[0] + *seen * probability).min(REMEMBERED) * LN_10 * FIRST_LEVEL;
         *ratio = (*ratio * (-windows * probability / weight).exp()).max(FIRST_SLOPE);
     }
 }

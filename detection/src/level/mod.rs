@@ -16,7 +16,7 @@
 //! Each is turned into −log10 of the probability of at least that value by its own tail ([`tail`]), whose scale is the statistic's own 97 %
 //! quantile. So nothing is assumed to be normally distributed, and a spread of 0 cannot occur: the scale is at least one step of the smallest
 //! size that the series has shown (its resolution), 10⁻⁶ (the resolution of sums), and 10⁻⁹ of the centre (rounding).
-//! The largest of the three counts. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
+//! The largest of the three counts, and a tenth of the others: what two find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
 //! often the news really comes is counted and corrected ([`calibration`]). The result is comparable between keys: 10^−score is the
 //! probability that a window raises an alert of at least this score while nothing is the matter, and the expected number of false
 //! alerts a day over all keys is the number of windows a day times 10^−threshold.
@@ -55,6 +55,8 @@ const CENTRE_RATE: f64 = 0.011_486_2;
 const PATTERN_RATE: f64 = 0.206_299_5;
 /// Weight of a new step in the mean of steps: 1 − 2^(−1/12).
 const STEPS_RATE: f64 = 0.056_125_7;
+/// Share of the other statistics' scores that is added to the largest.
+const AGREEMENT: f64 = 0.1;
 /// The resolution of sums, which are kept in millionths.
 const RESOLUTION: f64 = 1e-6;
 /// Relative rounding of a value.
@@ -332,6 +334,7 @@ impl Level {
         }
         let &Statistics { floor, expected, level, pattern, steps, .. } = statistics;
         let pattern_tail = self.pattern_tail(statistics.profile);
+        let mut sum = 0.0;
         let mut largest = 0.0;
         for (cause, score) in [
             (Cause::Level, self.level_tail.score(level, floor)),
@@ -339,11 +342,16 @@ impl Level {
             (Cause::Steps, self.steps_tail.score(steps, floor * STEPS_RATE)),
         ] {
             let against = cause == Cause::Steps && rule.direction.distance(value - expected) == 0.0;
-            if score > largest && !against {
+            if against {
+                continue;
+            }
+            sum += score;
+            if score > largest {
                 largest = score;
                 said.cause = Some(cause);
             }
         }
+        largest += AGREEMENT * (sum - largest);
         let asked = self.calibration.score(rule.threshold);
         let level_reach = self.level_tail.value_at(asked, floor);
         let smoothed_reach = pattern_tail.value_at(asked, floor * PATTERN_RATE);

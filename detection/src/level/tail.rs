@@ -29,7 +29,7 @@ const PRIOR_EXPONENT: f64 = 0.2;
 /// Exceedances that the prior is worth.
 const PRIOR_WEIGHT: f64 = 10.0;
 /// Exceedances that are remembered.
-const REMEMBERED: f64 = 30.0;
+const REMEMBERED: f64 = 100.0;
 /// Exceedances in a row after which a cluster is learnt although it lasts.
 const LONGEST: u32 = 64;
 /// The lightest tail: below it a slightly larger value would be a sensation.
