@@ -22,6 +22,8 @@ const RATE: f64 = 0.001;
 /// Gain of the quantile's steps while few values were seen: the best one is 1 over the density of `ln z` at the quantile, which is
 /// `share / exponent`.
 const GAIN: f64 = PRIOR_EXPONENT / BEYOND;
+/// Values up to this multiple of the quantile are equal to it: where one value is common, the quantile moves around it.
+const TIE: f64 = 1.01;
 /// Values that only set the quantile: their largest is where it starts.
 const FIRST: u32 = 60;
 /// The exponent `γ` before any exceedance: that of a normal distribution beyond its 97 % quantile.
@@ -79,7 +81,7 @@ impl Tail {
     /// told from 0.
     pub(super) fn score(&self, z: f64, floor: f64) -> f64 {
         let u = self.quantile(floor);
-        if self.seen < FIRST || z <= u {
+        if self.seen < FIRST || z <= u * TIE {
             return 0.0;
         }
         let alpha = PRIOR_WEIGHT + self.exceedances;
