@@ -17,7 +17,7 @@
 //! Each is turned into −log10 of the probability of at least that value by its own tail ([`tail`]), whose scale is the statistic's own 97 %
 //! quantile. So nothing is assumed to be normally distributed, and a spread of 0 cannot occur: the scale is at least one step of the smallest
 //! size that the series has shown (its resolution), 10⁻⁶ (the resolution of sums), and 10⁻⁹ of the centre (rounding).
-//! The largest of the scores counts, and a tenth of the others: what two find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
+//! The largest of the scores counts, and a twentieth of the others: what two find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
 //! often the news really comes is counted and corrected ([`calibration`]). The result is comparable between keys: 10^−score is the
 //! probability that a window raises an alert of at least this score while nothing is the matter, and the expected number of false
 //! alerts a day over all keys is the number of windows a day times 10^−threshold.
@@ -61,7 +61,7 @@ const RECENT_RATE: f64 = 0.109_101_3;
 /// Windows after which that mean no longer tells that the series has only begun: five half-lives.
 const STEADY: u32 = 30;
 /// Share of the other statistics' scores that is added to the largest.
-const AGREEMENT: f64 = 0.1;
+const AGREEMENT: f64 = 0.05;
 /// The resolution of sums, which are kept in millionths.
 const RESOLUTION: f64 = 1e-6;
 /// Relative rounding of a value.
