@@ -1,7 +1,7 @@
 //! Scores the series of a folder with the rule `level`: `level DATA OUT`.
 //!
 //! DATA holds `*/*.csv` with the columns `timestamp,value`, as the Numenta Anomaly Benchmark does; OUT gets the same files with the
-//! columns `timestamp,value,anomaly_score`. A third argument is the threshold of the episodes.
+//! columns `timestamp,value,anomaly_score,cause`. A third argument is the threshold of the episodes.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -46,10 +46,11 @@ fn score(csv: &str, threshold: f64) -> Result<String, Box<dyn Error>> {
     let size_ms = sizes.get(sizes.len() / 2).copied().unwrap_or(1).max(1);
     let rule = LevelRule { direction: Direction::Both, additive: false, threshold };
     let mut level = Level::default();
-    let mut text = String::from("timestamp,value,anomaly_score\n");
+    let mut text = String::from("timestamp,value,anomaly_score,cause\n");
     for (time, at, value) in rows {
         let said = level.observe(&rule, at, size_ms, value);
-        writeln!(text, "{time},{value},{:.5}", said.score)?;
+        let cause = said.cause.map_or(String::new(), |cause| format!("{cause:?}"));
+        writeln!(text, "{time},{value},{:.5},{cause}", said.score)?;
     }
     Ok(text)
 }

@@ -1,5 +1,5 @@
 //! How often the rule `level` raises news of a score on series without anomalies, against how often the score says: `level_rates
-//! [KEYS [WINDOWS [SEED]]]`. A ratio of 1 is exact, below 1 careful.
+//! [KEYS [WINDOWS [SEED [DIRECTION]]]]`, DIRECTION 0 for both, 1 for up, 2 for down. A ratio of 1 is exact, below 1 careful.
 
 use std::env;
 use std::error::Error;
@@ -74,6 +74,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let keys = arguments.first().copied().unwrap_or(10);
     let windows = arguments.get(1).copied().unwrap_or(1_000_000);
     let seed = arguments.get(2).copied().unwrap_or(1);
+    let direction = match arguments.get(3) {
+        Some(1) => Direction::Up,
+        Some(2) => Direction::Down,
+        _ => Direction::Both,
+    };
     println!(
         "{:16} {:>5} {}",
         "series",
@@ -92,7 +97,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "purchases",
         "rare purchases",
     ] {
-        let rule = LevelRule { direction: Direction::Both, additive: true, threshold: 4.0 };
+        let rule = LevelRule { direction, additive: true, threshold: 4.0 };
         let mut found = [[0_u64; SCORES.len()]; AGES.len()];
         let mut seen = [0_u64; AGES.len()];
         let began = Instant::now();

@@ -3,8 +3,8 @@
 //! Two steps stand between the tails of the statistics and a probability that a budget can be held by. An unusual time consists of
 //! many unusual windows, of which only the first, and one that is clearly more unusual, is news ([`Novelty`]). And the tails are
 //! models, of which the larger of three is taken; how often their news really comes is counted and corrected ([`Calibration`]): the
-//! score that is exceeded by news in a window with probability 10^−2.5, 10^−3.5, 10^−4.5 and 10^−5.5 is tracked by stochastic approximation,
-//! between them the score is interpolated. What is tracked is how much wider each piece is than the one below it, so that a level that was
+//! score that is exceeded by news in a window with probability 10^−2.5, 10^−3 and so on to 10^−5.5 is tracked by stochastic
+//! approximation, between them the score is interpolated. What is tracked is how much wider each piece is than the one below it, so that a level that was
 //! not visited yet goes on as the levels below it do. What the tails say has the weight of [`PRIOR`] exceedances.
 
 use std::f64::consts::LN_10;
@@ -12,7 +12,7 @@ use std::f64::consts::LN_10;
 use serde::{Deserialize, Serialize};
 
 /// Windows for which an unusual window makes others like it no news.
-const WITHIN: u32 = 64;
+const WITHIN: u32 = 90;
 /// How much more unusual than the last news a window must be to be news: twice as rare.
 const MARGIN: f64 = 0.3;
 /// Windows at least as unusual as this, and not much less so than the news, prolong it.
@@ -57,32 +57,37 @@ impl Novelty {
 }
 
 /// Levels that are tracked.
-const LEVELS: usize = 4;
-/// −log10 of the probability of the first; the others follow at distance 1.
+const LEVELS: usize = 7;
+/// −log10 of the probability of the first; the others follow at distance [`STEP`].
 const FIRST_LEVEL: f64 = 2.5;
-/// Exceedances that the tails' own word is worth.
-const PRIOR: f64 = 30.0;
+/// Distance of the levels above it.
+const STEP: f64 = 0.5;
+/// Exceedances of each level that the tails' own word is worth.
+const PRIOR: [f64; LEVELS] = [30.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
 /// Exceedances that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// The least and the largest slope: a tail that falls faster or slower is not believed.
 const SLOPES: (f64, f64) = (0.1, 4.0);
+/// The ratios before anything is learnt: the largest of several related scores and a twentieth of the others
+/// are a little larger than each.
+const FIRST_RATIOS: [f64; LEVELS] = [1.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 /// The least slope of the first piece: no news scores less than about 1.5, so where news is rarer than 10^−2.5 a smaller one means nothing.
 const FIRST_SLOPE: f64 = 0.6;
 
 /// How often news of a score really comes: a line of straight pieces from the tails' scores to −log10 of the measured rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Calibration {
-    /// News above each level, up to ten times [`REMEMBERED`]; first all windows.
+    /// News above each level, up to what gives [`REMEMBERED`] exceedances; first all windows.
     #[serde(rename = "n")]
     seen: [f64; LEVELS],
-    /// How much wider each piece is, in the tails' scores, than the one below it; 1 until it is learnt.
+    /// How much wider each piece is, in the tails' scores a decade, than the one below it.
     #[serde(rename = "r")]
     ratios: [f64; LEVELS],
 }
 
 impl Default for Calibration {
     fn default() -> Self {
-        Self { seen: [0.0; LEVELS], ratios: [1.0; LEVELS] }
+        Self { seen: [0.0; LEVELS], ratios: FIRST_RATIOS }
     }
 }
 
@@ -108,7 +113,7 @@ impl Calibration {
             }
             left -= width * decades;
             sum += decades;
-            decades = 1.0;
+            decades = STEP;
             last = width;
         }
         sum + left / last
@@ -126,7 +131,7 @@ impl Calibration {
             }
             left -= decades;
             sum += decades * width;
-            decades = 1.0;
+            decades = STEP;
             last = width;
         }
         sum + left * last
@@ -138,18 +143,19 @@ impl Calibration {
         let mut level = 0.0;
         let mut decades = FIRST_LEVEL;
         let mut least = FIRST_SLOPE;
-        for ((seen, ratio), width) in self.seen.iter_mut().zip(&mut self.ratios).zip(widths) {
+        let ratios = self.ratios.iter_mut().zip(PRIOR);
+        for ((seen, (ratio, prior)), width) in self.seen.iter_mut().zip(ratios).zip(widths) {
             let probability = 10f64.powf(-decades);
             level += width * decades;
             *seen = (*seen + 1.0).min(REMEMBERED / probability);
             let above = news > level;
             let step = (f64::from(u8::from(above)) - probability)
-                / ((PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * decades);
+                / ((prior + *seen * probability).min(REMEMBERED) * LN_10 * decades);
             *ratio = (*ratio * (1.0 + step)).clamp(least, SLOPES.1);
             if !above {
                 return;
             }
-            decades = 1.0;
+            decades = STEP;
             least = SLOPES.0;
         }
     }
@@ -160,7 +166,7 @@ impl Calibration {
         let [seen, ..] = &mut self.seen;
         let [ratio, ..] = &mut self.ratios;
         *seen = (*seen + windows).min(REMEMBERED / probability);
-        let weight = (PRIOR + *seen * probability).min(REMEMBERED) * LN_10 * FIRST_LEVEL;
+        let weight = (PRIOR[0] + *seen * probability).min(REMEMBERED) * LN_10 * FIRST_LEVEL;
         *ratio = (*ratio * (-windows * probability / weight).exp()).max(FIRST_SLOPE);
     }
 }

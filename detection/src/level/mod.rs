@@ -7,16 +7,17 @@
 //!
 //! # How a window is scored
 //!
-//! Three statistics look at it:
+//! Four statistics look at it:
 //! 1. **level**: the distance from the *centre*, an exponentially weighted mean with a half-life of 60 windows;
 //! 2. **pattern**: the distance from what the profile of the day or the week predicts, where that has predicted better than
 //!    the centre ([`profile`]), smoothed over three windows, else from the centre;
-//! 3. **steps**: the mean size of the last steps from window to window, half-life 12: that the series has become restless.
+//! 3. **steps**: the mean size of the last steps from window to window, half-life 12: that the series has become restless; and the
+//!    reciprocal of the same with half-life 6, where both directions are watched: that it has frozen.
 //!
 //! Each is turned into −log10 of the probability of at least that value by its own tail ([`tail`]), whose scale is the statistic's own 97 %
 //! quantile. So nothing is assumed to be normally distributed, and a spread of 0 cannot occur: the scale is at least one step of the smallest
 //! size that the series has shown (its resolution), 10⁻⁶ (the resolution of sums), and 10⁻⁹ of the centre (rounding).
-//! The largest of the three counts. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
+//! The largest of the scores counts, and a twentieth of the others: what two find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
 //! often the news really comes is counted and corrected ([`calibration`]). The result is comparable between keys: 10^−score is the
 //! probability that a window raises an alert of at least this score while nothing is the matter, and the expected number of false
 //! alerts a day over all keys is the number of windows a day times 10^−threshold.
@@ -55,6 +56,12 @@ const CENTRE_RATE: f64 = 0.011_486_2;
 const PATTERN_RATE: f64 = 0.206_299_5;
 /// Weight of a new step in the mean of steps: 1 − 2^(−1/12).
 const STEPS_RATE: f64 = 0.056_125_7;
+/// Weight of a new step in the mean that tells whether the series is frozen: 1 − 2^(−1/6).
+const RECENT_RATE: f64 = 0.109_101_3;
+/// Windows after which that mean no longer tells that the series has only begun: five half-lives.
+const STEADY: u32 = 30;
+/// Share of the other statistics' scores that is added to the largest.
+const AGREEMENT: f64 = 0.05;
 /// The resolution of sums, which are kept in millionths.
 const RESOLUTION: f64 = 1e-6;
 /// Relative rounding of a value.
@@ -106,7 +113,7 @@ pub enum Cause {
     Level,
     /// Far from what the time of the day or the week is usually worth.
     Pattern,
-    /// Larger steps from window to window than usual.
+    /// Larger steps from window to window than usual, or much smaller ones: restless or frozen.
     Steps,
 }
 
@@ -154,6 +161,9 @@ pub struct Level {
     /// Mean size of steps.
     #[serde(rename = "s")]
     steps: f64,
+    /// Mean size of the last few steps.
+    #[serde(rename = "sr")]
+    recent_steps: f64,
     /// Size of the smallest step; 0 before the first.
     #[serde(rename = "q")]
     resolution: f64,
@@ -163,6 +173,8 @@ pub struct Level {
     pattern_tail: Tail,
     #[serde(rename = "ts")]
     steps_tail: Tail,
+    #[serde(rename = "tf")]
+    frozen_tail: Tail,
     #[serde(rename = "nv")]
     novelty: Novelty,
     #[serde(rename = "cl")]
@@ -191,6 +203,8 @@ struct Statistics {
     level: f64,
     pattern: f64,
     steps: f64,
+    recent_steps: f64,
+    frozen: f64,
     /// Signed, smoothed distance from the profile.
     smoothed: f64,
 }
@@ -297,14 +311,19 @@ impl Level {
         let profile = self.profile.as_ref().and_then(|profile| profile.predict(middle_ms));
         let expected = profile.map_or(self.centre, |(_, prediction)| prediction);
         let smoothed = self.pattern + PATTERN_RATE * (value - expected - self.pattern);
-        let steps = self.steps + STEPS_RATE * ((value - self.last).abs() - self.steps);
+        let floor = self.resolution.max(RESOLUTION).max(ROUNDING * self.centre.abs());
+        let step = (value - self.last).abs();
+        let steps = self.steps + STEPS_RATE * (step - self.steps);
+        let recent_steps = self.recent_steps + RECENT_RATE * (step - self.recent_steps);
         Statistics {
             expected,
             profile,
-            floor: self.resolution.max(RESOLUTION).max(ROUNDING * self.centre.abs()),
+            floor,
             level: rule.direction.distance(value - self.centre),
             pattern: rule.direction.distance(smoothed),
             steps,
+            recent_steps,
+            frozen: 1.0 / (recent_steps + floor * STEPS_RATE),
             smoothed,
         }
     }
@@ -330,20 +349,26 @@ impl Level {
         if self.is_warming_up() {
             return said;
         }
-        let &Statistics { floor, expected, level, pattern, steps, .. } = statistics;
+        let &Statistics { floor, expected, level, pattern, steps, frozen, .. } = statistics;
         let pattern_tail = self.pattern_tail(statistics.profile);
+        // Steps have no direction of their own: they count where the value has moved in the one that is watched.
+        let against = rule.direction.distance(value - expected) == 0.0;
+        let both = rule.direction == Direction::Both;
+        let mut sum = 0.0;
         let mut largest = 0.0;
         for (cause, score) in [
             (Cause::Level, self.level_tail.score(level, floor)),
             (Cause::Pattern, pattern_tail.score(pattern, floor * PATTERN_RATE)),
-            (Cause::Steps, self.steps_tail.score(steps, floor * STEPS_RATE)),
+            (Cause::Steps, if against { 0.0 } else { self.steps_tail.score(steps, floor * STEPS_RATE) }),
+            (Cause::Steps, if both { self.frozen_tail.score(frozen, f64::MIN_POSITIVE) } else { 0.0 }),
         ] {
-            let against = cause == Cause::Steps && rule.direction.distance(value - expected) == 0.0;
-            if score > largest && !against {
+            sum += score;
+            if score > largest {
                 largest = score;
                 said.cause = Some(cause);
             }
         }
+        largest += AGREEMENT * (sum - largest);
         let asked = self.calibration.score(rule.threshold);
         let level_reach = self.level_tail.value_at(asked, floor);
         let smoothed_reach = pattern_tail.value_at(asked, floor * PATTERN_RATE);
@@ -364,7 +389,7 @@ impl Level {
     }
 
     fn learn(&mut self, statistics: &Statistics, (start_ms, middle_ms): (u64, u64), value: f64) {
-        let &Statistics { floor, level, pattern, steps, smoothed, .. } = statistics;
+        let &Statistics { floor, level, pattern, steps, recent_steps, frozen, smoothed, .. } = statistics;
         self.windows = self.windows.saturating_add(1);
         self.level_tail.learn(level, floor);
         match (statistics.profile, &mut self.profile) {
@@ -373,6 +398,9 @@ impl Level {
         }
         .learn(pattern, floor * PATTERN_RATE);
         self.steps_tail.learn(steps, floor * STEPS_RATE);
+        if self.windows > STEADY {
+            self.frozen_tail.learn(frozen, f64::MIN_POSITIVE);
+        }
         if let Some(profile) = &mut self.profile {
             profile.learn(middle_ms, value, self.centre, self.level_tail.quantile(floor));
         } else if value != 0.0 {
@@ -383,6 +411,7 @@ impl Level {
         }
         self.pattern = smoothed;
         self.steps = steps;
+        self.recent_steps = recent_steps;
         let step = (value - self.last).abs();
         if step > 0.0 && (self.resolution == 0.0 || step < self.resolution) {
             self.resolution = step;
@@ -412,6 +441,7 @@ impl Level {
         self.centre *= (1.0 - CENTRE_RATE).powf(windows);
         self.pattern *= (1.0 - PATTERN_RATE).powf(windows);
         self.steps *= (1.0 - STEPS_RATE).powf(windows);
+        self.recent_steps *= (1.0 - RECENT_RATE).powf(windows);
         self.windows = self.windows.saturating_add(self.pending);
         self.pending = 0;
     }

@@ -22,6 +22,8 @@ const RATE: f64 = 0.001;
 /// Gain of the quantile's steps while few values were seen: the best one is 1 over the density of `ln z` at the quantile, which is
 /// `share / exponent`.
 const GAIN: f64 = PRIOR_EXPONENT / BEYOND;
+/// Values up to this multiple of the quantile are equal to it: where one value is common, the quantile moves around it.
+const TIE: f64 = 1.01;
 /// Values that only set the quantile: their largest is where it starts.
 const FIRST: u32 = 60;
 /// The exponent `γ` before any exceedance: that of a normal distribution beyond its 97 % quantile.
@@ -29,7 +31,7 @@ const PRIOR_EXPONENT: f64 = 0.2;
 /// Exceedances that the prior is worth.
 const PRIOR_WEIGHT: f64 = 10.0;
 /// Exceedances that are remembered.
-const REMEMBERED: f64 = 30.0;
+const REMEMBERED: f64 = 100.0;
 /// Exceedances in a row after which a cluster is learnt although it lasts.
 const LONGEST: u32 = 64;
 /// The lightest tail: below it a slightly larger value would be a sensation.
@@ -79,7 +81,7 @@ impl Tail {
     /// told from 0.
     pub(super) fn score(&self, z: f64, floor: f64) -> f64 {
         let u = self.quantile(floor);
-        if self.seen < FIRST || z <= u {
+        if self.seen < FIRST || z <= u * TIE {
             return 0.0;
         }
         let alpha = PRIOR_WEIGHT + self.exceedances;

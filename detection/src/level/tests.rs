@@ -98,6 +98,23 @@ fn lasting_change_is_one_episode_that_ends_with_the_new_level() {
     assert!(last.is_some_and(|expected| (expected - 300.0).abs() < 5.0));
 }
 
+#[rstest]
+#[case::both(Direction::Both, true)]
+#[case::up(Direction::Up, false)]
+#[case::down(Direction::Down, false)]
+fn frozen_value_is_unusual_where_both_directions_are_watched(
+    #[case] direction: Direction,
+    #[case] expected: bool,
+) {
+    let mut rng = StdRng::seed_from_u64(10);
+    let rule = LevelRule { direction, ..SUM };
+    let values = (0..5_060).map(|window| if window < 5_000 { 100.0 + 5.0 * normal(&mut rng) } else { 101.0 });
+    let said = observe_all(&mut Level::default(), &rule, SIZE_MS, values.collect::<Vec<_>>());
+    let found =
+        said[5_000..].iter().any(|said| said.score >= SUM.threshold && said.cause == Some(Cause::Steps));
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn rare_purchases_of_similar_size_do_not_alert() {
     let amount = LogNormal::new(3.0, 0.3).unwrap();
@@ -213,9 +230,10 @@ fn bounds_are_where_the_score_reaches_the_threshold() {
     let score = |value: f64| level.clone().observe(&SUM, 5_000 * SIZE_MS, SIZE_MS, value);
     let LevelScore { lower, upper, .. } = score(100.0);
     assert!(score(upper + 0.1).unusual >= SUM.threshold && score(lower - 0.1).unusual >= SUM.threshold);
-    // Steps may find a value unusual that is between the bounds, but not one that is no step.
     assert!(lower < 85.0 && upper > 115.0, "{lower} {upper}");
-    assert!(score(upper - 0.1).cause != Some(Cause::Level) || score(upper - 0.1).unusual < SUM.threshold);
+    // What the other statistics add is little.
+    assert!(score(100.0 + 0.8 * (upper - 100.0)).unusual < SUM.threshold);
+    assert!(score(100.0 - 0.8 * (100.0 - lower)).unusual < SUM.threshold);
 }
 
 #[test]
