@@ -15,6 +15,8 @@ pub const LONGEST: u32 = 8;
 pub const SPANS: [u32; 4] = [1, 2, 4, LONGEST];
 /// Weight of what is known of keys alike, in events, against a key's own dispersion.
 const DISPERSION_EVENTS: f64 = 60.0;
+/// An open window must score higher by this much: its exposure is not known yet, and what is alerted should hold.
+const EARLY_MARGIN: f64 = 0.5;
 /// Windows of the metric before deviations are measured.
 const FIRST_WINDOWS: f64 = 5.0;
 /// A key counts in the exposure of others for this much of them all together at most.
@@ -339,8 +341,8 @@ impl KeyState {
     }
 
     /// Scores the window `index` as far as it is known: open windows follow the closed ones. Not falling in the key's own values, not
-    /// rising in the totals. Open windows count as at least as much traffic as is usual, so that what is not known yet makes
-    /// nothing unusual.
+    /// rising in the totals. Open windows count as at least as much traffic as is usual and as the last ones had, so that what is not
+    /// known yet makes nothing unusual.
     #[must_use]
     pub fn peek(
         &self,
@@ -353,7 +355,10 @@ impl KeyState {
         let mut best: Option<Score> = None;
         let (mut value, mut exposure, mut window) = (0.0, 0.0, (0.0, 0.0));
         let mut usual = NegativeBinomial { mean: 0.0, excess: 0.0 };
-        let threshold = estimate.known.threshold;
+        let margin = if open.is_empty() { 0.0 } else { EARLY_MARGIN };
+        let threshold = estimate.known.threshold.map(|threshold| threshold + margin);
+        let known = index.saturating_sub(settings.lag);
+        let floor = if open.is_empty() { 0.0 } else { estimate.usual * population.busiest(known, LONGEST) };
         for back in 0..LONGEST {
             let Some(at) = index.checked_sub(back) else { break };
             if back > 0 && at < self.since {
@@ -363,9 +368,9 @@ impl KeyState {
                 Some(open) => {
                     #[allow(clippy::cast_precision_loss)] // 53 bits are enough
                     let others = open.total.saturating_sub(open.count) as f64;
-                    (open.value, estimate.exposure_of(others).max(estimate.usual))
+                    (open.value, estimate.exposure_of(others).max(floor))
                 }
-                None if at > population.newest() => (0.0, estimate.usual),
+                None if at > population.newest() => (0.0, floor),
                 None => {
                     let entry = self.recent.iter().find(|entry| entry.index == at);
                     let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));

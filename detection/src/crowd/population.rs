@@ -264,6 +264,13 @@ impl Population {
         at.and_then(|at| self.history.get(at)).unwrap_or(&Known::NOTHING)
     }
 
+    /// The highest exposure of the last `windows` windows up to `index`, in usual ones; at least 1.
+    pub(super) fn busiest(&self, index: u32, windows: u32) -> f64 {
+        let usual = self.known(index).usual();
+        let last = (0..windows).map(|back| self.known(index.saturating_sub(back)).exposure);
+        last.fold(usual, f64::max) / usual
+    }
+
     /// Begins to close the window `index`, in which all keys of all partitions had `total` events. Windows before it that were not
     /// closed had no event.
     pub fn begin(&mut self, index: u32, total: u64, settings: &Settings) -> Closing {
