@@ -288,10 +288,11 @@ impl KeyState {
         let silent = before.map_or(0, |before| (index - before).saturating_sub(1)).min(LONGEST);
         if estimate.known.windows < FIRST_WINDOWS {
             square = value; // nothing is known to deviate from
-        }
-        for back in 1..=silent {
-            let mean = rate * population.known(index - back).exposure;
-            square += (mean * mean).min(25.0 * mean.max(0.25));
+        } else {
+            for back in 1..=silent {
+                let mean = rate * population.known(index - back).exposure;
+                square += (mean * mean).min(25.0 * mean.max(0.25));
+            }
         }
         Entry {
             index,
@@ -428,5 +429,57 @@ impl KeyState {
             squares: (level * LEVEL_WINDOWS) as f32 * known.dispersion(level) as f32,
         };
         self.forget_up_to(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limit;
+    use super::super::decay::FADE;
+    use super::*;
+
+    /// A key visited only in its windows has the sums of one that forgets a little in every window.
+    #[test]
+    fn sums_of_rare_windows_equal_those_kept_step_by_step() {
+        let settings =
+            Settings { size_ms: 10_000, lag: 3, limit: Limit::Probability(1e-8), direction: Direction::Up };
+        let mut population = Population::new(1);
+        let (mut rare, mut other) = (KeyState::new(&population, 50), KeyState::new(&population, 1));
+        let (mut values, mut exposure) = (0.0, 0.0);
+        let mut steps = Vec::new();
+        for index in 1..=400 {
+            let (count, others) = (u64::from(index % 37), u64::from(40 + index * 7 % 11));
+            let is_seen = index == 50 || index > 50 && index % 37 < 2 && !(200..320).contains(&index);
+            let mut closing =
+                population.begin(index, others + if is_seen { count + 1 } else { 0 }, &settings);
+            other.take(&mut closing, &population, &settings, others as f64, others);
+            if is_seen {
+                if rare.newest().is_none() {
+                    rare = KeyState::new(&population, index);
+                }
+                rare.take(&mut closing, &population, &settings, (count + 1) as f64, count + 1);
+            }
+            population.close(&closing, &settings);
+            let own = rare.recent.iter().find(|entry| entry.index == index);
+            let (usual, events) = own.map_or((0.0, 0.0), |entry| (entry.usual, entry.events));
+            values = values * FADE + f64::from(usual);
+            if index >= 50 {
+                exposure = exposure * FADE + population.known(index).exposure - f64::from(events);
+            }
+            steps.push((values, exposure));
+            // What is asked for later is the same as what was asked for at the time.
+            for back in [0, 3] {
+                let at = index.saturating_sub(back);
+                if is_seen && back < settings.lag || at < 50 {
+                    continue;
+                }
+                let (values, exposure) = steps[at as usize - 1];
+                let estimate = rare.estimate(&population, at.max(rare.sums.at));
+                if at >= rare.sums.at {
+                    assert!((estimate.values - values).abs() < 1e-6 * values.max(1.0), "{index} {at}");
+                    assert!((estimate.exposure - exposure).abs() < 1e-4 * exposure, "{index} {at}");
+                }
+            }
+        }
     }
 }

@@ -245,7 +245,7 @@ impl Population {
         self.known(index.saturating_sub(settings.lag)).threshold
     }
 
-    /// Keys seen within [`MEMORY`] windows.
+    /// Keys seen within about 4,096 windows.
     #[must_use]
     pub fn keys(&self) -> u64 {
         u64::try_from(self.seen.iter().sum::<i64>()).unwrap_or(0)

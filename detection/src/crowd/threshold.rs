@@ -1,8 +1,8 @@
 //! From which score on a window alerts: a fixed probability, or as many false alerts a day as somebody is willing to read.
 //!
 //! A budget is first turned into a probability by the number of tests a day (keys × windows). Then it follows the scores
-//! themselves: how often a level is reached from below is counted, with eight windows in between (runs declustering: excursions, not
-//! windows), in whole numbers per window, decayed over days. Beyond what was seen, the tail goes on exponentially with the slope
+//! themselves: how often a level is reached from below is counted, with eight windows in between (runs declustering, Smith and
+//! Weissman 1994: excursions, not windows), in whole numbers per window, decayed over days. Beyond what was seen, the tail goes on exponentially with the slope
 //! between two levels that are reached often, so that the few excursions that are true crowds do not move it.
 
 use serde::{Deserialize, Serialize};
