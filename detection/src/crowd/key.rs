@@ -20,6 +20,9 @@ const DISPERSION_EVENTS: f64 = 60.0;
 const EARLY_MARGIN: f64 = 0.5;
 /// Windows of the metric before deviations are measured.
 const FIRST_WINDOWS: f64 = 5.0;
+/// Windows of a metric in which counts are learnt whole: what keys are like is not known. A crowd in the later part of the warm-up is
+/// learnt like any other, or the next one on the same key would be usual.
+const UNLIMITED_WINDOWS: f64 = FIRST_WINDOWS + 3.0;
 /// A key counts in the exposure of others for this much of them all together at most.
 const INFLUENCE: f64 = 0.25;
 /// A new level is believed as if it had been seen for this many windows: it is still uncertain.
@@ -296,8 +299,7 @@ impl KeyState {
         let exposure = estimate.exposure_of(closing.total - count).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
-        let warming = population.threshold(settings, index).is_none();
-        let limit = if warming { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
+        let limit = if estimate.known.windows < UNLIMITED_WINDOWS { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
         let share = if value > limit { limit / value } else { 1.0 };
         let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
         let mut square =
@@ -408,10 +410,11 @@ impl KeyState {
         let mut best: Option<Score> = None;
         let (mut value, mut exposure, mut window) = (0.0, 0.0, (0.0, 0.0));
         let mut usual = NegativeBinomial { mean: 0.0, excess: 0.0 };
-        let margin = if open.is_empty() { 0.0 } else { EARLY_MARGIN };
+        let is_open = matches!(windows, Windows::Open(_));
+        let margin = if is_open { EARLY_MARGIN } else { 0.0 };
         let threshold = estimate.known.threshold.map(|threshold| threshold + margin);
         let known = index.saturating_sub(settings.lag);
-        let floor = if open.is_empty() { 0.0 } else { estimate.usual * population.busiest(known, LONGEST) };
+        let floor = if is_open { estimate.usual * population.busiest(known, LONGEST) } else { 0.0 };
         for back in 0..LONGEST {
             let Some(at) = index.checked_sub(back) else { break };
             if back > 0 && at < since {
@@ -427,7 +430,10 @@ impl KeyState {
                 None => {
                     let entry = self.recent.iter().find(|entry| entry.index == at);
                     let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));
-                    (f64::from(value), (population.known(at).exposure - f64::from(events)).max(PSEUDO_EVENTS))
+                    let exposure = (population.known(at).exposure - f64::from(events)).max(PSEUDO_EVENTS);
+                    // While the window was open, this one may have been open as well.
+                    let was_open = is_open && at + settings.lag > index;
+                    (f64::from(value), if was_open { exposure.max(floor) } else { exposure })
                 }
             };
             value += its_value;

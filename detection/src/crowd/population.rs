@@ -24,7 +24,7 @@ pub(super) const PSEUDO_EVENTS: f64 = 1.0;
 /// How far the traffic of other partitions may be from that of this one, in square roots of counts: two and a half deviations.
 const CREDIBLE: f64 = 1.25;
 /// Windows with events before anything is scored.
-const WARMUP: u32 = 20;
+const WARMUP: u32 = 10;
 /// Shape of the Gamma distribution of rates that a new key is taken from.
 pub(super) const SHAPE: f64 = 2.0;
 /// That distribution counts as at most this many windows, so that a key's own past is soon more than that of keys alike.
