@@ -16,3 +16,18 @@ pub mod vary;
 
 pub use engine::{Backtest, BacktestError, BacktestResult, Counts};
 pub use summary::{DetectorSummary, Summary};
+
+/// Names of the properties, top-level fields of an event's `properties`, that the metrics of `plan` read.
+#[must_use]
+pub fn properties_read(plan: &herd_spec::plan::Plan) -> std::collections::BTreeSet<String> {
+    use herd_spec::wire::FieldPath;
+    let fields = plan.metrics.iter().flat_map(|metric| {
+        let conditions = metric.conditions.iter().map(|condition| &condition.field);
+        metric.key.iter().chain(conditions).chain(metric.aggregate.field())
+    });
+    let property = |field: &FieldPath| match field {
+        FieldPath::Property(path) => path.first().cloned(),
+        _ => None,
+    };
+    fields.filter_map(property).collect()
+}
