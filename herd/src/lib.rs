@@ -1,6 +1,7 @@
 //! The `herd` command line: runs, validates and loads pipelines. Each command is a module; they share [`load`] (sending to a
 //! collector) and [`shoppers`] (generated events). No pipeline logic lives here: `up` starts the same stages as the worker image.
 
+pub mod backtest;
 pub mod cluster;
 pub mod dlq;
 pub mod generate;
@@ -40,6 +41,7 @@ enum Command {
     Plan(plan::PlanCommand),
     Generate(Box<generate::Generate>),
     Replay(Box<replay::Replay>),
+    Backtest(Box<backtest::BacktestCommand>),
     Dlq(Box<dlq::Dlq>),
     Ready(ready::Ready),
     Status(cluster::Status),
@@ -64,6 +66,7 @@ impl Command {
             Self::Plan(_) => "plan",
             Self::Generate(_) => "generate",
             Self::Replay(_) => "replay",
+            Self::Backtest(_) => "backtest",
             Self::Dlq(_) => "dlq",
             Self::Ready(_) => "ready",
             Self::Status(_) => "status",
@@ -114,6 +117,7 @@ impl Herd {
             Command::Plan(command) => command.run(),
             Command::Generate(command) => command.run(stop_on_signal()?).await,
             Command::Replay(command) => command.run(stop_on_signal()?).await,
+            Command::Backtest(command) => command.run(),
             Command::Dlq(command) => command.run().await,
             Command::Ready(command) => command.run().await,
             Command::Status(command) => command.run().await,

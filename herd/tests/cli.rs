@@ -22,6 +22,7 @@ fn folder() -> tempfile::TempDir {
 #[case("plan")]
 #[case("generate")]
 #[case("replay")]
+#[case("backtest")]
 #[case("dlq")]
 #[case("ready")]
 #[case("completion")]

@@ -261,7 +261,7 @@ impl KeyState {
         let count = count as f64;
         let entry = match found {
             Some(at) => self.recent[at],
-            None => self.entry(closing, population, settings, &estimate, value, count, before),
+            None => self.entry(closing, population, &estimate, value, count, before),
         };
         closing.add(&Contribution {
             count,
@@ -288,7 +288,6 @@ impl KeyState {
         &self,
         closing: &Closing,
         population: &Population,
-        settings: &Settings,
         estimate: &Estimate<'_>,
         value: f64,
         count: f64,
@@ -299,7 +298,11 @@ impl KeyState {
         let exposure = estimate.exposure_of(closing.total - count).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
-        let limit = if estimate.known.windows < UNLIMITED_WINDOWS { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
+        let limit = if estimate.known.windows < UNLIMITED_WINDOWS {
+            f64::INFINITY
+        } else {
+            usual.mean + 3.0 * deviation + 1.0
+        };
         let share = if value > limit { limit / value } else { 1.0 };
         let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
         let mut square =

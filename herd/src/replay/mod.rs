@@ -2,6 +2,7 @@
 
 mod columns;
 mod delimiter;
+mod events;
 mod object;
 mod row;
 mod rows;
@@ -20,6 +21,7 @@ use crate::output::{self, CommandResult};
 use crate::shoppers::Kind;
 
 pub use columns::{Field, Mapping, MissingColumns};
+pub use events::{EventReader, PlainEvent, RecordedEvent};
 pub use row::Row;
 pub use rows::{FileSummary, Rows, RowsError};
 

@@ -23,7 +23,7 @@ const MAX_CACHED_NAMES: usize = 1000;
 pub enum RowsError {
     /// The file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]
-    #[diagnostic(help("replay reads .csv, .tsv, .ndjson and .jsonl files, plain or gzipped (.gz)"))]
+    #[diagnostic(help("events are read from .csv, .tsv, .ndjson and .jsonl files, plain or gzipped (.gz)"))]
     Open {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum RowsError {
     /// A line is invalid.
     #[error("{}, line {line}: {why}", path.display())]
     #[diagnostic(help(
-        "correct or remove the line and replay the file again: events that were sent already keep their ids and are deduplicated"
+        "correct or remove the line and repeat the command: events that were sent already keep their ids and are deduplicated"
     ))]
     Line {
         /// The file.
@@ -62,12 +62,12 @@ pub enum RowsError {
 }
 
 /// A column of a CSV file.
-struct Column {
-    name: String,
-    candidate: Option<Candidate>,
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) candidate: Option<Candidate>,
 }
 
-enum Format {
+pub(super) enum Format {
     Csv { reader: Box<csv::Reader<Box<dyn Read + Send>>>, header: Vec<Column>, record: csv::StringRecord },
     Json { reader: Box<dyn BufRead + Send>, line: String, known: HashMap<String, Option<Candidate>> },
 }
@@ -76,11 +76,11 @@ enum Format {
 pub struct Rows {
     path: PathBuf,
     mapping: Mapping,
-    format: Format,
+    pub(super) format: Format,
     number: u64,
     /// Hash of the file name, part of the generated event ids.
     name: u64,
-    over: bool,
+    pub(super) over: bool,
 }
 
 /// A value with its column name and the field it maps to.
@@ -220,7 +220,12 @@ impl Rows {
         Ok(survey)
     }
 
-    fn check_columns(&self, columns: &[String], found: &[bool; 5], typed: bool) -> Result<(), RowsError> {
+    pub(super) fn check_columns(
+        &self,
+        columns: &[String],
+        found: &[bool; 5],
+        typed: bool,
+    ) -> Result<(), RowsError> {
         match self.mapping.missing_columns(columns, found, typed) {
             None => Ok(()),
             Some(missing) => {
@@ -229,69 +234,73 @@ impl Rows {
         }
     }
 
-    fn line(&self, why: impl ToString) -> RowsError {
+    pub(super) fn line(&self, why: impl ToString) -> RowsError {
         RowsError::Line { path: self.path.clone(), line: self.number, why: why.to_string() }
     }
 
-    /// The values of the next row, and a hash of its text.
-    fn read(&mut self) -> Option<Result<(Vec<Cell>, u64), RowsError>> {
+    /// Reads the next row; its values are those of [`Rows::cells`].
+    pub(super) fn advance(&mut self) -> Option<Result<(), RowsError>> {
         self.number += 1;
         match &mut self.format {
-            Format::Csv { reader, header, record } => match reader.read_record(record) {
+            Format::Csv { reader, record, .. } => match reader.read_record(record) {
                 Ok(false) => None,
                 Err(error) => Some(Err(self.line(error))),
-                Ok(true) => {
-                    let digest = record.iter().fold(0, |digest, field| hash(digest, field.as_bytes()));
-                    // Table tools write the row number in a column without a name.
-                    let cells = header
-                        .iter()
-                        .zip(record.iter())
-                        .filter(|(column, value)| !value.is_empty() && !column.name.is_empty())
-                        .map(|(column, value)| Cell {
-                            name: column.name.clone(),
-                            candidate: column.candidate,
-                            json: number_or_text(value),
-                        })
-                        .collect();
-                    Some(Ok((cells, digest)))
-                }
+                Ok(true) => Some(Ok(())),
             },
-            Format::Json { reader, line, known } => loop {
+            Format::Json { reader, line, .. } => loop {
                 line.clear();
                 match reader.read_line(line) {
                     Ok(0) => return None,
                     Ok(_) if line.trim().is_empty() => self.number += 1,
-                    Ok(_) => {
-                        let digest = hash(0, line.trim().as_bytes());
-                        let fields = match serde_json::from_str(line) {
-                            Ok(Object(fields)) => fields,
-                            Err(error) => return Some(Err(self.line(format!("not a JSON object: {error}")))),
-                        };
-                        // Null values are treated as absent.
-                        let cells =
-                            fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
-                                let candidate = match known.get(&name) {
-                                    Some(candidate) => *candidate,
-                                    None => self.mapping.candidate(&name),
-                                };
-                                if known.len() < MAX_CACHED_NAMES && !known.contains_key(&name) {
-                                    known.insert(name.clone(), candidate);
-                                }
-                                Cell { name, candidate, json }
-                            });
-                        return Some(Ok((cells.collect(), digest)));
-                    }
+                    Ok(_) => return Some(Ok(())),
                     Err(error) => return Some(Err(self.line(error))),
                 }
             },
         }
     }
 
-    fn row(&mut self) -> Option<Result<Row, RowsError>> {
-        let (cells, digest) = match self.read()? {
-            Ok(read) => read,
-            Err(error) => return Some(Err(error)),
-        };
+    /// The values of the row that was read last, and a hash of its text.
+    fn cells(&mut self) -> Result<(Vec<Cell>, u64), RowsError> {
+        match &mut self.format {
+            Format::Csv { header, record, .. } => {
+                // Table tools write the row number in a column without a name.
+                let cells = header
+                    .iter()
+                    .zip(record.iter())
+                    .filter(|(column, value)| !value.is_empty() && !column.name.is_empty())
+                    .map(|(column, value)| Cell {
+                        name: column.name.clone(),
+                        candidate: column.candidate,
+                        json: number_or_text(value),
+                    })
+                    .collect();
+                Ok((cells, digest(record)))
+            }
+            Format::Json { line, known, .. } => {
+                let digest = hash(0, line.trim().as_bytes());
+                let fields = match serde_json::from_str(line) {
+                    Ok(Object(fields)) => fields,
+                    Err(error) => return Err(self.line(format!("not a JSON object: {error}"))),
+                };
+                // Null values are treated as absent.
+                let cells = fields.into_iter().filter(|(_, json)| json != "null").map(|(name, json)| {
+                    let candidate = match known.get(&name) {
+                        Some(candidate) => *candidate,
+                        None => self.mapping.candidate(&name),
+                    };
+                    if known.len() < MAX_CACHED_NAMES && !known.contains_key(&name) {
+                        known.insert(name.clone(), candidate);
+                    }
+                    Cell { name, candidate, json }
+                });
+                Ok((cells.collect(), digest))
+            }
+        }
+    }
+
+    /// The row that was read last.
+    pub(super) fn row(&mut self) -> Result<Row, RowsError> {
+        let (cells, digest) = self.cells()?;
         // If several columns map to the same field, the one with the best rank is used.
         let mut best: [Option<usize>; 5] = [None; 5];
         for candidate in cells.iter().filter_map(|cell| cell.candidate) {
@@ -315,17 +324,31 @@ impl Rows {
             None => None,
             Some(json) => match time_of(&json) {
                 Some(time) => Some(time),
-                None => {
-                    return Some(Err(self.line(format!(
-                        "{json} is not a time: write RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970"
-                    ))));
-                }
+                None => return Err(self.line(not_a_time(&json))),
             },
         };
-        // The line number is part of the id: two identical lines are two events.
-        let fallback_id = format!("{:016x}{:016x}", self.name ^ self.number.rotate_left(40), digest);
-        Some(Ok(Row { fields, others, time, fallback_id }))
+        let fallback_id = self.fallback_id(digest);
+        Ok(Row { fields, others, time, fallback_id: format!("{:016x}{:016x}", fallback_id.0, fallback_id.1) })
     }
+}
+
+impl Rows {
+    /// The two halves of the id of the current row. The line number is part of it: two identical lines are two events.
+    pub(super) fn fallback_id(&self, digest: u64) -> (u64, u64) {
+        (self.name ^ self.number.rotate_left(40), digest)
+    }
+}
+
+/// A hash of a row.
+pub(super) fn digest(record: &csv::StringRecord) -> u64 {
+    record.iter().fold(0, |digest, field| hash(digest, field.as_bytes()))
+}
+
+/// The message for a value that is not a time.
+pub(super) fn not_a_time(json: &str) -> String {
+    format!(
+        "{json} is not a time: write RFC 3339, or seconds, milliseconds, microseconds or nanoseconds since 1970"
+    )
 }
 
 impl Iterator for Rows {
@@ -335,7 +358,7 @@ impl Iterator for Rows {
         if self.over {
             return None;
         }
-        let row = self.row();
+        let row = self.advance().map(|read| read.and_then(|()| self.row()));
         self.over = !matches!(row, Some(Ok(_)));
         row
     }

@@ -29,4 +29,5 @@ mod run;
 pub mod sketch;
 
 pub use error::DetectorError;
+pub use partitioner::judge_of;
 pub use run::run;

@@ -1,0 +1,246 @@
+//! `herd backtest`: what a pipeline would have said about recorded events.
+
+mod admission;
+mod plot;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use herd_backtest::truth::Truth;
+use herd_backtest::vary;
+use herd_spec::plan::Plan;
+
+use crate::output::{self, CommandResult};
+use crate::pipeline;
+use crate::replay::Mapping;
+
+use plot::Plot;
+use report::Report;
+
+/// Computes the alerts that a pipeline would have raised for recorded events, in one process: nothing is sent or stored.
+///
+/// The events are evaluated in the order of the file by the same code as in the running pipeline, so the alerts are the same. Only
+/// early alerts are omitted. All windows are closed at the end of the file, unless a detector watches drops: then the windows of
+/// the last event remain open, because they are incomplete.
+///
+/// The format of the file is that of `herd replay`: CSV with a header, or NDJSON; either may be gzipped.
+#[derive(Args, Debug)]
+#[command(name = "backtest")]
+pub struct BacktestCommand {
+    /// Pipeline file (YAML); `-` is standard input
+    pub pipeline: PathBuf,
+    /// File of events: .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped
+    #[arg(long, value_name = "FILE")]
+    pub events: PathBuf,
+    /// Mapping of event fields to columns: item=product,user=customer,type=event,time=ts_ms,id=order. `item=` means that the
+    /// file has no such column. Other columns become properties
+    #[arg(long, value_name = "FIELD=COLUMN,…", default_value = "")]
+    pub map: Mapping,
+    /// Type of events without one, e.g. if the file has no column for the type
+    #[arg(long, value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// Maximum number of events
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Compares values of a detector field side by side, e.g. probability=1e-6,1e-9. The field is set in all detectors that have it
+    #[arg(long, value_name = "FIELD=VALUE,…", conflicts_with_all = ["alerts", "plot"])]
+    pub sweep: Option<Sweep>,
+    /// Compares the pipeline with another one
+    #[arg(long, value_name = "PIPELINE")]
+    pub compare: Option<PathBuf>,
+    /// File of labels (JSON): prints how many crowds each detector found, and how many alerts are false
+    #[arg(long, value_name = "FILE")]
+    pub truth: Option<PathBuf>,
+    /// Writes the final state of each alert to a file (NDJSON), as in the `alerts` topic
+    #[arg(long, value_name = "FILE")]
+    pub alerts: Option<PathBuf>,
+    /// Draws the windows of a key with the expected range and the alerts
+    #[arg(long, value_name = "KEY")]
+    pub plot: Option<String>,
+    /// Metric of the plot [default: the first metric with a detector]
+    #[arg(long, value_name = "NAME", requires = "plot")]
+    pub metric: Option<String>,
+    /// File of the plot (SVG)
+    #[arg(long, value_name = "FILE", requires = "plot", default_value = "backtest.svg")]
+    pub out: PathBuf,
+    /// Prints the report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A field of detectors and the values to compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    field: String,
+    values: Vec<String>,
+}
+
+/// Values of a sweep at most: each is a pipeline that runs beside the others.
+const MAX_SWEEP: usize = 20;
+
+impl std::str::FromStr for Sweep {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        let help = "write FIELD=VALUE,VALUE,…, e.g. probability=1e-6,1e-9";
+        let (field, values) = written.split_once('=').ok_or_else(|| help.to_owned())?;
+        let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
+        if field.trim().is_empty() || values.iter().any(String::is_empty) {
+            return Err(help.to_owned());
+        }
+        if values.len() > MAX_SWEEP {
+            return Err(format!("{} values are given, but at most {MAX_SWEEP} are compared", values.len()));
+        }
+        Ok(Self { field: field.trim().to_owned(), values })
+    }
+}
+
+/// Why a backtest is not possible.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum BacktestCommandError {
+    /// The events cannot be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Rows(#[from] crate::replay::RowsError),
+    /// A value cannot be set.
+    #[error("--sweep: {0}")]
+    #[diagnostic(help(
+        "a sweep sets a field of all detectors that have it, e.g. --sweep probability=1e-6,1e-9"
+    ))]
+    Sweep(#[from] vary::VaryError),
+    /// The labels cannot be used.
+    #[error("--truth: {0}")]
+    #[diagnostic(help(
+        "labels are JSON: {{\"scenario\":\"a\",\"base\":1700000000000,\"window\":10000,\"windows\":900,\"truth\":[{{\"item\":\"item-1\",\"from\":…,\"to\":…,\"why\":\"new\"}}],\"global\":[]}}"
+    ))]
+    Truth(#[from] herd_backtest::truth::TruthError),
+    /// The labels are of another time than the events.
+    #[error("--truth: the labels are of {labels}, the events of {events}")]
+    #[diagnostic(help("give the labels that belong to the events"))]
+    OtherTime {
+        /// Time of the labels.
+        labels: String,
+        /// Time of the events.
+        events: String,
+    },
+    /// The detectors raise too many alerts.
+    #[error(transparent)]
+    Backtest(#[from] herd_backtest::BacktestError),
+    /// The events section of the pipeline is unusable.
+    #[error("{0}")]
+    Events(String),
+    /// There is no event.
+    #[error("{}: {why}", path.display())]
+    #[diagnostic(help("check --map, --event-type and spec.events.types"))]
+    NoEvents {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        why: String,
+    },
+    /// The metric of the plot does not exist.
+    #[error("--metric: the pipeline has no metric `{name}`; its metrics are {known}")]
+    Metric {
+        /// The argument.
+        name: String,
+        /// The metrics.
+        known: String,
+    },
+    /// The key of the plot has no window.
+    #[error("--plot: no window of the metric `{metric}` has the key `{key}`")]
+    #[diagnostic(help("keys with alerts: {known}"))]
+    Key {
+        /// The argument.
+        key: String,
+        /// The metric.
+        metric: String,
+        /// Keys that exist.
+        known: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// A pipeline that takes part.
+pub(crate) struct Variant {
+    /// Its name in the report.
+    pub(crate) name: String,
+    /// Its plan.
+    pub(crate) plan: Plan,
+}
+
+impl BacktestCommand {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or an argument is invalid.
+    pub fn run(self) -> CommandResult {
+        let variants = self.variants()?;
+        let truth = self.truth.as_deref().map(Truth::read).transpose().map_err(BacktestCommandError::from)?;
+        let plot = self.plot.as_ref().map(|key| Plot::new(key, self.metric.as_deref(), &variants[0].plan));
+        let mut plot = plot.transpose()?;
+        let ran = run::run(&self, &variants, plot.as_mut())?;
+        let report = Report::of(&variants, &ran, truth.as_ref())?;
+        if let Some(path) = &self.alerts {
+            report::write_alerts(path, &ran.results[0].alerts)?;
+        }
+        if let Some(plot) = &plot {
+            plot.write(&self.out, &ran.results[0].alerts)?;
+        }
+        if self.json {
+            output::json(&report)?;
+        } else {
+            output::line(&report.text(&self, &ran))?;
+        }
+        Ok(())
+    }
+
+    fn variants(&self) -> miette::Result<Vec<Variant>> {
+        let name = |path: &PathBuf| path.display().to_string();
+        let mut variants = Vec::new();
+        match &self.sweep {
+            None => {
+                variants.push(Variant { name: name(&self.pipeline), plan: pipeline::load(&self.pipeline)? });
+            }
+            Some(Sweep { field, values }) => {
+                let pipeline = pipeline::read(&self.pipeline)?;
+                for value in values {
+                    let plan = vary::vary(&pipeline, field, value).map_err(BacktestCommandError::from)?;
+                    variants.push(Variant { name: format!("{field}={value}"), plan });
+                }
+            }
+        }
+        if let Some(path) = &self.compare {
+            variants.push(Variant { name: name(path), plan: pipeline::load(path)? });
+        }
+        Ok(variants)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case("probability=1e-6,1e-9", Some(("probability", 2)))]
+    #[case("budget=5", Some(("budget", 1)))]
+    #[case("budget=", None)]
+    #[case("budget=1,,2", None)]
+    #[case("budget", None)]
+    #[case("=1", None)]
+    #[case("n=1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21", None)]
+    fn parses_sweeps(#[case] written: &str, #[case] expected: Option<(&str, usize)>) {
+        let sweep = written.parse::<Sweep>().ok();
+        let seen = sweep.as_ref().map(|sweep| (sweep.field.as_str(), sweep.values.len()));
+        assert_eq!(seen, expected);
+    }
+}
