@@ -75,20 +75,14 @@ impl Running {
         &self.episode
     }
 
-    /// Lets windows pass that are not seen one by one.
+    /// Lets `windows` windows worth 0 pass.
     pub(super) fn pass(&mut self, windows: u32, until_ms: u64) {
         self.spell.pass(windows);
         self.episode.until_ms = until_ms;
     }
 
     /// Takes in a window, the first one included.
-    pub(super) fn take(
-        &mut self,
-        window: &Window,
-        additive: bool,
-        profile: Option<f64>,
-        centre: f64,
-    ) -> Progress {
+    pub(super) fn take(&mut self, window: &Window, additive: bool, profile: Option<f64>) -> Progress {
         let expected = self.spell.expected(profile);
         let difference = window.value - expected;
         let episode = &mut self.episode;
@@ -103,6 +97,6 @@ impl Running {
             self.begun = true;
             return Progress::Began;
         }
-        self.spell.take(window.value, profile, centre).map_or(Progress::Continues, Progress::Ended)
+        self.spell.take(window.value, profile).map_or(Progress::Continues, Progress::Ended)
     }
 }

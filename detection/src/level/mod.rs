@@ -8,7 +8,8 @@
 //! # How a window is scored
 //!
 //! Four statistics look at it:
-//! 1. **level**: the distance from the *centre*, an exponentially weighted mean with a half-life of 60 windows;
+//! 1. **level**: the distance from the *centre*, an exponentially weighted mean with a half-life of 60 windows, which an unusual time
+//!    moves by little until it has lasted 60 windows: a peak does not become usual, a lasting change does;
 //! 2. **pattern**: the distance from what the profile of the day or the week predicts, where that has predicted better than
 //!    the centre ([`profile`]), smoothed over three windows, else from the centre;
 //! 3. **steps**: the mean size of the last steps from window to window, half-life 12: that the series has become restless; and the
@@ -52,6 +53,11 @@ pub const SILENCE: u32 = 1024;
 pub const WARMUP: u32 = 100;
 /// Weight of a new window in the centre: 1 − 2^(−1/60).
 const CENTRE_RATE: f64 = 0.011_486_2;
+/// Windows in a row for which an unusual time counts as passing: so long a value moves the centre no more than [`CLIPPED`] usual distances
+/// would.
+const PASSING: u32 = 60;
+/// See [`PASSING`].
+const CLIPPED: f64 = 3.0;
 /// Weight of a new window in the smoothed distance from the profile: 1 − 2^(−1/3).
 const PATTERN_RATE: f64 = 0.206_299_5;
 /// Weight of a new step in the mean of steps: 1 − 2^(−1/12).
@@ -152,6 +158,9 @@ pub struct Level {
     /// The centre.
     #[serde(rename = "m")]
     centre: f64,
+    /// The last windows in a row that were unusually far from the centre.
+    #[serde(rename = "aw")]
+    away: u32,
     /// The last value.
     #[serde(rename = "l")]
     last: f64,
@@ -258,7 +267,7 @@ impl Level {
         if let Some(running) = &mut self.episode {
             let prediction = statistics.profile.map(|(_, prediction)| prediction);
             let window = episode::Window { start_ms, end_ms, value };
-            let progress = running.take(&window, rule.additive, prediction, self.centre);
+            let progress = running.take(&window, rule.additive, prediction);
             said.episode = Some((running.episode().clone(), progress));
             if matches!(progress, Progress::Ended(_)) {
                 self.episode = None;
@@ -391,6 +400,7 @@ impl Level {
     fn learn(&mut self, statistics: &Statistics, (start_ms, middle_ms): (u64, u64), value: f64) {
         let &Statistics { floor, level, pattern, steps, recent_steps, frozen, smoothed, .. } = statistics;
         self.windows = self.windows.saturating_add(1);
+        let usual = self.level_tail.quantile(floor);
         self.level_tail.learn(level, floor);
         match (statistics.profile, &mut self.profile) {
             (Some((source, _)), Some(profile)) => profile.tail_mut(source),
@@ -417,7 +427,10 @@ impl Level {
             self.resolution = step;
         }
         self.last = value;
-        self.centre += CENTRE_RATE.max(1.0 / f64::from(self.windows)) * (value - self.centre);
+        let difference = value - self.centre;
+        self.away = if difference.abs() > usual { self.away.saturating_add(1) } else { 0 };
+        let most = if self.is_warming_up() || self.away > PASSING { f64::INFINITY } else { CLIPPED * usual };
+        self.centre += CENTRE_RATE.max(1.0 / f64::from(self.windows)) * difference.clamp(-most, most);
     }
 
     /// Learns the zeros that were only counted.
