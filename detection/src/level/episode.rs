@@ -22,8 +22,8 @@ pub struct Episode {
     /// What was expected in that window.
     #[serde(rename = "pe")]
     pub peak_expected: f64,
-    /// How much more than expected its windows hold together, negative if less; of values that do not add up the difference at the
-    /// peak.
+    /// How much more than expected its windows hold together, negative if less; of values that do not add up the
+    /// difference at the peak.
     #[serde(rename = "x")]
     pub excess: f64,
 }
