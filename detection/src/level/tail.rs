@@ -30,13 +30,13 @@ const RATE: f64 = 0.001;
 const GAIN: f64 = PRIOR_EXPONENT / BEYOND;
 /// Values up to this multiple of the quantile are equal to it: where one value is common, the quantile moves around it.
 const TIE: f64 = 1.01;
-/// Values that only set the quantile: their largest is where it starts.
+/// Values that only set the quantile: it starts at the second largest of them.
 const FIRST: u32 = 60;
 /// The exponent `γ` before any exceedance: that of a normal distribution beyond its 97 % quantile.
 const PRIOR_EXPONENT: f64 = 0.2;
-/// Exceedances that the prior is worth.
+/// Clusters that the prior is worth.
 const PRIOR_WEIGHT: f64 = 10.0;
-/// Exceedances that are remembered.
+/// Clusters that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// Exceedances in a row after which a cluster is learnt although it lasts.
 const LONGEST: u32 = 64;
@@ -63,7 +63,7 @@ pub(super) struct Tail {
     /// Hill's exponent.
     #[serde(rename = "g")]
     exponent: f64,
-    /// Exceedances seen, up to [`REMEMBERED`].
+    /// Clusters of exceedances learnt, up to [`REMEMBERED`].
     #[serde(rename = "x")]
     exceedances: f64,
     /// The largest `ln(z / u)` of the cluster of exceedances that lasts.
