@@ -68,7 +68,9 @@ const PRIOR: [f64; LEVELS] = [30.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
 /// Exceedances that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// The least and the largest slope: a tail that falls faster or slower is not believed.
-const SLOPES: (f64, f64) = (0.1, 4.0);
+const SLOPES: (f64, f64) = (0.2, 4.0);
+/// The least slope beyond the last level, where nothing is measured.
+const BEYOND_SLOPE: f64 = 0.5;
 /// The ratios before anything is learnt: the largest of several related scores and a twentieth of the others
 /// are a little larger than each.
 const FIRST_RATIOS: [f64; LEVELS] = [1.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
@@ -118,7 +120,7 @@ impl Calibration {
             decades = STEP;
             last = width;
         }
-        sum + left / last
+        sum + left / last.max(BEYOND_SLOPE)
     }
 
     /// The score whose news has this −log10 probability: the inverse of [`Calibration::probability`].
@@ -136,7 +138,7 @@ impl Calibration {
             decades = STEP;
             last = width;
         }
-        sum + left * last
+        sum + left * last.max(BEYOND_SLOPE)
     }
 
     /// Takes in the news of a window; 0 for one without.
