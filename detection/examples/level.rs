@@ -1,7 +1,7 @@
 //! Scores the series of a folder with the rule `level`: `level DATA OUT`.
 //!
-//! DATA holds `*/*.csv` with the columns `timestamp,value`, as the Numenta Anomaly Benchmark does; OUT gets the same files with the
-//! columns `timestamp,value,anomaly_score,cause`. A third argument is the threshold of the episodes.
+//! DATA holds `*/*.csv` with the columns `timestamp,value`, as the Numenta Anomaly Benchmark does; OUT gets the same files
+//! with the columns `timestamp,value,anomaly_score,cause`. A third argument is the threshold of the episodes.
 
 use std::error::Error;
 use std::fmt::Write as _;

@@ -1,5 +1,6 @@
-//! How often the rule `level` raises news of a score on series without anomalies, against how often the score says: `level_rates
-//! [KEYS [WINDOWS [SEED [DIRECTION]]]]`, DIRECTION 0 for both, 1 for up, 2 for down. A ratio of 1 is exact, below 1 careful.
+//! How often the rule `level` raises news of a score on series without anomalies, against how often the score says:
+//! `level_rates [KEYS [WINDOWS [SEED [DIRECTION]]]]`, DIRECTION 0 for both, 1 for up, 2 for down. A ratio of 1 is exact,
+//! below 1 careful.
 
 use std::env;
 use std::error::Error;

@@ -1,11 +1,12 @@
 //! From how unusual a window looks to how rarely an alert like that is raised.
 //!
-//! Two steps stand between the tails of the statistics and a probability that a budget can be held by. An unusual time consists of
-//! many unusual windows, of which only the first, and one that is clearly more unusual, is news ([`Novelty`]). And the tails are
-//! models, of which the larger of three is taken; how often their news really comes is counted and corrected ([`Calibration`]): the
-//! score that is exceeded by news in a window with probability 10^−2.5, 10^−3 and so on to 10^−5.5 is tracked by stochastic
-//! approximation, between them the score is interpolated. What is tracked is how much wider each piece is than the one below it, so that a level that was
-//! not visited yet goes on as the levels below it do. What the tails say has the weight of [`PRIOR`] exceedances.
+//! Two steps stand between the tails of the statistics and a probability that a budget can be held by. An unusual time
+//! consists of many unusual windows, of which only the first, and one that is clearly more unusual, is news ([`Novelty`]).
+//! And the tails are models, of which the largest is taken; how often their news really comes is counted and corrected
+//! ([`Calibration`]): the score that is exceeded by news in a window with probability 10^−2.5, 10^−3 and so on to 10^−5.5
+//! is tracked by stochastic approximation, between them the score is interpolated. What is tracked is how much wider each
+//! piece is than the one below it, so that a level that was not visited yet goes on as the levels below it do. What the
+//! tails say has the weight of [`PRIOR`] exceedances.
 
 use std::f64::consts::LN_10;
 
@@ -67,11 +68,14 @@ const PRIOR: [f64; LEVELS] = [30.0, 10.0, 10.0, 10.0, 10.0, 10.0, 10.0];
 /// Exceedances that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// The least and the largest slope: a tail that falls faster or slower is not believed.
-const SLOPES: (f64, f64) = (0.1, 4.0);
+const SLOPES: (f64, f64) = (0.2, 4.0);
+/// The least slope beyond the last level, where nothing is measured.
+const BEYOND_SLOPE: f64 = 0.5;
 /// The ratios before anything is learnt: the largest of several related scores and a twentieth of the others
 /// are a little larger than each.
 const FIRST_RATIOS: [f64; LEVELS] = [1.05, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
-/// The least slope of the first piece: no news scores less than about 1.5, so where news is rarer than 10^−2.5 a smaller one means nothing.
+/// The least slope of the first piece: no news scores less than about 1.5, so where news is rarer than 10^−2.5 a smaller
+/// one means nothing.
 const FIRST_SLOPE: f64 = 0.6;
 
 /// How often news of a score really comes: a line of straight pieces from the tails' scores to −log10 of the measured rate.
@@ -116,7 +120,7 @@ impl Calibration {
             decades = STEP;
             last = width;
         }
-        sum + left / last
+        sum + left / last.max(BEYOND_SLOPE)
     }
 
     /// The score whose news has this −log10 probability: the inverse of [`Calibration::probability`].
@@ -134,7 +138,7 @@ impl Calibration {
             decades = STEP;
             last = width;
         }
-        sum + left * last
+        sum + left * last.max(BEYOND_SLOPE)
     }
 
     /// Takes in the news of a window; 0 for one without.

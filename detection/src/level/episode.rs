@@ -22,8 +22,8 @@ pub struct Episode {
     /// What was expected in that window.
     #[serde(rename = "pe")]
     pub peak_expected: f64,
-    /// How much more than expected its windows hold together, negative if less; of values that do not add up the difference at the
-    /// peak.
+    /// How much more than expected its windows hold together, negative if less; of values that do not add up the
+    /// difference at the peak.
     #[serde(rename = "x")]
     pub excess: f64,
 }
@@ -75,20 +75,14 @@ impl Running {
         &self.episode
     }
 
-    /// Lets windows pass that are not seen one by one.
+    /// Lets `windows` windows worth 0 pass.
     pub(super) fn pass(&mut self, windows: u32, until_ms: u64) {
         self.spell.pass(windows);
         self.episode.until_ms = until_ms;
     }
 
     /// Takes in a window, the first one included.
-    pub(super) fn take(
-        &mut self,
-        window: &Window,
-        additive: bool,
-        profile: Option<f64>,
-        centre: f64,
-    ) -> Progress {
+    pub(super) fn take(&mut self, window: &Window, additive: bool, profile: Option<f64>) -> Progress {
         let expected = self.spell.expected(profile);
         let difference = window.value - expected;
         let episode = &mut self.episode;
@@ -103,6 +97,6 @@ impl Running {
             self.begun = true;
             return Progress::Began;
         }
-        self.spell.take(window.value, profile, centre).map_or(Progress::Continues, Progress::Ended)
+        self.spell.take(window.value, profile).map_or(Progress::Continues, Progress::Ended)
     }
 }

@@ -1,33 +1,36 @@
 //! How unusual a value is for its key: the rule `level`, for sums and means.
 //!
-//! The judge calls [`Level::observe`] when a window closes, in order. The window is scored against what was known before it, then
-//! learnt. The state is a few dozen numbers a key, and a profile of the day and the week (about 1.5 kB) once the series is old enough
-//! for one. There is no setting that a person has to find: the direction and the kind of the metric are known, and the threshold follows from how many
-//! alerts are wanted.
+//! The judge calls [`Level::observe`] when a window closes, in order. The window is scored against what was known before
+//! it, then learnt. The state is a few dozen numbers a key, and a profile of the day and the week (about 1.5 kB) once the
+//! series is old enough for one. There is no setting that a person has to find: the direction and the kind of the metric
+//! are known, and the threshold follows from how many alerts are wanted.
 //!
 //! # How a window is scored
 //!
 //! Four statistics look at it:
-//! 1. **level**: the distance from the *centre*, an exponentially weighted mean with a half-life of 60 windows;
+//! 1. **level**: the distance from the *centre*, an exponentially weighted mean with a half-life of 60 windows, which an
+//!    unusual time moves by little until it has lasted 60 windows: a peak does not become usual, a lasting change does;
 //! 2. **pattern**: the distance from what the profile of the day or the week predicts, where that has predicted better than
-//!    the centre ([`profile`]), smoothed over three windows, else from the centre;
-//! 3. **steps**: the mean size of the last steps from window to window, half-life 12: that the series has become restless; and the
-//!    reciprocal of the same with half-life 6, where both directions are watched: that it has frozen.
+//!    the centre (`profile`), smoothed over three windows, else from the centre;
+//! 3. **steps**: the mean size of the last steps from window to window, half-life 12: that the series has become restless;
+//!    and the reciprocal of the same with half-life 6, where both directions are watched: that it has frozen.
 //!
-//! Each is turned into −log10 of the probability of at least that value by its own tail ([`tail`]), whose scale is the statistic's own 97 %
-//! quantile. So nothing is assumed to be normally distributed, and a spread of 0 cannot occur: the scale is at least one step of the smallest
-//! size that the series has shown (its resolution), 10⁻⁶ (the resolution of sums), and 10⁻⁹ of the centre (rounding).
-//! The largest of the scores counts, and a twentieth of the others: what two find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are clearly more unusual; how
-//! often the news really comes is counted and corrected ([`calibration`]). The result is comparable between keys: 10^−score is the
-//! probability that a window raises an alert of at least this score while nothing is the matter, and the expected number of false
-//! alerts a day over all keys is the number of windows a day times 10^−threshold.
+//! Each is turned into −log10 of the probability of at least that value by its own tail (`tail`), whose scale is the
+//! statistic's own 97 % quantile. So nothing is assumed to be normally distributed, and a spread of 0 cannot occur: the
+//! scale is at least one step of the smallest size that the series has shown (its resolution), 10⁻⁶ (the resolution of
+//! sums), and 10⁻⁹ of the centre (rounding). The largest of the scores counts, and a twentieth of the others: what two
+//! find unusual is more than what one does. Of an unusual time only the first window is news, and later ones that are
+//! clearly more unusual; how often the news really comes is counted and corrected (`calibration`). The result is
+//! comparable between keys: 10^−score is the probability that a window raises an alert of at least this score while
+//! nothing is the matter, and the expected number of false alerts a day over all keys is the number of windows a day times
+//! 10^−threshold.
 //!
 //! # What silence is
 //!
 //! For a sum a window without events is worth 0, and [`Level::silence`] is the same as observing zeros one by one. After
-//! [`SILENCE`] zeros in a row a further one is no news: it is only counted, and what was counted is learnt at once (means decay by
-//! powers) when something happens again. Because the count is part of the state, it does not matter how a silence is divided. For a mean
-//! a window without events is missing: nothing is called.
+//! [`SILENCE`] zeros in a row a further one is no news: it is only counted, and what was counted is learnt at once (means
+//! decay by powers) when something happens again. Because the count is part of the state, it does not matter how a silence
+//! is divided. For a mean a window without events is missing: nothing is called.
 
 mod calibration;
 mod episode;
@@ -52,6 +55,11 @@ pub const SILENCE: u32 = 1024;
 pub const WARMUP: u32 = 100;
 /// Weight of a new window in the centre: 1 − 2^(−1/60).
 const CENTRE_RATE: f64 = 0.011_486_2;
+/// Windows in a row for which an unusual time counts as passing: so long a value moves the centre no more than [`CLIPPED`]
+/// usual distances would.
+const PASSING: u32 = 60;
+/// See [`PASSING`].
+const CLIPPED: f64 = 3.0;
 /// Weight of a new window in the smoothed distance from the profile: 1 − 2^(−1/3).
 const PATTERN_RATE: f64 = 0.206_299_5;
 /// Weight of a new step in the mean of steps: 1 − 2^(−1/12).
@@ -64,6 +72,8 @@ const STEADY: u32 = 30;
 const AGREEMENT: f64 = 0.05;
 /// The resolution of sums, which are kept in millionths.
 const RESOLUTION: f64 = 1e-6;
+/// The largest value whose products and differences are finite.
+const LARGEST: f64 = 1e150;
 /// Relative rounding of a value.
 const ROUNDING: f64 = 1e-9;
 /// Windows with a value other than 0 after which a profile is worth its memory.
@@ -120,8 +130,8 @@ pub enum Cause {
 /// What is said of a window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LevelScore {
-    /// −log10 of the probability that a window without anomaly raises an alert of at least this score; 0 for a usual window and for one that is no news,
-    /// because it belongs to an unusual time that was reported.
+    /// −log10 of the probability that a window without anomaly raises an alert of at least this score; 0 for a usual
+    /// window and for one that is no news, because it belongs to an unusual time that was reported.
     pub score: f64,
     /// The same whether or not it is news.
     pub unusual: f64,
@@ -152,6 +162,9 @@ pub struct Level {
     /// The centre.
     #[serde(rename = "m")]
     centre: f64,
+    /// The last windows in a row that were unusually far from the centre.
+    #[serde(rename = "aw")]
+    away: u32,
     /// The last value.
     #[serde(rename = "l")]
     last: f64,
@@ -230,11 +243,11 @@ impl Level {
             + self.episode.as_ref().map_or(0, |_| size_of::<episode::Running>())
     }
 
-    /// Scores the next window of `size_ms` milliseconds from `start_ms` (event time), then learns it. A value that is not finite
-    /// is skipped.
+    /// Scores the next window of `size_ms` milliseconds from `start_ms` (event time), then learns it. A value that is not
+    /// finite, or beyond 10^150, is skipped.
     pub fn observe(&mut self, rule: &LevelRule, start_ms: u64, size_ms: u64, value: f64) -> LevelScore {
         let end_ms = start_ms.saturating_add(size_ms);
-        if !value.is_finite() {
+        if !value.is_finite() || value.abs() > LARGEST {
             return self.nothing();
         }
         if value == 0.0 && self.zeros >= SILENCE {
@@ -258,7 +271,7 @@ impl Level {
         if let Some(running) = &mut self.episode {
             let prediction = statistics.profile.map(|(_, prediction)| prediction);
             let window = episode::Window { start_ms, end_ms, value };
-            let progress = running.take(&window, rule.additive, prediction, self.centre);
+            let progress = running.take(&window, rule.additive, prediction);
             said.episode = Some((running.episode().clone(), progress));
             if matches!(progress, Progress::Ended(_)) {
                 self.episode = None;
@@ -267,8 +280,9 @@ impl Level {
         said
     }
 
-    /// Observes `windows` windows without events, each worth 0, from `start_ms` on: the same as observing them one by one, without visiting more than
-    /// [`SILENCE`] of them. What is said of a window goes to `told` with its start, if it is news or part of an episode.
+    /// Observes `windows` windows without events, each worth 0, from `start_ms` on: the same as observing them one by one,
+    /// without visiting more than [`SILENCE`] of them. What is said of a window goes to `told` with its start, if it is
+    /// news or part of an episode.
     pub fn silence(
         &mut self,
         rule: &LevelRule,
@@ -391,6 +405,7 @@ impl Level {
     fn learn(&mut self, statistics: &Statistics, (start_ms, middle_ms): (u64, u64), value: f64) {
         let &Statistics { floor, level, pattern, steps, recent_steps, frozen, smoothed, .. } = statistics;
         self.windows = self.windows.saturating_add(1);
+        let usual = self.level_tail.quantile(floor);
         self.level_tail.learn(level, floor);
         match (statistics.profile, &mut self.profile) {
             (Some((source, _)), Some(profile)) => profile.tail_mut(source),
@@ -417,7 +432,10 @@ impl Level {
             self.resolution = step;
         }
         self.last = value;
-        self.centre += CENTRE_RATE.max(1.0 / f64::from(self.windows)) * (value - self.centre);
+        let difference = value - self.centre;
+        self.away = if difference.abs() > usual { self.away.saturating_add(1) } else { 0 };
+        let most = if self.is_warming_up() || self.away > PASSING { f64::INFINITY } else { CLIPPED * usual };
+        self.centre += CENTRE_RATE.max(1.0 / f64::from(self.windows)) * difference.clamp(-most, most);
     }
 
     /// Learns the zeros that were only counted.

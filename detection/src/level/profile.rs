@@ -1,13 +1,14 @@
 //! What the series is usually worth at this time of the day and of the week.
 //!
-//! The day has 96 bins of a quarter of an hour, the week 168 of an hour. A pass of the time through a bin is a visit, whose mean is
-//! one observation of it; a bin holds the mean of its visits, the older ones fading (a visit weighs at least a sixth). A bin
-//! predicts once two visits agreed, interpolated between the middles of neighbouring bins. Whether a prediction is used is decided by how well it did: its
-//! mean absolute error must be at most nine tenths of the centre's.
+//! The day has 96 bins of a quarter of an hour, the week 168 of an hour. A pass of the time through a bin is a visit,
+//! whose mean is one observation of it; a bin holds the mean of its visits, the older ones fading (a visit weighs at least
+//! a sixth). A bin predicts once two visits agreed, interpolated between the middles of neighbouring bins. Whether a
+//! prediction is used is decided by how well it did: its mean absolute error must be at most nine tenths of the centre's.
 //!
-//! A visit that disagrees with its bin, by more than what is usual for a single window, counts only up to that limit and makes the bin forget
-//! two of its visits; a bin that has none left starts anew with the next. So an outage does not come back as an alert a day or a
-//! week later, whether it is a gap or zeros, and a lasting change is learnt after three periods.
+//! A visit that disagrees with its bin, by more than what is usual for a single window, counts only up to that limit and
+//! makes the bin forget two of its visits; a bin that has none left starts anew with the next. So an outage does not come
+//! back as an alert a day or a week later, whether it is a gap or zeros, and a lasting change is learnt after three
+//! periods.
 
 use serde::{Deserialize, Serialize};
 
@@ -224,7 +225,8 @@ impl Profile {
         }
     }
 
-    /// Takes in a window: how well it was predicted by each, and its value. `usual` is how far from the centre a window usually is.
+    /// Takes in a window: how well it was predicted by each, and its value. `usual` is how far from the centre a window
+    /// usually is.
     pub(super) fn learn(&mut self, middle_ms: u64, value: f64, centre: f64, usual: f64) {
         self.centre.learn((value - centre).abs());
         let most = MOST_ERROR * self.centre.mean;

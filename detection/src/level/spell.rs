@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// Usual windows in a row after which the time is over.
 const QUIET: u32 = 5;
-/// Windows after which the level is a new one: three half-lives of the centre, which has then gone seven eighths of the way.
+/// Weight of a window in the mean of the last ones: 1 − 2^(−1/20).
+const MEAN_RATE: f64 = 0.034_063_7;
+/// Windows after which the level is a new one: three half-lives of the centre.
 const NEW_LEVEL_AFTER: u32 = 180;
 
 /// How an unusual time ended.
@@ -30,6 +32,9 @@ pub(super) struct Spell {
     /// How far from it a value was usual then.
     #[serde(rename = "u")]
     usual: f64,
+    /// Mean of its last windows, half-life 20.
+    #[serde(rename = "m")]
+    mean: f64,
     /// Windows since then.
     #[serde(rename = "n")]
     windows: u32,
@@ -40,7 +45,7 @@ pub(super) struct Spell {
 
 impl Spell {
     pub(super) fn new(since_ms: u64, level: f64, usual: f64) -> Self {
-        Self { since_ms, level, usual, windows: 1, quiet: 0 }
+        Self { since_ms, level, usual, mean: level, windows: 1, quiet: 0 }
     }
 
     /// What is expected while it lasts: by the profile, if it predicts, else what was expected when it began.
@@ -48,21 +53,23 @@ impl Spell {
         profile.unwrap_or(self.level)
     }
 
-    /// Lets windows pass of which nothing is known but that they were alike.
+    /// Lets `windows` windows worth 0 pass.
     pub(super) fn pass(&mut self, windows: u32) {
+        self.mean *= (1.0 - MEAN_RATE).powf(f64::from(windows));
         self.windows = self.windows.saturating_add(windows);
     }
 
-    /// Takes in the next window and returns how the time ended, if it did. `centre` is the recent mean.
-    pub(super) fn take(&mut self, value: f64, profile: Option<f64>, centre: f64) -> Option<Ending> {
+    /// Takes in the next window and returns how the time ended, if it did.
+    pub(super) fn take(&mut self, value: f64, profile: Option<f64>) -> Option<Ending> {
         self.windows = self.windows.saturating_add(1);
+        self.mean += MEAN_RATE * (value - self.mean);
         let near = (value - self.expected(profile)).abs() <= self.usual;
         self.quiet = if near { self.quiet + 1 } else { 0 };
         if self.quiet >= QUIET {
             Some(Ending::Usual)
         } else if self.windows >= NEW_LEVEL_AFTER {
-            let moved = (centre - self.level).abs() > self.usual;
-            Some(if moved { Ending::NewLevel(centre) } else { Ending::Usual })
+            let moved = (self.mean - self.level).abs() > self.usual;
+            Some(if moved { Ending::NewLevel(self.mean) } else { Ending::Usual })
         } else {
             None
         }

@@ -1,17 +1,23 @@
 //! How rarely a non-negative statistic is as large as it is: a decayed quantile, and a heavy tail beyond it.
 //!
-//! Below its 97 % quantile `u` a value is usual and scores 0. Beyond it the excess is taken to be Pareto distributed,
-//! `P(Z > z) = π · (z / u)^(−1/γ)`: the peaks-over-threshold method with Hill's estimator. `u` follows the series by stochastic
-//! approximation (a step up for a value beyond it, a smaller one down for the others), `π` is the measured share of values beyond
-//! `u`, which corrects what the steps miss, and `γ` is the mean of the largest `ln(z / u)` of the last clusters of exceedances. Because `γ` comes from few
-//! of them, the probability is the predictive one under a Gamma prior on `1 / γ`, `π · (1 + ln(z / u) / (α γ))^(−α)` with
-//! `α` = 10 + the exceedances seen: close to Pareto's near `u` and more careful far beyond it, so that no score is arbitrarily large
-//! on the evidence of a handful of values. In addition, what a tail without exceedances has never seen is given the probability of the rule
-//! of succession: the first purchase after a thousand windows without one is not more unusual than one in a thousand.
+//! Up to its 97 % quantile `u` a value is usual and scores 0. Beyond it the excess is taken to be Pareto distributed, the
+//! probability of more than `z` being `π (z / u)^(−1/γ)`: the peaks-over-threshold method with Hill's estimator.
 //!
-//! Sources: B. M. Hill, "A simple general approach to inference about the tail of a distribution", Annals of Statistics 3 (1975);
-//! A. Siffer et al., "Anomaly detection in streams with extreme value theory" (SPOT), KDD 2017; H. Robbins and S. Monro, "A stochastic
-//! approximation method", Annals of Mathematical Statistics 22 (1951).
+//! * `u` follows the series by stochastic approximation: a step up for a value beyond it, a smaller one down for others.
+//! * `π` is the measured share of values beyond `u`, which corrects what the steps miss.
+//! * `γ` is the mean of the largest `ln(z / u)` of the last clusters of exceedances. A cluster is learnt when it is over,
+//!   so that an unusual time that lasts does not become usual while it does.
+//!
+//! Because `γ` comes from few clusters, the probability is the predictive one under a Gamma prior on `1 / γ`,
+//! `π (1 + ln(z / u) / (α γ))^(−α)` with `α` = 10 + the clusters seen: close to Pareto's near `u` and more careful far
+//! beyond it, so that no score is arbitrarily large on the evidence of a handful of values. In addition, what a tail with
+//! few exceedances has never seen is given the probability of the rule of succession: the first purchase after a thousand
+//! windows without one is not more unusual than one in a thousand.
+//!
+//! Sources: B. M. Hill, "A simple general approach to inference about the tail of a distribution", Annals of Statistics 3
+//! (1975); M. R. Leadbetter, "On a basis for 'peaks over threshold' modeling", Statistics & Probability Letters 12 (1991),
+//! for clusters; A. Siffer et al., "Anomaly detection in streams with extreme value theory" (SPOT), KDD 2017; H. Robbins
+//! and S. Monro, "A stochastic approximation method", Annals of Mathematical Statistics 22 (1951).
 
 use serde::{Deserialize, Serialize};
 
@@ -19,18 +25,18 @@ use serde::{Deserialize, Serialize};
 const BEYOND: f64 = 0.03;
 /// Weight of a new value once as many have been seen: a memory of about a thousand windows.
 const RATE: f64 = 0.001;
-/// Gain of the quantile's steps while few values were seen: the best one is 1 over the density of `ln z` at the quantile, which is
-/// `share / exponent`.
+/// Gain of the quantile's steps while few values were seen: the best one is 1 over the density of `ln z` at the quantile,
+/// which is `share / exponent`.
 const GAIN: f64 = PRIOR_EXPONENT / BEYOND;
 /// Values up to this multiple of the quantile are equal to it: where one value is common, the quantile moves around it.
 const TIE: f64 = 1.01;
-/// Values that only set the quantile: their largest is where it starts.
+/// Values that only set the quantile: it starts at the second largest of them.
 const FIRST: u32 = 60;
 /// The exponent `γ` before any exceedance: that of a normal distribution beyond its 97 % quantile.
 const PRIOR_EXPONENT: f64 = 0.2;
-/// Exceedances that the prior is worth.
+/// Clusters that the prior is worth.
 const PRIOR_WEIGHT: f64 = 10.0;
-/// Exceedances that are remembered.
+/// Clusters that are remembered.
 const REMEMBERED: f64 = 100.0;
 /// Exceedances in a row after which a cluster is learnt although it lasts.
 const LONGEST: u32 = 64;
@@ -38,8 +44,8 @@ const LONGEST: u32 = 64;
 const LEAST_EXPONENT: f64 = 0.1;
 /// The largest `ln(z / u)` that is learnt from: one value must not teach the tail more than that.
 const MOST_EXCESS: f64 = 8.0;
-/// Least ratio of `u` to the usual size of an exceedance. Where nearly all values are 0, the quantile is too; the sizes of the few others are
-/// then what the next one is compared with.
+/// Least ratio of `u` to the usual size of an exceedance. Where nearly all values are 0, the quantile is too; the sizes of
+/// the few others are then what the next one is compared with.
 const OF_PEAK: f64 = 0.05;
 
 /// The tail of one statistic of a series.
@@ -57,7 +63,7 @@ pub(super) struct Tail {
     /// Hill's exponent.
     #[serde(rename = "g")]
     exponent: f64,
-    /// Exceedances seen, up to [`REMEMBERED`].
+    /// Clusters of exceedances learnt, up to [`REMEMBERED`].
     #[serde(rename = "x")]
     exceedances: f64,
     /// The largest `ln(z / u)` of the cluster of exceedances that lasts.
@@ -77,8 +83,8 @@ impl Tail {
         self.quantile.max(floor)
     }
 
-    /// −log10 of the probability of a value of at least `z`; 0 for what is usual. `floor` (positive) is the smallest scale that is
-    /// told from 0.
+    /// −log10 of the probability of a value of at least `z`; 0 for what is usual. `floor` (positive) is the smallest scale
+    /// that is told from 0.
     pub(super) fn score(&self, z: f64, floor: f64) -> f64 {
         let u = self.quantile(floor);
         if self.seen < FIRST || z <= u * TIE {
@@ -89,8 +95,8 @@ impl Tail {
         -(self.share * (-beyond).exp() + self.unheard_of()).log10()
     }
 
-    /// The probability of a value of a kind not seen before: by the rule of succession one in the values seen, as far as the tail is
-    /// not known from exceedances of its own.
+    /// The probability of a value of a kind not seen before: by the rule of succession one in the values seen, as far as
+    /// the tail is not known from exceedances of its own.
     fn unheard_of(&self) -> f64 {
         let unknown = PRIOR_WEIGHT / (PRIOR_WEIGHT + self.exceedances);
         unknown.powi(4) / f64::from(self.seen.saturating_add(2))

@@ -87,13 +87,36 @@ fn peak_is_one_episode_that_ends_as_usual() {
 }
 
 #[test]
+fn four_peaks_are_four_episodes() {
+    let mut rng = StdRng::seed_from_u64(11);
+    let peaks = [2_000, 2_300, 2_600, 2_900];
+    let values: Vec<f64> = (0..3_500)
+        .map(|window: usize| {
+            let more =
+                if peaks.iter().any(|peak| (*peak..peak + 20).contains(&window)) { 200.0 } else { 0.0 };
+            100.0 + more + 5.0 * normal(&mut rng)
+        })
+        .collect();
+    assert_eq!(alerts(&observe_all(&mut Level::default(), &SUM, SIZE_MS, values)), peaks);
+}
+
+#[test]
+fn slow_drift_does_not_alert() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let values: Vec<f64> =
+        (0..30_000).map(|window| 100.0 + 0.02 * f64::from(window) + 5.0 * normal(&mut rng)).collect();
+    let said = observe_all(&mut Level::default(), &SUM, SIZE_MS, values);
+    assert!(alerts(&said).len() <= 3, "three of 30,000 may alert: {:?}", alerts(&said));
+}
+
+#[test]
 fn lasting_change_is_one_episode_that_ends_with_the_new_level() {
     let mut rng = StdRng::seed_from_u64(3);
     let values = (0..6_000).map(|window| if window < 2_000 { 100.0 } else { 300.0 } + 5.0 * normal(&mut rng));
     let said = observe_all(&mut Level::default(), &SUM, SIZE_MS, values);
     assert_eq!(alerts(&said), [2_000]);
     let [(_, Ending::NewLevel(new), _)] = &endings(&said)[..] else { panic!("{:?}", endings(&said)) };
-    assert!((270.0..305.0).contains(new), "{new}");
+    assert!((290.0..305.0).contains(new), "{new}");
     let last = said.last().map(|said| said.expected);
     assert!(last.is_some_and(|expected| (expected - 300.0).abs() < 5.0));
 }
@@ -244,6 +267,12 @@ fn memory_is_at_most_four_kilobytes() {
     assert!(level.bytes() <= 512, "without profile: {}", level.bytes());
     observe_all(&mut level, &SUM, 10 * MINUTE_MS, (0..3_000).map(|_| 10.0 + normal(&mut rng)));
     assert!(level.profile.is_some());
+    println!(
+        "bytes {} {} {}",
+        size_of::<Level>(),
+        level.bytes(),
+        serde_json::to_string(&level).unwrap().len()
+    );
     assert!(level.bytes() <= 4_096, "with profile: {}", level.bytes());
 }
 
@@ -252,7 +281,7 @@ fn value_that_is_not_finite_is_skipped() {
     let mut level = Level::default();
     observe_all(&mut level, &SUM, SIZE_MS, (0..300).map(|window| f64::from(window % 7)));
     let before = level.clone();
-    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+    for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e200] {
         assert_eq!(level.observe(&SUM, 300 * SIZE_MS, SIZE_MS, value).score, 0.0);
     }
     assert_eq!(level, before);
@@ -316,7 +345,7 @@ proptest! {
 
     #[test]
     fn score_is_finite_and_the_expected_value_between_the_bounds(
-        values in prop::collection::vec(prop_oneof![Just(0.0), -1e9..1e9, -1.0..1.0], 1..600),
+        values in prop::collection::vec(prop_oneof![Just(0.0), Just(1e150), -1e9..1e9, -1.0..1.0], 1..600),
     ) {
         let mut level = Level::default();
         for said in observe_all(&mut level, &SUM, SIZE_MS, values) {
