@@ -113,6 +113,9 @@ const MAX_VISITS: u64 = 500;
 /// Mean number of events of a visit.
 const VISIT_EVENTS: f64 = 8.0;
 
+/// Crowds on one item, and one on a new item.
+const CROWDS_A_ROUND: u64 = 4;
+
 impl Shoppers {
     /// A model with these settings; values below their minimum are raised to it.
     #[must_use]
@@ -139,13 +142,18 @@ impl Shoppers {
         shoppers
     }
 
-    /// The item of crowd `number`: a different one for each crowd, none of the most popular.
+    /// The item of crowd `number`: three crowds on one item, none of the most popular, then one on an item that did not exist before,
+    /// and so on with other items.
     #[must_use]
     pub fn crowd_item(settings: &Settings, number: u64) -> u64 {
         let items = settings.items.max(1);
+        let round = number / CROWDS_A_ROUND;
+        if number % CROWDS_A_ROUND == CROWDS_A_ROUND - 1 {
+            return items.saturating_add(round).saturating_add(1);
+        }
         // Ranks below the top twentieth: known to every detector, but with few events of their own.
         let from = (items / 20).max(1);
-        (from + number.wrapping_mul(7) % (items / 4).max(1)).min(items)
+        (from + round.wrapping_mul(7) % (items / 4).max(1)).min(items)
     }
 
     /// Id of the item of a crowd.

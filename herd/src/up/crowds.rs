@@ -139,6 +139,7 @@ impl Crowds {
         let mut guard = self.state();
         let state = &mut *guard;
         let size = Duration::from_millis(alert.size_ms);
+        let from = alert.start.plus(size).minus(Duration::from_millis(alert.span_ms.max(alert.size_ms)));
         let crowd =
             state.crowds.values_mut().rev().find(|crowd| {
                 crowd.key == alert.key && !crowd.alerted && crowd.began < alert.start.plus(size)
@@ -153,7 +154,7 @@ impl Crowds {
             .iter()
             .filter(|(event_type, _)| types.is_empty() || types.iter().any(|name| name == event_type))
             .map(|(_, time)| *time)
-            .filter(|time| *time >= alert.start && *time < alert.start.plus(size))
+            .filter(|time| *time >= from && *time < alert.start.plus(size))
             .collect();
         counted.sort_unstable();
         let place = usize::try_from(alert.count).unwrap_or(usize::MAX).min(counted.len());

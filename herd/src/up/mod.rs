@@ -77,11 +77,11 @@ pub struct Up {
     /// Directory of the Secrets, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR")]
     pub secrets: Option<PathBuf>,
-    /// Sends events of generated shoppers at this rate per second, with periodic crowds on single products
+    /// Sends events of generated shoppers at this rate per second, with periodic crowds: three on one product, then one on a new one
     #[arg(long, value_name = "RATE", num_args = 0..=1, default_missing_value = "100", value_parser = positive)]
     pub generate: Option<f64>,
     /// Time from one generated crowd to the next
-    #[arg(long, value_name = "DURATION", default_value = "1m", requires = "generate")]
+    #[arg(long, value_name = "DURATION", default_value = "45s", requires = "generate")]
     pub crowd_every: Span,
     /// Seed of the random numbers; the same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]
