@@ -25,8 +25,8 @@ const FIRST_WINDOWS: f64 = 5.0;
 const UNLIMITED_WINDOWS: f64 = FIRST_WINDOWS + 3.0;
 /// A key counts in the exposure of others for this much of them all together at most.
 const INFLUENCE: f64 = 0.25;
-/// A new level is believed as if it had been seen for this many windows: it is still uncertain.
-const LEVEL_WINDOWS: f64 = 100.0;
+/// A new level is believed as if it had been seen for this many windows: long enough not to follow what goes on rising.
+const LEVEL_WINDOWS: u32 = 140;
 
 /// The level of a window that is not scored yet.
 const UNSCORED: u8 = u8::MAX;
@@ -271,7 +271,8 @@ impl KeyState {
             mean: estimate.predict(estimate.usual, 1.0).mean,
             before,
         });
-        if found.is_none() {
+        // An older window than its newest is one of before a crash, which it has learnt from.
+        if self.newest().is_none_or(|newest| newest < index) {
             let folded = index.saturating_sub(settings.lag);
             for entry in self.recent.iter().filter(|entry| entry.index <= folded) {
                 self.sums.fold(entry);
@@ -486,15 +487,17 @@ impl KeyState {
     /// Begins anew with `level` events a window as what is usual, after the window `index`.
     pub fn restart(&mut self, population: &Population, index: u32, level: f64) {
         let known = population.known(index);
-        // Its own share of the traffic is no exposure of its own.
-        let exposure = (known.exposure - level).max(PSEUDO_EVENTS) * LEVEL_WINDOWS;
-        self.first = index.saturating_sub(LEVEL_WINDOWS as u32);
-        self.sums = Sums {
-            at: index,
-            values: level * LEVEL_WINDOWS,
-            missing: known.exposures - exposure,
-            squares: (level * LEVEL_WINDOWS) as f32 * known.dispersion(level) as f32,
+        let others = |at: u32| {
+            let own = self.recent.iter().find(|entry| entry.index == at).map_or(0.0, |entry| entry.events);
+            (population.known(at).exposure - f64::from(own)).max(PSEUDO_EVENTS)
         };
+        let last: f64 = (0..LONGEST).map(|back| others(index.saturating_sub(back))).sum();
+        let windows = weight(LEVEL_WINDOWS);
+        self.first = (index + 1).saturating_sub(LEVEL_WINDOWS);
+        #[allow(clippy::cast_possible_truncation)] // single precision is enough
+        let squares = (level * windows * known.dispersion(level)) as f32;
+        let missing = known.exposures - last / f64::from(LONGEST) * windows;
+        self.sums = Sums { at: index, values: level * windows, missing, squares };
         self.forget_up_to(index);
     }
 }

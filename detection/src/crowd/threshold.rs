@@ -32,10 +32,12 @@ const CAUTION: f64 = 50.0;
 const SHARE: f64 = 0.8;
 /// Days after which scores alone decide.
 const LEARNING_DAYS: f64 = 1.0;
+/// Days after which alerts are held to the budget whatever their scores: few crowds in a short time are no reason to miss the next.
+const COUNTED_DAYS: f64 = 3.0;
 /// No budget makes a window alert that is more likely than this.
 const LOWEST: f64 = 2.0;
-/// Scores are forgotten over this many days.
-const DAYS: f64 = 7.0;
+/// Scores are forgotten over as many days as bring this many alerts, but not sooner than over a week nor later than over four.
+const ALERTS: f64 = 20.0;
 
 /// How often scores reach each level.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -100,12 +102,20 @@ impl Calibration {
         };
         #[allow(clippy::cast_precision_loss)] // a day has few milliseconds
         let a_day = DAY_MS / settings.size_ms.max(1) as f64;
-        self.fade = 1.0 - 1.0 / (DAYS * a_day).max(1000.0);
+        self.fade = 1.0 - 1.0 / ((ALERTS / budget).clamp(7.0, 28.0) * a_day).max(1000.0);
         let model = (CAUTION * keys.max(1.0) * a_day / budget).log10().max(1.0);
         let days = self.windows / a_day;
         let Some(seen) = self.tail(SHARE * budget * days) else { return model };
+        let seen = if days < COUNTED_DAYS { seen } else { seen.max(self.exceeded(budget * days)) };
         // More alerts than the budget are believed at once, fewer only after a while.
         if seen > model { seen } else { model + (seen.max(LOWEST) - model) * (days / LEARNING_DAYS).min(1.0) }
+    }
+
+    /// The level from which on no more than `most` excursions were seen, but for chance: tails may go on flatter than they began.
+    fn exceeded(&self, most: f64) -> f64 {
+        let within = |reached: &f64| *reached <= most + most.sqrt();
+        let level = self.reached.iter().skip(1).position(within).map_or(LEVELS, |at| at + 1);
+        level as f64 / STEPS
     }
 
     /// The level reached `wanted` times in the decayed time, extrapolated if it is too rare to be seen.
