@@ -299,11 +299,7 @@ impl KeyState {
         let exposure = estimate.exposure_of(closing.total - count).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
-        let limit = if estimate.known.windows < UNLIMITED_WINDOWS {
-            f64::INFINITY
-        } else {
-            usual.mean + 3.0 * deviation + 1.0
-        };
+        let limit = if estimate.known.windows < UNLIMITED_WINDOWS { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
         let share = if value > limit { limit / value } else { 1.0 };
         let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
         let mut square =
