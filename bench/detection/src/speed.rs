@@ -54,7 +54,7 @@ pub(crate) fn table(count: u64, purchases: Option<&Path>) -> anyhow::Result<Stri
         }
     }
     Ok(format!(
-        "## Speed\n\nOne count metric with windows of 10 s, one thread, parsed events; the last column is the time that a detector adds for \
+        "## Speed\n\nOne count metric with windows of 10 s, parsed events, one thread by its processor time; the last column is the time that a detector adds for \
          each closed window of a key.\n\n{table}"
     ))
 }
@@ -80,11 +80,20 @@ fn shop(count: u64) -> Vec<Prepared> {
     (0..count).map(event).collect()
 }
 
+/// Time that this thread has been on a processor: other programs on the machine do not count. Where the kernel does not say it, the time
+/// since `began`.
+fn busy(began: Instant) -> Duration {
+    let on_cpu = std::fs::read_to_string("/proc/thread-self/schedstat");
+    let nanoseconds = on_cpu.ok().and_then(|text| text.split(' ').next()?.parse().ok());
+    nanoseconds.map_or_else(|| began.elapsed(), Duration::from_nanos)
+}
+
 /// The shortest of three times.
 fn measure(events: &[Prepared], plan: &Plan) -> anyhow::Result<(Duration, u64)> {
+    let began = Instant::now();
     let mut best: Option<(Duration, u64)> = None;
     for _ in 0..3 {
-        let began = Instant::now();
+        let start = busy(began);
         let mut backtest = Backtest::new(plan, |_: &Window<'_>| {});
         for event in events {
             let record = EventRef {
@@ -101,7 +110,7 @@ fn measure(events: &[Prepared], plan: &Plan) -> anyhow::Result<(Duration, u64)> 
         }
         let end = backtest.end();
         let (result, _) = backtest.finish(end)?;
-        let took = began.elapsed();
+        let took = busy(began).saturating_sub(start);
         if best.is_none_or(|(least, _)| took < least) {
             best = Some((took, result.counts.windows));
         }
