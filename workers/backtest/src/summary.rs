@@ -29,7 +29,7 @@ pub struct DetectorSummary {
     pub alerts: u64,
     /// Those that were not resolved at the end.
     pub open: u64,
-    /// Its alerts per day of event time; none if the events span no time.
+    /// Its alerts per day of event time; none if the events span less than a day.
     pub per_day: Option<f64>,
 }
 
@@ -59,7 +59,7 @@ impl Summary {
             }
         }
         for summary in &mut summaries {
-            let rate = days_spanned.filter(|days| *days > 0.0).map(|days| summary.alerts as f64 / days);
+            let rate = days_spanned.filter(|days| *days >= 1.0).map(|days| summary.alerts as f64 / days);
             summary.per_day = rate;
         }
         let mut by_key: Vec<(String, u64)> = by_key.into_iter().map(|(key, n)| (key.to_owned(), n)).collect();

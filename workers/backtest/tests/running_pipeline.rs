@@ -50,6 +50,9 @@ const EVERYTHING: &str = "
 /// An event as its record in `events`, the key of the record, and the second in which it is sent.
 type Sent = (i64, String, String);
 
+/// Events of closed windows by metric, key and start.
+type Windows = BTreeMap<(String, String, i64), u64>;
+
 /// Traffic with crowds, retries, and events that are out of order, some of them too late.
 fn events(seed: u64, seconds: i64, rate: u64) -> Vec<Sent> {
     let mut random = SmallRng::seed_from_u64(seed);
@@ -91,7 +94,7 @@ fn events(seed: u64, seconds: i64, rate: u64) -> Vec<Sent> {
     sent
 }
 
-fn backtest(plan: &Plan, events: &[Sent]) -> (BacktestResult, BTreeMap<(String, String, i64), u64>) {
+fn backtest(plan: &Plan, events: &[Sent]) -> (BacktestResult, Windows) {
     let mut windows = BTreeMap::new();
     let note = |window: &Window<'_>| {
         let name = (window.metric.to_string(), window.key.to_string(), window.start.0);
@@ -118,7 +121,7 @@ impl Clock for BusClock {
 }
 
 /// The final alerts and the closed windows of the pipeline on a bus, whose clock is that of the events.
-fn run(plan: &Plan, events: &[Sent]) -> (Vec<Alert>, BTreeMap<(String, String, i64), u64>) {
+fn run(plan: &Plan, events: &[Sent]) -> (Vec<Alert>, Windows) {
     let bus = SimulatedBus::new();
     bus.advance(WallTime(BEGIN));
     bus.ensure_topics(&plan.topics.all()).unwrap();

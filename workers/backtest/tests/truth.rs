@@ -80,7 +80,7 @@ fn finds_what_the_other_implementation_finds(#[values(1, 2, 3, 4)] seed: u64) {
         windows,
         base: BASE,
         window: WINDOW,
-        t0: (seed % 2 == 0).then(|| at(100)),
+        t0: seed.is_multiple_of(2).then(|| at(100)),
         days: (seed > 2).then_some(30.0),
         truth,
         global: vec![(at(200), at(220)), (at(300), at(301))],
