@@ -21,9 +21,6 @@ pub struct Episode {
     /// The first window that contributed to it: up to seven before.
     #[serde(rename = "s")]
     pub since: u32,
-    /// The first window that was scored together with later ones when it began.
-    #[serde(rename = "f")]
-    pub before: u32,
     /// The newest window that was taken in.
     #[serde(rename = "u")]
     pub until: u32,
@@ -96,7 +93,6 @@ impl Episode {
                 return Change::None;
             }
             let since = (index + 1).saturating_sub(score.span);
-            let before = key.since();
             key.forget_up_to(index);
             let (value, expected) = score.window;
             #[allow(clippy::cast_possible_truncation)] // single precision is enough
@@ -104,7 +100,6 @@ impl Episode {
             *episode = Some(Self {
                 begin: index,
                 since,
-                before,
                 until: index,
                 last: index,
                 is_up: score.is_up,

@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::Direction;
-use super::Episode;
 use super::decay::{fade, weight};
 use super::population::{Closing, Contribution, Known, PSEUDO_EVENTS, Population, SHAPE, Settings};
 use super::tail::NegativeBinomial;
@@ -131,13 +130,15 @@ enum Windows<'a> {
     Closed,
     /// A window that is open, and what is known of it and of the open windows before it.
     Open(&'a [OpenWindow]),
+    /// A closed window as it may have been known while it was open.
+    WereOpen(&'a [OpenWindow]),
 }
 
 impl<'a> Windows<'a> {
     fn open(self) -> &'a [OpenWindow] {
         match self {
             Self::Closed => &[],
-            Self::Open(open) => open,
+            Self::Open(open) | Self::WereOpen(open) => open,
         }
     }
 }
@@ -299,7 +300,11 @@ impl KeyState {
         let exposure = estimate.exposure_of(closing.total - count).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
-        let limit = if estimate.known.windows < UNLIMITED_WINDOWS { f64::INFINITY } else { usual.mean + 3.0 * deviation + 1.0 };
+        let limit = if estimate.known.windows < UNLIMITED_WINDOWS {
+            f64::INFINITY
+        } else {
+            usual.mean + 3.0 * deviation + 1.0
+        };
         let share = if value > limit { limit / value } else { 1.0 };
         let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
         let mut square =
@@ -376,26 +381,20 @@ impl KeyState {
         self.scored(population, settings, index, Windows::Open(open), self.since)
     }
 
-    /// The highest score that [`KeyState::peek`] can have given the closed window `index` while it was open: with all its events and
-    /// no more traffic than is usual. `episode`: the one that goes on, if it began after what was known then.
+    /// The highest score that [`KeyState::peek`] can have given the closed window `index` while it was open, of more than usual: with all
+    /// its events, no more traffic than is usual, no margin, and whatever was known of the end of the episode before it.
     #[must_use]
-    pub fn peek_at_most(
-        &self,
-        population: &Population,
-        settings: &Settings,
-        index: u32,
-        episode: Option<&Episode>,
-    ) -> Score {
-        let recent = self.recent.iter().filter(|entry| entry.index + settings.lag > index);
-        let open = recent.map(|entry| OpenWindow {
-            index: entry.index,
-            value: f64::from(entry.value),
-            count: 0,
-            total: 0,
+    pub fn peek_at_most(&self, population: &Population, settings: &Settings, index: u32) -> Score {
+        let first = (index + 1).saturating_sub(settings.lag.max(1)).max((index + 1).saturating_sub(LONGEST));
+        let open = (first..=index).map(|index| {
+            let entry = self.recent.iter().find(|entry| entry.index == index);
+            OpenWindow { index, value: entry.map_or(0.0, |entry| f64::from(entry.value)), count: 0, total: 0 }
         });
-        let open: SmallVec<[OpenWindow; 8]> = open.collect();
-        let since = episode.map_or(self.since, |episode| episode.before);
-        self.scored(population, settings, index, Windows::Open(&open), since)
+        let open: SmallVec<[OpenWindow; LONGEST as usize]> = open.collect();
+        // An episode that was over by then keeps later windows from reaching back; of a younger one nothing was known.
+        let since = if self.since > first { 0 } else { self.since };
+        let settings = Settings { direction: Direction::Up, ..*settings };
+        self.scored(population, &settings, index, Windows::WereOpen(&open), since)
     }
 
     fn scored(
@@ -410,8 +409,8 @@ impl KeyState {
         let mut best: Option<Score> = None;
         let (mut value, mut exposure, mut window) = (0.0, 0.0, (0.0, 0.0));
         let mut usual = NegativeBinomial { mean: 0.0, excess: 0.0 };
-        let is_open = matches!(windows, Windows::Open(_));
-        let margin = if is_open { EARLY_MARGIN } else { 0.0 };
+        let is_open = !matches!(windows, Windows::Closed);
+        let margin = if matches!(windows, Windows::Open(_)) { EARLY_MARGIN } else { 0.0 };
         let threshold = estimate.known.threshold.map(|threshold| threshold + margin);
         let known = index.saturating_sub(settings.lag);
         let floor = if is_open { estimate.usual * population.busiest(known, LONGEST) } else { 0.0 };
@@ -467,12 +466,6 @@ impl KeyState {
             usual,
         });
         Score { window, usual, ..best }
-    }
-
-    /// Windows before this one belong to an episode that is over, and are not scored with later ones.
-    #[must_use]
-    pub fn since(&self) -> u32 {
-        self.since
     }
 
     /// Windows up to `index` belong to an episode: later scores do not reach back to them.

@@ -23,6 +23,8 @@ use crate::partitioner::judge_of;
 const FETCH_MAX: usize = 8_192;
 /// How long a broker may take to say where its logs end (without an answer nothing is idle), and how many there are.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Totals in one record, at most: a total takes about a hundred bytes, and a broker takes a record of a megabyte.
+const TOTALS_A_RECORD: usize = 1_000;
 /// The clock is asked once for so many records: only idleness is reckoned from it, in seconds.
 const CLOCK_EVERY: u32 = 256;
 /// How often sources are counted. Sooner than producers see partitions that were added (10 s): every judge must know of them
@@ -322,18 +324,30 @@ impl<B: Bus, C: Clock> Fold<B, C> {
     fn send_watermarks(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
         for Announcement { source, state, at, totals } in &cycle.watermarks {
             let Some(source) = self.sources.get(source) else { continue };
-            let watermark = source.watermark(*state, self.source_count, *at, totals.clone());
-            let watermark = PartRecord::Watermark(watermark);
-            for judge in 0..self.judge_count {
-                let record = Outgoing {
-                    topic: &self.topics.parts,
-                    partition: Some(Partition(judge)),
-                    key: Some(b"watermark"),
-                    value: None,
-                    timestamp: *at,
-                    headers: &[],
-                };
-                self.outbox.send(record, |out| watermark.write(out))?;
+            let mut chunks = totals.chunks(TOTALS_A_RECORD).peekable();
+            loop {
+                let totals = chunks.next().unwrap_or_default().to_vec();
+                let is_last = chunks.peek().is_none();
+                let mut watermark = source.watermark(*state, self.source_count, *at, totals);
+                if !is_last {
+                    // The rest of the totals must come first: so far it vouches for nothing, its own or others'.
+                    (watermark.watermark, watermark.state) = (None, SourceState::Active);
+                }
+                let watermark = PartRecord::Watermark(watermark);
+                for judge in 0..self.judge_count {
+                    let record = Outgoing {
+                        topic: &self.topics.parts,
+                        partition: Some(Partition(judge)),
+                        key: Some(b"watermark"),
+                        value: None,
+                        timestamp: *at,
+                        headers: &[],
+                    };
+                    self.outbox.send(record, |out| watermark.write(out))?;
+                }
+                if is_last {
+                    break;
+                }
             }
         }
         Ok(())

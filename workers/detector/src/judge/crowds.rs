@@ -141,35 +141,34 @@ impl CrowdDetector {
         let score = state.key.score(population, settings, index);
         self.unsaved = true;
         let band = band(watch, &score);
+        // Asked before the window changes what is known of the key.
+        let withdrawn = withdrawn(watch, state, candidate, population, settings);
         // What may not alert yet begins no episode: it would never alert.
         if state.episode.is_none() && !may_begin(watch, *alerted, index, &score) {
-            let alerts = withdrawn(watch, state, candidate, population, settings).into_iter().collect();
-            return Judgement { band, alerts };
+            return Judgement { band, alerts: withdrawn.into_iter().collect() };
         }
         let change = crowd::Episode::observe(&mut state.episode, &mut state.key, population, index, &score);
         let alert = match change {
-            Change::None => withdrawn(watch, state, candidate, population, settings),
+            Change::None => None,
             Change::Began => {
                 let episode = state.episode.as_ref().map(|episode| on_wire(candidate.watched, episode));
                 let finding = finding(&score);
                 let alert = episodes::raised(watch, candidate, &finding, AlertState::Firing, episode);
                 *alerted = Some(index);
                 *firing = Some(Box::new(alert.clone()));
-                Some(alert)
+                // The alert of this window stands: it must not be withdrawn.
+                return Judgement { band, alerts: SmallVec::from_iter([alert]) };
             }
             Change::Continued => {
                 let episode = state.episode.as_ref().map(|episode| on_wire(candidate.watched, episode));
                 let update = firing.as_deref().zip(episode);
-                let update = update
-                    .and_then(|(firing, episode)| episodes::continued(watch, candidate, firing, episode));
-                let withdrawn = withdrawn(watch, state, candidate, population, settings);
-                return Judgement { band, alerts: update.into_iter().chain(withdrawn).collect() };
+                update.and_then(|(firing, episode)| episodes::continued(watch, candidate, firing, episode))
             }
             Change::Ended(episode, ending) => {
                 firing.take().map(|alert| ended(watch, candidate, *alert, &episode, ending))
             }
         };
-        Judgement { band, alerts: alert.into_iter().collect() }
+        Judgement { band, alerts: alert.into_iter().chain(withdrawn).collect() }
     }
 
     /// The early alert of a window that is still open, if what is known of it so far is enough. `open`: the key's windows after
@@ -257,9 +256,8 @@ fn withdrawn(
     if state.episode.as_ref().is_some_and(known) {
         return None;
     }
-    let score = state.key.peek_at_most(population, settings, candidate.index, state.episode.as_ref());
-    let could = score.is_alert() && score.is_up && may_begin(watch, None, candidate.index, &score);
-    could.then(|| raised(watch, candidate, &score, AlertState::Withdrawn))
+    let score = state.key.peek_at_most(population, settings, candidate.index);
+    (score.is_alert() && score.is_up).then(|| raised(watch, candidate, &score, AlertState::Withdrawn))
 }
 
 fn band(watch: &Watch, score: &crowd::Score) -> Option<Band> {

@@ -62,9 +62,9 @@ struct Traffic {
     /// Mean number of keys with events in a window.
     #[serde(rename = "k")]
     keys: f64,
-    /// That mean after the last windows, newest last.
+    /// That mean after the last windows with events, newest last.
     #[serde(rename = "h")]
-    history: VecDeque<f64>,
+    history: VecDeque<(Index, f64)>,
 }
 
 /// A detector, with what the keys of a partition have in common.
@@ -96,10 +96,18 @@ impl Traffic {
         self.newest = index;
         self.windows = (self.windows + 1.0).min(day);
         self.keys += (keys - self.keys) / self.windows;
-        self.history.push_back(self.keys);
+        self.history.push_back((index, self.keys));
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }
+    }
+}
+
+impl Traffic {
+    /// The mean number of keys with events as it was known when the window `index` had closed.
+    fn keys_at(&self, index: Index) -> Option<f64> {
+        let later = self.history.partition_point(|(at, _)| *at <= index);
+        self.history.get(later.saturating_sub(1)).map(|(_, keys)| *keys)
     }
 }
 
@@ -145,11 +153,8 @@ impl LevelDetector {
         let probability = match self.settings.limit {
             AlertLimit::Probability(probability) => probability,
             AlertLimit::Budget(budget) => {
-                let known = self.traffic.as_ref().and_then(|traffic| {
-                    let back = traffic.newest.saturating_sub(index) as usize;
-                    traffic.history.get(traffic.history.len().checked_sub(1 + back)?)
-                });
-                let tests = known.copied().unwrap_or(1.0).max(1.0) * self.windows_a_day();
+                let known = self.traffic.as_ref().and_then(|traffic| traffic.keys_at(index));
+                let tests = known.unwrap_or(1.0).max(1.0) * self.windows_a_day();
                 budget.alerts_per_day() / f64::from(self.settings.partitions.max(1)) / tests
             }
         };

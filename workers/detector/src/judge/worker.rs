@@ -224,7 +224,11 @@ impl<B: Bus, C: Clock> Processor for Judge<B, C> {
         _assignment: &mut Assignment<Self>,
         _why: Flush<'_>,
     ) -> Result<Commits, DetectorError> {
-        self.begin_cycle()?;
+        // Never a second cycle on top of one that is under way: a successor that judges again what was not saved finds what was known
+        // then for the windows of one cycle.
+        if !self.is_busy() {
+            self.begin_cycle()?;
+        }
         Ok(Vec::new())
     }
 
