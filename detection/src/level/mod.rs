@@ -280,6 +280,11 @@ impl Level {
         said
     }
 
+    /// Ends the episode that goes on, if there is one: the series has ended, and what comes after is judged anew.
+    pub fn end_episode(&mut self) {
+        self.episode = None;
+    }
+
     /// Observes `windows` windows without events, each worth 0, from `start_ms` on: the same as observing them one by one,
     /// without visiting more than [`SILENCE`] of them. What is said of a window goes to `told` with its start, if it is
     /// news or part of an episode.

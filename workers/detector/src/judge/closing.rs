@@ -60,7 +60,7 @@ impl Metric {
     /// count and keys are known.
     fn must_judge_silence(&self) -> bool {
         !(self.crowds.is_empty() && self.levels.is_empty())
-            && (!self.firing.is_empty() || (!self.baselines.is_empty() && self.follows_drops()))
+            && (!self.following.is_empty() || (!self.baselines.is_empty() && self.follows_drops()))
     }
 
     fn follows_drops(&self) -> bool {
@@ -166,7 +166,7 @@ impl Metric {
         alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
         judge(baseline, &candidate, &expectations, out)?;
         baseline.note(index, candidate.value);
-        note_firing(&mut self.firing, key, baseline.is_firing());
+        note_firing(&mut self.firing, &mut self.following, key, baseline, &watched);
         self.unsaved.insert(key.clone());
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Metric {
         let known: Vec<CompactString> = if drops {
             self.baselines.keys().cloned().collect()
         } else {
-            self.firing.iter().cloned().collect()
+            self.following.iter().cloned().collect()
         };
         for key in known.iter().filter(|key| !keys.contains_key(*key)) {
             let Some(baseline) = self.baselines.get_mut(key) else { continue };
@@ -200,8 +200,12 @@ impl Metric {
                 if kept.firing.is_none() && !crowd.watches_drops() {
                     continue;
                 }
+                let was_firing = kept.firing.is_some();
                 let judgement = crowd.judge(watch, kept, &candidate);
-                self.unsaved.insert(key.clone());
+                // Silence in which nothing begins changes nothing that must be saved.
+                if was_firing || kept.firing.is_some() {
+                    self.unsaved.insert(key.clone());
+                }
                 judgement.alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
             }
             for level in &mut self.levels {
@@ -209,11 +213,14 @@ impl Metric {
                 if kept.firing.is_none() && !level.watches_drops() {
                     continue;
                 }
+                let was_firing = kept.firing.is_some();
                 let alerts = level.judge_silence(watch, kept, &candidate);
-                self.unsaved.insert(key.clone());
+                if was_firing || kept.firing.is_some() {
+                    self.unsaved.insert(key.clone());
+                }
                 alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
             }
-            note_firing(&mut self.firing, key, baseline.is_firing());
+            note_firing(&mut self.firing, &mut self.following, key, baseline, &watched);
         }
         Ok(())
     }
@@ -244,7 +251,7 @@ impl Metric {
             if bring_up_to(baseline, &mut candidate, newest.saturating_add(1), out)? {
                 self.unsaved.insert(key.clone());
             }
-            note_firing(&mut self.firing, &key, baseline.is_firing());
+            note_firing(&mut self.firing, &mut self.following, &key, baseline, watched);
         }
         Ok(())
     }

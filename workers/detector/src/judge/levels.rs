@@ -214,6 +214,9 @@ impl LevelDetector {
         let watched = candidate.watched;
         if !self.settings.additive {
             let gone = index - series.newest >= MEAN_GONE;
+            if gone {
+                series.level.end_episode();
+            }
             let over = firing.take_if(|_| gone).map(|alert| {
                 let end = watched.start(series.newest.saturating_add(1));
                 let episode = alert.episode.clone();
@@ -225,10 +228,13 @@ impl LevelDetector {
             return over.into_iter().collect();
         }
         let mut alerts = SmallVec::new();
+        let size = self.settings.size_ms;
+        // Windows that were judged before, but not saved, because nothing began in them.
+        let before = index - series.newest - 1;
         let start = time(watched.start(series.newest + 1));
-        let silent = index - series.newest;
+        series.level.silence(&self.rule(f64::INFINITY), start, size, before, |_, _| {});
         series.newest = index;
-        series.level.silence(&rule, start, self.settings.size_ms, silent, |_, score| {
+        series.level.silence(&rule, time(watched.start(index)), size, 1, |_, score| {
             alerts.extend(told(watch, candidate, &score, alerted, firing));
         });
         alerts

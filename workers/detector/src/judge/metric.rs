@@ -41,6 +41,8 @@ pub(super) struct Metric {
     pub(super) levels: Vec<LevelDetector>,
     /// Keys with an alert that is not resolved.
     pub(super) firing: HashSet<CompactString>,
+    /// Of these, keys with an episode that is followed window by window, also where they have no event.
+    pub(super) following: HashSet<CompactString>,
     /// For which window a detector last fired early, by detector and key, while that window is open.
     pub(super) early: BTreeMap<(usize, CompactString), Index>,
     /// Keys of open windows that changed since detectors of the algorithm `crowd` last looked at them.
@@ -67,6 +69,7 @@ impl Metric {
             levels: LevelDetector::all(watched),
             pending: BTreeMap::default(),
             firing: HashSet::default(),
+            following: HashSet::default(),
             early: BTreeMap::default(),
             unsaved: HashSet::default(),
             forgotten: Keyed::default(),
@@ -87,6 +90,7 @@ impl Metric {
                 }
                 self.baselines.remove(key);
                 self.firing.remove(key);
+                self.following.remove(key);
                 // Deleted by hand, without the header that says when: it begins anew, and nothing is past.
                 if at < Index::MAX {
                     self.forgotten.insert(key.into(), at);
@@ -96,7 +100,7 @@ impl Metric {
             Saved::Kept(record) => {
                 let read = Baseline::of_record(&record, &self.watched);
                 let (baseline, disowned) = read.filter(|(new, _)| is_newest(new.newest))?;
-                note_firing(&mut self.firing, key, baseline.is_firing());
+                note_firing(&mut self.firing, &mut self.following, key, &baseline, &self.watched);
                 self.forgotten.remove(key);
                 self.baselines.insert(key.into(), Box::new(baseline));
                 Some(disowned)
@@ -408,12 +412,24 @@ impl Metric {
     }
 }
 
-pub(super) fn note_firing(firing: &mut HashSet<CompactString>, key: &str, is_firing: bool) {
-    if is_firing {
-        firing.insert(key.into());
-    } else {
-        firing.remove(key);
-    }
+pub(super) fn note_firing(
+    firing: &mut HashSet<CompactString>,
+    following: &mut HashSet<CompactString>,
+    key: &str,
+    baseline: &Baseline,
+    watched: &Watched,
+) {
+    let note = |set: &mut HashSet<CompactString>, is_in: bool| {
+        if is_in {
+            set.insert(key.into());
+        } else {
+            set.remove(key);
+        }
+    };
+    note(firing, baseline.is_firing());
+    let watches = baseline.watches.iter().zip(&watched.watches);
+    let follows = watches.map(|(kept, watch)| kept.firing.is_some() && watch.follows_episodes());
+    note(following, follows.fold(false, |any, follows| any || follows));
 }
 
 /// The baseline of a key, unless it is forgotten in this window.

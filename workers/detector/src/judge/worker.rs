@@ -44,6 +44,8 @@ pub struct Judge<B: Bus, C> {
     partitions: BTreeMap<Partition, Owned>,
     interval: Duration,
     next_tick: WallTime,
+    /// Whether the last cycle left windows open that could be closed.
+    is_behind: bool,
     /// The time of the fetch under way.
     now: WallTime,
     phase: Phase,
@@ -108,6 +110,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
             judge_count: parts,
             interval: plan.emit_interval(),
             next_tick: now.plus(plan.emit_interval()),
+            is_behind: false,
             now,
             partitions: BTreeMap::new(),
             phase: Phase::Reading,
@@ -131,6 +134,10 @@ impl<B: Bus, C: Clock> Processor for Judge<B, C> {
             return None;
         }
         self.now = self.clock.now();
+        if std::mem::take(&mut self.is_behind) {
+            // Many windows close one cycle after the other: a look in between is how the member hears of a rebalance.
+            return Some(Demand { limit: 1, wait: Duration::ZERO, idle: false });
+        }
         if self.now >= self.next_tick {
             self.next_tick = self.now.plus(self.interval);
             self.phase = Phase::Due;
@@ -284,6 +291,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         if is_behind {
             self.next_tick = now; // more windows can close as soon as these are saved
         }
+        self.is_behind = is_behind;
         self.outputs.counters.holds(open_keys, baselines);
         self.phase = Phase::Outputs(commits);
         Ok(())
