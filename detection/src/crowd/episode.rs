@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::key::{KeyState, LONGEST, Score};
 use super::population::Population;
 
-/// An episode is over after this many windows in a row that are ordinary even together.
+/// An episode is over after this many windows in a row that are ordinary even together, or as many as it took to stand out.
 const ORDINARY_WINDOWS: u32 = 3;
 /// Together ordinary: as much by chance in one of ten times.
 const ORDINARY_SCORE: f64 = 1.0;
@@ -48,6 +48,9 @@ pub struct Episode {
     /// Its highest score.
     #[serde(rename = "h")]
     pub score: f64,
+    /// Over how many windows it last stood out.
+    #[serde(rename = "n")]
+    span: u32,
     /// Its last values, for what has become usual.
     #[serde(rename = "v")]
     values: Vec<f32>,
@@ -107,6 +110,7 @@ impl Episode {
                 expected,
                 excess: score.value - score.expected,
                 score: score.score,
+                span: score.span,
                 values,
             });
             return Change::Began;
@@ -130,9 +134,12 @@ impl Episode {
         let silent = index - current.last;
         if score.score >= threshold / 2.0 {
             current.last = index;
+            current.span = score.span;
             current.excess += value - expected;
             key.forget_up_to(index);
-        } else if (silent >= ORDINARY_WINDOWS && score.score < ORDINARY_SCORE) || silent >= LONGEST {
+        } else if (silent >= ORDINARY_WINDOWS.max(current.span) && score.score < ORDINARY_SCORE)
+            || silent >= LONGEST
+        {
             let ended = episode.take();
             return ended.map_or(Change::None, |ended| Change::Ended(ended, Ending::Usual));
         } else {

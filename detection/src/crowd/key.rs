@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::Direction;
 use super::Episode;
 use super::decay::{fade, weight};
-use super::population::{Closing, Contribution, Known, Population, SHAPE, Settings};
+use super::population::{Closing, Contribution, Known, PSEUDO_EVENTS, Population, SHAPE, Settings};
 use super::tail::NegativeBinomial;
 use super::threshold::level;
 
@@ -15,9 +15,16 @@ pub const LONGEST: u32 = 8;
 /// Times that are scored, in windows: what gathers slowly stands out of the longer ones.
 pub const SPANS: [u32; 4] = [1, 2, 4, LONGEST];
 /// Weight of what is known of keys alike, in events, against a key's own dispersion.
-const DISPERSION_EVENTS: f64 = 20.0;
+const DISPERSION_EVENTS: f64 = 60.0;
+/// Windows of the metric before deviations are measured.
+const FIRST_WINDOWS: f64 = 5.0;
+/// A key counts in the exposure of others for this much of them all together at most.
+const INFLUENCE: f64 = 0.25;
 /// A new level is believed as if it had been seen for this many windows: it is still uncertain.
-const LEVEL_WINDOWS: f64 = 16.0;
+const LEVEL_WINDOWS: f64 = 100.0;
+
+/// The level of a window that is not scored yet.
+const UNSCORED: u8 = u8::MAX;
 
 /// A closed window in which the key had events.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,11 +35,11 @@ struct Entry {
     value: f32,
     /// As much of it as is usual.
     usual: f32,
-    /// As many of its events as are usual.
+    /// What its events count for in the exposure.
     events: f32,
     /// Squared deviation from the mean, with those of the windows without an event before it.
     square: f32,
-    /// The level its score reached.
+    /// The level its score reached; [`UNSCORED`] until it is known.
     level: u8,
 }
 
@@ -59,7 +66,7 @@ struct Sums {
     /// Values, as usual.
     #[serde(rename = "s")]
     values: f64,
-    /// What the key's exposure lacks of the metric's: what came before the key was first seen, and its own events.
+    /// What the key's exposure lacks of the metric's: what came before the key was first seen, and what its own events count for.
     #[serde(rename = "m")]
     missing: f64,
     /// Squared deviations.
@@ -188,13 +195,29 @@ struct Estimate<'a> {
 }
 
 impl Estimate<'_> {
+    /// How much an event of this key counts in the exposure of others: so much that the key counts for a quarter of all others
+    /// together at most, or the fall of one key would make all others stand out.
+    /// `own` and `others` are events of the window that closes.
+    fn influence(&self, own: f64, others: f64) -> f64 {
+        let others = (self.known.events - self.values).max(0.0) + others;
+        (INFLUENCE * others / (self.values + own).max(1e-9)).min(1.0)
+    }
+
+    /// The exposure that so many events of other keys make, as it is not known yet what each of them counts for.
+    fn exposure_of(&self, others: f64) -> f64 {
+        let usual = (self.known.events - self.values) / self.known.windows.max(1.0);
+        let scale = (self.usual - PSEUDO_EVENTS) / (usual - PSEUDO_EVENTS).max(1e-9);
+        others.max(0.0) * scale.clamp(0.0, 1.0) + PSEUDO_EVENTS
+    }
+
     /// The value of a time with this exposure: a Gamma-Poisson mixture, wider by what the key's counts vary beyond it.
     fn predict(&self, exposure: f64, windows: f64) -> NegativeBinomial {
         let weight = self.exposure + self.known.prior;
         let rate = (self.values + SHAPE) / weight;
-        // More traffic than usual multiplies what makes counts vary; an exposure is itself a count, and as uncertain.
+        // More traffic than usual multiplies what makes counts vary; an exposure is itself a count, and as uncertain, but for its
+        // constant part.
         let growth = (exposure / (windows * self.usual)).max(1.0);
-        let varies = ((self.dispersion - 1.0) * growth).max(rate);
+        let varies = ((self.dispersion - 1.0) * growth).max(rate * (1.0 - PSEUDO_EVENTS / self.usual));
         NegativeBinomial { mean: rate * exposure, excess: varies + exposure / weight }
     }
 }
@@ -237,7 +260,8 @@ impl KeyState {
         };
         closing.add(&Contribution {
             count,
-            usual: f64::from(entry.events),
+            usual: if entry.value > 0.0 { count * f64::from(entry.usual / entry.value) } else { 0.0 },
+            exposure: f64::from(entry.events),
             square: f64::from(entry.square),
             mean: estimate.predict(estimate.usual, 1.0).mean,
             before,
@@ -267,7 +291,7 @@ impl KeyState {
     ) -> Entry {
         let index = closing.index;
         // The traffic of this window is not known yet without its crowds, so the larger of two guesses.
-        let exposure = (closing.total - count + 1.0).max(estimate.usual);
+        let exposure = estimate.exposure_of(closing.total - count).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         let deviation = (usual.mean * (1.0 + usual.excess)).sqrt();
         let warming = population.threshold(settings, index).is_none();
@@ -279,6 +303,9 @@ impl KeyState {
         // The windows without an event since the one before: those of long ago were ordinary, or it would not be silent for long.
         let rate = usual.mean / exposure;
         let silent = before.map_or(0, |before| (index - before).saturating_sub(1)).min(LONGEST);
+        if estimate.known.windows < FIRST_WINDOWS {
+            square = value; // nothing is known to deviate from
+        }
         for back in 1..=silent {
             let mean = rate * population.known(index - back).exposure;
             square += (mean * mean).min(25.0 * mean.max(0.25));
@@ -287,9 +314,9 @@ impl KeyState {
             index,
             value: value as f32,
             usual: (value * share) as f32,
-            events: (count * share) as f32,
+            events: (count * share * estimate.influence(count * share, closing.total - count)) as f32,
             square: square as f32,
-            level: 0,
+            level: UNSCORED,
         }
     }
 
@@ -306,7 +333,7 @@ impl KeyState {
         let exposure = if seen { (known.exposures - sums.missing * faded).max(0.0) } else { 0.0 };
         let windows = weight((at + 1).saturating_sub(self.first));
         let usual = if seen && windows > 0.0 { exposure / windows } else { known.usual() };
-        let usual = usual.max(1.0);
+        let usual = usual.max(PSEUDO_EVENTS);
         let mean = (values + SHAPE) / (exposure + known.prior) * usual;
         let alike = known.dispersion(mean);
         let squares = f64::from(sums.squares) * faded;
@@ -320,9 +347,11 @@ impl KeyState {
         let score = self.scored(population, settings, index, Windows::Closed, self.since);
         let reached = level(score.score);
         let others = self.recent.iter().filter(|entry| entry.index < index && index - entry.index <= LONGEST);
-        let before = others.map(|entry| entry.level).max().unwrap_or(0);
+        let before = others.map(|entry| entry.level).filter(|level| *level != UNSCORED).max().unwrap_or(0);
         population.count(index, before, reached);
-        if let Some(entry) = self.recent.iter_mut().find(|entry| entry.index == index) {
+        if let Some(entry) =
+            self.recent.iter_mut().find(|entry| entry.index == index && entry.level == UNSCORED)
+        {
             entry.level = reached;
         }
         score
@@ -385,14 +414,14 @@ impl KeyState {
             let (its_value, its_exposure) = match windows.open().iter().find(|open| open.index == at) {
                 Some(open) => {
                     #[allow(clippy::cast_precision_loss)] // 53 bits are enough
-                    let others = open.total.saturating_sub(open.count) as f64 + 1.0;
-                    (open.value, others.max(estimate.usual))
+                    let others = open.total.saturating_sub(open.count) as f64;
+                    (open.value, estimate.exposure_of(others).max(estimate.usual))
                 }
                 None if at > population.newest() => (0.0, estimate.usual),
                 None => {
                     let entry = self.recent.iter().find(|entry| entry.index == at);
                     let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));
-                    let exposure = (population.known(at).exposure - f64::from(events)).max(1.0);
+                    let exposure = (population.known(at).exposure - f64::from(events)).max(PSEUDO_EVENTS);
                     // While the window was open, this one may have been open as well.
                     let was_open = matches!(windows, Windows::Open(_)) && at + settings.lag > index;
                     (f64::from(value), if was_open { exposure.max(estimate.usual) } else { exposure })
@@ -409,12 +438,7 @@ impl KeyState {
                 window = (value, predicted.mean);
                 usual = predicted;
             }
-            let few: f64 = std::env::var("MINC").ok().and_then(|s| s.parse().ok()).unwrap_or(0.0);
-            let up = if settings.direction == Direction::Down || value < few {
-                0.0
-            } else {
-                predicted.upper(value)
-            };
+            let up = if settings.direction == Direction::Down { 0.0 } else { predicted.upper(value) };
             let down = if settings.direction == Direction::Up { 0.0 } else { predicted.lower(value) };
             let score = if threshold.is_none() { 0.0 } else { up.max(down) };
             if best.is_none_or(|best| score > best.score) {
@@ -451,7 +475,7 @@ impl KeyState {
     pub fn restart(&mut self, population: &Population, index: u32, level: f64) {
         let known = population.known(index);
         // Its own share of the traffic is no exposure of its own.
-        let exposure = (known.exposure - level).max(1.0) * LEVEL_WINDOWS;
+        let exposure = (known.exposure - level).max(PSEUDO_EVENTS) * LEVEL_WINDOWS;
         self.first = index.saturating_sub(LEVEL_WINDOWS as u32);
         self.sums = Sums {
             at: index,

@@ -24,3 +24,7 @@ pub enum Direction {
     /// Either.
     Both,
 }
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss)] // counts are small
+mod tests;

@@ -20,11 +20,15 @@ const CLASSES: usize = 12;
 /// Whole numbers hold counts in units of 1/1024.
 const UNIT: f64 = 1024.0;
 /// Events that keep the exposure of a window above 0.
-const PSEUDO_EVENTS: f64 = 1.0;
+pub(super) const PSEUDO_EVENTS: f64 = 1.0;
+/// How far the traffic of other partitions may be from that of this one, in square roots of counts: two and a half deviations.
+const CREDIBLE: f64 = 1.25;
 /// Windows with events before anything is scored.
 const WARMUP: u32 = 20;
 /// Shape of the Gamma distribution of rates that a new key is taken from.
-pub(super) const SHAPE: f64 = 0.5;
+pub(super) const SHAPE: f64 = 2.0;
+/// That distribution counts as at most this many windows, so that a key's own past is soon more than that of keys alike.
+const LONGEST_PRIOR: f64 = 30.0;
 /// A key without an event for this many windows counts as never seen, give or take a [`PERIODS`]th.
 pub const MEMORY: u32 = 4096;
 const PERIODS: usize = 32;
@@ -53,6 +57,14 @@ pub(super) struct Known {
     /// Decayed sum of exposures.
     #[serde(rename = "c")]
     pub(super) exposures: f64,
+    /// Decayed sum of events, no key counting much more than it usually does.
+    #[serde(rename = "m")]
+    pub(super) events: f64,
+    /// What the events of this partition and of others count for in it.
+    #[serde(rename = "o")]
+    own: f64,
+    #[serde(rename = "r")]
+    rest: f64,
     /// Prior exposure of a key, so that the prior mean is what keys are like.
     #[serde(rename = "b")]
     pub(super) prior: f64,
@@ -71,6 +83,9 @@ impl Known {
     const NOTHING: Self = Self {
         exposure: PSEUDO_EVENTS,
         exposures: 0.0,
+        events: 0.0,
+        own: 0.0,
+        rest: 0.0,
         prior: 1.0,
         windows: 0.0,
         dispersion: [1.0; CLASSES],
@@ -104,9 +119,10 @@ fn class(mean: f64) -> usize {
 pub struct Closing {
     pub(super) index: u32,
     pub(super) total: f64,
-    /// Events of own keys, and of those as many as are usual.
+    /// Events of own keys, of those as many as are usual, and what these count for in the exposure.
     own: i64,
     usual: i64,
+    exposure: i64,
     squares: [i64; CLASSES],
     counts: [i64; CLASSES],
     /// Keys seen, new ones among them, and by period of when they were last seen before.
@@ -119,6 +135,7 @@ pub struct Closing {
 pub(super) struct Contribution {
     pub(super) count: f64,
     pub(super) usual: f64,
+    pub(super) exposure: f64,
     pub(super) square: f64,
     pub(super) mean: f64,
     /// The window the key was seen in before, unless it is new.
@@ -135,6 +152,7 @@ impl Closing {
     pub(super) fn add(&mut self, key: &Contribution) {
         self.own += whole(key.count);
         self.usual += whole(key.usual);
+        self.exposure += whole(key.exposure);
         let class = class(key.mean);
         self.squares[class] += whole(key.square);
         self.counts[class] += whole(key.usual);
@@ -177,6 +195,9 @@ pub struct Population {
     /// Decayed events of own keys, as usual.
     #[serde(rename = "o")]
     own: f64,
+    /// What these count for in the exposure.
+    #[serde(rename = "g")]
+    exposure: f64,
     /// Decayed events of other partitions' keys, as usual.
     #[serde(rename = "r")]
     rest: f64,
@@ -207,6 +228,7 @@ impl Population {
             newest: first.saturating_sub(1),
             warm: 0,
             own: 0.0,
+            exposure: 0.0,
             rest: 0.0,
             squares: [0.0; CLASSES],
             counts: [0.0; CLASSES],
@@ -264,6 +286,7 @@ impl Population {
             total: total as f64,
             own: 0,
             usual: 0,
+            exposure: 0,
             squares: [0; CLASSES],
             counts: [0; CLASSES],
             seen: 0,
@@ -276,9 +299,11 @@ impl Population {
         if closing.index <= self.newest {
             return;
         }
-        let (own, usual) = (counted(closing.own), counted(closing.usual));
-        let rest = self.believed((closing.total - own).max(0.0), usual);
+        let (own, usual, exposure) =
+            (counted(closing.own), counted(closing.usual), counted(closing.exposure));
+        let rest = self.believed((closing.total - own).max(0.0), exposure);
         self.own = self.own * FADE + usual;
+        self.exposure = self.exposure * FADE + exposure;
         self.rest = self.rest * FADE + rest;
         for class in 0..CLASSES {
             self.squares[class] = self.squares[class] * FADE + counted(closing.squares[class]);
@@ -299,7 +324,7 @@ impl Population {
         self.newest = closing.index;
         self.scoring = Some(closing.index);
         self.calibration.fold();
-        self.remember(usual + rest + PSEUDO_EVENTS, settings);
+        self.remember(exposure, usual, rest, settings);
     }
 
     /// Counts the score of a key in the window `index`; `before`: the highest level of its last windows.
@@ -309,15 +334,27 @@ impl Population {
         }
     }
 
-    /// As much of the events of other partitions as those of this one make credible: a crowd there is no traffic everywhere.
-    fn believed(&self, rest: f64, usual: f64) -> f64 {
-        if self.warm < WARMUP || self.own <= 0.0 {
+    /// As much of the events of other partitions as those of this one make credible over the last 1, 2, 4 and 8 windows: a crowd
+    /// there is no traffic everywhere, and the fall of a large key there is no silence.
+    fn believed(&self, mut rest: f64, exposure: f64) -> f64 {
+        if self.warm < WARMUP || self.exposure <= 0.0 {
             return rest;
         }
-        let ratio = self.rest / self.own;
-        let root = (usual + 1.0).sqrt();
-        let (low, high) = ((root - 2.0).max(0.0), root + 2.0);
-        rest.clamp(ratio * low * low, ratio * high * high)
+        let ratio = self.rest / self.exposure;
+        let (mut own, mut before) = (exposure, 0.0);
+        for back in 0..super::LONGEST {
+            if super::SPANS.contains(&(back + 1)) {
+                // The square root of a count has the same spread whatever the count: one half.
+                let root = (own + 1.0).sqrt();
+                let (low, high) = ((root - CREDIBLE).max(0.0), root + CREDIBLE);
+                let (low, high) = (ratio * low * low - before, ratio * high * high - before);
+                rest = rest.max(low).min(high.max(0.0));
+            }
+            let known = self.known(self.newest.saturating_sub(back));
+            own += known.own;
+            before += known.rest;
+        }
+        rest
     }
 
     /// Folds the windows up to `until` that were not closed.
@@ -331,6 +368,7 @@ impl Population {
             let jump = windows - kept;
             let faded = fade(jump);
             self.own *= faded;
+            self.exposure *= faded;
             self.rest *= faded;
             for class in 0..CLASSES {
                 self.squares[class] *= faded;
@@ -339,6 +377,7 @@ impl Population {
             self.calibration.skip(jump);
             if let Some(last) = self.history.back_mut() {
                 last.exposures = last.exposures * faded + PSEUDO_EVENTS * weight(jump);
+                last.events = last.events * faded + PSEUDO_EVENTS * weight(jump);
                 last.windows = last.windows * faded + weight(jump);
             }
             self.newest += jump;
@@ -351,6 +390,7 @@ impl Population {
                     total: 0.0,
                     own: 0,
                     usual: 0,
+                    exposure: 0,
                     squares: [0; CLASSES],
                     counts: [0; CLASSES],
                     seen: 0,
@@ -371,16 +411,19 @@ impl Population {
         }
     }
 
-    fn remember(&mut self, exposure: f64, settings: &Settings) {
+    fn remember(&mut self, own: f64, usual: f64, rest: f64, settings: &Settings) {
+        let exposure = own + rest + PSEUDO_EVENTS;
         let last = self.history.back().copied().unwrap_or(Known::NOTHING);
         let exposures = last.exposures * FADE + exposure;
+        let events = last.events * FADE + usual + rest + PSEUDO_EVENTS;
         let windows = last.windows * FADE + 1.0;
         let usual = exposures / windows;
         #[allow(clippy::cast_precision_loss)] // 53 bits are enough
         let keys = self.keys() as f64;
-        // The mean rate of a key, as a share of the exposure.
-        let rate = self.own / exposures.max(1e-9) / keys.max(1.0);
-        let prior = (SHAPE / rate.max(1e-12)).clamp(0.5 * usual, 30.0 * usual);
+        // What the mean key has, against what all others have: its exposure is without itself.
+        let mean = self.own / keys.max(1.0);
+        let rate = mean / (exposures - mean).max(1e-9);
+        let prior = (SHAPE / rate.max(1e-12)).min(LONGEST_PRIOR * usual);
         let mut dispersion = [1.0; CLASSES];
         for (class, value) in dispersion.iter_mut().enumerate() {
             let variance = (self.squares[class] + POISSON_EVENTS) / (self.counts[class] + POISSON_EVENTS);
@@ -390,7 +433,17 @@ impl Population {
             }
         }
         let threshold = (self.warm >= WARMUP).then(|| self.calibration.threshold(settings, keys));
-        self.history.push_back(Known { exposure, exposures, prior, windows, dispersion, threshold });
+        self.history.push_back(Known {
+            exposure,
+            exposures,
+            events,
+            own,
+            rest,
+            prior,
+            windows,
+            dispersion,
+            threshold,
+        });
         if self.history.len() > HISTORY {
             self.history.pop_front();
         }

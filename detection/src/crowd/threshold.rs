@@ -25,7 +25,15 @@ const STEPS: f64 = 4.0;
 const LEVELS: usize = 80;
 const DAY_MS: f64 = 86_400_000.0;
 /// Excursions that a level needs to be relied on.
-const ENOUGH: f64 = 30.0;
+const ENOUGH: f64 = 100.0;
+/// The model's probability is off by as much before its scores are known: several spans are tests too, and rates are estimates.
+const CAUTION: f64 = 50.0;
+/// A budget is an upper limit: as much of it is aimed at.
+const SHARE: f64 = 0.8;
+/// Days after which scores alone decide.
+const LEARNING_DAYS: f64 = 1.0;
+/// No budget makes a window alert that is more likely than this.
+const LOWEST: f64 = 2.0;
 /// Scores are forgotten over this many days.
 const DAYS: f64 = 3.0;
 
@@ -93,11 +101,11 @@ impl Calibration {
         #[allow(clippy::cast_precision_loss)] // a day has few milliseconds
         let a_day = DAY_MS / settings.size_ms.max(1) as f64;
         self.fade = 1.0 - 1.0 / (DAYS * a_day).max(1000.0);
-        let model = (keys.max(1.0) * a_day / budget).log10().max(1.0);
-        let Some(seen) = self.tail(budget * self.windows / a_day) else { return model };
+        let model = (CAUTION * keys.max(1.0) * a_day / budget).log10().max(1.0);
         let days = self.windows / a_day;
-        let weight = (days / 0.5).min(1.0);
-        (model * (1.0 - weight) + seen * weight).max(2.0)
+        let Some(seen) = self.tail(SHARE * budget * days) else { return model };
+        // More alerts than the budget are believed at once, fewer only after a while.
+        if seen > model { seen } else { model + (seen.max(LOWEST) - model) * (days / LEARNING_DAYS).min(1.0) }
     }
 
     /// The level reached `wanted` times in the decayed time, extrapolated if it is too rare to be seen.
