@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ZscoreSpec};
 use herd_spec::plan::{
-    AggregatePlan, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
+    AggregatePlan, AlertLimit, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
     MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
@@ -102,6 +102,7 @@ fn detectors() -> Vec<DetectorPlan> {
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
     };
+    let budget = "4000 per hour".parse().unwrap();
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
     let zscore = ZscoreSpec { sigmas: 2.0, history: 8, warmup: 2 };
@@ -109,6 +110,9 @@ fn detectors() -> Vec<DetectorPlan> {
     vec![
         detector("crowd", "views", Direction::Up, 20, Algorithm::Poisson(poisson)),
         detector("either", "views", Direction::Both, 15, Algorithm::Ewma(ewma)),
+        // Loose, so that crowds are common.
+        detector("herd", "views", Direction::Up, 0, Algorithm::Crowd(AlertLimit::Probability(0.02))),
+        detector("budgeted", "views", Direction::Both, 10, Algorithm::Crowd(AlertLimit::Budget(budget))),
         detector("rich", "revenue", Direction::Up, 30, Algorithm::Threshold(Threshold::Above(150.0))),
         detector("spree", "revenue", Direction::Up, 30, Algorithm::Mad(mad.clone())),
         detector("odd", "price", Direction::Both, 20, Algorithm::Zscore(zscore)),
