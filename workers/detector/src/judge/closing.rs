@@ -311,7 +311,7 @@ fn judge<E>(
         if watch.crowd.is_some() {
             continue;
         }
-        if let Some(alert) = verdict::close(candidate, watch, kept, expectation.as_ref()) {
+        for alert in verdict::close(candidate, watch, kept, expectation.as_ref()) {
             out(Output::Alert(alert))?;
             judged = true;
         }

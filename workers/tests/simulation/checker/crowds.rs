@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use herd_spec::units::Partition;
+use herd_spec::wire::AlertState;
 
 use super::{Checker, ExpectedWindow, Name, Value2, json};
 use crate::oracle::{Found, Metric, Traffic};
@@ -78,7 +79,8 @@ impl Checker<'_> {
         let mut all: BTreeMap<(String, Partition), BTreeMap<String, Vec<Found>>> = BTreeMap::new();
         for ((metric, key), judge) in judges {
             let found = found.remove(&(metric.clone(), key.clone())).unwrap_or_default();
-            self.checked.found += found.len();
+            let shown = found.iter().filter(|found| found.state != AlertState::Withdrawn);
+            self.checked.found += shown.count();
             all.entry((metric.clone(), *judge)).or_default().insert(key.clone(), found);
         }
         let traffic = self.traffic(metrics, expected, said, judges, horizons);
