@@ -126,12 +126,14 @@ enum Windows<'a> {
     Closed,
     /// A window that is open, and what is known of it and of the open windows before it.
     Open(&'a [OpenWindow]),
+    /// A closed window, as it may have looked while it was open.
+    Before,
 }
 
 impl<'a> Windows<'a> {
     fn open(self) -> &'a [OpenWindow] {
         match self {
-            Self::Closed => &[],
+            Self::Closed | Self::Before => &[],
             Self::Open(open) => open,
         }
     }
@@ -372,7 +374,7 @@ impl KeyState {
     }
 
     /// The highest score that [`KeyState::peek`] can have given the closed window `index` while it was open: with all its events and
-    /// no more traffic than is usual. `episode`: the one that goes on, if it began after what was known then.
+    /// no more traffic than is usual. `episode`: the one that goes on or ended with this window, if it began after what was known then.
     #[must_use]
     pub fn peek_at_most(
         &self,
@@ -381,16 +383,10 @@ impl KeyState {
         index: u32,
         episode: Option<&Episode>,
     ) -> Score {
-        let recent = self.recent.iter().filter(|entry| entry.index + settings.lag > index);
-        let open = recent.map(|entry| OpenWindow {
-            index: entry.index,
-            value: f64::from(entry.value),
-            count: 0,
-            total: 0,
-        });
-        let open: SmallVec<[OpenWindow; 8]> = open.collect();
         let since = episode.map_or(self.since, |episode| episode.before);
-        self.scored(population, settings, index, Windows::Open(&open), since)
+        // Of an episode that is younger than what was known then, nothing was known either.
+        let since = if since.saturating_add(settings.lag) > index + 1 { 0 } else { since };
+        self.scored(population, settings, index, Windows::Before, since)
     }
 
     fn scored(
@@ -422,9 +418,14 @@ impl KeyState {
                     let entry = self.recent.iter().find(|entry| entry.index == at);
                     let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));
                     let exposure = (population.known(at).exposure - f64::from(events)).max(PSEUDO_EVENTS);
-                    // While the window was open, this one may have been open as well.
-                    let was_open = matches!(windows, Windows::Open(_)) && at + settings.lag > index;
-                    (f64::from(value), if was_open { exposure.max(estimate.usual) } else { exposure })
+                    // While the window was open, those before it may have been open or closed.
+                    let may_be_open = matches!(windows, Windows::Before) && at + settings.lag > index;
+                    let exposure = match may_be_open {
+                        true if at == index => estimate.usual,
+                        true => exposure.min(estimate.usual),
+                        false => exposure,
+                    };
+                    (f64::from(value), exposure)
                 }
             };
             value += its_value;

@@ -64,7 +64,8 @@ impl<'a> Metric<'a> {
         found: Vec<Found>,
     ) -> Vec<Difference> {
         let (expected, unsure) = self.alerts(windows, horizon);
-        let is_certain = |_: &str, at: i64| at + self.size <= horizon && unsure.is_none_or(|unsure| at < unsure);
+        let is_certain =
+            |_: &str, at: i64| at + self.size <= horizon && unsure.is_none_or(|unsure| at < unsure);
         compare(expected, found, is_certain).0
     }
 
@@ -143,7 +144,8 @@ impl<'a> Metric<'a> {
                             }
                         } else if state.0.is_none_or(|before| at - before >= pause) {
                             *state = (Some(at), Some(alerts.len()));
-                            let told = Told { at, until: at + self.size, peak: value, excess: value - expected };
+                            let told =
+                                Told { at, until: at + self.size, peak: value, excess: value - expected };
                             alerts.push(Expected {
                                 detector: detector.name.to_string(),
                                 start: at,

@@ -98,11 +98,16 @@ impl Expected {
     /// Whether this is what was found.
     fn is(&self, found: &Found, is_certain: impl Fn(i64) -> bool) -> bool {
         let Some(episode) = &found.episode else { return false };
-        if !(close(found.value, self.value) && close(found.expected, self.expected) && episode.since.0 == self.since) {
+        if !(close(found.value, self.value)
+            && close(found.expected, self.expected)
+            && episode.since.0 == self.since)
+        {
             return false;
         }
         let told = |told: &Told| {
-            episode.until.0 == told.until && close(episode.peak, told.peak) && close(episode.excess, told.excess)
+            episode.until.0 == told.until
+                && close(episode.peak, told.peak)
+                && close(episode.excess, told.excess)
         };
         let end = self.end.filter(|end| is_certain(end.last.at));
         match (found.state, end) {
@@ -123,7 +128,9 @@ impl Expected {
             }
             // It ended beyond what is certain.
             (AlertState::Resolved, None) => {
-                episode.ending.is_some() && found.resolved == Some(episode.until.0) && self.may_end(episode, is_certain)
+                episode.ending.is_some()
+                    && found.resolved == Some(episode.until.0)
+                    && self.may_end(episode, is_certain)
             }
             _ => false,
         }

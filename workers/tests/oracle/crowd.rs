@@ -80,7 +80,10 @@ impl Calibration {
         } else {
             std::f64::consts::LN_10
         };
-        Some(high as f64 / 4.0 + (reached(high) / wanted).ln().max(0.0) / slope.clamp(0.7, std::f64::consts::LN_10))
+        Some(
+            high as f64 / 4.0
+                + (reached(high) / wanted).ln().max(0.0) / slope.clamp(0.7, std::f64::consts::LN_10),
+        )
     }
 
     fn pass_window(&mut self) {
@@ -136,7 +139,9 @@ pub(super) fn alerts(
     let mut past = Past::of(walk.index(*first));
     let mut start = *first;
     while start + size <= traffic.horizon {
-        if traffic.doubtful.is_some_and(|doubtful| doubtful <= start) || walk.close(&mut past, start, traffic).is_err() {
+        if traffic.doubtful.is_some_and(|doubtful| doubtful <= start)
+            || walk.close(&mut past, start, traffic).is_err()
+        {
             return (walk.alerts, Some(start));
         }
         start += size;
@@ -208,7 +213,8 @@ impl Walk<'_> {
 
     fn judge(&mut self, name: &str, key: &mut Key, past: &Past, at: i64) -> Result<(), Unsure> {
         let direction = self.detector.direction;
-        let score = key.past.score(past, self.lag, at, direction != Direction::Down, direction != Direction::Up);
+        let score =
+            key.past.score(past, self.lag, at, direction != Direction::Down, direction != Direction::Up);
         self.count(key, at, score.score)?;
         match key.episode.take() {
             None => self.begin(name, key, at, &score),
@@ -234,7 +240,9 @@ impl Walk<'_> {
         if is_paused || (score.is_up && score.value < self.detector.min_count as f64) {
             return Ok(());
         }
-        let Some(threshold) = score.threshold.filter(|threshold| reaches(score.score, *threshold).unwrap_or(true)) else {
+        let Some(threshold) =
+            score.threshold.filter(|threshold| reaches(score.score, *threshold).unwrap_or(true))
+        else {
             return Ok(());
         };
         reaches(score.score, threshold)?;
@@ -271,7 +279,15 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn go_on(&mut self, name: &str, key: &mut Key, mut open: Open, past: &Past, at: i64, score: &Score) -> Result<(), Unsure> {
+    fn go_on(
+        &mut self,
+        name: &str,
+        key: &mut Key,
+        mut open: Open,
+        past: &Past,
+        at: i64,
+        score: &Score,
+    ) -> Result<(), Unsure> {
         let (value, expected) = score.window;
         open.values.push(value);
         let is_further = if open.is_up { value > open.peak } else { value < open.peak };
@@ -287,7 +303,9 @@ impl Walk<'_> {
             (open.last, open.span) = (at, score.span);
             open.excess += value - expected;
             key.past.since = key.past.since.max(at + 1);
-        } else if silent >= LONGEST || (silent >= ORDINARY_WINDOWS.max(open.span) && !reaches(score.score, ORDINARY)?) {
+        } else if silent >= LONGEST
+            || (silent >= ORDINARY_WINDOWS.max(open.span) && !reaches(score.score, ORDINARY)?)
+        {
             end = Some((open.last, Ending::Usual));
         } else {
             open.excess += value - expected;

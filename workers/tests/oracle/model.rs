@@ -124,7 +124,13 @@ impl Past {
     }
 
     /// Closes the next window, in which there were `total` events of all partitions; `keys` of this partition are known by then.
-    pub(super) fn close(&mut self, total: u64, sum: &Sum, keys: usize, threshold: impl FnOnce(bool) -> Option<f64>) {
+    pub(super) fn close(
+        &mut self,
+        total: u64,
+        sum: &Sum,
+        keys: usize,
+        threshold: impl FnOnce(bool) -> Option<f64>,
+    ) {
         let before = self.known.last().unwrap_or(&NOTHING);
         let rest = self.believed((total as f64 - sum.events).max(0.0), sum.exposure);
         let mut known = Known { own: sum.exposure, rest, ..before.clone() };
@@ -138,8 +144,7 @@ impl Past {
         for class in 0..CLASSES {
             add(&mut known.squares[class], sum.squares[class]);
             add(&mut known.counts[class], sum.counts[class]);
-            let dispersion =
-                (known.squares[class] + POISSON_EVENTS) / (known.counts[class] + POISSON_EVENTS);
+            let dispersion = (known.squares[class] + POISSON_EVENTS) / (known.counts[class] + POISSON_EVENTS);
             known.dispersion[class] = single(dispersion.max(1.0));
         }
         known.warm += u32::from(total > 0);
@@ -267,7 +272,11 @@ impl KeyPast {
             Some(level) => {
                 let weight = faded(at - level.at) * LEVEL_WINDOWS;
                 let missing = level.exposures * faded(at - level.at) - level.exposure * weight;
-                (level.value * weight, missing, single(single(level.value * LEVEL_WINDOWS) * level.dispersion) * faded(at - level.at))
+                (
+                    level.value * weight,
+                    missing,
+                    single(single(level.value * LEVEL_WINDOWS) * level.dispersion) * faded(at - level.at),
+                )
             }
             None => (0.0, past.at(self.first - 1).exposures * faded(at - self.first + 1), 0.0),
         };
@@ -289,7 +298,15 @@ impl KeyPast {
     }
 
     /// Takes the window in that closes next, which has `total` events in all.
-    pub(super) fn take(&mut self, past: &Past, lag: i64, at: i64, total: u64, (count, value): (u64, f64), sum: &mut Sum) {
+    pub(super) fn take(
+        &mut self,
+        past: &Past,
+        lag: i64,
+        at: i64,
+        total: u64,
+        (count, value): (u64, f64),
+        sum: &mut Sum,
+    ) {
         let estimate = self.estimate(past, at - lag);
         let (count, others) = (count as f64, total as f64 - count as f64);
         let exposure = estimate.exposure_of(others).max(estimate.usual);
@@ -341,7 +358,8 @@ impl KeyPast {
                 let (value, own) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.exposure));
                 (value, (past.at(at).exposure() - own).max(PSEUDO))
             });
-            let (value, exposure) = windows.fold((0.0, 0.0), |sum, window| (sum.0 + window.0, sum.1 + window.1));
+            let (value, exposure) =
+                windows.fold((0.0, 0.0), |sum, window| (sum.0 + window.0, sum.1 + window.1));
             let usual = estimate.predict(exposure, span as f64);
             let up = if ups { usual.at_least(value) } else { 0.0 };
             let down = if drops { usual.at_most(value) } else { 0.0 };
@@ -352,11 +370,14 @@ impl KeyPast {
         };
         let single = of_span(1);
         // Of spans that are as unusual, the shortest.
-        [2, 4, LONGEST].into_iter().take_while(|span| at - span + 1 >= self.since).map(of_span).fold(single, |best, of| {
-            let second = best.score.min(of.score).max(best.second);
-            let better = if of.score > best.score { of } else { best };
-            Score { second, window: single.window, ..better }
-        })
+        [2, 4, LONGEST].into_iter().take_while(|span| at - span + 1 >= self.since).map(of_span).fold(
+            single,
+            |best, of| {
+                let second = best.score.min(of.score).max(best.second);
+                let better = if of.score > best.score { of } else { best };
+                Score { second, window: single.window, ..better }
+            },
+        )
     }
 
     /// Notes what the score of the window that closed last reached; the levels that it reached first in eight windows.

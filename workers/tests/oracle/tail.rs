@@ -104,7 +104,13 @@ fn mills(x: f64) -> f64 {
 #[test]
 fn tail_is_that_of_the_normal_distribution() {
     // 1 − Φ(x), from tables.
-    for (x, tail) in [(0.5, 0.308_537_538_7), (1.0, 0.158_655_253_9), (2.9, 1.865_813e-3), (3.1, 9.676_032e-4), (5.0, 2.866_516e-7)] {
+    for (x, tail) in [
+        (0.5, 0.308_537_538_7),
+        (1.0, 0.158_655_253_9),
+        (2.9, 1.865_813e-3),
+        (3.1, 9.676_032e-4),
+        (5.0, 2.866_516e-7),
+    ] {
         let density = (-x * x / 2.0_f64).exp() / (2.0 * PI).sqrt();
         assert!((mills(x) * density / tail - 1.0).abs() < 1e-6, "at {x}");
     }

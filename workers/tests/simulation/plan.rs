@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ZscoreSpec};
 use herd_spec::plan::{
-    AggregatePlan, AlertLimit, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
-    MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
+    AggregatePlan, AlertLimit, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups,
+    MappingPlan, MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
 
@@ -17,6 +17,7 @@ pub(crate) const EVENTS: &str = "sim.events";
 pub(crate) const PARTS: &str = "sim.parts";
 pub(crate) const WINDOWS: &str = "sim.windows";
 pub(crate) const ALERTS: &str = "sim.alerts";
+pub(crate) const BASELINES: &str = "sim.baselines";
 pub(crate) const DEAD: &str = "sim.dead-letter";
 pub(crate) const SINK: &str = "sim.sink.main";
 
@@ -38,7 +39,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
             windows: topic(WINDOWS, 2),
             alerts: topic(ALERTS, 1),
             dead_letter: topic(DEAD, 1),
-            baselines: topic("sim.baselines", judges),
+            baselines: topic(BASELINES, judges),
         },
         groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into() },
         events: EventsPlan {

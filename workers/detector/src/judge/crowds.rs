@@ -136,12 +136,12 @@ impl CrowdDetector {
         let band = band(watch, &score);
         // What may not alert yet begins no episode: it would never alert.
         if state.episode.is_none() && !may_begin(watch, *alerted, index, &score) {
-            let alerts = withdrawn(watch, state, candidate, population, settings).into_iter().collect();
+            let alerts = withdrawn(watch, state, None, candidate, population, settings).into_iter().collect();
             return Judgement { band, alerts };
         }
         let change = crowd::Episode::observe(&mut state.episode, &mut state.key, population, index, &score);
         let alert = match change {
-            Change::None => withdrawn(watch, state, candidate, population, settings),
+            Change::None => withdrawn(watch, state, None, candidate, population, settings),
             Change::Began => {
                 let alert = begun(watch, candidate, &score, state.episode.as_ref());
                 *alerted = Some(index);
@@ -150,11 +150,13 @@ impl CrowdDetector {
             }
             Change::Continued => {
                 let update = continued(watch, candidate, firing.as_deref(), state.episode.as_ref());
-                let withdrawn = withdrawn(watch, state, candidate, population, settings);
+                let withdrawn = withdrawn(watch, state, None, candidate, population, settings);
                 return Judgement { band, alerts: update.into_iter().chain(withdrawn).collect() };
             }
             Change::Ended(episode, ending) => {
-                firing.take().map(|alert| ended(watch, candidate, *alert, &episode, ending))
+                let end = firing.take().map(|alert| ended(watch, candidate, *alert, &episode, ending));
+                let withdrawn = withdrawn(watch, state, Some(&episode), candidate, population, settings);
+                return Judgement { band, alerts: end.into_iter().chain(withdrawn).collect() };
             }
         };
         Judgement { band, alerts: alert.into_iter().collect() }
@@ -229,10 +231,11 @@ impl Crowd {
 
 /// The record that takes back the early alert of a window that closed without raising one, if there can be one: with no more
 /// traffic than is usual, its counts would have been enough while it was open. Whoever judged it then may be gone, so that nobody
-/// knows.
+/// knows. `ended`: the episode that ended with the window.
 fn withdrawn(
     watch: &Watch,
     state: &Crowd,
+    ended: Option<&crowd::Episode>,
     candidate: &Candidate<'_>,
     population: &Population,
     settings: &Settings,
@@ -242,11 +245,14 @@ fn withdrawn(
     }
     // An episode that was known while this window was open let it raise none.
     let known = |episode: &crowd::Episode| episode.begin.saturating_add(settings.lag) <= candidate.index;
-    if state.episode.as_ref().is_some_and(known) {
+    let episode = ended.or(state.episode.as_ref());
+    if episode.is_some_and(known) {
         return None;
     }
-    let score = state.key.peek_at_most(population, settings, candidate.index, state.episode.as_ref());
-    let could = score.is_alert() && score.is_up && score.value >= minimum(watch);
+    let score = state.key.peek_at_most(population, settings, candidate.index, episode);
+    // Tails are approximated, and so rise with the count and fall with the traffic but for a hundredth.
+    let reaches = |threshold| score.score * 1.01 + 0.01 >= threshold;
+    let could = score.threshold.is_some_and(reaches) && score.is_up && score.value >= minimum(watch);
     could.then(|| raised(watch, candidate, &score, AlertState::Withdrawn))
 }
 

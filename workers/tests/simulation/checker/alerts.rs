@@ -33,7 +33,8 @@ impl Checker<'_> {
                 resolved: alert.resolved.map(|time| time.0),
                 episode: alert.episode,
             };
-            let is_of_all = metrics.get(alert.metric.as_str()).is_some_and(|of| of.is_of_all_keys(&raised.detector));
+            let is_of_all =
+                metrics.get(alert.metric.as_str()).is_some_and(|of| of.is_of_all_keys(&raised.detector));
             let found = if is_of_all { &mut crowds } else { &mut found };
             found.entry((alert.metric, alert.key)).or_default().push(raised);
         }
