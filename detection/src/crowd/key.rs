@@ -16,12 +16,14 @@ pub const LONGEST: u32 = 8;
 pub const SPANS: [u32; 4] = [1, 2, 4, LONGEST];
 /// Weight of what is known of keys alike, in events, against a key's own dispersion.
 const DISPERSION_EVENTS: f64 = 60.0;
+/// An open window must score higher by this much: its exposure is not known yet, and what is alerted should hold.
+const EARLY_MARGIN: f64 = 0.5;
 /// Windows of the metric before deviations are measured.
 const FIRST_WINDOWS: f64 = 5.0;
 /// A key counts in the exposure of others for this much of them all together at most.
 const INFLUENCE: f64 = 0.25;
-/// A new level is believed as if it had been seen for this many windows: it is still uncertain.
-const LEVEL_WINDOWS: f64 = 100.0;
+/// A new level is believed as if it had been seen for this many windows: long enough not to follow what goes on rising.
+const LEVEL_WINDOWS: u32 = 140;
 
 /// The level of a window that is not scored yet.
 const UNSCORED: u8 = u8::MAX;
@@ -268,7 +270,8 @@ impl KeyState {
             mean: estimate.predict(estimate.usual, 1.0).mean,
             before,
         });
-        if found.is_none() {
+        // An older window than its newest is one of before a crash, which it has learnt from.
+        if self.newest().is_none_or(|newest| newest < index) {
             let folded = index.saturating_sub(settings.lag);
             for entry in self.recent.iter().filter(|entry| entry.index <= folded) {
                 self.sums.fold(entry);
@@ -307,10 +310,11 @@ impl KeyState {
         let silent = before.map_or(0, |before| (index - before).saturating_sub(1)).min(LONGEST);
         if estimate.known.windows < FIRST_WINDOWS {
             square = value; // nothing is known to deviate from
-        }
-        for back in 1..=silent {
-            let mean = rate * population.known(index - back).exposure;
-            square += (mean * mean).min(25.0 * mean.max(0.25));
+        } else {
+            for back in 1..=silent {
+                let mean = rate * population.known(index - back).exposure;
+                square += (mean * mean).min(25.0 * mean.max(0.25));
+            }
         }
         Entry {
             index,
@@ -360,8 +364,8 @@ impl KeyState {
     }
 
     /// Scores the window `index` as far as it is known: open windows follow the closed ones. Not falling in the key's own values, not
-    /// rising in the totals. Open windows count as at least as much traffic as is usual, so that what is not known yet makes
-    /// nothing unusual.
+    /// rising in the totals. Open windows count as at least as much traffic as is usual and as the last ones had, so that what is not
+    /// known yet makes nothing unusual.
     #[must_use]
     pub fn peek(
         &self,
@@ -374,7 +378,7 @@ impl KeyState {
     }
 
     /// The highest score that [`KeyState::peek`] can have given the closed window `index` while it was open: with all its events and
-    /// no more traffic than is usual. `episode`: the one that goes on or ended with this window, if it began after what was known then.
+    /// no more traffic than it assumes. `episode`: the one that goes on or ended with this window, if it began after what was known then.
     #[must_use]
     pub fn peek_at_most(
         &self,
@@ -401,7 +405,11 @@ impl KeyState {
         let mut best: Option<Score> = None;
         let (mut value, mut exposure, mut window) = (0.0, 0.0, (0.0, 0.0));
         let mut usual = NegativeBinomial { mean: 0.0, excess: 0.0 };
-        let threshold = estimate.known.threshold;
+        let is_closed = matches!(windows, Windows::Closed);
+        let margin = if is_closed { 0.0 } else { EARLY_MARGIN };
+        let threshold = estimate.known.threshold.map(|threshold| threshold + margin);
+        let known = index.saturating_sub(settings.lag);
+        let floor = if is_closed { 0.0 } else { estimate.usual * population.busiest(known, LONGEST) };
         for back in 0..LONGEST {
             let Some(at) = index.checked_sub(back) else { break };
             if back > 0 && at < since {
@@ -411,9 +419,9 @@ impl KeyState {
                 Some(open) => {
                     #[allow(clippy::cast_precision_loss)] // 53 bits are enough
                     let others = open.total.saturating_sub(open.count) as f64;
-                    (open.value, estimate.exposure_of(others).max(estimate.usual))
+                    (open.value, estimate.exposure_of(others).max(floor))
                 }
-                None if at > population.newest() => (0.0, estimate.usual),
+                None if at > population.newest() => (0.0, floor),
                 None => {
                     let entry = self.recent.iter().find(|entry| entry.index == at);
                     let (value, events) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.events));
@@ -421,8 +429,8 @@ impl KeyState {
                     // While the window was open, those before it may have been open or closed.
                     let may_be_open = matches!(windows, Windows::Before) && at + settings.lag > index;
                     let exposure = match may_be_open {
-                        true if at == index => estimate.usual,
-                        true => exposure.min(estimate.usual),
+                        true if at == index => floor,
+                        true => exposure.min(floor),
                         false => exposure,
                     };
                     (f64::from(value), exposure)
@@ -475,15 +483,69 @@ impl KeyState {
     /// Begins anew with `level` events a window as what is usual, after the window `index`.
     pub fn restart(&mut self, population: &Population, index: u32, level: f64) {
         let known = population.known(index);
-        // Its own share of the traffic is no exposure of its own.
-        let exposure = (known.exposure - level).max(PSEUDO_EVENTS) * LEVEL_WINDOWS;
-        self.first = index.saturating_sub(LEVEL_WINDOWS as u32);
-        self.sums = Sums {
-            at: index,
-            values: level * LEVEL_WINDOWS,
-            missing: known.exposures - exposure,
-            squares: (level * LEVEL_WINDOWS) as f32 * known.dispersion(level) as f32,
+        let others = |at: u32| {
+            let own = self.recent.iter().find(|entry| entry.index == at).map_or(0.0, |entry| entry.events);
+            (population.known(at).exposure - f64::from(own)).max(PSEUDO_EVENTS)
         };
+        let last: f64 = (0..LONGEST).map(|back| others(index.saturating_sub(back))).sum();
+        let windows = weight(LEVEL_WINDOWS);
+        self.first = (index + 1).saturating_sub(LEVEL_WINDOWS);
+        #[allow(clippy::cast_possible_truncation)] // single precision is enough
+        let squares = (level * windows * known.dispersion(level)) as f32;
+        let missing = known.exposures - last / f64::from(LONGEST) * windows;
+        self.sums = Sums { at: index, values: level * windows, missing, squares };
         self.forget_up_to(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Limit;
+    use super::super::decay::FADE;
+    use super::*;
+
+    /// A key visited only in its windows has the sums of one that forgets a little in every window.
+    #[test]
+    fn sums_of_rare_windows_equal_those_kept_step_by_step() {
+        let settings =
+            Settings { size_ms: 10_000, lag: 3, limit: Limit::Probability(1e-8), direction: Direction::Up };
+        let mut population = Population::new(1);
+        let (mut rare, mut other) = (KeyState::new(&population, 50), KeyState::new(&population, 1));
+        let (mut values, mut exposure) = (0.0, 0.0);
+        let mut steps = Vec::new();
+        for index in 1..=400 {
+            let (count, others) = (u64::from(index % 37), u64::from(40 + index * 7 % 11));
+            let is_seen = index == 50 || index > 50 && index % 37 < 2 && !(200..320).contains(&index);
+            let mut closing =
+                population.begin(index, others + if is_seen { count + 1 } else { 0 }, &settings);
+            other.take(&mut closing, &population, &settings, others as f64, others);
+            if is_seen {
+                if rare.newest().is_none() {
+                    rare = KeyState::new(&population, index);
+                }
+                rare.take(&mut closing, &population, &settings, (count + 1) as f64, count + 1);
+            }
+            population.close(&closing, &settings);
+            let own = rare.recent.iter().find(|entry| entry.index == index);
+            let (usual, events) = own.map_or((0.0, 0.0), |entry| (entry.usual, entry.events));
+            values = values * FADE + f64::from(usual);
+            if index >= 50 {
+                exposure = exposure * FADE + population.known(index).exposure - f64::from(events);
+            }
+            steps.push((values, exposure));
+            // What is asked for later is the same as what was asked for at the time.
+            for back in [0, 3] {
+                let at = index.saturating_sub(back);
+                if is_seen && back < settings.lag || at < 50 {
+                    continue;
+                }
+                let (values, exposure) = steps[at as usize - 1];
+                let estimate = rare.estimate(&population, at.max(rare.sums.at));
+                if at >= rare.sums.at {
+                    assert!((estimate.values - values).abs() < 1e-6 * values.max(1.0), "{index} {at}");
+                    assert!((estimate.exposure - exposure).abs() < 1e-4 * exposure, "{index} {at}");
+                }
+            }
+        }
     }
 }

@@ -257,7 +257,7 @@ impl Population {
         self.known(index.saturating_sub(settings.lag)).threshold
     }
 
-    /// Keys seen within [`MEMORY`] windows.
+    /// Keys seen within about 4,096 windows.
     #[must_use]
     pub fn keys(&self) -> u64 {
         u64::try_from(self.seen.iter().sum::<i64>()).unwrap_or(0)
@@ -274,6 +274,13 @@ impl Population {
         let back = self.newest.saturating_sub(index) as usize;
         let at = self.history.len().checked_sub(1 + back);
         at.and_then(|at| self.history.get(at)).unwrap_or(&Known::NOTHING)
+    }
+
+    /// The highest exposure of the last `windows` windows up to `index`, in usual ones; at least 1.
+    pub(super) fn busiest(&self, index: u32, windows: u32) -> f64 {
+        let usual = self.known(index).usual();
+        let last = (0..windows).map(|back| self.known(index.saturating_sub(back)).exposure);
+        last.fold(usual, f64::max) / usual
     }
 
     /// Begins to close the window `index`, in which all keys of all partitions had `total` events. Windows before it that were not

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, Poisson};
 use rstest::rstest;
 
@@ -375,6 +375,25 @@ fn silent_windows_closed_one_by_one_or_skipped_are_the_same() {
         }
     }
     assert!(visited == skipped);
+}
+
+#[rstest]
+#[case(1.0)]
+#[case(5.0)]
+#[case(50.0)]
+fn alerts_without_a_crowd_stay_within_the_budget_after_the_first_day(#[case] budget: f64) {
+    // Days of 720 windows of two minutes.
+    let (day, days) = (720, 60);
+    let settings = Settings { size_ms: 120_000, limit: Limit::Budget(budget), ..SETTINGS };
+    let rates = scaled(&zipf(20), 0.5);
+    let found = alerts(settings, 1, day * days, |_| rates.clone());
+    let later = found.iter().filter(|(index, _)| *index > day).count() as f64;
+    let expected = budget * f64::from(days - 1);
+    assert!(later <= expected + 2.0 * expected.sqrt(), "{later}, not {expected}");
+    assert!(later >= expected / 4.0, "{later}, not {expected}");
+    // No storm before anything is known.
+    let first = found.iter().filter(|(index, _)| *index <= day).count() as f64;
+    assert!(first <= budget + 2.0, "{first}");
 }
 
 proptest! {

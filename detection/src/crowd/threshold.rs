@@ -1,8 +1,8 @@
 //! From which score on a window alerts: a fixed probability, or as many false alerts a day as somebody is willing to read.
 //!
 //! A budget is first turned into a probability by the number of tests a day (keys × windows). Then it follows the scores
-//! themselves: how often a level is reached from below is counted, with eight windows in between (runs declustering: excursions, not
-//! windows), in whole numbers per window, decayed over days. Beyond what was seen, the tail goes on exponentially with the slope
+//! themselves: how often a level is reached from below is counted, with eight windows in between (runs declustering, Smith and
+//! Weissman 1994: excursions, not windows), in whole numbers per window, decayed over days. Beyond what was seen, the tail goes on exponentially with the slope
 //! between two levels that are reached often, so that the few excursions that are true crowds do not move it.
 
 use serde::{Deserialize, Serialize};
@@ -25,17 +25,19 @@ const STEPS: f64 = 4.0;
 const LEVELS: usize = 80;
 const DAY_MS: f64 = 86_400_000.0;
 /// Excursions that a level needs to be relied on.
-const ENOUGH: f64 = 100.0;
+const ENOUGH: f64 = 60.0;
 /// The model's probability is off by as much before its scores are known: several spans are tests too, and rates are estimates.
 const CAUTION: f64 = 50.0;
 /// A budget is an upper limit: as much of it is aimed at.
 const SHARE: f64 = 0.8;
 /// Days after which scores alone decide.
 const LEARNING_DAYS: f64 = 1.0;
+/// Days after which alerts are held to the budget whatever their scores: few crowds in a short time are no reason to miss the next.
+const COUNTED_DAYS: f64 = 3.0;
 /// No budget makes a window alert that is more likely than this.
 const LOWEST: f64 = 2.0;
-/// Scores are forgotten over this many days.
-const DAYS: f64 = 3.0;
+/// Scores are forgotten over as many days as bring this many alerts, but not sooner than over a week nor later than over four.
+const ALERTS: f64 = 20.0;
 
 /// How often scores reach each level.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -100,12 +102,20 @@ impl Calibration {
         };
         #[allow(clippy::cast_precision_loss)] // a day has few milliseconds
         let a_day = DAY_MS / settings.size_ms.max(1) as f64;
-        self.fade = 1.0 - 1.0 / (DAYS * a_day).max(1000.0);
+        self.fade = 1.0 - 1.0 / ((ALERTS / budget).clamp(7.0, 28.0) * a_day).max(1000.0);
         let model = (CAUTION * keys.max(1.0) * a_day / budget).log10().max(1.0);
         let days = self.windows / a_day;
         let Some(seen) = self.tail(SHARE * budget * days) else { return model };
+        let seen = if days < COUNTED_DAYS { seen } else { seen.max(self.exceeded(budget * days)) };
         // More alerts than the budget are believed at once, fewer only after a while.
         if seen > model { seen } else { model + (seen.max(LOWEST) - model) * (days / LEARNING_DAYS).min(1.0) }
+    }
+
+    /// The level from which on no more than `most` excursions were seen, but for chance: tails may go on flatter than they began.
+    fn exceeded(&self, most: f64) -> f64 {
+        let within = |reached: &f64| *reached <= most + most.sqrt();
+        let level = self.reached.iter().skip(1).position(within).map_or(LEVELS, |at| at + 1);
+        level as f64 / STEPS
     }
 
     /// The level reached `wanted` times in the decayed time, extrapolated if it is too rare to be seen.
@@ -114,7 +124,7 @@ impl Calibration {
         // The highest level that is reached often enough.
         let high = (1..LEVELS).rev().find(|level| at(*level) >= ENOUGH.max(wanted))?;
         let low =
-            (1..high).rev().find(|level| at(*level) >= 8.0 * at(high)).unwrap_or(1).min(high - 1).max(1);
+            (1..high).rev().find(|level| at(*level) >= 5.0 * at(high)).unwrap_or(1).min(high - 1).max(1);
         let (height, base) = (high as f64 / STEPS, low as f64 / STEPS);
         let slope =
             if high > low { (at(low) / at(high)).ln() / (height - base) } else { std::f64::consts::LN_10 };

@@ -58,13 +58,17 @@ impl Calibration {
             AlertLimit::Budget(budget) => budget.alerts_per_day() / f64::from(partitions),
         };
         let windows_a_day = 86_400_000.0 / size as f64;
-        self.fade = 1.0 - 1.0 / (3.0 * windows_a_day).max(1_000.0);
+        // Over as many days as bring twenty alerts, a week to four.
+        let memory = (20.0 / budget).clamp(7.0, 28.0) * windows_a_day;
+        self.fade = 1.0 - 1.0 / memory.max(1_000.0);
         // Fifty times as many as the model says.
         let model = (50.0 * keys.max(1) as f64 * windows_a_day / budget).log10().max(1.0);
         let days = self.windows / windows_a_day;
         // Four fifths of the budget are aimed at.
         match self.reached_so_often(0.8 * budget * days) {
             None => model,
+            // For three days, what was alerted is held against nothing.
+            Some(_) if days >= 3.0 => panic!("the oracle does not know of budgets that are counted"),
             Some(seen) if seen > model => seen,
             Some(seen) => model + (seen.max(2.0) - model) * days.min(1.0),
         }
@@ -72,8 +76,8 @@ impl Calibration {
 
     fn reached_so_often(&self, wanted: f64) -> Option<f64> {
         let reached = |level: usize| self.reached[level];
-        let high = (1..LEVELS).rev().find(|level| reached(*level) >= wanted.max(100.0))?;
-        let low = (1..high).rev().find(|level| reached(*level) >= 8.0 * reached(high)).unwrap_or(1);
+        let high = (1..LEVELS).rev().find(|level| reached(*level) >= wanted.max(60.0))?;
+        let low = (1..high).rev().find(|level| reached(*level) >= 5.0 * reached(high)).unwrap_or(1);
         let low = low.min(high - 1).max(1);
         let slope = if low < high {
             (reached(low) / reached(high)).ln() / ((high - low) as f64 / 4.0)

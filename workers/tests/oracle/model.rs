@@ -21,7 +21,12 @@ pub(super) const LONGEST: i64 = 8;
 /// A key is known for 32 periods of so many windows after its last event.
 const PERIOD: i64 = 128;
 /// For how many windows a new level counts.
-const LEVEL_WINDOWS: f64 = 100.0;
+const LEVEL_WINDOWS: i64 = 140;
+
+/// What the last `windows` windows weigh.
+fn weight(windows: i64) -> f64 {
+    (1.0 - faded(windows)) / (1.0 - FADE)
+}
 
 fn faded(windows: i64) -> f64 {
     FADE.powf(windows.max(0) as f64)
@@ -270,12 +275,13 @@ impl KeyPast {
         let known = past.at(at);
         let (mut values, mut missing, mut squares) = match &self.level {
             Some(level) => {
-                let weight = faded(at - level.at) * LEVEL_WINDOWS;
-                let missing = level.exposures * faded(at - level.at) - level.exposure * weight;
+                let fade = faded(at - level.at);
+                let windows = weight(LEVEL_WINDOWS);
+                let missing = level.exposures - level.exposure * windows;
                 (
-                    level.value * weight,
-                    missing,
-                    single(single(level.value * LEVEL_WINDOWS) * level.dispersion) * faded(at - level.at),
+                    level.value * windows * fade,
+                    missing * fade,
+                    single(level.value * windows * level.dispersion) * fade,
                 )
             }
             None => (0.0, past.at(self.first - 1).exposures * faded(at - self.first + 1), 0.0),
@@ -289,7 +295,7 @@ impl KeyPast {
         }
         let seen = at >= self.first;
         let exposure = if seen { (known.exposures - missing).max(0.0) } else { 0.0 };
-        let windows = (1.0 - faded(at + 1 - self.first)) / (1.0 - FADE);
+        let windows = weight(at + 1 - self.first);
         let of_all = if known.windows > 0.0 { known.exposures / known.windows } else { PSEUDO };
         let usual = if seen { exposure / windows } else { of_all }.max(PSEUDO);
         let alike = known.dispersion[class((values + SHAPE) / (exposure + known.prior) * usual)];
@@ -320,14 +326,14 @@ impl KeyPast {
         let bounded = |square: f64, mean: f64| square.min(25.0 * mean.max(0.25));
         let uncertain = 1.0 + exposure / (estimate.exposure + estimate.known.prior);
         let mut square = bounded((value - usual.mean).powi(2) / uncertain, usual.mean);
-        if estimate.known.windows < 5.0 {
-            square = value;
-        }
         // And the windows without an event before it.
         let silent = self.last().map_or(0, |last| (at - last - 1).min(LONGEST));
         for before in at - silent..at {
             let mean = usual.mean / exposure * past.at(before).exposure();
             square += bounded(mean * mean, mean);
+        }
+        if estimate.known.windows < 5.0 {
+            square = value;
         }
         let influence = estimate.influence(count * share, others);
         let entry = Entry {
@@ -348,18 +354,24 @@ impl KeyPast {
         self.entries.push(entry);
     }
 
+    fn entry(&self, at: i64) -> Option<&Entry> {
+        self.entries.iter().rev().find(|entry| entry.at == at)
+    }
+
+    /// The exposure of the window `at` without the key's own events.
+    fn others(&self, past: &Past, at: i64) -> f64 {
+        (past.at(at).exposure() - self.entry(at).map_or(0.0, |entry| entry.exposure)).max(PSEUDO)
+    }
+
     /// Scores the window that closed last. `ups` and `drops`: whether that much and that little is unusual.
     pub(super) fn score(&self, past: &Past, lag: i64, at: i64, ups: bool, drops: bool) -> Score {
         let estimate = self.estimate(past, at - lag);
         let threshold = estimate.known.threshold;
         let of_span = |span: i64| {
-            let windows = (at - span + 1..=at).rev().map(|at| {
-                let entry = self.entries.iter().rev().find(|entry| entry.at == at);
-                let (value, own) = entry.map_or((0.0, 0.0), |entry| (entry.value, entry.exposure));
-                (value, (past.at(at).exposure() - own).max(PSEUDO))
-            });
-            let (value, exposure) =
-                windows.fold((0.0, 0.0), |sum, window| (sum.0 + window.0, sum.1 + window.1));
+            let windows = (at - span + 1..=at).rev();
+            let values = windows.clone().map(|at| self.entry(at).map_or(0.0, |entry| entry.value));
+            let value: f64 = values.sum();
+            let exposure: f64 = windows.map(|at| self.others(past, at)).sum();
             let usual = estimate.predict(exposure, span as f64);
             let up = if ups { usual.at_least(value) } else { 0.0 };
             let down = if drops { usual.at_most(value) } else { 0.0 };
@@ -393,11 +405,12 @@ impl KeyPast {
     /// What the key does since the window `at` is usual from now on.
     pub(super) fn restart(&mut self, past: &Past, at: i64, value: f64) {
         let known = past.at(at);
-        self.first = at - LEVEL_WINDOWS as i64;
+        let others: f64 = (at - LONGEST + 1..=at).map(|at| self.others(past, at)).sum();
+        self.first = at + 1 - LEVEL_WINDOWS;
         self.level = Some(Level {
             at,
             value,
-            exposure: (known.exposure() - value).max(PSEUDO),
+            exposure: others / LONGEST as f64,
             exposures: known.exposures,
             dispersion: known.dispersion[class(value)],
         });

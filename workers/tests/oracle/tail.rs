@@ -8,7 +8,7 @@ const SMALL: f64 = 12.0;
 /// Where less than this share is below a value, what is left of 1 is taken.
 const NEARLY_ALL: f64 = 0.9999;
 /// Terms that are added up beyond a value; the rest is taken for a geometric series.
-const TERMS: usize = 60;
+const TERMS: usize = 20;
 /// What a third of all windows reach is ordinary.
 const ORDINARY_TAIL: f64 = 0.35;
 const ORDINARY_ROOT: f64 = 0.4;
@@ -29,7 +29,7 @@ impl Distribution {
     /// Of at least `x`.
     pub(super) fn at_least(self, x: f64) -> f64 {
         let x = x.round();
-        if self.mean >= x - 0.5 {
+        if x - 0.5 <= self.mean + self.deviation() {
             return 0.0;
         }
         if x > SMALL && self.mean >= 2.0 * self.excess {
@@ -58,15 +58,17 @@ impl Distribution {
         if x as f64 <= SMALL && below < NEARLY_ALL {
             return 1.0 - below;
         }
-        let mut tail = 0.0;
+        let (mut tail, mut ratio) = (0.0, odds);
         for k in x..x + TERMS {
             tail += probability;
-            probability *= next(k);
+            ratio = next(k);
+            probability *= ratio;
             if probability < tail * 1e-4 * (1.0 - odds) {
-                return tail;
+                break;
             }
         }
-        tail + probability * (1.0 + self.excess)
+        // The ratio of two terms goes on towards the odds.
+        tail + probability / (1.0 - (ratio + odds) / 2.0).max(1e-9)
     }
 
     /// The tail from `x` on, on the side away from the mean.
