@@ -188,6 +188,9 @@ impl Walk<'_> {
             }
             key.past.take(past, self.lag, at, total, *value, &mut sum);
         }
+        if sum.is_unsure {
+            return Err(Unsure);
+        }
         let is_known = |key: &&Key| key.past.last().is_some_and(|last| !is_forgotten(last, at));
         let known = self.keys.values().filter(is_known).count();
         self.calibration.pass_window();
@@ -219,6 +222,9 @@ impl Walk<'_> {
         let direction = self.detector.direction;
         let score =
             key.past.score(past, self.lag, at, direction != Direction::Down, direction != Direction::Up);
+        if score.is_unsure {
+            return Err(Unsure);
+        }
         self.count(key, at, score.score)?;
         match key.episode.take() {
             None => self.begin(name, key, at, &score),

@@ -45,6 +45,11 @@ fn class(mean: f64) -> usize {
     (0..CLASSES - 1).find(|class| mean <= 0.0625 * f64::from(1 << class)).unwrap_or(CLASSES - 1)
 }
 
+/// Whether rounding decides of which class a key with this usual count is.
+fn is_between_classes(mean: f64) -> bool {
+    (0..CLASSES - 1).any(|class| (mean / (0.0625 * f64::from(1 << class)) - 1.0).abs() < 1e-9)
+}
+
 /// Whether a key whose last event was in the window `last` counts as never seen in the window `at`.
 pub(super) fn is_forgotten(last: i64, at: i64) -> bool {
     at / PERIOD - last / PERIOD >= 32
@@ -116,6 +121,8 @@ pub(super) struct Sum {
     exposure: f64,
     squares: [f64; CLASSES],
     counts: [f64; CLASSES],
+    /// Rounding decided.
+    pub(super) is_unsure: bool,
 }
 
 impl Past {
@@ -228,6 +235,8 @@ pub(super) struct Score {
     /// The last window alone: its value, and what was expected.
     pub(super) window: (f64, f64),
     pub(super) threshold: Option<f64>,
+    /// Rounding decided.
+    pub(super) is_unsure: bool,
 }
 
 struct Estimate<'a> {
@@ -236,6 +245,8 @@ struct Estimate<'a> {
     exposure: f64,
     usual: f64,
     dispersion: f64,
+    /// Rounding decided.
+    is_unsure: bool,
 }
 
 impl Estimate<'_> {
@@ -298,9 +309,11 @@ impl KeyPast {
         let windows = weight(at + 1 - self.first);
         let of_all = if known.windows > 0.0 { known.exposures / known.windows } else { PSEUDO };
         let usual = if seen { exposure / windows } else { of_all }.max(PSEUDO);
-        let alike = known.dispersion[class((values + SHAPE) / (exposure + known.prior) * usual)];
+        let mean = (values + SHAPE) / (exposure + known.prior) * usual;
+        let alike = known.dispersion[class(mean)];
+        let is_unsure = is_between_classes(mean) && known.dispersion.iter().any(|of| *of != alike);
         let dispersion = ((squares + CLASS_EVENTS * alike) / (values + CLASS_EVENTS)).max(1.0);
-        Estimate { known, values, exposure, usual, dispersion }
+        Estimate { known, values, exposure, usual, dispersion, is_unsure }
     }
 
     /// Takes the window in that closes next, which has `total` events in all.
@@ -344,7 +357,10 @@ impl KeyPast {
             square: single(square),
             level: None,
         };
-        let class = class(estimate.predict(estimate.usual, 1.0).mean);
+        let mean = estimate.predict(estimate.usual, 1.0).mean;
+        let class = class(mean);
+        // Before anything is known, it is 2 to the bit.
+        sum.is_unsure |= estimate.is_unsure || (is_between_classes(mean) && estimate.known.windows > 0.0);
         let as_usual = rounded(if value > 0.0 { count * single(entry.usual / entry.value) } else { 0.0 });
         sum.events += count;
         sum.usual += as_usual;
@@ -366,7 +382,8 @@ impl KeyPast {
     /// Scores the window that closed last. `ups` and `drops`: whether that much and that little is unusual.
     pub(super) fn score(&self, past: &Past, lag: i64, at: i64, ups: bool, drops: bool) -> Score {
         let estimate = self.estimate(past, at - lag);
-        let threshold = estimate.known.threshold;
+        let Estimate { known: Known { threshold, .. }, is_unsure, .. } = estimate;
+        let threshold = *threshold;
         let of_span = |span: i64| {
             let windows = (at - span + 1..=at).rev();
             let values = windows.clone().map(|at| self.entry(at).map_or(0.0, |entry| entry.value));
@@ -378,7 +395,17 @@ impl KeyPast {
             let score = if threshold.is_some() { up.max(down) } else { 0.0 };
             let window = (value, usual.mean);
             let is_up = value >= usual.mean;
-            Score { score, second: 0.0, span, value, expected: usual.mean, is_up, window, threshold }
+            Score {
+                score,
+                second: 0.0,
+                span,
+                value,
+                expected: usual.mean,
+                is_up,
+                window,
+                threshold,
+                is_unsure,
+            }
         };
         let single = of_span(1);
         // Of spans that are as unusual, the shortest.
