@@ -364,15 +364,22 @@ impl Population {
         rest
     }
 
-    /// Folds the windows up to `until` that were not closed.
+    /// Folds the windows up to `until` that were not closed: none of them had an event. Early scores of windows after it need that.
+    pub fn advance(&mut self, until: u32, settings: &Settings) {
+        self.skip(until, settings);
+    }
+
+    /// Folds the windows up to `until` that were not closed. One by one, so that it does not matter how many at once; only of a
+    /// silence after which every key counts as never seen the beginning is folded as a whole.
     fn skip(&mut self, until: u32, settings: &Settings) {
         if until <= self.newest {
             return;
         }
         let windows = until - self.newest;
-        let kept = u32::try_from(HISTORY).unwrap_or(u32::MAX);
-        if windows > kept {
-            let jump = windows - kept;
+        if windows > MEMORY {
+            let jump = windows - MEMORY;
+            self.roll(self.newest + jump);
+            self.calibration.fold();
             let faded = fade(jump);
             self.own *= faded;
             self.exposure *= faded;
@@ -381,7 +388,7 @@ impl Population {
                 self.squares[class] *= faded;
                 self.counts[class] *= faded;
             }
-            self.calibration.skip(jump);
+            self.calibration.skip(jump - 1);
             if let Some(last) = self.history.back_mut() {
                 last.exposures = last.exposures * faded + PSEUDO_EVENTS * weight(jump);
                 last.events = last.events * faded + PSEUDO_EVENTS * weight(jump);
