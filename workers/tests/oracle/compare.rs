@@ -51,6 +51,7 @@ pub(crate) struct Found {
     pub(crate) value: f64,
     pub(crate) expected: f64,
     pub(crate) resolved: Option<i64>,
+    /// None where it is not known.
     pub(crate) episode: Option<Episode>,
 }
 
@@ -97,49 +98,48 @@ fn close(a: f64, b: f64) -> bool {
 impl Expected {
     /// Whether this is what was found.
     fn is(&self, found: &Found, is_certain: impl Fn(i64) -> bool) -> bool {
-        let Some(episode) = &found.episode else { return false };
-        if !(close(found.value, self.value)
-            && close(found.expected, self.expected)
-            && episode.since.0 == self.since)
-        {
-            return false;
-        }
+        let end = self.end.filter(|end| is_certain(end.last.at));
+        let state = match (found.state, end) {
+            (AlertState::Resolved, Some(end)) => found.resolved == Some(end.last.until),
+            (AlertState::Firing, None) => found.resolved.is_none(),
+            // It ended beyond what is certain.
+            (AlertState::Resolved, None) => {
+                found.resolved.is_some_and(|until| self.may_end(until, &is_certain))
+            }
+            _ => false,
+        };
+        let episode = found.episode.as_ref().is_none_or(|episode| self.is_of(episode, end, &is_certain));
+        state && episode && close(found.value, self.value) && close(found.expected, self.expected)
+    }
+
+    /// Whether this is the episode that was found. `end`: its end, as far as that is certain.
+    fn is_of(&self, episode: &Episode, end: Option<End>, is_certain: impl Fn(i64) -> bool) -> bool {
         let told = |told: &Told| {
             episode.until.0 == told.until
                 && close(episode.peak, told.peak)
                 && close(episode.excess, told.excess)
         };
-        let end = self.end.filter(|end| is_certain(end.last.at));
-        match (found.state, end) {
-            (AlertState::Resolved, Some(end)) => {
-                let ending = match (episode.ending, end.ending) {
-                    (Some(Ending::NewLevel(found)), Ending::NewLevel(level)) => close(found, level),
-                    (found, ending) => found == Some(ending),
-                };
-                ending && found.resolved == Some(end.last.until) && told(&end.last)
+        let rest = match (episode.ending, end) {
+            (Some(Ending::NewLevel(found)), Some(End { last, ending: Ending::NewLevel(level) })) => {
+                close(found, level) && told(&last)
             }
-            (AlertState::Firing, None) => {
+            (Some(found), Some(End { last, ending })) => found == ending && told(&last),
+            // It ended beyond what is certain.
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => {
                 let newest = self.told.iter().rfind(|told| is_certain(told.at));
                 // Beyond what is certain there may be more.
-                let may_go_on = newest.is_none_or(|newest| episode.until.0 > newest.until);
-                found.resolved.is_none()
-                    && episode.ending.is_none()
-                    && (newest.is_some_and(told) || may_go_on && !is_certain(episode.until.0 - 1))
+                newest.is_some_and(told) || !is_certain(episode.until.0 - 1)
             }
-            // It ended beyond what is certain.
-            (AlertState::Resolved, None) => {
-                episode.ending.is_some()
-                    && found.resolved == Some(episode.until.0)
-                    && self.may_end(episode, is_certain)
-            }
-            _ => false,
-        }
+        };
+        rest && episode.since.0 == self.since
     }
 
     /// Whether it may have ended like this after the last window that is certain: at most eight windows after the last that was
     /// not ordinary.
-    fn may_end(&self, episode: &Episode, is_certain: impl Fn(i64) -> bool) -> bool {
+    fn may_end(&self, until: i64, is_certain: impl Fn(i64) -> bool) -> bool {
         let size = self.told.first().map_or(0, |told| told.until - told.at);
-        !is_certain(episode.until.0 + 7 * size)
+        !is_certain(until + 7 * size)
     }
 }

@@ -23,6 +23,9 @@ impl Checker<'_> {
         let mut found: BTreeMap<(String, String), Vec<Found>> = BTreeMap::new();
         let mut crowds: BTreeMap<(String, String), Vec<Found>> = BTreeMap::new();
         for (id, alert) in all_alerts(self.outcome) {
+            if alert.episode.is_none() && [AlertState::Firing, AlertState::Resolved].contains(&alert.state) {
+                self.find(Kind::Inconsistent, format!("{} without an episode", alert.summary), vec![]);
+            }
             let raised = Found {
                 id,
                 detector: alert.detector,
