@@ -1,14 +1,15 @@
 //! The alerts in the database are those that follow from the windows in the database, each once: worked out anew by
-//! `../oracle/alerts`, which shares nothing with the detectors.
+//! `../oracle`, which shares nothing with the detectors.
 
 use std::collections::{BTreeMap, HashSet};
 
 use herd_spec::wire::AlertState;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::load::Load;
-use crate::oracle::{Difference, Found, Metric};
-use crate::pipeline::Pipeline;
+use crate::oracle::{Difference, Found, Metric, Traffic};
+use crate::pipeline::{PARTITIONS, Pipeline};
 use crate::verdict::{Kind, Verdict};
 
 /// Metric and key.
@@ -40,27 +41,75 @@ pub(crate) async fn check(
         let late = expected.windows.iter().filter(|(_, window)| window.perhaps > 0);
         late.map(|((metric, key, _), _)| (metric.name().to_owned(), key.to_string())).collect()
     };
+    let mut of_all_keys: BTreeMap<String, BTreeMap<String, Vec<Found>>> = BTreeMap::new();
     for (name, windows) in &windows {
-        let found = found.remove(name).unwrap_or_default();
+        let mut found = found.remove(name).unwrap_or_default();
+        let metric = &metrics[name.0.as_str()];
+        let of_all = found.extract_if(.., |found| metric.is_of_all_keys(&found.detector)).collect();
+        of_all_keys.entry(name.0.clone()).or_default().insert(name.1.clone(), of_all);
         if unsure.contains(name) {
             continue;
         }
-        for difference in metrics[name.0.as_str()].differences(windows, horizons[name.0.as_str()], found) {
-            let (kind, what) = match difference {
-                Difference::Unseen(expected) => (Kind::Unseen, format!("{expected:?}")),
-                Difference::Invented(found) => (Kind::Invented, format!("{found:?}")),
-                Difference::Inconsistent(found, expected) => {
-                    (Kind::Inconsistent, format!("{found:?} must be {expected:?}"))
-                }
-            };
-            let trace =
-                (pipeline.plan.topics.alerts.name.clone(), format!("\"{}\"\u{1F}\"{}\"", name.0, name.1));
-            verdict.find(kind, format!("alert of {} for {}: {what}", name.0, name.1), Some(trace));
+        for difference in metric.differences(windows, horizons[name.0.as_str()], found) {
+            differs(verdict, pipeline, name, difference);
+        }
+    }
+    for (name, found) in of_all_keys {
+        let doubtful: Vec<i64> = {
+            let expected = load.expected.lock();
+            let late = expected.windows.iter().filter(|(_, window)| window.perhaps > 0);
+            let starts =
+                late.filter(|((metric, ..), _)| metric.name() == name).map(|((.., start), _)| *start);
+            starts.collect()
+        };
+        let metric = &metrics[name.as_str()];
+        for traffic in traffic(&windows, &name, metric.size, &doubtful) {
+            let is_here = |key: &str| traffic.windows.values().any(|keys| keys.contains_key(key));
+            let found = found.iter().filter(|(key, _)| is_here(key));
+            let found = found.map(|(key, found)| (key.clone(), found.clone())).collect();
+            for (key, difference) in metric.differences_of_all_keys(&traffic, found).0 {
+                differs(verdict, pipeline, &(name.clone(), key), difference);
+            }
         }
     }
     for (metric, key) in found.into_keys() {
         verdict.find(Kind::Invented, format!("alerts of {metric} for {key}, which has no windows"), None);
     }
+}
+
+fn differs(verdict: &mut Verdict, pipeline: &Pipeline, name: &Name, difference: Difference) {
+    let (kind, what) = match difference {
+        Difference::Unseen(expected) => (Kind::Unseen, format!("{expected:?}")),
+        Difference::Invented(found) => (Kind::Invented, format!("{found:?}")),
+        Difference::Inconsistent(found, expected) => {
+            (Kind::Inconsistent, format!("{found:?} must be {expected:?}"))
+        }
+    };
+    let trace = (pipeline.plan.topics.alerts.name.clone(), format!("\"{}\"\u{1F}\"{}\"", name.0, name.1));
+    verdict.find(kind, format!("alert of {} for {}: {what}", name.0, name.1), Some(trace));
+}
+
+/// The windows of a metric as each partition of `parts` has them. `doubtful`: the starts of those of which nobody knows with what they
+/// closed.
+fn traffic(windows: &BTreeMap<Name, Windows>, metric: &str, size: i64, doubtful: &[i64]) -> Vec<Traffic> {
+    let of_metric = || windows.iter().filter(|((of, _), _)| of == metric);
+    let mut totals: BTreeMap<i64, u64> = BTreeMap::new();
+    for (start, (count, _)) in of_metric().flat_map(|(_, windows)| windows) {
+        *totals.entry(*start).or_default() += count;
+    }
+    let mut partitions: BTreeMap<u64, Traffic> = BTreeMap::new();
+    for ((_, key), windows) in of_metric() {
+        // As the detectors spread keys: by XXH3 of metric and key.
+        let partition = xxh3_64(format!("{metric}\u{1F}{key}").as_bytes()) % u64::from(PARTITIONS);
+        let new = || Traffic { totals: totals.clone(), partitions: PARTITIONS, ..Traffic::default() };
+        let traffic = partitions.entry(partition).or_insert_with(new);
+        doubtful.iter().for_each(|start| traffic.doubt(*start));
+        for (start, value) in windows {
+            traffic.horizon = traffic.horizon.max(start + size);
+            traffic.windows.entry(*start).or_default().insert(key.clone(), *value);
+        }
+    }
+    partitions.into_values().collect()
 }
 
 async fn windows(connection: &mut PgConnection, schema: &str) -> BTreeMap<Name, Windows> {
@@ -91,6 +140,7 @@ async fn found(connection: &mut PgConnection, schema: &str) -> BTreeMap<Name, Ve
             value: row.get(6),
             expected: row.get(7),
             resolved: row.get(8),
+            episode: None,
         });
     }
     found

@@ -26,7 +26,7 @@ mod env;
 mod expected;
 mod load;
 mod menu;
-#[path = "../oracle/alerts.rs"]
+#[path = "../oracle/mod.rs"]
 mod oracle;
 mod pipeline;
 mod progress;

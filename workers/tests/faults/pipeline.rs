@@ -102,6 +102,7 @@ spec:
     - {{name: visitors, window: 60s, events: {{types: [view, purchase]}}, aggregate: {{function: unique, field: user_id}}}}
   detectors:
     - {{name: crowd, metric: all, algorithm: {{poisson: {{probability: 0.01, halfLife: 5, warmup: 3}}}}, minCount: 3, cooldown: 30s}}
+    - {{name: herd, metric: all, algorithm: {{crowd: {{}}}}, alerts: {{probability: 0.001, minCount: 3}}}}
     - {{name: busy, metric: all, algorithm: {{threshold: {{above: 20}}}}, minCount: 3, cooldown: 20s}}
     - {{name: spending, metric: revenue, direction: both, algorithm: {{ewma: {{sigmas: 2, halfLife: 5, warmup: 3}}}}, minCount: 1, cooldown: 1m}}
     - {{name: visited, metric: visitors, direction: both, algorithm: {{mad: {{warmup: 3}}}}, minCount: 3, cooldown: 1m}}

@@ -1,47 +1,17 @@
-//! Which alerts follow from the closed windows, worked out anew: each window against the list of all windows before it, by
-//! the definitions in docs/detectors.md. Slow, and shares nothing with the detectors but the plan. The simulation and the
-//! real faults are both checked by it.
+//! The alerts of detectors that look at one key alone: each window against the list of all windows before it, by the definitions in
+//! docs/detectors.md.
 
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{AggregateFunction, Direction};
 use herd_spec::plan::{Algorithm, DetectorPlan, MetricPlan, Plan};
-use herd_spec::wire::AlertState;
+use herd_spec::wire::Ending;
 
-/// How close to its bound a value may be before rounding may decide.
-const ROUNDING: f64 = 1e-5;
+use super::compare::{Difference, End, Expected, Found, ROUNDING, Told, compare};
+use super::crowd::{self, Traffic};
 
-/// An alert that must have been raised.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Expected {
-    detector: String,
-    /// Start of its window.
-    start: i64,
-    value: f64,
-    expected: f64,
-    /// Start of the window that was usual again.
-    resolved: Option<i64>,
-}
-
-/// An alert that was raised, as it stands in the end.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Found {
-    pub(crate) id: String,
-    pub(crate) detector: String,
-    pub(crate) start: i64,
-    pub(crate) state: AlertState,
-    pub(crate) value: f64,
-    pub(crate) expected: f64,
-    pub(crate) resolved: Option<i64>,
-}
-
-/// Where the alerts of a key differ from those that follow from its windows.
-#[derive(Debug)]
-pub(crate) enum Difference {
-    Unseen(Expected),
-    Invented(Found),
-    Inconsistent(Found, Expected),
-}
+/// An episode is told of at each of its first windows, and then once in so many.
+const TOLD_EACH: i64 = 8;
 
 /// A metric, as far as its alerts go.
 pub(crate) struct Metric<'a> {
@@ -76,6 +46,15 @@ impl<'a> Metric<'a> {
         matches!(self.plan.aggregate.function(), AggregateFunction::Count | AggregateFunction::Unique)
     }
 
+    /// Whether alerts of this detector follow from the windows of all keys, not from those of one.
+    pub(crate) fn is_of_all_keys(&self, detector: &str) -> bool {
+        self.crowds().any(|of| of.name == detector)
+    }
+
+    fn crowds(&self) -> impl Iterator<Item = &'a DetectorPlan> {
+        self.detectors.iter().copied().filter(|of| matches!(of.algorithm, Algorithm::Crowd(_)))
+    }
+
     /// Where the alerts `found` for a key differ from those that follow from its closed windows (start → events, value),
     /// when everything up to `horizon` is closed. What would happen beyond it may have happened or not.
     pub(crate) fn differences(
@@ -85,31 +64,40 @@ impl<'a> Metric<'a> {
         found: Vec<Found>,
     ) -> Vec<Difference> {
         let (expected, unsure) = self.alerts(windows, horizon);
-        let is_certain = |at: i64| at + self.size <= horizon && unsure.is_none_or(|unsure| at < unsure);
-        let mut missing: Vec<Expected> =
-            expected.into_iter().filter(|alert| is_certain(alert.start)).collect();
-        let mut differences = Vec::new();
-        for found in
-            found.into_iter().filter(|found| found.state != AlertState::Withdrawn && is_certain(found.start))
-        {
-            let place = missing
-                .iter()
-                .position(|known| (&known.detector, known.start) == (&found.detector, found.start));
-            let Some(known) = place.map(|place| missing.swap_remove(place)) else {
-                differences.push(Difference::Invented(found));
-                continue;
+        let is_certain =
+            |_: &str, at: i64| at + self.size <= horizon && unsure.is_none_or(|unsure| at < unsure);
+        compare(expected, found, is_certain).0
+    }
+
+    /// The same for the alerts of detectors that look at all keys of a partition together, by key. Also how many of `found` were
+    /// held against what follows: the others come after something that nobody knows.
+    pub(crate) fn differences_of_all_keys(
+        &self,
+        traffic: &Traffic,
+        mut found: BTreeMap<String, Vec<Found>>,
+    ) -> (Vec<(String, Difference)>, usize) {
+        let (mut differences, mut checked) = (Vec::new(), 0);
+        for detector in self.crowds() {
+            let (mut expected, unsure) = crowd::alerts(detector, self.size, self.lag, traffic);
+            let is_certain = |_: &str, at: i64| {
+                at + self.size <= traffic.horizon && unsure.is_none_or(|unsure| at < unsure)
             };
-            let close = |a: f64, b: f64| (a - b).abs() <= 10.0 * ROUNDING * (1.0 + b.abs());
-            let ends_right = found.resolved.filter(|at| is_certain(*at))
-                == known.resolved.filter(|at| is_certain(*at))
-                && (found.state == AlertState::Resolved) == found.resolved.is_some();
-            let is_right = close(found.value, known.value) && close(found.expected, known.expected);
-            if found.state == AlertState::Early || !ends_right || !is_right {
-                differences.push(Difference::Inconsistent(found, known));
+            let of_detector = found.iter_mut().map(|(key, found)| {
+                let ours = found.extract_if(.., |found| detector.name == found.detector).collect();
+                (key.clone(), ours)
+            });
+            let mut found: BTreeMap<String, Vec<Found>> = of_detector.collect();
+            for key in expected.keys() {
+                found.entry(key.clone()).or_default();
+            }
+            for (key, found) in found {
+                let expected = expected.remove(&key).unwrap_or_default();
+                let (of_key, compared) = compare(expected, found, is_certain);
+                checked += compared;
+                differences.extend(of_key.into_iter().map(|difference| (key.clone(), difference)));
             }
         }
-        differences.extend(missing.into_iter().map(Difference::Unseen));
-        differences
+        (differences, checked)
     }
 
     /// The alerts of a key with these closed windows (start → events, value), when everything up to `horizon` is closed.
@@ -142,21 +130,31 @@ impl<'a> Metric<'a> {
                 match verdict {
                     Verdict::Unsure => return (alerts, Some(at)),
                     Verdict::Usual => {
-                        if let Some(firing) = state.1.take() {
-                            alerts[firing].resolved = Some(at);
+                        if let Some(alert) = state.1.take().and_then(|firing| alerts.get_mut(firing)) {
+                            let last = Told { at, until: at, ..alert.newest };
+                            alert.end = Some(End { last, ending: Ending::Usual });
                         }
                     }
                     Verdict::Crossed { expected } => {
                         let pause = cooldown(detector, self.size).max(1) * self.size;
-                        if state.1.is_none() && state.0.is_none_or(|before| at - before >= pause) {
+                        if let Some(alert) = state.1.and_then(|firing| alerts.get_mut(firing)) {
+                            // Silence below a bound is not judged window by window.
+                            if count > 0 || !matches!(detector.algorithm, Algorithm::Threshold(_)) {
+                                self.prolong(alert, at, value, expected);
+                            }
+                        } else if state.0.is_none_or(|before| at - before >= pause) {
                             *state = (Some(at), Some(alerts.len()));
-                            let name = detector.name.to_string();
+                            let told =
+                                Told { at, until: at + self.size, peak: value, excess: value - expected };
                             alerts.push(Expected {
-                                detector: name,
+                                detector: detector.name.to_string(),
                                 start: at,
                                 value,
                                 expected,
-                                resolved: None,
+                                since: at,
+                                newest: told,
+                                told: vec![told],
+                                end: None,
                             });
                         }
                     }
@@ -168,6 +166,26 @@ impl<'a> Metric<'a> {
             at += self.size;
         }
         (alerts, None)
+    }
+
+    /// Takes one more window into the episode of an alert.
+    fn prolong(&self, alert: &mut Expected, at: i64, value: f64, expected: f64) {
+        let is_drop = alert.value < alert.expected;
+        let Told { peak, excess, .. } = alert.newest;
+        let is_further = if is_drop { value < peak } else { value > peak };
+        let more = value - expected;
+        // What does not add up: the largest difference.
+        let excess = match (self.is_mean(), is_drop) {
+            (false, _) => excess + more,
+            (true, true) => excess.min(more),
+            (true, false) => excess.max(more),
+        };
+        let peak = if is_further { value } else { peak };
+        alert.newest = Told { at, until: at + self.size, peak, excess };
+        let windows = (at - alert.since) / self.size + 1;
+        if is_further || windows <= TOLD_EACH || windows % TOLD_EACH == 0 {
+            alert.told.push(alert.newest);
+        }
     }
 
     /// What the window at `at` is judged by: the values of all windows since `first`, but for the last `lag`.
@@ -189,7 +207,8 @@ fn cooldown(detector: &DetectorPlan, size: i64) -> i64 {
 
 fn memory(detector: &DetectorPlan) -> i64 {
     let windows = match &detector.algorithm {
-        Algorithm::Crowd(_) | Algorithm::Level(_) | Algorithm::Threshold(_) => 0.0,
+        Algorithm::Crowd(_) => 4096.0,
+        Algorithm::Level(_) | Algorithm::Threshold(_) => 0.0,
         Algorithm::Zscore(of) => 4.0 * f64::from(of.history),
         Algorithm::Mad(of) => 4.0 * f64::from(of.history),
         Algorithm::Ewma(of) => (6.0 * of.half_life).min(1e3),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `scenario` | what a seed stands for |
 //! | `run` | the members, stepped; `clock` is theirs, `tables` the store, `plan` the pipeline |
-//! | `checker` | what must have come of it; `../oracle/alerts` works the alerts out |
+//! | `checker` | what must have come of it; `../oracle` works the alerts out |
 //! | `change` | the spec changed while all that happens, and what must come of that |
 //! | `mutant` | the rules of the protocol, each broken once: the seeds must notice |
 //! | `shrink` | a failing scenario made smaller |
@@ -22,13 +22,13 @@
     clippy::cast_sign_loss
 )]
 
-#[path = "../oracle/alerts.rs"]
-mod alerts;
 mod change;
 mod checker;
 mod clock;
 mod growth;
 mod mutant;
+#[path = "../oracle/mod.rs"]
+mod oracle;
 mod plan;
 mod run;
 mod scenario;
@@ -40,7 +40,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use checker::Finding;
+use checker::{CrowdsChecked, Finding};
 use mutant::Mutant;
 use scenario::{Fault, Scenario};
 use tokio::runtime::{Handle, Runtime};
@@ -54,16 +54,22 @@ struct Tally {
     /// Users whose statistics were worked out by SQL.
     users: usize,
     troubles: usize,
+    /// Alerts of detectors that look at all keys of a partition, and how many of them could be checked: not those after a window of
+    /// which nobody knows with what it closed, because events came too late for any promise.
+    crowds: usize,
+    crowds_checked: usize,
 }
 
 impl Tally {
     fn add(&mut self, other: &Self) {
-        let Self { events, windows, alerts, users, troubles } = other;
+        let Self { events, windows, alerts, users, troubles, crowds, crowds_checked } = other;
         self.events += events;
         self.windows += windows;
         self.alerts += alerts;
         self.users += users;
         self.troubles += troubles;
+        self.crowds += crowds;
+        self.crowds_checked += crowds_checked;
     }
 }
 
@@ -82,16 +88,22 @@ fn findings(
     tally: &mut Tally,
 ) -> Vec<Finding> {
     let is_changed = scenario.faults.iter().any(|fault| matches!(fault.what, Fault::Change(..)));
-    let check = if is_changed { change::check } else { checker::check };
     let outcome = run::run(scenario, mutant, runtime);
+    let (found, crowds) = if is_changed {
+        (change::check(scenario, &outcome), CrowdsChecked::default())
+    } else {
+        checker::check(scenario, &outcome)
+    };
     tally.add(&Tally {
         events: outcome.accepted.len(),
         windows: outcome.database.windows.len(),
         alerts: outcome.database.alerts.len(),
         users: outcome.database.users.as_ref().map_or(0, BTreeMap::len),
         troubles: outcome.log.len(),
+        crowds: crowds.found,
+        crowds_checked: crowds.checked,
     });
-    check(scenario, &outcome)
+    found
 }
 
 /// Checks seeds on all cores until `deadline`: how many, and those that fail, with what is wrong, lowest first.

@@ -9,12 +9,12 @@ use herd_bus::{
     Ack, Acks, Bus, BusError, Commit, Consumer, Fetched, Membership, Outgoing, Producer, Progress, Record,
     SendError,
 };
-use herd_spec::plan::{MetricPlan, TopicPlan};
+use herd_spec::plan::{AlertLimit, Algorithm, MetricPlan, Plan, TopicPlan};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{EventRef, PartRecord, SourceState, metric_key};
+use herd_spec::wire::{EventRef, PartRecord, SourceState, SourceTotal, metric_key};
 use parking_lot::Mutex;
 
-use crate::plan::{ALERTS, EVENTS, PARTS, WINDOWS};
+use crate::plan::{ALERTS, BASELINES, EVENTS, PARTS, WINDOWS};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mutant {
@@ -50,10 +50,24 @@ pub(crate) enum Mutant {
     BaselinesKept,
     /// Baselines of other definitions are passed over, and the alerts that fire in them.
     OtherBaselinesIgnored,
+    /// Judges do not learn how much traffic other partitions have.
+    TotalsDropped,
+    /// What one source has counted over all keys counts twice.
+    TotalsOfOneSourceTwice,
+    /// Of a source's totals of a window the first counts, whatever its version.
+    FirstTotalWins,
+    /// Of a source's totals of a window the last counts, whatever its version.
+    LastTotalWins,
+    /// What the keys of a partition have in common is not saved.
+    PopulationNotSaved,
+    /// It is saved, but after the keys.
+    PopulationAfterKeys,
+    /// Detectors do not keep to the budget of the plan, but to the default.
+    BudgetIgnored,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::FoldCommitsFirst,
         Self::JudgeCommitsFirst,
         Self::FoldReplaysNothing,
@@ -70,6 +84,13 @@ impl Mutant {
         Self::SinceIgnored,
         Self::BaselinesKept,
         Self::OtherBaselinesIgnored,
+        Self::TotalsDropped,
+        Self::TotalsOfOneSourceTwice,
+        Self::FirstTotalWins,
+        Self::LastTotalWins,
+        Self::PopulationNotSaved,
+        Self::PopulationAfterKeys,
+        Self::BudgetIgnored,
     ];
 
     /// Whether only changes of the spec can show it.
@@ -83,6 +104,23 @@ impl Mutant {
                 | Self::OtherBaselinesIgnored
         )
     }
+}
+
+impl Mutant {
+    /// The plan as members get it.
+    pub(crate) fn plan(mutant: Option<Self>, mut plan: Plan) -> Plan {
+        for detector in plan.detectors.iter_mut().filter(|_| mutant == Some(Self::BudgetIgnored)) {
+            if let Algorithm::Crowd(limit @ AlertLimit::Budget(_)) = &mut detector.algorithm {
+                *limit = AlertLimit::DEFAULT;
+            }
+        }
+        plan
+    }
+}
+
+/// Whether a record of `baselines` is of what the keys of a partition have in common.
+fn is_population(key: Option<&[u8]>) -> bool {
+    key.and_then(|key| key.split(|byte| *byte == 0x1F).next()).is_some_and(|of| of.contains(&b'/'))
 }
 
 #[derive(Clone)]
@@ -99,7 +137,10 @@ impl Bus for MutantBus {
         // Stages name their producers after themselves.
         let applies = |mutant: &Mutant| match mutant {
             Mutant::FoldCommitsFirst | Mutant::WatermarksFirst => name.ends_with("-fold"),
-            Mutant::JudgeCommitsFirst | Mutant::BaselineFirst => name.ends_with("-judge"),
+            Mutant::JudgeCommitsFirst
+            | Mutant::BaselineFirst
+            | Mutant::PopulationNotSaved
+            | Mutant::PopulationAfterKeys => name.ends_with("-judge"),
             _ => false,
         };
         Ok(MutantProducer {
@@ -121,7 +162,11 @@ impl Bus for MutantBus {
             | Mutant::LastPartWins
             | Mutant::IdleIsLeftOut
             | Mutant::OtherDefinitionsDropped
-            | Mutant::SinceIgnored => topic == PARTS,
+            | Mutant::SinceIgnored
+            | Mutant::TotalsDropped
+            | Mutant::TotalsOfOneSourceTwice
+            | Mutant::FirstTotalWins
+            | Mutant::LastTotalWins => topic == PARTS,
             _ => false,
         };
         let consumer = self.bus.consumer(topic, membership)?;
@@ -270,6 +315,19 @@ impl Producer for MutantProducer {
                 self.bus.settle();
                 self.release(|_| true)
             }
+            Some(Mutant::PopulationNotSaved) if is_population(record.key) => {
+                ack.report(Ok(()));
+                Ok(())
+            }
+            Some(Mutant::PopulationAfterKeys) if record.topic == BASELINES => {
+                // With those of the next cycle.
+                self.release(|held| held.timestamp < record.timestamp)?;
+                if is_population(record.key) {
+                    self.hold(record, ack)
+                } else {
+                    self.producer.send(record, ack)
+                }
+            }
             _ => self.producer.send(record, ack),
         }
     }
@@ -316,6 +374,23 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
         {
             watermark.watermark = Some(EventTime(4_000_000_000_000));
             watermark.state = SourceState::Active;
+            PartRecord::Watermark(watermark).write(&mut out);
+        }
+        (Mutant::TotalsDropped, PartRecord::Watermark(mut watermark)) => {
+            watermark.totals.clear();
+            PartRecord::Watermark(watermark).write(&mut out);
+        }
+        (Mutant::TotalsOfOneSourceTwice, PartRecord::Watermark(mut watermark)) if watermark.source.0 == 0 => {
+            let again: Vec<SourceTotal> = watermark.totals.clone();
+            watermark
+                .totals
+                .extend(again.into_iter().map(|total| SourceTotal { since: Offset(-1), ..total }));
+            PartRecord::Watermark(watermark).write(&mut out);
+        }
+        (Mutant::FirstTotalWins | Mutant::LastTotalWins, PartRecord::Watermark(mut watermark)) => {
+            let is_first = mutant == Mutant::FirstTotalWins;
+            let version = if is_first { Offset(i64::MAX - record.offset.0) } else { record.offset };
+            watermark.totals.iter_mut().for_each(|total| total.version = version);
             PartRecord::Watermark(watermark).write(&mut out);
         }
         _ => return None,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ZscoreSpec};
 use herd_spec::plan::{
-    AggregatePlan, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups, MappingPlan,
-    MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
+    AggregatePlan, AlertLimit, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups,
+    MappingPlan, MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
 
@@ -17,6 +17,7 @@ pub(crate) const EVENTS: &str = "sim.events";
 pub(crate) const PARTS: &str = "sim.parts";
 pub(crate) const WINDOWS: &str = "sim.windows";
 pub(crate) const ALERTS: &str = "sim.alerts";
+pub(crate) const BASELINES: &str = "sim.baselines";
 pub(crate) const DEAD: &str = "sim.dead-letter";
 pub(crate) const SINK: &str = "sim.sink.main";
 
@@ -38,7 +39,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
             windows: topic(WINDOWS, 2),
             alerts: topic(ALERTS, 1),
             dead_letter: topic(DEAD, 1),
-            baselines: topic("sim.baselines", judges),
+            baselines: topic(BASELINES, judges),
         },
         groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into() },
         events: EventsPlan {
@@ -102,6 +103,7 @@ fn detectors() -> Vec<DetectorPlan> {
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
     };
+    let budget = "4000 per hour".parse().unwrap();
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
     let zscore = ZscoreSpec { sigmas: 2.0, history: 8, warmup: 2 };
@@ -109,6 +111,9 @@ fn detectors() -> Vec<DetectorPlan> {
     vec![
         detector("crowd", "views", Direction::Up, 20, Algorithm::Poisson(poisson)),
         detector("either", "views", Direction::Both, 15, Algorithm::Ewma(ewma)),
+        // Loose, so that crowds are common.
+        detector("herd", "views", Direction::Up, 0, Algorithm::Crowd(AlertLimit::Probability(0.02))),
+        detector("budgeted", "views", Direction::Both, 10, Algorithm::Crowd(AlertLimit::Budget(budget))),
         detector("rich", "revenue", Direction::Up, 30, Algorithm::Threshold(Threshold::Above(150.0))),
         detector("spree", "revenue", Direction::Up, 30, Algorithm::Mad(mad.clone())),
         detector("odd", "price", Direction::Both, 20, Algorithm::Zscore(zscore)),

@@ -195,7 +195,8 @@ impl<'a> Simulator<'a> {
     fn start(&mut self, place: usize) -> Result<Box<dyn Stepped>, String> {
         self.joined += 1;
         let member = &self.members[place];
-        let (plan, bus, clock, name) = (&self.plan, &self.bus, member.clock.clone(), &member.name);
+        let (bus, clock, name) = (&self.bus, member.clock.clone(), &member.name);
+        let plan = &Mutant::plan(bus.mutant, self.plan.clone());
         let table = match member.kind {
             MemberKind::Fold => {
                 let fold = Fold::join(plan, bus, clock, name, FoldMetrics::default());

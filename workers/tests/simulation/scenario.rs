@@ -156,8 +156,10 @@ impl Scenario {
         let (sources, judges) =
             (dice.between(1, 4).unsigned_abs() as u32, dice.between(1, 3).unsigned_abs() as u32);
         let drawn = *dice.pick(&[1, 1, 1, 1, 50, 50, 0]);
-        let scale = scale.unwrap_or(drawn);
         let until = dice.between(20, 90) * 1_000;
+        let (drawn, longer) = if drawn == 1 { long(seed) } else { (drawn, 0) };
+        let until = if scale.is_none() { until.max(longer) } else { until };
+        let scale = scale.unwrap_or(drawn);
         let members = [1, 2, 3].map(|most| usize::try_from(dice.between(1, most.max(2))).unwrap());
         let mut scenario = Self {
             seed,
@@ -180,6 +182,17 @@ impl Scenario {
     /// How long after it was first sent an event may be written and still be in time, in milliseconds.
     pub(crate) fn patience(&self) -> i64 {
         if self.scale > 1 { LATENESS / self.scale - 50 } else { LATENESS - DISORDER - 1_000 }
+    }
+}
+
+/// The scale of some seeds whose windows are many enough for detectors that learn from twenty before they alert, and how long these
+/// seeds last at least: at the clock's pace, or five times as fast.
+fn long(seed: u64) -> (i64, i64) {
+    let mut dice = Dice::new(seed, &[105]);
+    match dice.below(20) {
+        0 => (1, dice.between(130, 180) * 1_000),
+        1..=4 => (5, dice.between(50, 90) * 1_000),
+        _ => (1, 0),
     }
 }
 
@@ -240,8 +253,10 @@ fn sends(scenario: &Scenario) -> Vec<Send> {
     let rates: Vec<f64> = (0..scenario.sources).map(|_| *dice.pick(rates)).collect();
     let users: Vec<_> = (0..scenario.sources).map(|source| users(source, scenario.sources)).collect();
     let mut sends = Vec::new();
+    // Some crowds stay, so that they become usual.
+    let stays = Dice::new(scenario.seed, &[106]).chance(if scenario.scale == 5 { 0.3 } else { 0.0 });
     for second in 1..=scenario.until / 1_000 {
-        let crowd = second % 25 > 21;
+        let crowd = second % 25 > 21 || stays && second > 46;
         for (source, rate) in rates.iter().enumerate() {
             let rate = if crowd && *rate > 0.1 { rate * 5.0 } else { *rate };
             let count = rate.trunc() as i64 + i64::from(dice.chance(rate.fract()));

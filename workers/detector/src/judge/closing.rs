@@ -336,7 +336,7 @@ fn judge<E>(
         if watch.follows_episodes() {
             continue;
         }
-        if let Some(alert) = verdict::close(candidate, watch, kept, expectation.as_ref()) {
+        for alert in verdict::close(candidate, watch, kept, expectation.as_ref()) {
             out(Output::Alert(alert))?;
             judged = true;
         }

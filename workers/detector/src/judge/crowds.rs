@@ -100,6 +100,16 @@ impl CrowdDetector {
         }
     }
 
+    /// Everything up to the window `closed` is closed, also windows without any event, which need not be closed one by one. What is
+    /// known of open windows follows from that.
+    pub(super) fn advance(detectors: &mut [Self], closed: Index) {
+        for detector in detectors {
+            if let Some(population) = &mut detector.population {
+                population.advance(closed, &detector.settings);
+            }
+        }
+    }
+
     /// Takes a key with an event into the window that closes.
     pub(super) fn take(
         detectors: &[Self],

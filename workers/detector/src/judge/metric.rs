@@ -145,6 +145,7 @@ impl Metric {
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(closed) = self.closed.filter(|_| !self.crowds.is_empty()) else { return Ok(()) };
+        CrowdDetector::advance(&mut self.crowds, closed);
         let lag = self.crowds.iter().map(|crowd| crowd.settings.lag).min().unwrap_or(1);
         let watched = Arc::clone(&self.watched);
         while let Some(entry) = self.pending.first_entry() {

@@ -9,6 +9,7 @@
 
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::wire::{Alert, AlertId, AlertState, Ending, Episode, VERSION};
+use smallvec::SmallVec;
 
 use super::baseline::Watching;
 use super::sentence::{self, Subject};
@@ -32,37 +33,37 @@ pub struct Candidate<'a> {
     pub count: u64,
 }
 
-/// Judges a closed window: updates what the detector keeps, and returns the alert record that is due, if any.
+/// Judges a closed window: updates what the detector keeps, and returns the alert records that are due, if any: hardly ever two.
 pub fn close(
     candidate: &Candidate<'_>,
     watch: &Watch,
     kept: &mut Watching,
     expectation: Option<&Expectation>,
-) -> Option<Alert> {
+) -> SmallVec<[Alert; 0]> {
     let crossing = expectation.and_then(|expectation| {
         Some((expectation, watch.rule.crossing(expectation, candidate.value, candidate.count)?))
     });
     let Some((expectation, crossing)) = crossing else {
-        return Some(resolve(candidate, watch, *kept.firing.take()?, Ending::Usual));
+        let firing = kept.firing.take();
+        return firing.map(|alert| resolve(candidate, watch, *alert, Ending::Usual)).into_iter().collect();
     };
-    if let Some(firing) = &mut kept.firing {
-        // A silence below a bound is not judged window by window, however long it is: it adds nothing until it ends.
-        if watch.rule.is_threshold() && candidate.count == 0 {
-            return None;
-        }
-        return prolong(candidate, watch, firing, bound(watch, expectation, crossing))
-            .then(|| (**firing).clone());
-    }
     if may_alert(kept, watch, candidate.index) {
         let alert = alert(candidate, watch, expectation, crossing, AlertState::Firing);
         kept.alerted = Some(candidate.index);
         kept.firing = Some(Box::new(alert.clone()));
-        return Some(alert);
+        return [alert].into_iter().collect();
     }
+    // A silence below a bound is not judged window by window, however long it is: it adds nothing until it ends.
+    let is_silence = watch.rule.is_threshold() && candidate.count == 0;
+    let update = kept.firing.as_mut().filter(|_| !is_silence).and_then(|firing| {
+        let is_told = prolong(candidate, watch, firing, bound(watch, expectation, crossing));
+        is_told.then(|| (**firing).clone())
+    });
     // Only a window younger than the alert's by less than the lag can have fired early without knowing of it.
     let ambiguous = kept.alerted.is_some_and(|alerted| candidate.index - alerted < candidate.watched.lag);
-    (ambiguous && fires_early(candidate.watched) && crossing == Crossing::Up)
-        .then(|| alert(candidate, watch, expectation, crossing, AlertState::Withdrawn))
+    let withdrawn = (ambiguous && fires_early(candidate.watched) && crossing == Crossing::Up)
+        .then(|| alert(candidate, watch, expectation, crossing, AlertState::Withdrawn));
+    update.into_iter().chain(withdrawn).collect()
 }
 
 /// Takes a window into the episode of a firing alert; whether the alert is to be sent again.

@@ -1,9 +1,11 @@
 //! What must have come of a run, from the accepted events alone, by arithmetic that shares nothing with the pipeline's; and
 //! what did not, by the names that Jepsen gives such things, with a short history.
 //!
-//! `records` checks events, users, refused records and positions, `windows` the closed windows, `alerts` the alerts.
+//! `records` checks events, users, refused records and positions, `windows` the closed windows, `alerts` the alerts, `crowds` those
+//! that follow from the windows of all keys.
 
 mod alerts;
+mod crowds;
 mod finding;
 mod records;
 mod windows;
@@ -14,6 +16,7 @@ use herd_bus::simulated::Kept;
 use herd_spec::units::Partition;
 use serde_json::Value;
 
+pub(crate) use self::crowds::CrowdsChecked;
 pub(crate) use self::finding::{Finding, Kind};
 use crate::plan::EVENTS;
 use crate::run::RunResult;
@@ -51,23 +54,24 @@ fn value(metric: &str, events: &[Event]) -> Value2 {
 }
 
 /// Checks a run.
-pub(crate) fn check(scenario: &Scenario, outcome: &RunResult) -> Vec<Finding> {
+pub(crate) fn check(scenario: &Scenario, outcome: &RunResult) -> (Vec<Finding>, CrowdsChecked) {
     let mut checker = Checker::new(scenario, outcome);
     let expected = checker.expected();
     checker.events();
     checker.users();
     let closed = checker.closed();
     checker.windows(&expected, closed.clone());
-    checker.alerts(&closed);
+    checker.alerts(&expected, &closed);
     checker.dead_letters();
     checker.offsets();
-    checker.findings
+    (checker.findings, checker.checked)
 }
 
 pub(crate) struct Checker<'a> {
     scenario: &'a Scenario,
     pub(crate) outcome: &'a RunResult,
     findings: Vec<Finding>,
+    checked: CrowdsChecked,
 }
 
 pub(crate) fn json(record: &Kept) -> Option<Value> {
@@ -99,7 +103,7 @@ struct Written {
 
 impl<'a> Checker<'a> {
     pub(crate) fn new(scenario: &'a Scenario, outcome: &'a RunResult) -> Self {
-        Self { scenario, outcome, findings: Vec::new() }
+        Self { scenario, outcome, findings: Vec::new(), checked: CrowdsChecked::default() }
     }
 
     /// Every accepted event, once.
