@@ -469,20 +469,14 @@ mod tests {
     use super::super::{Direction, KeyState};
     use super::*;
 
-    /// A population after ten windows with two keys.
+    /// A population after thirty windows with two keys.
     fn learnt(settings: &Settings) -> Population {
         let mut population = Population::new(100);
         let mut keys = [KeyState::new(&population, 100), KeyState::new(&population, 100)];
         for index in 100..130 {
             let mut closing = population.begin(index, 12, settings);
-            for (key, count) in keys.iter_mut().zip([3, 9]) {
-                key.take(
-                    &mut closing,
-                    &population,
-                    settings,
-                    f64::from(count),
-                    u64::from(count.unsigned_abs()),
-                );
+            for (key, count) in keys.iter_mut().zip([3_u32, 9]) {
+                key.take(&mut closing, &population, settings, f64::from(count), u64::from(count));
             }
             population.close(&closing, settings);
             for key in &mut keys {
