@@ -468,6 +468,12 @@ impl KeyState {
         Score { window, usual, ..best }
     }
 
+    /// Windows before this one belong to an episode that is over, and are not scored with later ones.
+    #[must_use]
+    pub fn since(&self) -> u32 {
+        self.since
+    }
+
     /// Windows up to `index` belong to an episode: later scores do not reach back to them.
     pub fn forget_up_to(&mut self, index: u32) {
         self.since = self.since.max(index.saturating_add(1));

@@ -116,6 +116,8 @@ struct Open {
     is_up: bool,
     peak: f64,
     excess: f64,
+    /// Of the ordinary windows since `last`, which count if it goes on.
+    pending: f64,
     values: Vec<f64>,
 }
 
@@ -268,6 +270,7 @@ impl Walk<'_> {
             is_up: score.is_up,
             peak: score.window.0,
             excess: score.value - score.expected,
+            pending: 0.0,
             values: vec![score.window.0],
         };
         key.alerted = Some(at);
@@ -311,16 +314,17 @@ impl Walk<'_> {
                 return Err(Unsure);
             }
             (open.last, open.span) = (at, score.span);
-            open.excess += value - expected;
+            open.excess += std::mem::take(&mut open.pending) + value - expected;
             key.past.since = key.past.since.max(at + 1);
         } else if silent >= LONGEST
             || (silent >= ORDINARY_WINDOWS.max(open.span) && !reaches(score.score, ORDINARY)?)
         {
             end = Some((open.last, Ending::Usual));
         } else {
-            open.excess += value - expected;
+            open.pending += value - expected;
         }
         if end.is_none() && at - open.begin >= NEW_LEVEL {
+            open.excess += std::mem::take(&mut open.pending);
             let last = &open.values[open.values.len().saturating_sub(2 * LONGEST as usize)..];
             let level = last.iter().sum::<f64>() / last.len() as f64;
             key.past.restart(past, at, level);

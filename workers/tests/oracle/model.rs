@@ -11,7 +11,7 @@ const PSEUDO: f64 = 1.0;
 const SHAPE: f64 = 2.0;
 const PRIOR_WINDOWS: f64 = 30.0;
 /// Windows with events before anything alerts.
-const WARMUP: u32 = 20;
+const WARMUP: u32 = 10;
 const CLASSES: usize = 12;
 /// What a dispersion of 1 weighs, in events: for all keys of a class, and that of the class for one key.
 const POISSON_EVENTS: f64 = 30.0;
@@ -331,9 +331,9 @@ impl KeyPast {
         let exposure = estimate.exposure_of(others).max(estimate.usual);
         let usual = estimate.predict(exposure, 1.0);
         // A crowd does not become usual.
-        let limit = match past.at(at - lag).threshold {
-            Some(_) => usual.mean + 3.0 * usual.deviation() + 1.0,
-            None => f64::INFINITY,
+        let limit = match estimate.known.windows {
+            windows if windows < 8.0 => f64::INFINITY,
+            _ => usual.mean + 3.0 * usual.deviation() + 1.0,
         };
         let share = if value > limit { limit / value } else { 1.0 };
         let bounded = |square: f64, mean: f64| square.min(25.0 * mean.max(0.25));

@@ -145,8 +145,9 @@ impl CrowdDetector {
         let History::Crowd(Some(state)) = history else { return nothing };
         let settings = &self.settings;
         let index = candidate.index;
-        if state.episode.as_ref().is_some_and(|episode| index <= episode.until) {
-            return nothing; // judged before
+        // Silent windows may be judged again after a crash: those of an episode, and of one that is over.
+        if state.episode.as_ref().is_some_and(|episode| index <= episode.until) || index < state.key.since() {
+            return nothing;
         }
         let score = state.key.score(population, settings, index);
         self.unsaved = true;
