@@ -355,13 +355,22 @@ fn alerts(outcome: &RunResult, findings: &mut Vec<Finding>) {
         let learns = |of: &&DetectorPlan| !matches!(of.algorithm, Algorithm::Threshold(_));
         let learners = last.detectors.iter().filter(|of| of.metric == metric.name).filter(learns);
         for detector in learners.filter(|_| is_new) {
-            young_alerts(outcome, metric, &detector.name, findings);
+            young_alerts(outcome, metric, detector, findings);
         }
     }
 }
 
-/// A key's first windows of a new definition cannot be unusual: nothing is learnt yet.
-fn young_alerts(outcome: &RunResult, metric: &MetricPlan, detector: &str, findings: &mut Vec<Finding>) {
+/// A key's first windows of a new definition cannot be unusual: nothing is learnt yet. `crowd` knows what keys are like after
+/// the first windows of the metric, and then a new key may be unusual at once.
+fn young_alerts(
+    outcome: &RunResult,
+    metric: &MetricPlan,
+    detector: &DetectorPlan,
+    findings: &mut Vec<Finding>,
+) {
+    let is_crowd = matches!(detector.algorithm, Algorithm::Crowd(_));
+    // Two windows is the shortest warm-up of the plan's other detectors.
+    let windows = if is_crowd { i64::from(detector.algorithm.warmup()) } else { 2 };
     let size = i64::try_from(metric.window.as_millis()).unwrap();
     let mut first: BTreeMap<String, i64> = BTreeMap::new();
     for record in outcome.topics[WINDOWS].iter().filter_map(|record| checker::json(record)) {
@@ -369,16 +378,16 @@ fn young_alerts(outcome: &RunResult, metric: &MetricPlan, detector: &str, findin
             .is_some_and(|(of, definition, _)| metric.name == of && definition == metric.definition())
         {
             let start = number(&record["start"]);
-            let first = first.entry(record["key"].as_str().unwrap_or_default().to_owned()).or_insert(start);
+            let key = if is_crowd { "" } else { record["key"].as_str().unwrap_or_default() };
+            let first = first.entry(key.to_owned()).or_insert(start);
             *first = start.min(*first);
         }
     }
     for alert in outcome.topics[ALERTS].iter().filter_map(|record| checker::json(record)) {
-        let key = alert["key"].as_str().unwrap_or_default();
-        let ours = alert["detector"] == *detector && number(&alert["size_ms"]) == size;
+        let key = if is_crowd { "" } else { alert["key"].as_str().unwrap_or_default() };
+        let ours = alert["detector"] == *detector.name && number(&alert["size_ms"]) == size;
         let Some(first) = first.get(key).filter(|_| ours && alert["state"] != "resolved") else { continue };
-        // Two windows is the shortest warm-up of the plan's detectors.
-        if (*first..first + 2 * size).contains(&number(&alert["start"])) {
+        if (*first..first + windows * size).contains(&number(&alert["start"])) {
             let what = format!(
                 "an alert in the first windows of a definition, which nothing can be known of: {alert}"
             );

@@ -1,6 +1,7 @@
 //! The alerts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use herd_bus::simulated::Kept;
 use herd_spec::units::Partition;
@@ -10,6 +11,9 @@ use super::{Checker, ExpectedWindow, Finding, Kind, Name, Value2, json, seconds}
 use crate::oracle::{Difference, Found, Metric};
 use crate::plan::{self, ALERTS, PARTS};
 use crate::run::RunResult;
+
+/// How long before the end of a run an alert must have been sent to be in the store for certain.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);
 
 impl Checker<'_> {
     /// The alerts are those that follow from the closed windows, each once; in the topic and in the store.
@@ -80,9 +84,22 @@ impl Checker<'_> {
             .filter(|(_, alert)| alert.state != AlertState::Withdrawn)
             .map(|(id, _)| id)
             .collect();
-        if stored != said {
+        // An alert of the last moments may be on its way to the store.
+        let records = self.topic(ALERTS);
+        let end = self.outcome.topics.values().flatten().map(|record| record.written).max();
+        let is_late = |id: &&String| {
+            let of = records.iter().filter(|record| record.key.as_deref() == Some(id.as_bytes()));
+            let first = of.map(|record| record.written).min();
+            first.zip(end).is_some_and(|(first, end)| end.since(first) < LAST_MOMENTS)
+        };
+        let differing: Vec<&String> =
+            stored.symmetric_difference(&said).filter(|id| stored.contains(*id) || !is_late(id)).collect();
+        if !differing.is_empty() {
             let what = format!("{} alerts in the store, {} in the topic", stored.len(), said.len());
-            self.find(Kind::LostWrite, what, self.members());
+            let differing = differing.into_iter().take(2);
+            let mut history: Vec<String> = differing.flat_map(|id| self.alert_history(id)).collect();
+            history.truncate(60);
+            self.find(Kind::LostWrite, what, history);
         }
     }
 
