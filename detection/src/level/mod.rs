@@ -250,7 +250,7 @@ impl Level {
         if !value.is_finite() || value.abs() > LARGEST {
             return self.nothing();
         }
-        if value == 0.0 && self.zeros >= SILENCE {
+        if value == 0.0 && self.zeros >= SILENCE && self.episode.is_none() {
             self.pending_ms = (if self.pending == 0 { start_ms } else { self.pending_ms.0 }, end_ms);
             self.pending = self.pending.saturating_add(1);
             return self.nothing();
@@ -298,7 +298,7 @@ impl Level {
     ) {
         let mut start_ms = start_ms;
         for done in 0..windows {
-            if self.zeros >= SILENCE {
+            if self.zeros >= SILENCE && self.episode.is_none() {
                 let left = windows - done;
                 let end_ms = start_ms.saturating_add(size_ms.saturating_mul(u64::from(left)));
                 self.pending_ms = (if self.pending == 0 { start_ms } else { self.pending_ms.0 }, end_ms);

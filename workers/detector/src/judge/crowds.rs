@@ -24,6 +24,9 @@ pub struct Crowd {
     key: KeyState,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     episode: Option<crowd::Episode>,
+    /// The newest window of its last episode: after a crash windows without an event may be closed again.
+    #[serde(rename = "u", default)]
+    until: Index,
 }
 
 /// What the keys of a partition have in common, for one detector.
@@ -64,13 +67,12 @@ impl CrowdDetector {
         crowds.map(|(place, settings)| Self { place, settings, population: None, unsaved: false }).collect()
     }
 
-    /// Takes a saved population back in; false if it cannot be read. The newest wins, not the last.
-    pub(super) fn recall(&mut self, record: &[u8]) -> bool {
-        let Ok(population) = serde_json::from_slice::<Population>(record) else { return false };
+    /// Takes a saved population back in, if it can be read. The newest wins, not the last.
+    pub(super) fn recall(&mut self, record: &[u8]) {
+        let Ok(population) = serde_json::from_slice::<Population>(record) else { return };
         if self.population.as_ref().is_none_or(|known| known.newest() <= population.newest()) {
             self.population = Some(population);
         }
-        true
     }
 
     /// The population as it is to be saved, if it changed since this was last called.
@@ -145,8 +147,8 @@ impl CrowdDetector {
         let History::Crowd(Some(state)) = history else { return nothing };
         let settings = &self.settings;
         let index = candidate.index;
-        // Silent windows may be judged again after a crash: those of an episode, and of one that is over.
-        if state.episode.as_ref().is_some_and(|episode| index <= episode.until) || index < state.key.since() {
+        let was_judged = index <= state.until || index < state.key.since();
+        if was_judged || !state.is_of(population, index) {
             return nothing;
         }
         let score = state.key.score(population, settings, index);
@@ -158,6 +160,7 @@ impl CrowdDetector {
         if state.episode.is_none() && !may_begin(watch, *alerted, index, &score) {
             return Judgement { band, alerts: withdrawn.into_iter().collect() };
         }
+        state.until = index;
         let change = crowd::Episode::observe(&mut state.episode, &mut state.key, population, index, &score);
         let alert = match change {
             Change::None => None,
@@ -238,7 +241,7 @@ impl CrowdDetector {
 
 impl Crowd {
     fn new(population: &Population, index: Index) -> Self {
-        Self { key: KeyState::new(population, index), episode: None }
+        Self { key: KeyState::new(population, index), episode: None, until: 0 }
     }
 
     /// Whether the state was learnt beside this population, and not so long ago that the key counts as never seen.

@@ -119,13 +119,12 @@ impl LevelDetector {
         levels.map(|(place, settings)| Self { place, settings, traffic: None, unsaved: false }).collect()
     }
 
-    /// Takes what was saved back in; false if it cannot be read. The newest wins, not the last.
-    pub(super) fn recall(&mut self, record: &[u8]) -> bool {
-        let Ok(traffic) = serde_json::from_slice::<Traffic>(record) else { return false };
+    /// Takes what was saved back in, if it can be read. The newest wins, not the last.
+    pub(super) fn recall(&mut self, record: &[u8]) {
+        let Ok(traffic) = serde_json::from_slice::<Traffic>(record) else { return };
         if self.traffic.as_ref().is_none_or(|known| known.newest <= traffic.newest) {
             self.traffic = Some(traffic);
         }
-        true
     }
 
     /// What is to be saved, if it changed since this was last called.

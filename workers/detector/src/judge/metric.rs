@@ -113,13 +113,17 @@ impl Metric {
         self.unsaved.insert(key);
     }
 
-    /// Takes what a detector's keys have in common back in, by its detector; false if that is no detector of this metric, or it
-    /// cannot be read.
+    /// Takes what a detector's keys have in common back in, by its detector; false if no detector of this metric keeps any. What
+    /// cannot be read, because the detector had another algorithm, is written anew when the next window closes.
     pub(super) fn remember_population(&mut self, detector: &str, record: &[u8]) -> bool {
         let watches = &self.watched.watches;
         let is_of = |place: usize| watches[place].name == detector;
-        self.crowds.iter_mut().any(|crowd| is_of(crowd.place) && crowd.recall(record))
-            || self.levels.iter_mut().any(|level| is_of(level.place) && level.recall(record))
+        if let Some(crowd) = self.crowds.iter_mut().find(|crowd| is_of(crowd.place)) {
+            crowd.recall(record);
+            return true;
+        }
+        let level = self.levels.iter_mut().find(|level| is_of(level.place));
+        level.map(|level| level.recall(record)).is_some()
     }
 
     /// Takes a part in; false if a newer one of its source is there.
@@ -131,11 +135,10 @@ impl Metric {
         true
     }
 
-    /// Takes in what a source counted over all keys in a window that is open.
+    /// Takes in what a source counted over all keys in a window that is open. Also where no detector asks for it: a successor with
+    /// another spec may.
     pub(super) fn take_total(&mut self, offset: Offset, source: Partition, total: &SourceTotal) {
-        if !self.crowds.is_empty() {
-            self.totals.take(offset, source, total);
-        }
+        self.totals.take(offset, source, total);
     }
 
     /// Raises the early alerts of detectors of the algorithm `crowd`, for all keys that changed. Asked when a source has said how

@@ -126,7 +126,7 @@ impl JudgePartition {
             let Some(metric) = self.metrics.iter_mut().find(of) else { continue };
             let size = metric.watched.metric.window;
             let is_open = self.closed.is_none_or(|closed| total.start.plus(size) > closed);
-            if is_open && total.start.window_start(size) == total.start {
+            if is_open && metric.watched.is_start(total.start) {
                 metric.take_total(offset, watermark.source, total);
             }
         }
@@ -154,6 +154,9 @@ impl JudgePartition {
         }
         if self.closed.is_some_and(|closed| part.start.plus(size) <= closed) {
             return Ok(ReadOutcome::Late);
+        }
+        if metric.as_ref().is_some_and(|metric| !metric.watched.is_start(part.start)) {
+            return Ok(ReadOutcome::Unknown); // no time that windows are numbered by
         }
         let Some(value) = Running::from_wire(&part.value) else { return Ok(ReadOutcome::Unknown) };
         match (metric, part.shape) {

@@ -126,6 +126,12 @@ impl Watched {
         Index::try_from(1 + start.0.max(0) / millis(self.metric.window).max(1)).unwrap_or(Index::MAX)
     }
 
+    /// Whether a window starts at `start`: not before 1970, and not beyond what can be numbered.
+    #[must_use]
+    pub fn is_start(&self, start: EventTime) -> bool {
+        self.start(self.index(start)) == start
+    }
+
     /// Where the window at `index` starts.
     #[must_use]
     pub fn start(&self, index: Index) -> EventTime {
