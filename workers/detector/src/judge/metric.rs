@@ -431,9 +431,8 @@ pub(super) fn note_firing(
         }
     };
     note(firing, baseline.is_firing());
-    let watches = baseline.watches.iter().zip(&watched.watches);
-    let follows = watches.map(|(kept, watch)| kept.firing.is_some() && watch.follows_episodes());
-    note(following, follows.fold(false, |any, follows| any || follows));
+    let mut watches = baseline.watches.iter().zip(&watched.watches);
+    note(following, watches.any(|(kept, watch)| kept.firing.is_some() && watch.follows_episodes()));
 }
 
 /// The baseline of a key, unless it is forgotten in this window.

@@ -24,7 +24,7 @@ pub(crate) type Log = Vec<Vec<u8>>;
 pub(crate) enum Pending {
     Part(usize, Vec<u8>),
     Window(Vec<u8>),
-    Alert(herd_spec::wire::Alert),
+    Alert(Box<herd_spec::wire::Alert>),
     Baseline(usize, Vec<u8>, Saved<'static>),
     /// Judge: its baselines can be saved now.
     Save,
@@ -189,7 +189,7 @@ impl Simulator {
                     out.push(Pending::Window(bytes));
                 }
                 Output::Window(_) => {}
-                Output::Alert(alert) => out.push(Pending::Alert(alert)),
+                Output::Alert(alert) => out.push(Pending::Alert(Box::new(alert))),
             }
             Ok::<_, Infallible>(())
         };
