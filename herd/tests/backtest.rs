@@ -72,7 +72,7 @@ fn prints_alerts_by_detector_day_and_key() {
         "high           2",
         "2023-11-14     ",
         "item-1       ",
-        "2023-11-14 22:26:40  high  item-1: 72 views in 10 s, above the bound of 50",
+        "2023-11-14 22:26:40  high  item-1 is within the bound again after 10 s: peak 72 views in 10 s",
     ];
     for line in expected {
         assert!(text.contains(line), "no `{line}` in\n{text}");

@@ -56,12 +56,14 @@ fn between(old: &str, new: &str) -> Vec<(String, Effect)> {
 #[case::algorithm_written_out("metric: carts", "metric: carts, algorithm: {crowd: {}}", &[])]
 #[case::limit_written_out("metric: carts", "metric: carts, alerts: {budget: 5, minCount: 3, direction: up, cooldown: 0s}", &[])]
 #[case::moved_under_alerts("metric: views", "metric: views, alerts: {minCount: 10, cooldown: 5m}", &[])]
-#[case::other_algorithm("metric: carts", "metric: carts, algorithm: {level: {}}", &[("spec.detectors[herd].algorithm", Effect::DetectorAlgorithm)])]
+#[case::other_algorithm("metric: carts", "metric: carts, algorithm: {level: {}}", &[
+    ("spec.detectors[herd].alerts.minCount", Effect::DetectorBound), ("spec.detectors[herd].algorithm", Effect::DetectorAlgorithm)
+])]
 #[case::algorithm_by_the_metric(
     "types: [cart]}", "types: [cart]}, aggregate: {function: sum, field: price}",
     &[
         ("spec.metrics[carts].aggregate.field", Effect::MetricDefinition), ("spec.metrics[carts].aggregate.function", Effect::MetricDefinition),
-        ("spec.detectors[herd].algorithm", Effect::DetectorAlgorithm)
+        ("spec.detectors[herd].algorithm", Effect::DetectorAlgorithm), ("spec.detectors[herd].alerts.minCount", Effect::DetectorBound)
     ]
 )]
 #[case::algorithm_left_out(

@@ -46,8 +46,8 @@ pub struct AlertsSpec {
     /// 0.1. Only for `crowd` and `level`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probability: Option<f64>,
-    /// Minimum number of events in a window for an upward alert. Windows with fewer events raise none. Omitted: 3 for `crowd` and
-    /// `level`, 10 for other algorithms.
+    /// Minimum number of events in a window for an upward alert. Windows with fewer events raise none. Omitted: 3 for `crowd`, 1
+    /// for `level`, 10 for other algorithms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_count: Option<u64>,
     /// Direction of the deviations that raise an alert. Omitted: `up`.

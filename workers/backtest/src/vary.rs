@@ -5,8 +5,10 @@ use herd_spec::plan::Plan;
 use herd_spec::problem::Problem;
 use serde_json::{Map, Value};
 
-/// Limits of detectors without an `algorithm`. Only one of them may be set.
+/// Limits of detectors that are `crowd` or `level`, as they are without an `algorithm`. Only one of them may be set.
 const LIMITS: [&str; 2] = ["budget", "probability"];
+/// Fields under `alerts` that every detector has; the detector's own of the same name is their old place.
+const OF_ALL: [&str; 3] = ["minCount", "direction", "cooldown"];
 
 /// Why a field cannot be varied.
 #[derive(Debug, thiserror::Error)]
@@ -56,12 +58,20 @@ pub fn vary(pipeline: &HerdPipeline, field: &str, value: &str) -> Result<Plan, V
     for detector in &mut changed.spec.detectors {
         let mut written = serde_json::to_value(&*detector).map_err(wrong)?;
         let Some(fields) = written.as_object_mut() else { continue };
-        let has_algorithm = fields.get("algorithm").is_some_and(|algorithm| !algorithm.is_null());
-        if LIMITS.contains(&field) && !has_algorithm {
-            let limits = fields.entry("alerts").or_insert_with(|| Value::Object(Map::new()));
-            if let Some(limits) = limits.as_object_mut() {
-                LIMITS.iter().for_each(|limit| _ = limits.remove(*limit));
-                limits.insert(field.to_owned(), parsed(field, value));
+        let has_bound = fields.get("algorithm").and_then(Value::as_object).is_some_and(|algorithm| {
+            algorithm.iter().any(|(name, of)| !of.is_null() && name != "crowd" && name != "level")
+        });
+        let is_limit = LIMITS.contains(&field) && !has_bound;
+        if is_limit || OF_ALL.contains(&field) {
+            if !is_limit {
+                fields.remove(field);
+            }
+            let alerts = fields.entry("alerts").or_insert_with(|| Value::Object(Map::new()));
+            if let Some(alerts) = alerts.as_object_mut() {
+                if is_limit {
+                    LIMITS.iter().for_each(|limit| _ = alerts.remove(*limit));
+                }
+                alerts.insert(field.to_owned(), parsed(field, value));
                 found = true;
             }
         } else {
@@ -71,6 +81,7 @@ pub fn vary(pipeline: &HerdPipeline, field: &str, value: &str) -> Result<Plan, V
         *detector = serde_json::from_value(written).map_err(wrong)?;
     }
     if !found {
+        known.extend(OF_ALL.map(str::to_owned));
         known.sort_unstable();
         known.dedup();
         return Err(VaryError::NoField {
