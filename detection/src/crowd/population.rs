@@ -29,7 +29,7 @@ const WARMUP: u32 = 10;
 pub(super) const SHAPE: f64 = 2.0;
 /// That distribution counts as at most this many windows, so that a key's own past is soon more than that of keys alike.
 const LONGEST_PRIOR: f64 = 30.0;
-/// A key without an event for this many windows counts as never seen, give or take a [`PERIODS`]th.
+/// A key without an event for this many windows counts as never seen, give or take a 32nd part of them.
 pub const MEMORY: u32 = 4096;
 const PERIODS: usize = 32;
 /// Weight of the assumption that counts vary as Poisson's, in events.
