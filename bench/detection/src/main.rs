@@ -72,7 +72,7 @@ struct Options {
     /// Events of the measurement of speed
     #[arg(long, default_value_t = 3_000_000)]
     speed_events: u64,
-    /// Writes the tables into this file (Markdown)
+    /// Writes the tables into this file (Markdown): between `<!-- table -->` and `<!-- /table -->` if it has these lines
     #[arg(long)]
     write: Option<PathBuf>,
     /// Writes the events (CSV) and labels (JSON) of the scenarios and injections of the first seed, and the scores of the Numenta
@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
     }
     let is_asked = |part| options.only.is_empty() || options.only.contains(&part);
     let mut page = format!(
-        "# What detectors find\n\nMeasured by `bench/detect` with {} seeds from {}, windows of {} s, length {}, Zipf exponent {}.\n",
+        "{} seeds from {}, windows of {} s, length {}, Zipf exponent {}.\n",
         options.seeds, options.first_seed, options.window, options.length, options.zipf
     );
     let mut add = |text: String| {
@@ -122,9 +122,21 @@ fn main() -> anyhow::Result<()> {
         add(speed::table(options.speed_events, options.purchases.as_deref())?);
     }
     if let Some(path) = &options.write {
-        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        let before = std::fs::read_to_string(path).unwrap_or_default();
+        let text = between_marks(&before, &page).unwrap_or(page);
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The text of a document with the tables in the place that it has for them; none if it has none.
+fn between_marks(document: &str, tables: &str) -> Option<String> {
+    const MARKS: [&str; 2] = ["<!-- table -->\n", "<!-- /table -->"];
+    let (head, rest) = document.split_once(MARKS[0])?;
+    let (_, tail) = rest.split_once(MARKS[1])?;
+    // The document has headings of its own above.
+    let tables = tables.replace("\n## ", "\n### ");
+    Some(format!("{head}{}\n{}\n{}{tail}", MARKS[0], tables.trim(), MARKS[1]))
 }
 
 impl Options {
