@@ -143,6 +143,22 @@ pub(super) struct Contribution {
 }
 
 impl Closing {
+    /// Of a window to which no key was added yet, with this many events of all keys in all partitions.
+    #[allow(clippy::cast_precision_loss)] // 53 bits are enough
+    fn new(index: u32, total: u64) -> Self {
+        Self {
+            index,
+            total: total as f64,
+            own: 0,
+            usual: 0,
+            exposure: 0,
+            squares: [0; CLASSES],
+            counts: [0; CLASSES],
+            seen: 0,
+            left: Vec::new(),
+        }
+    }
+
     /// The window.
     #[must_use]
     pub fn index(&self) -> u32 {
@@ -286,19 +302,8 @@ impl Population {
     /// Begins to close the window `index`, in which all keys of all partitions had `total` events. Windows before it that were not
     /// closed had no event.
     pub fn begin(&mut self, index: u32, total: u64, settings: &Settings) -> Closing {
-        self.skip(index.saturating_sub(1), settings);
-        #[allow(clippy::cast_precision_loss)] // 53 bits are enough
-        Closing {
-            index,
-            total: total as f64,
-            own: 0,
-            usual: 0,
-            exposure: 0,
-            squares: [0; CLASSES],
-            counts: [0; CLASSES],
-            seen: 0,
-            left: Vec::new(),
-        }
+        self.advance(index.saturating_sub(1), settings);
+        Closing::new(index, total)
     }
 
     /// Folds a window to which all its keys were added; nothing if it was folded before.
@@ -365,13 +370,9 @@ impl Population {
     }
 
     /// Folds the windows up to `until` that were not closed: none of them had an event. Early scores of windows after it need that.
+    /// One by one, so that it does not matter how many at once; only of a silence after which every key counts as never seen the
+    /// beginning is folded as a whole.
     pub fn advance(&mut self, until: u32, settings: &Settings) {
-        self.skip(until, settings);
-    }
-
-    /// Folds the windows up to `until` that were not closed. One by one, so that it does not matter how many at once; only of a
-    /// silence after which every key counts as never seen the beginning is folded as a whole.
-    fn skip(&mut self, until: u32, settings: &Settings) {
         if until <= self.newest {
             return;
         }
@@ -398,20 +399,7 @@ impl Population {
         }
         while self.newest < until {
             let index = self.newest + 1;
-            self.close(
-                &Closing {
-                    index,
-                    total: 0.0,
-                    own: 0,
-                    usual: 0,
-                    exposure: 0,
-                    squares: [0; CLASSES],
-                    counts: [0; CLASSES],
-                    seen: 0,
-                    left: Vec::new(),
-                },
-                settings,
-            );
+            self.close(&Closing::new(index, 0), settings);
         }
     }
 

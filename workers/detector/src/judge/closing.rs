@@ -171,7 +171,7 @@ impl Metric {
         Ok(())
     }
 
-    /// Judges the keys without an event in a window that closed, where that matters to detectors of the algorithm `crowd`.
+    /// Judges the keys without an event in a window that closed, where that matters to detectors that follow episodes.
     fn close_silent_keys<E>(
         &mut self,
         index: Index,
