@@ -1,6 +1,7 @@
 //! How unusual a window is for its key, and what is usual for it: pure functions of the windows that closed, in order.
 //!
-//! [`crowd`] scores counts, [`level`] scores values (sums and means).
+//! [`crowd`] scores counts, [`level`] scores values (sums and means); [`explain`] says what the events behind a score have in common.
 
 pub mod crowd;
+pub mod explain;
 pub mod level;

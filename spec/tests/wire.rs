@@ -105,7 +105,7 @@ proptest! {
             v: VERSION, id: AlertId::of("shop", "crowd", &key, EventTime(start)), pipeline: "shop".into(),
             detector: "crowd".into(), metric: "views".into(), rule: Definition::of_hash(count), key, severity: Severity::Critical,
             state: AlertState::Firing, start: EventTime(start), size_ms: 10_000, span_ms: 20_000, count, value: value.into(),
-            expected: 1.5, spread: 0.25, score: 9.0, summary, resolved: resolved.map(EventTime), episode: None,
+            expected: 1.5, spread: 0.25, score: 9.0, summary, resolved: resolved.map(EventTime), episode: None, explanation: None,
         };
         let mut bytes = Vec::new();
         alert.write(&mut bytes);

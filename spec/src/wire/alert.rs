@@ -140,6 +140,10 @@ pub struct Alert {
     /// How the alert went on after its window; none while its window is open, and in records from before alerts said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub episode: Option<Episode>,
+    /// Why, as far as the events tell; none before they were looked through. A store keeps the one of the latest
+    /// [`Explanation::until`], whatever the order of the records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 /// An episode: the time in which a key is out of its usual range, from the first window that contributed to the alert until the
@@ -171,6 +175,35 @@ pub enum Ending {
     Usual,
     /// It stayed where it was for so long that this became usual: the new expected value of a window.
     NewLevel(f64),
+}
+
+/// What the events of an alert have in common that usual events of the same key, or of the same metric, do not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// End of the newest window whose events were looked through. Of two explanations of an alert the one with the later end
+    /// counts, then the one of more events.
+    pub until: EventTime,
+    /// Events of the alert that were looked through.
+    pub events: u64,
+    /// Whether there were more, of which only the newest were looked through.
+    pub sampled: bool,
+    /// Different users among these events; 0 if none of them names one.
+    pub users: u64,
+    /// What stands out, the largest share of the excess first; none if nothing does.
+    pub causes: Vec<Cause>,
+    /// In words: "92 % of the excess from country BR, 81 % via referrer t.co; 380 people".
+    pub summary: String,
+}
+
+/// A value of a field, or of two fields together, of which there is more than usual.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The fields as they are written in a pipeline, each with its value; one, or two that stand out only together.
+    pub values: Vec<(String, String)>,
+    /// The part of the alert's excess that events with these values make up, from 0 to 1.
+    pub share: f64,
+    /// The part of usual events that have these values, from 0 to 1.
+    pub usual: f64,
 }
 
 impl Alert {

@@ -16,7 +16,7 @@ mod event;
 mod part;
 mod window;
 
-pub use alert::{Alert, AlertId, AlertState, Ending, Episode, Severity};
+pub use alert::{Alert, AlertId, AlertState, Cause, Ending, Episode, Explanation, Severity};
 pub use definition::Definition;
 pub use event::{Event, EventRef, FieldPath, NewEvent};
 pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, SourceTotal, Watermark};

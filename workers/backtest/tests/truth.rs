@@ -35,6 +35,7 @@ fn alert(detector: &str, key: String, start: i64, state: AlertState) -> Alert {
         summary: String::new(),
         resolved: None,
         episode: None,
+        explanation: None,
     }
 }
 

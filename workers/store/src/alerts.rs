@@ -159,6 +159,7 @@ impl AlertRow {
             alert: Alert {
                 v: VERSION,
                 episode: self.episode(),
+                explanation: None,
                 id: AlertId(self.id),
                 pipeline: self.pipeline,
                 detector: self.detector,

@@ -207,6 +207,7 @@ pub(super) fn blank(candidate: &Candidate<'_>, watch: &Watch, state: AlertState)
         summary: String::new(),
         resolved: None,
         episode: None,
+        explanation: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         summary: format!("{key}: 412 views in 10 s, expected about 35 ± 6, 63 times the usual spread"),
         resolved: (state == AlertState::Resolved).then_some(EventTime(1_700_000_020_000)),
         episode: None,
+        explanation: None,
     }
 }
 

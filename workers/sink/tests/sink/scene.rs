@@ -143,6 +143,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         summary: format!("{key}: 412 views in 10 s"),
         resolved: None,
         episode: None,
+        explanation: None,
     }
 }
 

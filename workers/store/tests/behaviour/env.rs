@@ -185,6 +185,7 @@ pub(crate) fn alert(key: &str, start: i64, state: AlertState) -> Alert {
         summary: format!("{key}: 412 views in 10 s, expected about 35 ± 6"),
         resolved: (state == AlertState::Resolved).then_some(EventTime(start + 20_000)),
         episode: None,
+        explanation: None,
     }
 }
 
