@@ -177,7 +177,11 @@ impl Read {
         let share = history / i64::try_from(found.len().max(1)).unwrap_or(1);
         let positions = found.iter().map(|(partition, end)| {
             self.ends.entry(*partition).or_insert(*end);
-            (*partition, *self.next.entry(*partition).or_insert(Offset((end.0 - share).max(0))))
+            let next = self.next.entry(*partition).or_insert(Offset((end.0 - share).max(0)));
+            if *next > *end {
+                *next = Offset(0); // the topic was recreated, or lost records
+            }
+            (*partition, *next)
         });
         positions.collect()
     }

@@ -271,6 +271,7 @@ mod tests {
                             for p in &ps { assert!(member.1.remove(&p.0), "took what it did not have"); }
                             assert_eq!(group.release(member.0, &ps), None);
                         }
+                        Change::Restarted(_) => panic!("no log begins anew"),
                     }
                 }
             };

@@ -220,6 +220,9 @@ pub enum Change {
     /// These went without being asked for back (the group took this member for dead): drop their state, then
     /// [`Consumer::release`].
     Lost(Vec<Partition>),
+    /// The logs of these begin anew, because the topic was deleted and created again, or records were lost: offsets of before mean
+    /// nothing any more. They stay this member's; nothing comes from them until [`Consumer::start`].
+    Restarted(Vec<Partition>),
 }
 
 /// A committed position.

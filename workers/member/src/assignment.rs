@@ -156,6 +156,12 @@ impl<P: Processor> Assignment<P> {
         self.ask_again = None;
     }
 
+    /// To be taken over again, though they stay this member's.
+    pub(crate) fn restarted(&mut self, partitions: Vec<Partition>) {
+        self.owned.retain(|partition, _| !partitions.contains(partition));
+        self.assigned(partitions);
+    }
+
     pub(crate) fn reads_any(&self, partitions: &[Partition]) -> bool {
         partitions.iter().any(|partition| self.owned.contains_key(partition))
     }

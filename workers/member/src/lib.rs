@@ -6,6 +6,7 @@
 //!                      │        │ revoked: flush, commit,        │            │
 //! what the             │        │          drop, release         │            │
 //! processor does       │        │ lost: drop, release            │            │
+//!                      │        │ restarted: flush, commit, drop │            │
 //! meanwhile         process   flush, drop_partitions         take_over     advance
 //! ```
 //!
@@ -104,6 +105,12 @@ impl<P: Processor> Member<P> {
                     self.give_back(&partitions)?;
                 }
                 Change::Lost(partitions) => self.give_back(&partitions)?,
+                Change::Restarted(partitions) => {
+                    // What was read of the former log counts; then it is as if they came from another member.
+                    self.hand_over(&partitions)?;
+                    self.processor.drop_partitions(&partitions);
+                    self.assignment.restarted(partitions);
+                }
             }
         }
         Ok(())

@@ -217,6 +217,18 @@ fn drops_lost_partitions_without_a_flush() {
 }
 
 #[test]
+fn takes_partitions_over_again_whose_logs_begin_anew() {
+    let restarted = (vec![0, 1], vec![Change::Restarted(vec![P])]);
+    let (mut member, calls) = member([assigned(), restarted], |counter, _| counter.later = 0);
+    steps(&mut member, 2);
+    let flush = "flush HandOver([Partition(0)])";
+    assert_eq!(
+        *calls.lock(),
+        ["start at 0", "commit 0", flush, "commit 2", "drop", "start at 2", "commit 2"]
+    );
+}
+
+#[test]
 fn asks_again_where_to_begin_until_the_processor_knows() {
     let (mut member, calls) = member([assigned()], |counter, _| counter.later = 2);
     steps(&mut member, 3);

@@ -144,8 +144,8 @@ impl EmbeddedConsumer {
                         }
                     }
                 }
-                // Until they are released, records still come.
-                Change::Revoked(_) => {}
+                // Until they are released, records still come. Logs never begin anew here.
+                Change::Revoked(_) | Change::Restarted(_) => {}
                 Change::Lost(partitions) => {
                     for partition in partitions {
                         self.positions.remove(&partition.0);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use herd_spec::units::{Offset, Partition};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::commits::{CommitThread, Commits, RETRY, offsets, passes};
@@ -38,8 +39,10 @@ pub struct KafkaConsumer {
     subscription: Subscription,
     /// What is this member's, started or not.
     owned: BTreeSet<Partition>,
-    /// Which partitions records are handed out of, by number.
-    started: Vec<bool>,
+    /// Where reading each partition stands, by number.
+    reading: Vec<Reading>,
+    /// Partitions whose logs begin anew, which the stage is to be told.
+    restarted: Vec<Partition>,
     /// What must be given back, and what of it the stage has released: librdkafka wants one answer.
     revoked: BTreeSet<Partition>,
     released: BTreeSet<Partition>,
@@ -48,6 +51,18 @@ pub struct KafkaConsumer {
     commit_thread: Option<CommitThread>,
     /// Until it was seen that its group reads all partitions.
     unread: Option<UnreadPartitionMonitor>,
+}
+
+/// Where reading a partition stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    /// It was never started, or is given back.
+    #[default]
+    Stopped,
+    /// Records are handed out; the next one has this offset or a later one.
+    From(i64),
+    /// Its log begins anew: nothing is handed out until it is started again.
+    Restarted,
 }
 
 #[derive(Clone, Debug)]
@@ -98,7 +113,8 @@ impl KafkaConsumer {
             topic: topic.to_owned(),
             subscription,
             owned: BTreeSet::new(),
-            started: Vec::new(),
+            reading: Vec::new(),
+            restarted: Vec::new(),
             revoked: BTreeSet::new(),
             released: BTreeSet::new(),
             commits: Commits::default(),
@@ -107,20 +123,39 @@ impl KafkaConsumer {
         })
     }
 
-    fn set_started(&mut self, partition: Partition, started: bool) {
+    fn set_reading(&mut self, partition: Partition, reading: Reading) {
         let index = partition.0 as usize;
-        if index >= self.started.len() {
-            self.started.resize(index + 1, false);
+        if index >= self.reading.len() {
+            self.reading.resize(index + 1, Reading::Stopped);
         }
-        self.started[index] = started;
+        self.reading[index] = reading;
     }
 
     fn is_started(&self, partition: Partition) -> bool {
-        self.started.get(partition.0 as usize).copied().unwrap_or(false)
+        self.reading.get(partition.0 as usize).is_some_and(|reading| *reading != Reading::Stopped)
+    }
+
+    /// Whether a record with this offset is to be handed out. librdkafka goes to the start of a log that has become shorter than its
+    /// position, which a stage must not take for records that come a second time.
+    fn expects(&mut self, partition: Partition, offset: i64) -> bool {
+        let Some(reading) = self.reading.get_mut(partition.0 as usize) else { return false };
+        match *reading {
+            Reading::From(next) if offset >= next => {
+                *reading = Reading::From(offset + 1);
+                true
+            }
+            Reading::From(next) => {
+                *reading = Reading::Restarted;
+                tracing::warn!(topic = self.topic, %partition, offset, expected = next, "the log of the partition begins anew, because the topic was recreated or lost records");
+                self.restarted.push(partition);
+                false
+            }
+            Reading::Stopped | Reading::Restarted => false,
+        }
     }
 
     fn changes(&mut self) -> Vec<Change> {
-        let changes = if let Subscription::All { known, told, look } = &mut self.subscription {
+        let mut changes = if let Subscription::All { known, told, look } = &mut self.subscription {
             if Instant::now() >= *look {
                 *look = Instant::now() + LOOK_FOR_PARTITIONS;
                 match partitions_of(&self.consumer, &self.topic, Duration::from_secs(1)) {
@@ -142,12 +177,18 @@ impl KafkaConsumer {
                 Change::Lost(partitions) => {
                     self.commits.forget(partitions);
                     for partition in partitions {
-                        self.set_started(*partition, false);
+                        self.set_reading(*partition, Reading::Stopped);
                         self.owned.remove(partition);
                         self.revoked.insert(*partition);
                     }
                 }
+                Change::Restarted(_) => {}
             }
+        }
+        let mut restarted = std::mem::take(&mut self.restarted);
+        restarted.retain(|partition| self.is_started(*partition));
+        if !restarted.is_empty() {
+            changes.push(Change::Restarted(restarted));
         }
         changes
     }
@@ -189,7 +230,7 @@ impl KafkaConsumer {
         self.consumer.incremental_unassign(&list).map_err(|error| bus_error(&*doing, &error))?;
         for partition in revoked {
             self.owned.remove(&partition);
-            self.set_started(partition, false);
+            self.set_reading(partition, Reading::Stopped);
         }
         Ok(())
     }
@@ -285,6 +326,8 @@ impl Consumer for KafkaConsumer {
         F: FnMut(&Record<'_>) -> Result<(), E>,
     {
         let deadline = Instant::now() + wait;
+        // Messages borrow from it while the positions of this one move on.
+        let consumer = Arc::clone(&self.consumer);
         let mut records = 0;
         loop {
             self.go_on_committing()?;
@@ -296,10 +339,10 @@ impl Consumer for KafkaConsumer {
             let left = deadline.saturating_duration_since(Instant::now()).min(POLL);
             let mut wait = if records == 0 { left } else { Duration::ZERO };
             while records < limit {
-                match self.consumer.poll(wait) {
+                match consumer.poll(wait) {
                     Some(Ok(message)) => {
                         wait = Duration::ZERO;
-                        if self.started.get(partition(&message).0 as usize) == Some(&true) {
+                        if self.expects(partition(&message), message.offset()) {
                             records += 1;
                             each(&record(&message))?;
                         }
@@ -348,8 +391,8 @@ impl Consumer for KafkaConsumer {
             let list = self.list("starting to read", new.iter().map(|(p, o)| (*p, at(*o))))?;
             self.consumer.incremental_assign(&list).map_err(|error| bus_error(&*doing, &error))?;
         }
-        for (partition, _) in from {
-            self.set_started(*partition, true);
+        for (partition, offset) in from {
+            self.set_reading(*partition, Reading::From(offset.0));
         }
         Ok(())
     }
@@ -362,7 +405,7 @@ impl Consumer for KafkaConsumer {
             self.commit_now();
         }
         for partition in partitions {
-            self.set_started(*partition, false);
+            self.set_reading(*partition, Reading::Stopped);
             self.owned.remove(partition);
             self.released.insert(*partition);
         }
@@ -439,6 +482,7 @@ impl Drop for KafkaConsumer {
             match change {
                 Change::Assigned(partitions) => self.owned.extend(&partitions),
                 Change::Revoked(partitions) | Change::Lost(partitions) => self.revoked.extend(&partitions),
+                Change::Restarted(_) => {}
             }
         }
         let never: Vec<_> =

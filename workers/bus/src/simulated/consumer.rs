@@ -111,8 +111,8 @@ impl SimulatedConsumer {
                 Change::Assigned(partitions) => {
                     self.positions.extend(partitions.iter().map(|p| (p.0, Position::default())));
                 }
-                // Until they are released, records still come.
-                Change::Revoked(_) => {}
+                // Until they are released, records still come. Logs never begin anew here.
+                Change::Revoked(_) | Change::Restarted(_) => {}
                 Change::Lost(partitions) => partitions.iter().for_each(|p| {
                     self.positions.remove(&p.0);
                 }),

@@ -139,7 +139,7 @@ pub(crate) fn a_new_member_does_not_interrupt_partitions_that_stay<B: Bus>(bus: 
         match change {
             Change::Assigned(partitions) => assigned.extend(partitions.iter().copied()),
             Change::Revoked(partitions) => moved.extend(partitions.iter().copied()),
-            Change::Lost(partitions) => panic!("lost {partitions:?}"),
+            Change::Lost(_) | Change::Restarted(_) => panic!("{change:?}"),
         }
     }
     // Two went and came back; the other two were assigned once and never touched.

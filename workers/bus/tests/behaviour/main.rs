@@ -7,6 +7,7 @@ mod disk;
 mod embedded;
 mod looks;
 mod member;
+mod recreated;
 mod refusals;
 mod unread;
 

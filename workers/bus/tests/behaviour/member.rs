@@ -88,7 +88,7 @@ impl<C: Consumer> Member<C> {
         for change in fetched.changes {
             self.changes.push(change.clone());
             match change {
-                Change::Assigned(partitions) => self.begin(&partitions),
+                Change::Assigned(partitions) | Change::Restarted(partitions) => self.begin(&partitions),
                 Change::Revoked(partitions) => {
                     self.commit(&partitions, "handed over");
                     self.consumer.release(&partitions).unwrap();

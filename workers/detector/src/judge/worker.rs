@@ -8,7 +8,7 @@ use std::time::Duration;
 use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Producer, Record};
 use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, TakeOver};
 use herd_spec::plan::Plan;
-use herd_spec::units::{Partition, WallTime};
+use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, Definition, PartRecord, metric_key};
 use herd_stage::Clock;
 
@@ -24,7 +24,7 @@ use crate::partitioner::judge_of;
 
 /// Records of one fetch, at most.
 const FETCH_MAX: usize = 8_192;
-/// How long the broker may take with the baselines of one partition, between two records.
+/// How long the broker may take with the ends of partitions, and with the baselines of one partition between two records.
 const SCAN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Header of a tombstone in `baselines`: the newest closed window when the key was forgotten.
@@ -153,8 +153,13 @@ impl<B: Bus, C: Clock> Processor for Judge<B, C> {
     ) -> Result<TakeOver, DetectorError> {
         let mut starts = Vec::with_capacity(partitions.len());
         let mut disowned: BTreeMap<String, usize> = BTreeMap::new();
+        let ends = assignment.consumer().end_offsets(partitions, SCAN_PATIENCE)?;
         for (partition, commit) in assignment.consumer().committed(partitions)? {
-            let position = commit.as_ref().map_or(Position::START, Position::of);
+            let mut position = commit.as_ref().map_or(Position::START, Position::of);
+            if ends.iter().any(|(of, end)| *of == partition && position.next > *end) {
+                tracing::warn!(%partition, next = %position.next, "the committed offset is beyond the end of the partition, because the topic was recreated or lost records: reading from its start");
+                (position.next, position.replay_from) = (Offset(0), Offset(0));
+            }
             let state = self.resume(partition, &position)?;
             for (metric, count) in state.disowned() {
                 *disowned.entry(metric).or_default() += count;
