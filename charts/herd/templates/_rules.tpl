@@ -1,21 +1,21 @@
-{{/* What the operator does where its pipelines are. */}}
+{{/* Rights of the operator in the namespaces of its pipelines. */}}
 {{- define "herd.rules" -}}
-# What it is asked for, and what it answers.
+# The pipelines and their status.
 - apiGroups: [herd.dev]
   resources: [herdpipelines]
   verbs: [get, list, watch, patch]
 - apiGroups: [herd.dev]
   resources: [herdpipelines/status]
   verbs: [patch]
-# Owner references that hold the owner back (blockOwnerDeletion).
+# Owner references with blockOwnerDeletion.
 - apiGroups: [herd.dev]
   resources: [herdpipelines/finalizers]
   verbs: [update]
-# What a stage is made of.
+# Objects of a stage.
 - apiGroups: [""]
   resources: [configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
-# They go with their pipeline alone, by Kubernetes' own hand.
+# Never deleted by the operator: they are garbage-collected with their pipeline.
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]
@@ -31,15 +31,15 @@
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]
   verbs: [get, list, create, patch, delete]
-# What keeps a pod from getting ready, for the condition that says so.
+# Why pods are not ready, for the conditions of the pipeline.
 - apiGroups: [""]
   resources: [pods]
   verbs: [list]
-# Kafka's credentials; watched, so that a changed one rolls the pods.
+# Credentials; watched, so that the pods are replaced when one changes.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch]
-# The story that `kubectl describe` tells.
+# Events, as shown by `kubectl describe`.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]

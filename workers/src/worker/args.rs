@@ -16,7 +16,7 @@ pub struct Worker {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Takes events in over HTTP
+    /// Receives events over HTTP
     Collector {
         #[command(flatten)]
         serve: ServeOptions,
@@ -25,9 +25,9 @@ pub(super) enum Command {
     },
     /// Runs the detector stage: aggregates events into windows and raises alerts
     Detector(StageOptions),
-    /// Writes to a store or receiver
+    /// Writes to a store or sends to a webhook
     Sink {
-        /// Which of the plan's sinks
+        /// Name of the sink in the plan
         #[arg(long)]
         name: String,
         #[command(flatten)]
@@ -35,7 +35,7 @@ pub(super) enum Command {
     },
     /// Serves REST, WebSocket and the dashboard
     Api {
-        /// The collector's address, for simulated bursts
+        /// URL of the collector, for simulated spikes
         #[arg(long, value_name = "URL", env = "HERD_COLLECTOR_URL")]
         collector: Option<String>,
         #[command(flatten)]
@@ -45,10 +45,10 @@ pub(super) enum Command {
     },
 }
 
-/// What a stage that serves clients has besides.
+/// Options of stages that serve clients.
 #[derive(Args)]
 pub(super) struct ServeOptions {
-    /// Where clients are served
+    /// Address on which clients are served
     #[arg(long, value_name = "ADDRESS", env = "HERD_LISTEN", default_value = "0.0.0.0:8080")]
     pub(super) listen: SocketAddr,
     /// Time after SIGTERM during which requests are still answered, until routers stop sending them
@@ -61,22 +61,22 @@ pub(super) struct StageOptions {
     /// The plan, as JSON (`herd plan FILE --json`)
     #[arg(long, value_name = "FILE", env = "HERD_PLAN")]
     pub(super) plan: PathBuf,
-    /// Where to serve /healthz, /readyz, /statusz and /metrics
+    /// Address of /healthz, /readyz, /statusz and /metrics
     #[arg(long, value_name = "ADDRESS", env = "HERD_OPS_LISTEN", default_value = "0.0.0.0:9090")]
     pub(super) ops_listen: SocketAddr,
-    /// Where Secrets are mounted, as DIR/NAME/KEY
+    /// Directory in which Secrets are mounted, as DIR/NAME/KEY
     #[arg(long, value_name = "DIR", env = "HERD_SECRETS")]
     pub(super) secrets: Option<PathBuf>,
-    /// Where files of its own may go
+    /// Directory for files of the stage
     #[arg(long, value_name = "DIR", env = "HERD_DATA", default_value = "/var/lib/herd")]
     pub(super) data: PathBuf,
-    /// What this member is called in its consumer groups; the same after a restart [default: the host's name]
+    /// Name of this member in its consumer groups, which must be the same after a restart [default: the host name]
     #[arg(long, value_name = "NAME", env = "HERD_MEMBER")]
     pub(super) member: Option<String>,
-    /// Creates the topics that are missing, where no operator does
+    /// Creates missing topics; for use without an operator
     #[arg(long)]
     pub(super) create_topics: bool,
-    /// How logs look
+    /// Format of the logs
     #[arg(long, value_enum, env = "HERD_LOG_FORMAT", default_value_t)]
     pub(super) log: LogFormat,
 }
