@@ -195,5 +195,6 @@ impl Context {
         self.groups.forget(uid);
         self.pod_templates.forget(uid);
         self.backoff.reset(uid);
+        self.metrics.pipelines.forget(uid);
     }
 }

@@ -34,6 +34,7 @@ pub mod lease;
 pub mod metrics;
 pub mod object_cache;
 pub mod observe;
+pub mod pipeline_metrics;
 pub mod plan;
 pub mod pod_failures;
 pub mod prepared;

@@ -1,4 +1,4 @@
-//! The operator's metrics. Labels have small fixed sets of values: never names of pipelines.
+//! The operator's metrics. Labels have small fixed sets of values; those of pipelines are in [`crate::pipeline_metrics`].
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::pipeline_metrics::PipelineMetrics;
 use crate::reason::Reason;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -41,11 +42,13 @@ pub struct Metrics {
     seconds: Histogram,
     running: Gauge,
     leader: Gauge,
+    /// The status of each pipeline.
+    pub pipelines: PipelineMetrics,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("herd_operator");
+        let mut root = Registry::with_prefix("herd");
         let metrics = Self {
             reconciles: Family::default(),
             errors: Family::default(),
@@ -56,8 +59,11 @@ impl Default for Metrics {
             seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
             running: Gauge::default(),
             leader: Gauge::default(),
+            pipelines: PipelineMetrics::default(),
             registry: Arc::default(),
         };
+        root.register_collector(Box::new(metrics.pipelines.clone()));
+        let registry = root.sub_registry_with_prefix("operator");
         registry.register("reconciles", "Finished reconciles", metrics.reconciles.clone());
         registry.register("errors", "Failed reconciles, by reason", metrics.errors.clone());
         registry.register("writes", "Writes to the API server, by kind and verb", metrics.writes.clone());
@@ -74,7 +80,7 @@ impl Default for Metrics {
             "1 while this process is the leader, otherwise 0",
             metrics.leader.clone(),
         );
-        *metrics.registry.lock() = registry;
+        *metrics.registry.lock() = root;
         metrics
     }
 }

@@ -98,6 +98,7 @@ async fn reconcile_spec(
 ) -> Result<Reconciled, Error> {
     let result = run_steps(pipeline, identity, context).await;
     let status = status_after(pipeline, identity, &result, context);
+    context.metrics.pipelines.set(identity, &status);
     let written = write_status(pipeline, identity, &status, context).await;
     let observed = result?;
     written?;

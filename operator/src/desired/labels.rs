@@ -10,7 +10,8 @@ pub const PIPELINE: &str = "herd.dev/pipeline";
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The name of this operator: as manager of objects, and as field manager of server-side apply.
 pub const MANAGER: &str = "herd-operator";
-const COMPONENT: &str = "app.kubernetes.io/component";
+/// The label whose value is the stage.
+pub(super) const COMPONENT: &str = "app.kubernetes.io/component";
 
 /// The labels of every object of a stage.
 pub(super) fn all(pipeline: &str, stage: &StageId) -> BTreeMap<String, String> {
