@@ -130,7 +130,6 @@ const STAGE_METRICS: [StageMetric; 4] = [
 
 #[cfg(test)]
 mod tests {
-    use herd_spec::pipeline::{StageStatus, StatusCondition};
     use prometheus_client::registry::Registry;
 
     use super::*;

@@ -35,11 +35,14 @@ pub struct MetricPlan {
 /// The key under which events are counted whose own key came after the limit was reached.
 pub const OTHER_KEY: &str = "(other)";
 
+/// The key of alerts about a whole metric: about the total of all its keys.
+pub const ALL_KEY: &str = "(all)";
+
 /// Joins the values of a metric's key fields.
 pub const KEY_SEPARATOR: char = '|';
 
 /// Written before a [`KEY_SEPARATOR`] or another escape inside one of several values, and before a value that reads like
-/// [`OTHER_KEY`]: different values always make different keys.
+/// [`OTHER_KEY`] or [`ALL_KEY`]: different values always make different keys.
 pub const KEY_ESCAPE: char = '\\';
 
 /// What is computed.

@@ -24,7 +24,7 @@ pub(crate) use detector::DetectorSettings;
 pub use detector::{AlertLimit, Algorithm, DetectorPlan, Threshold};
 pub use events::{EventsPlan, MappingPlan};
 pub use kafka::KafkaPlan;
-pub use metric::{AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
+pub use metric::{ALL_KEY, AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
 pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
 pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
 pub use stage::{ScalingPlan, StageId, StagePlan};

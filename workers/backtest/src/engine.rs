@@ -146,14 +146,16 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
         let watched = Watched::all(plan);
         let now = WallTime(0);
         let source = |partition| Source::resume(Partition(partition), &Position::START, &metrics, now);
-        let judge = |_| Judge {
-            state: JudgePartition::resume(plan.pipeline.as_str(), &Position::START, &watched),
+        let judges = plan.topics.parts.partitions;
+        let judge = |partition| Judge {
+            state: JudgePartition::resume(plan.pipeline.as_str(), &Position::START, &watched)
+                .watching_totals(Partition(partition), judges),
             next: Offset(0),
         };
         let stride = |watched: &Watched| watched.metric.window.saturating_mul(watched.lag.saturating_add(2));
         Self {
             sources: (0..plan.topics.events.partitions).map(source).collect(),
-            judges: (0..plan.topics.parts.partitions).map(judge).collect(),
+            judges: (0..judges).map(judge).collect(),
             none_due: vec![false; metrics.all.len()],
             all_due: vec![true; metrics.all.len()],
             watches_drops: plan.detectors.iter().any(|detector| match &detector.algorithm {

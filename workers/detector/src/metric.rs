@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 use herd_spec::plan::{
-    AggregatePlan, Algorithm, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Plan, Test,
+    ALL_KEY, AggregatePlan, Algorithm, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Plan,
+    Test,
 };
 use herd_spec::units::{EventTime, millis};
 use herd_spec::wire::{Definition, FieldPath, Shape};
@@ -153,8 +154,10 @@ fn key_of(paths: &[FieldPath], fields: &mut Fields<'_>, key: &mut CompactString)
             key.push_str(scalar.text());
         }
     }
-    // A value that reads like the key of the overflow is not the overflow.
-    if key.strip_suffix(OTHER_KEY).is_some_and(|before| before.chars().all(|c| c == KEY_ESCAPE)) {
+    // A value that reads like the key of the overflow, or of the whole metric, is neither.
+    let reads_like =
+        |name| key.strip_suffix(name).is_some_and(|before| before.chars().all(|c| c == KEY_ESCAPE));
+    if reads_like(OTHER_KEY) || reads_like(ALL_KEY) {
         key.insert(0, KEY_ESCAPE);
     }
     true

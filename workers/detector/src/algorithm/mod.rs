@@ -264,16 +264,25 @@ impl Rule {
         score.clamp(f64::MIN, f64::MAX)
     }
 
-    /// The settings of `crowd`, if that is the algorithm, for the keys of one of `partitions`.
+    /// When `crowd` or `level` alerts, if that is the algorithm.
     #[must_use]
-    pub fn crowd(&self, size: Duration, lag: u32, partitions: u32) -> Option<crowd::Settings> {
+    pub fn limit(&self) -> Option<AlertLimit> {
+        match self.algorithm {
+            Algorithm::Crowd(limit) | Algorithm::Level(limit) => Some(limit),
+            _ => None,
+        }
+    }
+
+    /// The settings of `crowd`, if that is the algorithm, for the keys of one of `partitions`, which have this share of a budget.
+    #[must_use]
+    pub fn crowd(&self, size: Duration, lag: u32, partitions: u32, share: f64) -> Option<crowd::Settings> {
         let Algorithm::Crowd(limit) = &self.algorithm else { return None };
         Some(crowd::Settings {
             size_ms: u64::try_from(size.as_millis()).unwrap_or(u64::MAX),
             lag: lag.clamp(1, crowd::LONGEST_LAG),
             limit: match limit {
                 AlertLimit::Budget(budget) => {
-                    crowd::Limit::Budget(budget.alerts_per_day() / f64::from(partitions.max(1)))
+                    crowd::Limit::Budget(share * budget.alerts_per_day() / f64::from(partitions.max(1)))
                 }
                 AlertLimit::Probability(probability) => crowd::Limit::Probability(*probability),
             },
@@ -285,9 +294,9 @@ impl Rule {
         })
     }
 
-    /// The settings of `level`, if that is the algorithm, for the keys of one of `partitions`.
+    /// The settings of `level`, if that is the algorithm, for the keys of one of `partitions`, which have this share of a budget.
     #[must_use]
-    pub fn level(&self, size: Duration, partitions: u32) -> Option<levels::Settings> {
+    pub fn level(&self, size: Duration, partitions: u32, share: f64) -> Option<levels::Settings> {
         let Algorithm::Level(limit) = self.algorithm else { return None };
         Some(levels::Settings {
             size_ms: u64::try_from(size.as_millis()).unwrap_or(u64::MAX),
@@ -298,6 +307,7 @@ impl Rule {
             },
             additive: self.additive,
             limit,
+            share,
             partitions,
         })
     }

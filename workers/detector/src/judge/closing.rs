@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use herd_detection::crowd;
+use herd_detection::{crowd, total};
+use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::EventTime;
 use smallvec::SmallVec;
 
@@ -32,6 +33,9 @@ impl Metric {
             self.closed = Some(index);
         }
         self.closed = self.closed.max(Some(newest));
+        for total in &mut self.total_watches {
+            total.close_silence(&self.pipeline, &self.watched, newest, out)?;
+        }
         self.close_silence(newest, out)?;
         self.early.retain(|_, index| *index > newest);
         self.forgotten.retain(|_, at| *at > newest);
@@ -78,7 +82,15 @@ impl Metric {
         let open = self.windows.remove(&start);
         let keys = open.map(|open: Open| open.keys).unwrap_or_default();
         let own: u64 = keys.values().map(|values| values.total().count).sum();
-        let mut closing = CrowdDetector::begin(&mut self.crowds, index, announced.max(own));
+        let total = announced.max(own);
+        if !self.total_watches.is_empty() {
+            let counts = keys.iter().filter(|(key, _)| *key != OTHER_KEY).map(|(_, of)| of.total().count);
+            let totals = (total, total::winsorized(counts));
+            for watch in &mut self.total_watches {
+                watch.close(&self.pipeline, &self.watched, index, totals, out)?;
+            }
+        }
+        let mut closing = CrowdDetector::begin(&mut self.crowds, index, total);
         if !self.crowds.is_empty() {
             for (key, values) in &keys {
                 self.take_into(&mut closing, index, key, values, out)?;
@@ -271,7 +283,7 @@ fn to_judge<'a, E>(
     out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
 ) -> Result<Option<(&'a mut Baseline, Candidate<'a>)>, E> {
     let is_past = forgotten.get(key).is_some_and(|at| index <= *at);
-    if is_past || watched.watches.is_empty() || key == herd_spec::plan::OTHER_KEY {
+    if is_past || watched.watches.is_empty() || key == OTHER_KEY {
         return Ok(None);
     }
     let baseline = keyed::at(baselines, key, || Box::new(Baseline::fresh(watched, index)));

@@ -10,8 +10,8 @@ use compact_str::CompactString;
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Alert, AlertId, AlertState};
 
-use super::baseline;
 use super::watch::{Watch, Watched};
+use super::{baseline, totals_watch};
 
 /// The records to be deleted, and the alerts to be resolved.
 #[derive(Debug)]
@@ -45,7 +45,8 @@ impl Disowned {
         };
         let names_definition = key.split(|byte| *byte == 0x1F).next().is_some_and(|of| of.contains(&b'@'));
         let cause = if names_definition { Cause::Definition } else { Cause::EarlierVersion };
-        let alerts = baseline::unresolved(value).into_iter().map(|alert| {
+        let open = baseline::unresolved(value).into_iter().chain(totals_watch::unresolved(value));
+        let alerts = open.map(|alert| {
             let reason = reason(&alert, &self.watched, cause);
             (alert, reason)
         });

@@ -37,6 +37,8 @@ pub struct Settings {
     pub additive: bool,
     /// When to alert.
     pub limit: AlertLimit,
+    /// The part of a budget that is for keys.
+    pub share: f64,
     /// Over how many partitions the keys are spread: each has its share of the budget.
     pub partitions: u32,
 }
@@ -154,7 +156,8 @@ impl LevelDetector {
             AlertLimit::Budget(budget) => {
                 let known = self.traffic.as_ref().and_then(|traffic| traffic.keys_at(index));
                 let tests = known.unwrap_or(1.0).max(1.0) * self.windows_a_day();
-                budget.alerts_per_day() / f64::from(self.settings.partitions.max(1)) / tests
+                let budget = self.settings.share * budget.alerts_per_day();
+                budget / f64::from(self.settings.partitions.max(1)) / tests
             }
         };
         -probability.clamp(1e-300, 0.1).log10()

@@ -16,6 +16,7 @@ use super::levels::LevelDetector;
 use super::open_windows::{self, OpenWindows, SourceValues};
 use super::output::{Output, Saved};
 use super::totals::OpenTotals;
+use super::totals_watch::TotalWatch;
 use super::verdict::{self, Candidate};
 use super::watch::{Index, Watched};
 use crate::aggregate::Running;
@@ -39,6 +40,8 @@ pub(super) struct Metric {
     pub(super) crowds: Vec<CrowdDetector>,
     /// The detectors of the algorithm `level`, likewise.
     pub(super) levels: Vec<LevelDetector>,
+    /// The detectors that watch the total of the metric, in the partition that does.
+    pub(super) total_watches: Vec<TotalWatch>,
     /// Keys with an alert that is not resolved.
     pub(super) firing: HashSet<CompactString>,
     /// Of these, keys with an episode that is followed window by window, also where they have no event.
@@ -67,6 +70,7 @@ impl Metric {
             baselines: Keyed::default(),
             crowds: CrowdDetector::all(watched),
             levels: LevelDetector::all(watched),
+            total_watches: Vec::new(),
             pending: BTreeMap::default(),
             firing: HashSet::default(),
             following: HashSet::default(),
@@ -124,6 +128,18 @@ impl Metric {
         }
         let level = self.levels.iter_mut().find(|level| is_of(level.place));
         level.map(|level| level.recall(record)).is_some()
+    }
+
+    /// Watches the total of the metric as well.
+    pub(super) fn watch_total(&mut self) {
+        self.total_watches = TotalWatch::all(&self.watched);
+    }
+
+    /// Takes what a detector knows of the total back in; false if no detector of this metric watches it here.
+    pub(super) fn remember_total(&mut self, detector: &str, record: &[u8]) -> bool {
+        let watches = &self.watched.watches;
+        let of = self.total_watches.iter_mut().find(|total| watches[total.place()].name == detector);
+        of.map(|total| total.recall(record)).is_some()
     }
 
     /// Takes a part in; false if a newer one of its source is there.
@@ -377,6 +393,11 @@ impl Metric {
         save: &mut impl FnMut(&[u8], Saved<'static>) -> Result<(), E>,
     ) -> Result<(), E> {
         let watched = &self.watched;
+        for total in &mut self.total_watches {
+            if let Some(record) = total.take_unsaved() {
+                save(&watched.total_key(&watched.watches[total.place()].name), Saved::Kept(record.into()))?;
+            }
+        }
         for key in std::mem::take(&mut self.unsaved) {
             if let Some(baseline) = self.baselines.get(&key) {
                 let saved = Saved::Kept(baseline.to_record(watched).into());

@@ -18,6 +18,7 @@ mod retired;
 mod review;
 mod sentence;
 mod totals;
+pub mod totals_watch;
 pub mod verdict;
 pub mod watch;
 mod watermarks;

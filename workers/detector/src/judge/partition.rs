@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herd_spec::units::{EventTime, Offset, WallTime};
-use herd_spec::wire::{Alert, Part, PartRecord, Watermark};
+use herd_spec::plan::ALL_KEY;
+use herd_spec::units::{EventTime, Offset, Partition, WallTime};
+use herd_spec::wire::{Alert, Part, PartRecord, Watermark, metric_key};
 
 use super::disowned::Disowned;
 use super::metric::Metric;
@@ -18,6 +19,7 @@ use super::watch::{Index, POPULATION, Watched};
 use super::watermarks::WatermarkTracker;
 use crate::aggregate::Running;
 use crate::commit::Position;
+use crate::partitioner::judge_of;
 
 /// The state of one partition of `parts`.
 #[derive(Debug)]
@@ -48,6 +50,17 @@ impl JudgePartition {
         }
     }
 
+    /// Watches the totals of the metrics whose key [`ALL_KEY`] belongs to this partition, of `judges`.
+    #[must_use]
+    pub fn watching_totals(mut self, partition: Partition, judges: u32) -> Self {
+        for metric in &mut self.metrics {
+            if judge_of(&metric_key(&metric.watched.metric.name, ALL_KEY), judges) == partition {
+                metric.watch_total();
+            }
+        }
+        self
+    }
+
     /// Takes a record of the `baselines` topic back in, by its key there; without a value it is a tombstone.
     pub fn recall(&mut self, key: &[u8], value: Option<&[u8]>, forgotten_at: Index) {
         let text = std::str::from_utf8(key).ok();
@@ -56,7 +69,11 @@ impl JudgePartition {
         };
         if let (Some((of, detector)), Some(value)) = (of.split_once(POPULATION), value)
             && let Some(metric) = self.metrics.iter_mut().find(|metric| metric.watched.baselines == of)
-            && metric.remember_population(detector, value)
+            && (if of_key == ALL_KEY {
+                metric.remember_total(detector, value)
+            } else {
+                metric.remember_population(detector, value)
+            })
         {
             return;
         }

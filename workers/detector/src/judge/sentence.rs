@@ -1,7 +1,7 @@
 //! What an alert says, in a sentence for a person: that something began, how it goes on, how it ended.
 
 use herd_spec::pipeline::AggregateFunction;
-use herd_spec::plan::MetricPlan;
+use herd_spec::plan::{ALL_KEY, MetricPlan};
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Alert, Ending, Episode, FieldPath};
 
@@ -21,11 +21,14 @@ pub(super) struct Subject<'a> {
 /// That it began: "product-17 is going viral: 412 views in 10 s, 35 usual (12×), since 20:32:28 UTC".
 pub(super) fn begun(alert: &Alert, of: Subject<'_>) -> String {
     let since = alert.episode.as_ref().map_or(alert.start, |episode| episode.since);
-    format!(
-        "{}, since {}",
-        compared(alert, of, &amount(of, alert.value, span_ms(alert)), alert.value, alert.expected),
-        time_of_day(since)
-    )
+    let what = Comparison {
+        amount: amount(of, alert.value, span_ms(alert)),
+        value: alert.value,
+        expected: alert.expected,
+        span_ms: span_ms(alert),
+        lasted: alert.episode.as_ref().map_or_else(|| span(span_ms(alert) / 1_000), lasted),
+    };
+    format!("{}, since {}", compared(alert, of, &what), time_of_day(since))
 }
 
 /// How it goes on: "product-17 is going viral: up to 412 views in 10 s, 35 usual (12×), 1,530 more than usual in 40 s, since
@@ -37,11 +40,17 @@ pub(super) fn continued(alert: &Alert, of: Subject<'_>, episode: &Episode) -> St
     };
     // What a single window is expected to hold: the alert's own value may be of several.
     let expected = alert.expected * ratio(alert.size_ms, span_ms(alert));
-    let peak = format!("{up_to} {}", amount(of, episode.peak, alert.size_ms));
+    let what = Comparison {
+        amount: format!("{up_to} {}", amount(of, episode.peak, alert.size_ms)),
+        value: episode.peak,
+        expected,
+        span_ms: alert.size_ms,
+        lasted: lasted(episode),
+    };
     let excess = excess(of, episode).map(|excess| format!(", {excess} in {}", lasted(episode)));
     format!(
         "{}{}, since {}",
-        compared(alert, of, &peak, episode.peak, expected),
+        compared(alert, of, &what),
         excess.unwrap_or_default(),
         time_of_day(episode.since)
     )
@@ -49,7 +58,8 @@ pub(super) fn continued(alert: &Alert, of: Subject<'_>, episode: &Episode) -> St
 
 /// How it ended: "product-17 is back to usual after 4 min 10 s: peak 412 views in 10 s, 5,120 more than usual".
 pub(super) fn ended(alert: &Alert, of: Subject<'_>, episode: &Episode, ending: Ending) -> String {
-    let Alert { key, size_ms, .. } = alert;
+    let size_ms = &alert.size_ms;
+    let key = if alert.key == ALL_KEY { "everything" } else { &alert.key };
     let after = lasted(episode);
     let how = match ending {
         Ending::Usual if of.is_bound => format!("{key} is within the bound again after {after}"),
@@ -58,13 +68,35 @@ pub(super) fn ended(alert: &Alert, of: Subject<'_>, episode: &Episode, ending: E
             format!("{key} has a new usual level after {after}: {}", amount(of, level, *size_ms))
         }
     };
+    let furthest = match of.crossing {
+        Crossing::Up => "peak",
+        Crossing::Down => "lowest",
+    };
     let peak = amount(of, episode.peak, *size_ms);
     let joined = if matches!(ending, Ending::Usual) { ":" } else { "," };
     let excess = excess(of, episode).map(|excess| format!(", {excess}")).unwrap_or_default();
-    format!("{how}{joined} peak {peak}{excess}")
+    format!("{how}{joined} {furthest} {peak}{excess}")
 }
 
-fn compared(alert: &Alert, of: Subject<'_>, amount: &str, value: f64, expected: f64) -> String {
+/// A value beside what was expected.
+struct Comparison {
+    /// The value in words.
+    amount: String,
+    value: f64,
+    expected: f64,
+    /// The time that both are of, in milliseconds.
+    span_ms: u64,
+    /// How long it has lasted.
+    lasted: String,
+}
+
+/// That a value is out of its usual range.
+fn compared(alert: &Alert, of: Subject<'_>, what: &Comparison) -> String {
+    if alert.key == ALL_KEY {
+        return whole_compared(of, what);
+    }
+    let Comparison { amount, value, expected, .. } = what;
+    let (value, expected) = (*value, *expected);
     let key = &alert.key;
     if of.is_bound {
         let side = if of.crossing == Crossing::Up { "above" } else { "below" };
@@ -88,6 +120,26 @@ fn compared(alert: &Alert, of: Subject<'_>, amount: &str, value: f64, expected: 
         usual => format!("{usual} usual"),
     };
     format!("{key} {what}: {amount}, {usual}{times}")
+}
+
+/// Of a whole metric: "everything is up 3.9×: 2,340 views in 10 s, 600 usual", "no views for 2 min: usually 600 in 10 s".
+fn whole_compared(of: Subject<'_>, what: &Comparison) -> String {
+    let Comparison { amount, value, expected, span_ms, lasted } = what;
+    let (usual, least) = (number(*expected), expected.max(f64::MIN_POSITIVE));
+    match of.crossing {
+        Crossing::Down if *value == 0.0 => {
+            format!("no {} for {lasted}: usually {usual} in {}", of.metric.name, span(span_ms / 1_000))
+        }
+        Crossing::Down => {
+            let percent = 100.0 * value / least;
+            format!("everything is down to {} %: {amount}, {usual} usual", number(percent.round()))
+        }
+        Crossing::Up => {
+            let times = value / least;
+            let times = if times <= 1_000.0 { format!(" {}×", number(times)) } else { String::new() };
+            format!("everything is up{times}: {amount}, {usual} usual")
+        }
+    }
 }
 
 /// A value with its metric and its time: "412 views in 10 s".

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use herd_detection::crowd;
 use herd_spec::pipeline::AggregateFunction;
-use herd_spec::plan::{MetricPlan, Plan};
+use herd_spec::plan::{ALL_KEY, MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
 use herd_spec::wire::{Band, Definition, Severity, metric_key};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::levels;
+use super::{levels, totals_watch};
 use crate::algorithm::{Expectation, Rule};
 
 /// A metric and what watches it.
@@ -40,6 +40,8 @@ pub struct Watch {
     pub crowd: Option<crowd::Settings>,
     /// What `level` is told, where that is its algorithm.
     pub level: Option<levels::Settings>,
+    /// The score from which on the total of the metric alerts, where the detector watches it.
+    pub total: Option<f64>,
     /// An alert of more than usual needs so many events.
     pub min_count: u64,
     /// Pause between alerts of a key, in windows, rounded up.
@@ -85,6 +87,8 @@ impl Watched {
         let size = metric.window.as_millis().max(1);
         let baselines = format!("{}@{}", metric.name, metric.baseline_definition());
         let lag = plan.baseline_lag(metric);
+        let has_total = totals_watch::is_watched(metric);
+        let keys_share = if has_total { 1.0 - totals_watch::SHARE } else { 1.0 };
         let watches: Vec<Watch> = plan
             .detectors
             .iter()
@@ -93,8 +97,9 @@ impl Watched {
             .map(|(detector, rule)| Watch {
                 name: detector.name.to_string(),
                 rule_hash: hash([baselines.as_str(), &rule.learning()]),
-                crowd: rule.crowd(metric.window, lag, plan.topics.parts.partitions),
-                level: rule.level(metric.window, plan.topics.parts.partitions),
+                crowd: rule.crowd(metric.window, lag, plan.topics.parts.partitions, keys_share),
+                level: rule.level(metric.window, plan.topics.parts.partitions, keys_share),
+                total: rule.limit().filter(|_| has_total).map(|limit| totals_watch::threshold(metric, limit)),
                 min_count: detector.min_count,
                 rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
@@ -118,6 +123,12 @@ impl Watched {
     #[must_use]
     pub fn population_key(&self, detector: &str) -> Vec<u8> {
         metric_key(&format!("{}{POPULATION}{detector}", self.baselines), "")
+    }
+
+    /// The key in `baselines` of what a detector knows of the metric's total.
+    #[must_use]
+    pub fn total_key(&self, detector: &str) -> Vec<u8> {
+        metric_key(&format!("{}{POPULATION}{detector}", self.baselines), ALL_KEY)
     }
 
     /// The place of the window that starts at `start`; times before 1970 count as 1970.

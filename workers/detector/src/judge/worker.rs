@@ -260,7 +260,8 @@ impl<B: Bus, C: Clock> Processor for Judge<B, C> {
 impl<B: Bus, C: Clock> Judge<B, C> {
     /// The state of a partition at `position`, with its baselines.
     fn resume(&self, partition: Partition, position: &Position) -> Result<JudgePartition, DetectorError> {
-        let mut state = JudgePartition::resume(&self.pipeline, position, &self.watched);
+        let mut state = JudgePartition::resume(&self.pipeline, position, &self.watched)
+            .watching_totals(partition, self.judge_count);
         let mut records = 0_u64;
         self.bus.scan(&self.outputs.topics.baselines, partition, SCAN_PATIENCE, &mut |record| {
             let Some(key) = record.key else { return };
