@@ -251,14 +251,14 @@ impl Total {
 
     /// Takes the windows up to `index` in that were not, as windows without an event; what is told goes to `told` with its window. It does
     /// not matter how a silence is divided into calls, and no call looks at more than [`MEMORY`] windows.
-    pub fn silence(&mut self, threshold: f64, index: u32, mut told: impl FnMut(u32, Change)) {
+    pub fn silence(&mut self, threshold: impl Fn(u32) -> f64, index: u32, mut told: impl FnMut(u32, Change)) {
         while self.newest < index {
             if self.learnt == 0 && self.episode.is_none() {
                 self.newest = index; // nothing is known that silence could change
                 return;
             }
             let at = self.newest + 1;
-            match self.observe(threshold, at, 0, 0) {
+            match self.observe(threshold(at), at, 0, 0) {
                 Change::None => {}
                 change => told(at, change),
             }

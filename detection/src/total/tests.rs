@@ -125,7 +125,7 @@ fn silence_of_a_metric_that_is_forgotten_costs_nothing() {
         total.observe(THRESHOLD, index, 50, 50);
     }
     let mut told = Vec::new();
-    total.silence(THRESHOLD, 1_000_000_000, |at, change| told.push((at, change)));
+    total.silence(|_| THRESHOLD, 1_000_000_000, |at, change| told.push((at, change)));
     assert!(matches!(told.first(), Some((101, Change::Began(_)))), "{:?}", told.first());
     assert!(matches!(told.last(), Some((_, Change::Ended(_, Ending::NewLevel(0.0))))), "{:?}", told.last());
     assert_eq!(total, Total { newest: 1_000_000_000, ..Total::default() });
@@ -165,11 +165,11 @@ proptest! {
         let mut other = one.clone();
         let end = 60 + parts.iter().sum::<u32>();
         let (mut all, mut divided) = (Vec::new(), Vec::new());
-        one.silence(THRESHOLD, end, |at, change| all.push((at, change)));
+        one.silence(|_| THRESHOLD, end, |at, change| all.push((at, change)));
         let mut at = 60;
         for part in parts {
             at += part;
-            other.silence(THRESHOLD, at, |at, change| divided.push((at, change)));
+            other.silence(|_| THRESHOLD, at, |at, change| divided.push((at, change)));
         }
         prop_assert_eq!(all, divided);
         prop_assert_eq!(one, other);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use herd_spec::plan::ALL_KEY;
 use herd_spec::wire::AlertState;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use xxhash_rust::xxh3::xxh3_64;
@@ -54,6 +55,9 @@ pub(crate) async fn check(
             differs(verdict, pipeline, name, difference);
         }
     }
+    for ((metric, key), of_total) in found.iter_mut().filter(|((_, key), _)| key == ALL_KEY) {
+        of_all_keys.entry(metric.clone()).or_default().insert(key.clone(), std::mem::take(of_total));
+    }
     for (name, found) in of_all_keys {
         let doubtful: Vec<i64> = {
             let expected = load.expected.lock();
@@ -64,7 +68,10 @@ pub(crate) async fn check(
         };
         let metric = &metrics[name.as_str()];
         for traffic in traffic(&windows, &name, metric.size, &doubtful) {
-            let is_here = |key: &str| traffic.windows.values().any(|keys| keys.contains_key(key));
+            let is_here = |key: &str| {
+                (key == ALL_KEY && traffic.watches_total)
+                    || traffic.windows.values().any(|keys| keys.contains_key(key))
+            };
             let found = found.iter().filter(|(key, _)| is_here(key));
             let found = found.map(|(key, found)| (key.clone(), found.clone())).collect();
             for (key, difference) in metric.differences_of_all_keys(&traffic, found).0 {
@@ -72,7 +79,7 @@ pub(crate) async fn check(
             }
         }
     }
-    for (metric, key) in found.into_keys() {
+    for (metric, key) in found.into_keys().filter(|(_, key)| key != ALL_KEY) {
         verdict.find(Kind::Invented, format!("alerts of {metric} for {key}, which has no windows"), None);
     }
 }
@@ -101,7 +108,13 @@ fn traffic(windows: &BTreeMap<Name, Windows>, metric: &str, size: i64, doubtful:
     for ((_, key), windows) in of_metric() {
         // As the detectors spread keys: by XXH3 of metric and key.
         let partition = xxh3_64(format!("{metric}\u{1F}{key}").as_bytes()) % u64::from(PARTITIONS);
-        let new = || Traffic { totals: totals.clone(), partitions: PARTITIONS, ..Traffic::default() };
+        let watches = xxh3_64(format!("{metric}\u{1F}{ALL_KEY}").as_bytes()) % u64::from(PARTITIONS);
+        let new = || Traffic {
+            totals: totals.clone(),
+            partitions: PARTITIONS,
+            watches_total: partition == watches,
+            ..Traffic::default()
+        };
         let traffic = partitions.entry(partition).or_insert_with(new);
         doubtful.iter().for_each(|start| traffic.doubt(*start));
         for (start, value) in windows {

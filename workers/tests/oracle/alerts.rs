@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use herd_spec::pipeline::{AggregateFunction, Direction};
-use herd_spec::plan::{Algorithm, DetectorPlan, MetricPlan, Plan};
+use herd_spec::plan::{ALL_KEY, Algorithm, DetectorPlan, MetricPlan, Plan};
 use herd_spec::wire::Ending;
 
 use super::compare::{Difference, End, Expected, Found, ROUNDING, Told, compare};
 use super::crowd::{self, Traffic};
+use super::total;
 
 /// An episode is told of at each of its first windows, and then once in so many.
 const TOLD_EACH: i64 = 8;
@@ -51,6 +52,11 @@ impl<'a> Metric<'a> {
         self.crowds().any(|of| of.name == detector)
     }
 
+    /// Whether detectors of all keys also alert about the whole metric.
+    fn has_total(&self) -> bool {
+        self.plan.aggregate.function() == AggregateFunction::Count
+    }
+
     fn crowds(&self) -> impl Iterator<Item = &'a DetectorPlan> {
         self.detectors.iter().copied().filter(|of| matches!(of.algorithm, Algorithm::Crowd(_)))
     }
@@ -78,10 +84,22 @@ impl<'a> Metric<'a> {
     ) -> (Vec<(String, Difference)>, usize) {
         let (mut differences, mut checked) = (Vec::new(), 0);
         for detector in self.crowds() {
-            let (mut expected, unsure) = crowd::alerts(detector, self.size, self.lag, traffic);
-            let is_certain = |_: &str, at: i64| {
-                at + self.size <= traffic.horizon && unsure.is_none_or(|unsure| at < unsure)
+            let share = if self.has_total() { 1.0 - total::SHARE } else { 1.0 };
+            let (mut expected, unsure) = crowd::alerts(detector, self.size, self.lag, share, traffic);
+            let certain = |unsure: Option<i64>| {
+                move |_: &str, at: i64| {
+                    at + self.size <= traffic.horizon && unsure.is_none_or(|unsure| at < unsure)
+                }
             };
+            let is_certain = certain(unsure);
+            if traffic.watches_total && self.has_total() {
+                let (expected, unsure) = total::alerts(detector, self.size, traffic);
+                let ours = found.entry(ALL_KEY.to_owned()).or_default();
+                let ours = ours.extract_if(.., |found| detector.name == found.detector).collect();
+                let (of_total, compared) = compare(expected, ours, certain(unsure));
+                checked += compared;
+                differences.extend(of_total.into_iter().map(|difference| (ALL_KEY.to_owned(), difference)));
+            }
             let of_detector = found.iter_mut().map(|(key, found)| {
                 let ours = found.extract_if(.., |found| detector.name == found.detector).collect();
                 (key.clone(), ours)

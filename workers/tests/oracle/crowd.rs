@@ -27,6 +27,8 @@ pub(crate) struct Traffic {
     pub(crate) windows: BTreeMap<i64, BTreeMap<String, (u64, f64)>>,
     /// Events of all keys of all partitions, by start.
     pub(crate) totals: BTreeMap<i64, u64>,
+    /// Whether this is the partition that watches the traffic of the whole metric.
+    pub(crate) watches_total: bool,
     /// How many partitions there are.
     pub(crate) partitions: u32,
     /// Everything up to here is closed.
@@ -48,6 +50,8 @@ struct Calibration {
     new: [f64; LEVELS],
     windows: f64,
     fade: f64,
+    /// The part of the budget that is for keys.
+    share: f64,
 }
 
 impl Calibration {
@@ -55,7 +59,7 @@ impl Calibration {
     fn threshold(&mut self, limit: AlertLimit, keys: usize, size: i64, partitions: u32) -> f64 {
         let budget = match limit {
             AlertLimit::Probability(probability) => return -probability.log10(),
-            AlertLimit::Budget(budget) => budget.alerts_per_day() / f64::from(partitions),
+            AlertLimit::Budget(budget) => self.share * budget.alerts_per_day() / f64::from(partitions),
         };
         let windows_a_day = 86_400_000.0 / size as f64;
         // Over as many days as bring twenty alerts, a week to four.
@@ -129,6 +133,7 @@ pub(super) fn alerts(
     detector: &DetectorPlan,
     size: i64,
     lag: i64,
+    share: f64,
     traffic: &Traffic,
 ) -> (BTreeMap<String, Vec<Expected>>, Option<i64>) {
     let mut walk = Walk {
@@ -136,7 +141,13 @@ pub(super) fn alerts(
         size,
         lag: lag.min(32),
         keys: BTreeMap::new(),
-        calibration: Calibration { reached: [0.0; LEVELS], new: [0.0; LEVELS], windows: 0.0, fade: 1.0 },
+        calibration: Calibration {
+            reached: [0.0; LEVELS],
+            new: [0.0; LEVELS],
+            windows: 0.0,
+            fade: 1.0,
+            share,
+        },
         alerts: BTreeMap::new(),
     };
     let own = traffic.windows.keys().next();

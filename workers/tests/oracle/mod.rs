@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `alerts` | detectors that look at one key alone, by the definitions in docs/detectors.md |
 //! | `crowd` | detectors of the algorithm `crowd`, which look at all keys of a partition and the traffic of the whole metric |
+//! | `total` | the same detectors, where the traffic of the whole metric is what they alert about |
 //! | `model` | what `crowd` takes for usual; `tail` how rare a value is by that |
 //! | `compare` | where alerts differ from those that follow |
 
@@ -14,6 +15,7 @@ mod compare;
 mod crowd;
 mod model;
 mod tail;
+mod total;
 
 pub(crate) use alerts::Metric;
 pub(crate) use compare::{Difference, Found};

@@ -110,7 +110,7 @@ impl TotalWatch {
         }
         self.close_silence(pipeline, watched, index - 1, out)?;
         let Some(watch) = watched.watches.get(self.place) else { return Ok(()) };
-        let threshold = self.threshold(watch, index);
+        let threshold = threshold_at(self.threshold, watch, self.state.alerted, index);
         let change = self.state.total.observe(threshold, index, total, winsorized);
         self.unsaved = true;
         let candidate = candidate(pipeline, watched, index, total);
@@ -130,7 +130,8 @@ impl TotalWatch {
         if newest <= self.state.total.newest() {
             return Ok(());
         }
-        let threshold = self.threshold(watch, newest);
+        let (usual, alerted) = (self.threshold, self.state.alerted);
+        let threshold = |index| threshold_at(usual, watch, alerted, index);
         let mut changes = Vec::new();
         self.state.total.silence(threshold, newest, |at, change| changes.push((at, change)));
         self.unsaved = true;
@@ -140,12 +141,12 @@ impl TotalWatch {
         }
         Ok(())
     }
+}
 
-    /// Nothing alerts before the pause after the last alert is over.
-    fn threshold(&self, watch: &Watch, index: Index) -> f64 {
-        let is_over = self.state.alerted.is_none_or(|at| index.saturating_sub(at) >= watch.cooldown);
-        if is_over { self.threshold } else { f64::INFINITY }
-    }
+/// The score from which on the window `index` alerts: none before the pause after the last alert is over.
+fn threshold_at(threshold: f64, watch: &Watch, alerted: Option<Index>, index: Index) -> f64 {
+    let is_over = alerted.is_none_or(|at| index.saturating_sub(at) >= watch.cooldown);
+    if is_over { threshold } else { f64::INFINITY }
 }
 
 impl State {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use herd_bus::simulated::Kept;
+use herd_spec::plan::ALL_KEY;
 use herd_spec::units::Partition;
 use herd_spec::wire::{Alert, AlertState};
 
@@ -51,7 +52,8 @@ impl Checker<'_> {
         }
         let judges = self.judges();
         let horizons = horizons(&judges, &metrics, said);
-        for name in crowds.keys().filter(|name| !keys.contains_key(name)) {
+        let has_windows = |name: &&(String, String)| name.1 == ALL_KEY || keys.contains_key(name);
+        for name in crowds.keys().filter(|name| !has_windows(name)) {
             let what = format!("alerts for {name:?}, which has no windows");
             self.findings.push(Finding::new(Kind::Invented, what, vec![]));
         }

@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use herd_spec::plan::ALL_KEY;
 use herd_spec::units::Partition;
 use herd_spec::wire::AlertState;
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Checker, ExpectedWindow, Name, Value2, json};
 use crate::oracle::{Found, Metric, Traffic};
@@ -83,6 +86,15 @@ impl Checker<'_> {
             self.checked.found += shown.count();
             all.entry((metric.clone(), *judge)).or_default().insert(key.clone(), found);
         }
+        for ((metric, key), found) in found.extract_if(.., |(_, key), _| key == ALL_KEY) {
+            let judge = self.judge_of_total(&metric);
+            let shown = found.iter().filter(|found| found.state != AlertState::Withdrawn);
+            self.checked.found += shown.count();
+            // Where no key of the metric belongs to this partition, nobody knows what it closed.
+            if let Some(all) = all.get_mut(&(metric, judge)) {
+                all.insert(key, found);
+            }
+        }
         let traffic = self.traffic(metrics, expected, said, judges, horizons);
         for (name, found) in all {
             let Some(traffic) = traffic.get(&name) else { continue };
@@ -92,6 +104,12 @@ impl Checker<'_> {
                 self.differs(&name.0, &key, difference);
             }
         }
+    }
+
+    /// The partition of `parts` that watches the traffic of a whole metric: as keys are spread, by XXH3 of metric and key.
+    fn judge_of_total(&self, metric: &str) -> Partition {
+        let hash = xxh3_64(format!("{metric}\u{1F}{ALL_KEY}").as_bytes());
+        Partition((hash % u64::from(self.scenario.judges)) as u32)
     }
 
     /// What each partition had, by metric.
@@ -126,6 +144,7 @@ impl Checker<'_> {
             let of_partition = || Traffic {
                 partitions: self.scenario.judges,
                 horizon: horizons.get(name).copied().unwrap_or(i64::MIN),
+                watches_total: *judge == self.judge_of_total(&name.0),
                 ..Traffic::default()
             };
             traffic.entry((name.0.clone(), *judge)).or_insert_with(of_partition);
