@@ -9,7 +9,7 @@ use herd_bus::{
     Ack, Acks, Bus, BusError, Commit, Consumer, Fetched, Membership, Outgoing, Producer, Progress, Record,
     SendError,
 };
-use herd_spec::plan::{AlertLimit, Algorithm, MetricPlan, Plan, TopicPlan};
+use herd_spec::plan::{ALL_KEY, AlertLimit, Algorithm, MetricPlan, Plan, TopicPlan};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{EventRef, PartRecord, SourceState, SourceTotal, metric_key};
 use parking_lot::Mutex;
@@ -62,12 +62,14 @@ pub(crate) enum Mutant {
     PopulationNotSaved,
     /// It is saved, but after the keys.
     PopulationAfterKeys,
+    /// What is known of the traffic of a whole metric is not saved.
+    TotalNotSaved,
     /// Detectors do not keep to the budget of the plan, but to the default.
     BudgetIgnored,
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::FoldCommitsFirst,
         Self::JudgeCommitsFirst,
         Self::FoldReplaysNothing,
@@ -90,6 +92,7 @@ impl Mutant {
         Self::LastTotalWins,
         Self::PopulationNotSaved,
         Self::PopulationAfterKeys,
+        Self::TotalNotSaved,
         Self::BudgetIgnored,
     ];
 
@@ -120,7 +123,14 @@ impl Mutant {
 
 /// Whether a record of `baselines` is of what the keys of a partition have in common.
 fn is_population(key: Option<&[u8]>) -> bool {
-    key.and_then(|key| key.split(|byte| *byte == 0x1F).next()).is_some_and(|of| of.contains(&b'/'))
+    let of_detector =
+        key.and_then(|key| key.split(|byte| *byte == 0x1F).next()).is_some_and(|of| of.contains(&b'/'));
+    of_detector && !is_total(key)
+}
+
+/// Whether it is of the traffic of a whole metric.
+fn is_total(key: Option<&[u8]>) -> bool {
+    key.is_some_and(|key| key.ends_with(ALL_KEY.as_bytes()))
 }
 
 #[derive(Clone)]
@@ -140,7 +150,8 @@ impl Bus for MutantBus {
             Mutant::JudgeCommitsFirst
             | Mutant::BaselineFirst
             | Mutant::PopulationNotSaved
-            | Mutant::PopulationAfterKeys => name.ends_with("-judge"),
+            | Mutant::PopulationAfterKeys
+            | Mutant::TotalNotSaved => name.ends_with("-judge"),
             _ => false,
         };
         Ok(MutantProducer {
@@ -316,6 +327,10 @@ impl Producer for MutantProducer {
                 self.release(|_| true)
             }
             Some(Mutant::PopulationNotSaved) if is_population(record.key) => {
+                ack.report(Ok(()));
+                Ok(())
+            }
+            Some(Mutant::TotalNotSaved) if is_total(record.key) => {
                 ack.report(Ok(()));
                 Ok(())
             }

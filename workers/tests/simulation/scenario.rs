@@ -255,10 +255,14 @@ fn sends(scenario: &Scenario) -> Vec<Send> {
     let mut sends = Vec::new();
     // Some crowds stay, so that they become usual.
     let stays = Dice::new(scenario.seed, &[106]).chance(if scenario.scale == 5 { 0.3 } else { 0.0 });
+    // In some, all items have four times as many events for a while, or none.
+    let mut all = Dice::new(scenario.seed, &[107]);
+    let together = (scenario.scale == 5 && all.chance(0.5)).then(|| *all.pick(&[4.0, 0.0]));
     for second in 1..=scenario.until / 1_000 {
-        let crowd = second % 25 > 21 || stays && second > 46;
+        let together = together.filter(|_| (38..46).contains(&second));
+        let crowd = together.is_none() && (second % 25 > 21 || stays && second > 46);
         for (source, rate) in rates.iter().enumerate() {
-            let rate = if crowd && *rate > 0.1 { rate * 5.0 } else { *rate };
+            let rate = if crowd && *rate > 0.1 { rate * 5.0 } else { rate * together.unwrap_or(1.0) };
             let count = rate.trunc() as i64 + i64::from(dice.chance(rate.fract()));
             for _ in 0..count {
                 let at = second * 1_000 - dice.between(1, 1_000);
