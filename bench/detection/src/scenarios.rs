@@ -148,7 +148,10 @@ pub(crate) fn all(shape: Shape) -> Vec<Traffic> {
     // No event for ten minutes.
     let mut counts = g.steady(t(900));
     counts[t(400)..t(460)].iter_mut().for_each(|counts| counts.fill(0));
-    all.push(g.traffic("outage", counts));
+    let mut traffic = g.traffic("outage", counts);
+    let outage = (traffic.at(t(400)), traffic.at(t(462)));
+    traffic.truth.global.push(outage);
+    all.push(traffic);
 
     // The rate of each item wanders.
     let gamma = Gamma::new(3.0, 1.0 / 3.0).ok();

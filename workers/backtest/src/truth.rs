@@ -69,6 +69,10 @@ pub struct Found {
     pub found: usize,
     /// All crowds.
     pub crowds: usize,
+    /// Times at which all traffic moved, with an alert about all traffic.
+    pub whole_found: usize,
+    /// All such times.
+    pub whole: usize,
     /// False alerts.
     pub false_alerts: usize,
     /// The time over which false alerts are stated, in days if the labels say how many days the windows stand for, otherwise in
@@ -162,6 +166,8 @@ impl Truth {
                 detector: detector.clone(),
                 found: found.len(),
                 crowds: self.truth.len(),
+                whole_found: spans.len(),
+                whole: self.global.len(),
                 false_alerts,
                 judged,
                 in_days: self.days.is_some(),
