@@ -16,7 +16,8 @@
 //! A crowd on a single key moves the total as well, and is no news about the metric. So the winsorized total is followed beside it: of the
 //! keys of one partition, the two largest counts of a window taken for no more than the third ([`winsorized`]). It is forecast in the same
 //! way, and must have left its own forecast over the same windows with a probability of less than one in a hundred, by at least half as
-//! much, in proportion, as the total, and by at least two fifths.
+//! much, in proportion, as the total, and by at least two fifths; unless there is hardly any
+//! event at all.
 //!
 //! # Alerts
 //! A sum alerts if it is improbable *and* differs by at least half of what was expected ([`EFFECT`]): with much traffic, a change of some
@@ -284,8 +285,12 @@ impl Total {
             if score < threshold || most.as_ref().is_some_and(|most| most.score >= score) {
                 continue;
             }
-            if self.winsorized.tail(place, is_up) < CONFIRMED
-                || self.winsorized.change(span).abs() < LEAST_ALIKE.max(ALIKE * self.all.change(span).abs())
+            // When there is hardly any event, no key can have many.
+            let is_silent = value < SILENCE * expected;
+            if !is_silent
+                && (self.winsorized.tail(place, is_up) < CONFIRMED
+                    || self.winsorized.change(span).abs()
+                        < LEAST_ALIKE.max(ALIKE * self.all.change(span).abs()))
             {
                 continue;
             }

@@ -146,6 +146,24 @@ fn a_crowd_on_one_key_is_no_news_of_all() {
 }
 
 #[test]
+fn an_outage_of_a_metric_of_two_keys_is_an_alert_and_a_crowd_on_one_of_them_is_none() {
+    let rng = &mut StdRng::seed_from_u64(1);
+    let mut total = Total::default();
+    let mut told = Vec::new();
+    for index in 1..=600 {
+        let views = match index {
+            200..210 => 300,
+            400..410 => 0,
+            _ => poisson(rng, 60.0),
+        };
+        if let Change::Began(finding) = total.observe(THRESHOLD, index, views, winsorized([views])) {
+            told.push((index, finding.episode.is_up));
+        }
+    }
+    assert_eq!(told, [(400, false)]);
+}
+
+#[test]
 fn the_two_largest_count_no_more_than_the_third() {
     assert_eq!(winsorized([]), 0);
     assert_eq!(winsorized([7]), 0);

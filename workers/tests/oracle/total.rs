@@ -202,7 +202,10 @@ impl Walk<'_> {
                 continue;
             }
             let change = (0.5 * self.all.change(span)).max(0.4);
-            if !reaches(self.common.rarity(place, is_up), 2.0)? || !reaches(self.common.change(span), change)?
+            if !reaches(value, SILENT * expected)? {
+                // Silence: hardly any event of any key.
+            } else if !reaches(self.common.rarity(place, is_up), 2.0)?
+                || !reaches(self.common.change(span), change)?
             {
                 continue;
             }
