@@ -257,7 +257,7 @@ impl BacktestCommand {
             report::write_alerts(path, &ran.results[0].alerts)?;
         }
         if let Some(plot) = &plot {
-            plot.write(&self.out, &ran.results[0].alerts)?;
+            plot.write(&self.out, &ran.results[0].alerts, ran.results[0].span)?;
         }
         if self.json {
             output::json(&report)?;

@@ -109,7 +109,7 @@ impl Report {
     pub(super) fn text(&self, command: &BacktestCommand, ran: &Ran) -> String {
         // Writing into a String does not fail, here and below.
         let mut text = String::new();
-        let rate = self.rows as f64 / self.seconds.max(1e-9);
+        let rate = ran.seen as f64 / self.seconds.max(1e-9);
         let span = ran.results.iter().filter_map(|result| result.span).next();
         if let Some((first, last)) = span {
             let days = last.since(first).as_secs_f64() / 86_400.0;

@@ -18,6 +18,8 @@ const PROGRESS: u64 = 4_096;
 
 /// What was found.
 pub(super) struct Ran {
+    /// Events that the source gave, also those of other times.
+    pub(super) seen: u64,
     /// Events that were read, with those of the warmup.
     pub(super) rows: u64,
     /// Of these, events before the time that is reported.
@@ -38,6 +40,7 @@ type Observer<'p> = Box<dyn FnMut(&Window<'_>) + 'p>;
 /// What was read.
 #[derive(Default)]
 struct Read {
+    seen: u64,
     rows: u64,
     warmup: u64,
     /// Times of the earliest and the latest event, also of those outside the time that is asked for.
@@ -86,8 +89,15 @@ pub(super) fn run(
     }
     let refused = admissions.into_iter().map(|admission| (admission.refused, admission.reason)).collect();
     let unreadable = opened.events.unreadable();
-    let ran =
-        Ran { rows: read.rows, warmup: read.warmup, unreadable, results, refused, took: began.elapsed() };
+    let ran = Ran {
+        seen: read.seen,
+        rows: read.rows,
+        warmup: read.warmup,
+        unreadable,
+        results,
+        refused,
+        took: began.elapsed(),
+    };
     check(input, range, &read, &ran, opened.has_expired)?;
     Ok(ran)
 }
@@ -106,6 +116,7 @@ fn read_all(
         && let Some(event) = events.next_event()
     {
         let event = event?;
+        read.seen += 1;
         let time = event.time();
         let (first, last) = read.held.unwrap_or((time, time));
         read.held = Some((first.min(time), last.max(time)));

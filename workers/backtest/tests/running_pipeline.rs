@@ -254,7 +254,7 @@ fn crowd_and_level_give_the_same_alerts_to_the_last_bit(#[values(1, 2)] seed: u6
 
 #[test]
 fn a_million_events_give_the_same_alerts_to_the_last_bit() {
-    let events = events(4, 19_500, 60);
+    let events = events(4, 9_800, 120);
     assert!(events.len() > 1_000_000, "{} events", events.len());
     let result = assert_equal(&plan(DEFAULTS), &events);
     assert!(result.alerts.len() > 500, "{} alerts prove little", result.alerts.len());
