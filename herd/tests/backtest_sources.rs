@@ -4,16 +4,18 @@
 mod support;
 
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use herd_bus::embedded::EmbeddedBus;
 use herd_bus::partitioner::partition_of;
 use herd_bus::{Acks, Bus, Outgoing, Producer};
 use herd_spec::plan::Plan;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Alert, AlertId, EventRef};
-use herd_store::{Advance, Store, Table};
+use herd_spec::wire::{Alert, AlertId, AlertState, EventRef};
+use herd_store::{Advance, AlertFilter, Store, StoreLocation, Table};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rstest::rstest;
@@ -248,6 +250,89 @@ fn kafka_gives_the_alerts_of_the_file() {
     let bus = herd_workers::kafka::connect(plan.kafka.as_ref().unwrap(), &secrets, "backtest-test").unwrap();
     send(&bus, &plan, &events);
     assert_same(folder.path(), &["--kafka"], true);
+}
+
+/// `herd up`, killed at the end of the test.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Up {
+    /// Starts it; with the URL of its collector.
+    fn start(folder: &Path) -> (Self, String) {
+        let any = "127.0.0.1:0";
+        let mut up = Command::new(env!("CARGO_BIN_EXE_herd"))
+            .args(["up", "shop.yaml", "--listen", any, "--api-listen", any, "--ops-listen", any])
+            .current_dir(folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(up.stderr.take().unwrap()).lines();
+        let url = lines.by_ref().map(Result::unwrap).find_map(|line| {
+            let (_, rest) = line.split_once("curl ")?;
+            Some(rest.split_once("/track")?.0.to_owned())
+        });
+        // Its messages are read, so that it does not wait for anybody to do so.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self(up), url.expect("it ended before it said where to send events"))
+    }
+
+    fn stop(mut self) {
+        let killed = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
+        assert!(killed.success() && self.0.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn running_pipeline_stores_the_alerts_of_the_file() {
+    let (pipeline, events, runtime) =
+        (pipeline("shop", "  events: {maxAge: 0s}\n", SQLITE), events(), runtime());
+    let folder = folder(&pipeline, &events);
+    let (alerts, _) = run(folder.path(), &["--events", "events.csv"]);
+    let alerts: Vec<Alert> = alerts.lines().map(|line| Alert::parse(line.as_bytes()).unwrap()).collect();
+    // Later windows may still be open when the run ends.
+    let end = EventTime(BASE + (SECONDS - 180) * 1_000);
+    let is_over = |alert: &&Alert| alert.state == AlertState::Resolved && alert.resolved < Some(end);
+    let mut expected: Vec<&Alert> = alerts.iter().filter(is_over).collect();
+    expected.sort_by(|a, b| a.id.0.cmp(&b.id.0));
+    assert!(expected.len() > 5, "{} alerts prove little", expected.len());
+
+    let (up, url) = Up::start(folder.path());
+    let replayed = json(&herd(
+        folder.path(),
+        &["replay", "events.csv", "--to", &url, "--speed", "max", "--connections", "1", "--json"],
+    ));
+    assert_eq!(replayed["accepted"], events.len(), "{replayed}");
+    let store = StoreLocation::Sqlite(folder.path().join(".herd/shop/shop.db"));
+    let stored = || {
+        let filter = AlertFilter { limit: 10_000, ..AlertFilter::default() };
+        let page = runtime.block_on(async { Store::open_to_read(&store).unwrap().alerts(&filter).await });
+        let mut stored: Vec<Alert> = page.unwrap().alerts.into_iter().map(|stored| stored.alert).collect();
+        stored.retain(|alert| is_over(&alert));
+        stored.sort_by(|a, b| a.id.0.cmp(&b.id.0));
+        stored
+    };
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while stored().len() < expected.len() {
+        assert!(Instant::now() < deadline, "{} of {} alerts are stored", stored().len(), expected.len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    up.stop();
+    let stored = stored();
+    assert_eq!(stored.len(), expected.len());
+    for (stored, expected) in stored.iter().zip(expected) {
+        // The store does not keep by which rule an alert was raised.
+        let stored = Alert { rule: expected.rule, ..stored.clone() };
+        assert_eq!(serde_json::to_string(&stored).unwrap(), serde_json::to_string(expected).unwrap());
+    }
+    assert_same(folder.path(), &["--kafka"], true);
+    assert_same(folder.path(), &["--store"], false);
 }
 
 #[test]

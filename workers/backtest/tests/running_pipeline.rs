@@ -208,7 +208,7 @@ fn run(plan: &Plan, events: &[Sent]) -> (Vec<Alert>, Windows) {
     (alerts, windows)
 }
 
-/// Asserts that the backtest gives the alerts of the running pipeline, and that every detector has alerts that were resolved.
+/// Asserts that the backtest gives the alerts of the running pipeline, and that every algorithm has alerts that were resolved.
 fn assert_equal(plan: &Plan, events: &[Sent]) -> BacktestResult {
     let (running, running_windows) = run(plan, events);
     let (result, windows) = backtest(plan, events);
@@ -226,9 +226,14 @@ fn assert_equal(plan: &Plan, events: &[Sent]) -> BacktestResult {
     let rest = found.len().min(expected.len());
     assert_eq!(found[rest..], expected[rest..], "one of them has more alerts");
     for detector in &plan.detectors {
-        let is_of =
-            |alert: &&Alert| alert.detector == detector.name.as_str() && alert.state == AlertState::Resolved;
-        assert!(result.alerts.iter().any(|alert| is_of(&alert)), "{} proves nothing", detector.name);
+        let kind = std::mem::discriminant(&detector.algorithm);
+        let is_of = |alert: &Alert| {
+            let name = alert.detector.as_str();
+            let of = plan.detectors.iter().find(|detector| detector.name.as_str() == name);
+            alert.state == AlertState::Resolved
+                && of.is_some_and(|of| std::mem::discriminant(&of.algorithm) == kind)
+        };
+        assert!(result.alerts.iter().any(is_of), "nothing is proven of {:?}", detector.algorithm);
     }
     result
 }
