@@ -1,39 +1,77 @@
 //! `herd backtest`: what a pipeline would have said about recorded events.
 
 mod admission;
+mod input;
 mod plot;
 mod report;
 mod run;
+mod time;
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
+use herd_backtest::feedback::Opinion;
 use herd_backtest::truth::Truth;
-use herd_backtest::vary;
+use herd_backtest::{properties_read, vary};
+use herd_spec::pipeline::Span;
 use herd_spec::plan::Plan;
+use herd_spec::units::WallTime;
+use herd_stage::{Clock, Secrets, SystemClock};
+use herd_store::JudgedAlert;
 
 use crate::output::{self, CommandResult};
 use crate::pipeline;
 use crate::replay::Mapping;
 
+use input::{FileInput, Input, InputError, StoreInput, TopicInput};
 use plot::Plot;
 use report::Report;
+use run::Ran;
+use time::{Moment, TimeRange};
 
 /// Computes the alerts that a pipeline would have raised for recorded events, in one process: nothing is sent or stored.
 ///
-/// The events are evaluated in the order of the file by the same code as in the running pipeline, so the alerts are the same. Only
-/// early alerts are omitted. All windows are closed at the end of the file, unless a detector watches drops: then the windows of
-/// the last event remain open, because they are incomplete.
+/// The events are those of a file (--events), of the table `user_events` that a sink of the pipeline writes (--store), or of the
+/// `events` topic (--kafka). They are evaluated by the same code as in the running pipeline, in the order of the file or of the
+/// partitions, so the alerts are the same. Only early alerts are omitted. All windows are closed at the end, unless a detector watches
+/// drops: then the windows of the last event remain open, because they are incomplete.
 ///
-/// The format of the file is that of `herd replay`: CSV with a header, or NDJSON; either may be gzipped.
+/// With --since, earlier events are read as well, so that detectors know what is usual when it begins: all that there are, or those of
+/// --warmup. Alerts that began before it are not reported. Without earlier events detectors start from nothing, as in a new pipeline.
+///
+/// The format of a file is that of `herd replay`: CSV with a header, or NDJSON; either may be gzipped. Stored events were accepted by a
+/// collector already: `spec.events` of the pipeline does not apply to them. A store keeps one event of each id.
 #[derive(Args, Debug)]
 #[command(name = "backtest")]
+#[command(group = ArgGroup::new("source").required(true).args(["events", "store", "kafka"]))]
 pub struct BacktestCommand {
     /// Pipeline file (YAML); `-` is standard input
     pub pipeline: PathBuf,
     /// File of events: .csv, .tsv, .ndjson or .jsonl, with .gz if it is gzipped
     #[arg(long, value_name = "FILE")]
-    pub events: PathBuf,
+    pub events: Option<PathBuf>,
+    /// Reads the events of the pipeline's PostgreSQL or SQLite sink, or of the tables at this postgres:// URL or in this SQLite file
+    #[arg(long, value_name = "URL", num_args = 0..=1)]
+    pub store: Option<Option<String>>,
+    /// Reads the `events` topic of the pipeline, from Kafka as spec.kafka says, or without it from the embedded broker of `herd up`,
+    /// which must not be running
+    #[arg(long)]
+    pub kafka: bool,
+    /// Reports alerts from this time on: 2026-01-31T08:00:00Z, or how long ago, e.g. 7d. Earlier events are read to learn what is usual
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// Reads events before this time only
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<Moment>,
+    /// How much before --since is read to learn what is usual [default: everything]
+    #[arg(long, value_name = "DURATION", requires = "since")]
+    pub warmup: Option<Span>,
+    /// Data directory of `herd up`, for its SQLite file and its embedded broker [default: .herd/PIPELINE]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Directory of the Secrets, as DIR/NAME/KEY
+    #[arg(long, value_name = "DIR")]
+    pub secrets: Option<PathBuf>,
     /// Mapping of event fields to columns: item=product,user=customer,type=event,time=ts_ms,id=order. `item=` means that the
     /// file has no such column. Other columns become properties
     #[arg(long, value_name = "FIELD=COLUMN,…", default_value = "")]
@@ -103,7 +141,7 @@ pub enum BacktestCommandError {
     /// The events cannot be read.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Rows(#[from] crate::replay::RowsError),
+    Input(#[from] InputError),
     /// A value cannot be set.
     #[error("--sweep: {0}")]
     #[diagnostic(help(
@@ -132,14 +170,33 @@ pub enum BacktestCommandError {
     #[error("{0}")]
     Events(String),
     /// There is no event.
-    #[error("{}: {why}", path.display())]
-    #[diagnostic(help("check --map, --event-type and spec.events.types"))]
+    #[error("{source_name}: {why}")]
+    #[diagnostic(help("{help}"))]
     NoEvents {
-        /// The file.
-        path: PathBuf,
+        /// Where the events should be.
+        source_name: String,
         /// What was found instead.
         why: String,
+        /// The remedy.
+        help: &'static str,
     },
+    /// There are events, but of another time.
+    #[error("{source_name}: there is no event {asked}; the events are of {held}")]
+    #[diagnostic(help("{help}"))]
+    NothingThen {
+        /// Where the events are.
+        source_name: String,
+        /// The time that was asked for.
+        asked: String,
+        /// The time of the events.
+        held: String,
+        /// The remedy.
+        help: String,
+    },
+    /// The time ends before it begins.
+    #[error("--until is not after --since")]
+    #[diagnostic(help("--since 14d --until 7d is the week before the last one"))]
+    NoTime,
     /// The metric of the plot does not exist.
     #[error("--metric: the pipeline has no metric `{name}`; its metrics are {known}")]
     Metric {
@@ -187,13 +244,20 @@ impl BacktestCommand {
         let truth = self.truth.as_deref().map(Truth::read).transpose().map_err(BacktestCommandError::from)?;
         let plot = self.plot.as_ref().map(|key| Plot::new(key, self.metric.as_deref(), &variants[0].plan));
         let mut plot = plot.transpose()?;
-        let ran = run::run(&self, &variants, plot.as_mut())?;
-        let report = Report::of(&variants, &ran, truth.as_ref())?;
+        let range = self.range(SystemClock.now())?;
+        // Sources are read by this thread, whether by calls that block or by tasks of the runtime.
+        let (ran, opinions) = tokio::task::block_in_place(|| {
+            let input = self.input(&variants)?;
+            let ran = run::run(&self, &input, &range, &variants, plot.as_mut())?;
+            let opinions = opinions(&input, &ran)?;
+            Ok::<_, BacktestCommandError>((ran, opinions))
+        })?;
+        let report = Report::of(&variants, &ran, truth.as_ref(), opinions.as_deref())?;
         if let Some(path) = &self.alerts {
             report::write_alerts(path, &ran.results[0].alerts)?;
         }
         if let Some(plot) = &plot {
-            plot.write(&self.out, &ran.results[0].alerts)?;
+            plot.write(&self.out, &ran.results[0].alerts, ran.results[0].span)?;
         }
         if self.json {
             output::json(&report)?;
@@ -201,6 +265,39 @@ impl BacktestCommand {
             output::line(&report.text(&self, &ran))?;
         }
         Ok(())
+    }
+
+    fn range(&self, now: WallTime) -> Result<TimeRange, BacktestCommandError> {
+        let range = TimeRange {
+            since: self.since.map(|since| since.at(now)),
+            until: self.until.map(|until| until.at(now)),
+            warmup: self.warmup.map(|warmup| warmup.0),
+        };
+        match (range.since, range.until) {
+            (Some(since), Some(until)) if until <= since => Err(BacktestCommandError::NoTime),
+            _ => Ok(range),
+        }
+    }
+
+    fn input(&self, variants: &[Variant]) -> Result<Input<'_>, InputError> {
+        let plan = &variants[0].plan;
+        let plans = || variants.iter().map(|variant| &variant.plan);
+        if let Some(path) = &self.events {
+            let is_direct = plans().all(admission::is_direct);
+            return Ok(Input::File(FileInput {
+                path,
+                map: &self.map,
+                event_type: self.event_type.as_deref(),
+                properties: is_direct.then(|| plans().flat_map(properties_read).collect()),
+                alternatives: admission::alternatives(plans()),
+            }));
+        }
+        let secrets = Secrets::new(self.secrets.as_deref());
+        let data = self.data.clone().unwrap_or_else(|| PathBuf::from(".herd").join(plan.pipeline.as_str()));
+        match &self.store {
+            Some(url) => StoreInput::new(plan, url.as_deref(), &secrets, &data).map(Input::Store),
+            None => TopicInput::new(plan, &secrets, &data).map(Input::Topic),
+        }
     }
 
     fn variants(&self) -> miette::Result<Vec<Variant>> {
@@ -223,6 +320,21 @@ impl BacktestCommand {
         }
         Ok(variants)
     }
+}
+
+/// What people said of the alerts that the running pipeline raised in the time that is reported; none if that is not stored.
+fn opinions(input: &Input<'_>, ran: &Ran) -> Result<Option<Vec<Opinion>>, BacktestCommandError> {
+    let span = ran.results.iter().filter_map(|result| result.span).next();
+    let (Input::Store(store), Some((first, last))) = (input, span) else { return Ok(None) };
+    let opinion = |judged: JudgedAlert| Opinion {
+        id: judged.id,
+        metric: judged.metric,
+        key: judged.key,
+        from: judged.from,
+        until: judged.until,
+        useful: judged.useful,
+    };
+    Ok(Some(store.judged(first, last)?.into_iter().map(opinion).collect()))
 }
 
 #[cfg(test)]

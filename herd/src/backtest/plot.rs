@@ -85,8 +85,13 @@ impl Plot {
         self.points.push(Point { start: window.start, value: window.value, range });
     }
 
-    /// Writes the plot with the alerts of the key.
-    pub(super) fn write(&self, path: &Path, alerts: &[Alert]) -> Result<(), BacktestCommandError> {
+    /// Writes the plot with the alerts of the key, from the first to the last of all events: where the key has none, it is 0.
+    pub(super) fn write(
+        &self,
+        path: &Path,
+        alerts: &[Alert],
+        events: Option<(EventTime, EventTime)>,
+    ) -> Result<(), BacktestCommandError> {
         if self.points.is_empty() {
             let mut known: Vec<String> = alerts.iter().map(|alert| format!("`{}`", alert.key)).collect();
             known.sort_unstable();
@@ -96,7 +101,7 @@ impl Plot {
             let (key, metric) = (self.key.clone(), self.metric.clone());
             return Err(BacktestCommandError::Key { key, metric, known });
         }
-        std::fs::write(path, self.svg(alerts))
+        std::fs::write(path, self.svg(alerts, events))
             .map_err(|source| BacktestCommandError::Write { path: path.to_owned(), source })
     }
 
@@ -116,8 +121,9 @@ impl Plot {
         columns
     }
 
-    fn svg(&self, alerts: &[Alert]) -> String {
-        let times = || self.points.iter().map(|point| point.start);
+    fn svg(&self, alerts: &[Alert], events: Option<(EventTime, EventTime)>) -> String {
+        let bounds = events.map(|(first, last)| [first, last].map(|time| time.window_start(self.window)));
+        let times = || self.points.iter().map(|point| point.start).chain(bounds.into_iter().flatten());
         let first = times().min().unwrap_or_default();
         let last = times().max().unwrap_or_default().plus(self.window);
         let span = last.since(first);
@@ -140,10 +146,10 @@ impl Plot {
         let mut page = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {full} {:.0}\" font-family=\"sans-serif\" font-size=\"12\">\n\
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-             <text x=\"{LEFT}\" y=\"18\" font-size=\"14\" font-weight=\"bold\">{key}: {metric} in {} s</text>\n\
+             <text x=\"{LEFT}\" y=\"18\" font-size=\"14\" font-weight=\"bold\">{key}: {metric} in {}</text>\n\
              <text x=\"{LEFT}\" y=\"36\" fill=\"#555\">band: range expected by {detector}; shaded: {shown}</text>\n",
             bottom + 40.0,
-            self.window.as_secs()
+            length(self.window)
         );
         // Writing into a String does not fail, here and below.
         for alert in &alerts {
@@ -202,6 +208,16 @@ impl Plot {
     }
 }
 
+/// The length of a window: `30 s`, `10 min`.
+fn length(window: Duration) -> String {
+    let seconds = window.as_secs();
+    if seconds >= 60 && seconds.is_multiple_of(60) {
+        format!("{} min", seconds / 60)
+    } else {
+        format!("{seconds} s")
+    }
+}
+
 /// A number without needless digits.
 fn short(value: f64) -> String {
     if value >= 10.0 { format!("{value:.0}") } else { format!("{value:.2}") }
@@ -236,7 +252,13 @@ mod tests {
                 .enumerate()
                 .all(|(n, column)| column.is_some_and(|c| c.most == (n * 5 + 4) as f64))
         );
-        let svg = plot.svg(&[]);
+        let svg = plot.svg(&[], None);
         assert!(svg.contains("a&lt;b: views in 10 s") && svg.ends_with("</svg>\n"));
+        // The time of the other events is drawn as well.
+        let svg = plot.svg(&[], Some((EventTime(0), EventTime(86_400_000))));
+        assert!(
+            svg.contains(">1970-01-01 00:00</text>") && svg.contains(">1970-01-02 00:00</text>"),
+            "{svg}"
+        );
     }
 }

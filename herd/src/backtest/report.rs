@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
+use herd_backtest::feedback::{Feedback, Opinion};
 use herd_backtest::truth::{Found, Truth};
 use herd_backtest::{Counts, Summary};
 use herd_spec::units::EventTime;
@@ -25,8 +26,12 @@ const DAYS: usize = 31;
 /// The report.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    /// Rows of the file.
+    /// Events that were read, with those of the warmup.
     rows: u64,
+    /// Of these, events before the time that is reported.
+    warmup: u64,
+    /// Records that are no events.
+    unreadable: u64,
     /// Seconds that reading and evaluation took.
     seconds: f64,
     /// Time of the first event, RFC 3339.
@@ -51,6 +56,9 @@ struct PipelineReport {
     /// Comparison with labels, by detector.
     #[serde(skip_serializing_if = "Option::is_none")]
     found: Option<Vec<Found>>,
+    /// Comparison with what people said of the stored alerts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feedback: Option<Feedback>,
 }
 
 impl Report {
@@ -59,6 +67,7 @@ impl Report {
         variants: &[Variant],
         ran: &Ran,
         truth: Option<&Truth>,
+        opinions: Option<&[Opinion]>,
     ) -> Result<Self, BacktestCommandError> {
         let span =
             ran.results.iter().filter_map(|result| result.span).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
@@ -82,10 +91,13 @@ impl Report {
                 counts: result.counts,
                 summary: Summary::of(&result.alerts, &detectors, result.span, KEYS),
                 found: truth.map(|truth| truth.compare(&result.alerts, &detectors)),
+                feedback: opinions.map(|opinions| Feedback::of(opinions, &result.alerts)),
             }
         };
         Ok(Self {
             rows: ran.rows,
+            warmup: ran.warmup,
+            unreadable: ran.unreadable,
             seconds: ran.took.as_secs_f64(),
             first: span.map(|(first, _)| first.rfc3339()),
             last: span.map(|(_, last)| last.rfc3339()),
@@ -97,7 +109,7 @@ impl Report {
     pub(super) fn text(&self, command: &BacktestCommand, ran: &Ran) -> String {
         // Writing into a String does not fail, here and below.
         let mut text = String::new();
-        let rate = self.rows as f64 / self.seconds.max(1e-9);
+        let rate = ran.seen as f64 / self.seconds.max(1e-9);
         let span = ran.results.iter().filter_map(|result| result.span).next();
         if let Some((first, last)) = span {
             let days = last.since(first).as_secs_f64() / 86_400.0;
@@ -111,6 +123,12 @@ impl Report {
                 thousands(rate as u64)
             );
         }
+        if self.warmup > 0 {
+            let _ = writeln!(text, "{} of them are earlier, for the warmup", thousands(self.warmup));
+        }
+        if self.unreadable > 0 {
+            let _ = writeln!(text, "{} records are no events", thousands(self.unreadable));
+        }
         for pipeline in &self.pipelines {
             pipeline.notes(self.pipelines.len() > 1, &mut text);
         }
@@ -120,6 +138,7 @@ impl Report {
         } else {
             self.side_by_side(&mut text);
         }
+        self.feedback(&mut text);
         if let Some(path) = &command.alerts {
             let _ = writeln!(text, "\n{} alerts written to {}", ran.results[0].alerts.len(), path.display());
         }
@@ -128,6 +147,35 @@ impl Report {
         }
         text.truncate(text.trim_end().len());
         text
+    }
+
+    /// How many of the alerts on which there is feedback would have been raised, with each pipeline.
+    fn feedback(&self, text: &mut String) {
+        let said = |feedback: &Feedback| {
+            let Feedback { useful, not_useful } = feedback;
+            (useful.raised + useful.missing, not_useful.raised + not_useful.missing)
+        };
+        let Some((useful, not_useful)) =
+            self.pipelines.iter().filter_map(|pipeline| pipeline.feedback.as_ref()).map(said).next()
+        else {
+            return;
+        };
+        if useful + not_useful == 0 {
+            let _ = writeln!(text, "\nno feedback on the stored alerts of this time");
+            return;
+        }
+        let head = [
+            "feedback".to_owned(),
+            format!("raised of {} useful", thousands(useful)),
+            format!("raised of {} not useful", thousands(not_useful)),
+        ];
+        let mut rows = vec![head.to_vec()];
+        for pipeline in &self.pipelines {
+            let Some(feedback) = &pipeline.feedback else { continue };
+            let numbers = [feedback.useful.raised, feedback.not_useful.raised].map(thousands);
+            rows.push(std::iter::once(pipeline.name.clone()).chain(numbers).collect());
+        }
+        let _ = write!(text, "\n{}", table(&rows, 1));
     }
 
     fn side_by_side(&self, text: &mut String) {

@@ -179,6 +179,12 @@ impl fmt::Display for SinkKind {
 }
 
 impl StorePlan {
+    /// The schema of a pipeline's tables in PostgreSQL, if its sink names none.
+    #[must_use]
+    pub fn default_schema(pipeline: &str) -> String {
+        format!("herd_{}", pipeline.replace('-', "_"))
+    }
+
     fn postgres(spec: &PostgresSpec, pipeline: &str, at: &SpecPath<'_>) -> Result<Self, Invalid> {
         let schema = at.optional("schema", spec.schema.as_ref(), |schema, at| {
             at.require(is_schema(schema), format!("`{schema}` is not the name of a schema: write up to 63 lower-case letters, digits and `_`, not starting with a digit or `pg_`"))?;
@@ -186,7 +192,7 @@ impl StorePlan {
         })?;
         Ok(Self::Postgres {
             url: spec.url.clone(),
-            schema: schema.unwrap_or_else(|| format!("herd_{}", pipeline.replace('-', "_"))),
+            schema: schema.unwrap_or_else(|| Self::default_schema(pipeline)),
             batch_rows: spec.batch_rows,
             batch_wait: spec.batch_wait.0,
         })

@@ -43,6 +43,14 @@ pub enum BacktestError {
         /// The detector that exceeded it.
         detector: String,
     },
+    /// The event is of a partition that does not exist.
+    #[error("an event is of partition {partition}, but there are only {partitions} partitions")]
+    NoPartition {
+        /// The partition.
+        partition: Partition,
+        /// The number of partitions.
+        partitions: usize,
+    },
 }
 
 /// What was counted.
@@ -142,6 +150,12 @@ impl Judge {
 impl<W: FnMut(&Window<'_>)> Backtest<W> {
     /// The pipeline of `plan` before its first event.
     pub fn new(plan: &Plan, windows: W) -> Self {
+        Self::with_partitions(plan, plan.topics.events.partitions, windows)
+    }
+
+    /// The pipeline of `plan`, whose `events` topic has this number of partitions: they are never removed, so a topic may have more
+    /// than the plan says.
+    pub fn with_partitions(plan: &Plan, partitions: u32, windows: W) -> Self {
         let metrics = Metrics::of(plan);
         let watched = Watched::all(plan);
         let now = WallTime(0);
@@ -149,12 +163,13 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
         let judges = plan.topics.parts.partitions;
         let judge = |partition| Judge {
             state: JudgePartition::resume(plan.pipeline.as_str(), &Position::START, &watched)
-                .watching_totals(Partition(partition), judges),
+                .watching_totals(Partition(partition), judges)
+                .without_early_alerts(),
             next: Offset(0),
         };
         let stride = |watched: &Watched| watched.metric.window.saturating_mul(watched.lag.saturating_add(2));
         Self {
-            sources: (0..plan.topics.events.partitions).map(source).collect(),
+            sources: (0..partitions).map(source).collect(),
             judges: (0..judges).map(judge).collect(),
             none_due: vec![false; metrics.all.len()],
             all_due: vec![true; metrics.all.len()],
@@ -181,8 +196,18 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
     /// If the detectors raise too many alerts.
     pub fn push(&mut self, key: &str, event: &EventRef<'_>) -> Result<(), BacktestError> {
         let partitions = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
-        let partition = partition_of(key.as_bytes(), partitions);
-        let Some(source) = self.sources.get_mut(partition.0 as usize) else { return Ok(()) };
+        self.push_to(partition_of(key.as_bytes(), partitions), event)
+    }
+
+    /// Counts an event that was read from this partition of the `events` topic.
+    ///
+    /// # Errors
+    /// If there is no such partition, or the detectors raise too many alerts.
+    pub fn push_to(&mut self, partition: Partition, event: &EventRef<'_>) -> Result<(), BacktestError> {
+        let partitions = self.sources.len();
+        let Some(source) = self.sources.get_mut(partition.0 as usize) else {
+            return Err(BacktestError::NoPartition { partition, partitions });
+        };
         let outcome = source.apply(source.next(), event, &self.metrics, self.now);
         self.counts.events += 1;
         self.counts.late += u64::from(outcome.late);

@@ -10,6 +10,7 @@
 
 mod alerts;
 mod engine;
+pub mod feedback;
 mod summary;
 pub mod truth;
 pub mod vary;

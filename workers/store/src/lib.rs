@@ -1,7 +1,7 @@
 //! The tables of a pipeline in PostgreSQL or SQLite: migrations, exactly-once writes, reads.
 //!
 //! The sink stage writes ([`Store::writer`]: batches of [`Rows`] together with the positions they reach), the api stage
-//! reads ([`Store::alerts`] and other queries). The SQL of both dialects is in `sql/`, the tables are in `migrations/`.
+//! reads ([`Store::alerts`] and other queries), `herd backtest` reads all events again ([`Store::replay`]). The SQL of both dialects is in `sql/`, the tables are in `migrations/`.
 
 mod advance;
 mod alerts;
@@ -12,6 +12,7 @@ mod location;
 mod migrations;
 mod postgres;
 mod read;
+mod replay;
 mod revenue;
 mod rows;
 mod sqlite;
@@ -25,6 +26,7 @@ pub use error::StoreError;
 pub use fault::{Fault, Place};
 pub use location::StoreLocation;
 pub use read::{Counts, MAX_ROWS, UserOrder, UserStats};
+pub use replay::{EventTimes, JudgedAlert, StoredEvent};
 pub use rows::{MAX_KEY, Rows, Table, Unstorable};
 pub use write::{Tables, Writer};
 

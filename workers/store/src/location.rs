@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use herd_spec::pipeline::SecretRef;
 use herd_spec::plan::StorePlan;
 
-use crate::{Store, StoreError};
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::{Dialect, Store, StoreError};
 
 /// Where a store is. Its `Debug` does not show the connection URL, which holds a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +62,19 @@ impl Store {
             StoreLocation::Postgres { url, schema } => Self::postgres(url, schema).await,
             StoreLocation::Sqlite(path) => Self::sqlite(path).await,
         }
+    }
+
+    /// Opens existing tables at `location` to read them. Nothing is created or upgraded, and nothing can be written.
+    ///
+    /// # Errors
+    /// If the URL is invalid or the file does not exist. Whether the tables exist shows in the first query.
+    pub fn open_to_read(location: &StoreLocation) -> Result<Self, StoreError> {
+        Ok(Self(match location {
+            StoreLocation::Postgres { url, schema } => {
+                Dialect::Postgres(Box::new(Postgres::open_to_read(url, schema)?))
+            }
+            StoreLocation::Sqlite(path) => Dialect::Sqlite(Sqlite::open_to_read(path)?),
+        }))
     }
 }
 

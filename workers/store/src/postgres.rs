@@ -31,18 +31,22 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) async fn open(url: &str, schema: &str) -> Result<Self, StoreError> {
         let doing = "connecting to PostgreSQL";
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| {
-                // The URL contains a password, so the message of the parser is not forwarded.
-                let form = "the URL is not of the form postgres://user:password@host:5432/database";
-                StoreError::refused(doing, form)
-            })?
-            .application_name("herd")
-            .disable_statement_logging();
-        let search_path = format!("SET search_path TO {}", quoted(schema));
+        let options = options(url)?;
+        let search_path = path_to(schema);
         let mut connection = connect(&options, &search_path).await.map_err(|error| sort(doing, error))?;
         migrate(&mut connection, schema).await?;
         connection.close().await.map_err(|error| sort(doing, error))?;
+        Ok(Self::of(options, search_path, schema))
+    }
+
+    /// Tables that exist, without a connection yet. Statements may take as long as they need: all events are read by one of them.
+    pub(crate) fn open_to_read(url: &str, schema: &str) -> Result<Self, StoreError> {
+        let session =
+            format!("SET default_transaction_read_only = on; SET statement_timeout = 0; {}", path_to(schema));
+        Ok(Self::of(options(url)?, session, schema))
+    }
+
+    fn of(options: PgConnectOptions, search_path: String, schema: &str) -> Self {
         let session = search_path.clone();
         let pool = PgPoolOptions::new()
             .max_connections(8)
@@ -52,8 +56,21 @@ impl Postgres {
                 Box::pin(async move { prepare(connection, &session).await })
             })
             .connect_lazy_with(options.clone());
-        Ok(Self { options, search_path, place: Place::Schema(schema.to_owned()), pool })
+        Self { options, search_path, place: Place::Schema(schema.to_owned()), pool }
     }
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    let options = PgConnectOptions::from_str(url).map_err(|_| {
+        // The URL contains a password, so the message of the parser is not forwarded.
+        let form = "the URL is not of the form postgres://user:password@host:5432/database";
+        StoreError::refused("connecting to PostgreSQL", form)
+    })?;
+    Ok(options.application_name("herd").disable_statement_logging())
+}
+
+fn path_to(schema: &str) -> String {
+    format!("SET search_path TO {}", quoted(schema))
 }
 
 async fn connect(options: &PgConnectOptions, search_path: &str) -> sqlx::Result<PgConnection> {

@@ -19,7 +19,7 @@ use crate::{Place, Rows, StoreError, Table};
 pub(crate) struct Sqlite {
     /// A pool of one connection, by which writers wait for each other.
     pub(crate) writer: SqlitePool,
-    place: Place,
+    pub(crate) place: Place,
     pub(crate) pool: SqlitePool,
 }
 
@@ -65,6 +65,23 @@ impl Sqlite {
         };
         store.migrate().await?;
         Ok(store)
+    }
+
+    /// Tables that exist, without a connection yet. Sorting all events takes a temporary file, not memory.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Self, StoreError> {
+        if !path.is_file() {
+            let why = format!("the file {} does not exist", path.display());
+            return Err(StoreError::refused("opening the SQLite file", why));
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("temp_store", "file")
+            .pragma("query_only", "on")
+            .disable_statement_logging();
+        let pool = SqlitePoolOptions::new().max_connections(2).acquire_timeout(Duration::from_secs(10));
+        let pool = pool.connect_lazy_with(options);
+        Ok(Self { writer: pool.clone(), place: Place::File(path.display().to_string()), pool })
     }
 
     /// Creates or upgrades the tables in one transaction that locks from its start, so that processes opening the file at the same time

@@ -46,6 +46,8 @@ pub(super) struct Metric {
     pub(super) firing: HashSet<CompactString>,
     /// Of these, keys with an episode that is followed window by window, also where they have no event.
     pub(super) following: HashSet<CompactString>,
+    /// Whether parts and watermarks may raise early alerts.
+    pub(super) raises_early: bool,
     /// For which window a detector last fired early, by detector and key, while that window is open.
     pub(super) early: BTreeMap<(usize, CompactString), Index>,
     /// Keys of open windows that changed since detectors of the algorithm `crowd` last looked at them.
@@ -74,6 +76,7 @@ impl Metric {
             pending: BTreeMap::default(),
             firing: HashSet::default(),
             following: HashSet::default(),
+            raises_early: true,
             early: BTreeMap::default(),
             unsaved: HashSet::default(),
             forgotten: Keyed::default(),
@@ -145,7 +148,7 @@ impl Metric {
     /// Takes a part in; false if a newer one of its source is there.
     pub(super) fn take(&mut self, offset: Offset, part: &Part<'_>, value: Running) -> bool {
         let Some(values) = open_windows::take(&mut self.windows, offset, part, value) else { return false };
-        if !self.crowds.is_empty() && !std::mem::replace(&mut values.pending, true) {
+        if self.raises_early && !self.crowds.is_empty() && !std::mem::replace(&mut values.pending, true) {
             self.pending.entry(part.start).or_default().push(part.key.as_ref().into());
         }
         true
@@ -163,7 +166,9 @@ impl Metric {
         &mut self,
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Some(closed) = self.closed.filter(|_| !self.crowds.is_empty()) else { return Ok(()) };
+        let Some(closed) = self.closed.filter(|_| self.raises_early && !self.crowds.is_empty()) else {
+            return Ok(());
+        };
         CrowdDetector::advance(&mut self.crowds, closed);
         let lag = self.crowds.iter().map(|crowd| crowd.settings.lag).min().unwrap_or(1);
         let watched = Arc::clone(&self.watched);

@@ -61,6 +61,13 @@ impl JudgePartition {
         self
     }
 
+    /// The same partition without early alerts, for callers that only want the final ones: those do not depend on it.
+    #[must_use]
+    pub fn without_early_alerts(mut self) -> Self {
+        self.metrics.iter_mut().for_each(|metric| metric.raises_early = false);
+        self
+    }
+
     /// Takes a record of the `baselines` topic back in, by its key there; without a value it is a tombstone.
     pub fn recall(&mut self, key: &[u8], value: Option<&[u8]>, forgotten_at: Index) {
         let text = std::str::from_utf8(key).ok();
@@ -178,7 +185,7 @@ impl JudgePartition {
         let Some(value) = Running::from_wire(&part.value) else { return Ok(ReadOutcome::Unknown) };
         match (metric, part.shape) {
             (Some(metric), _) => {
-                if metric.take(offset, part, value) {
+                if metric.take(offset, part, value) && metric.raises_early {
                     metric.fire_early(self.closed, part.start, &part.key, out)?;
                 }
                 Ok(ReadOutcome::Taken)

@@ -8,6 +8,7 @@ mod exactness;
 mod faults;
 mod migrations;
 mod reads;
+mod replay;
 mod statistics;
 
 /// Runs each of the tests `async fn(StoreEnv)` of the module on both dialects.

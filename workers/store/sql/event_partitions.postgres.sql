@@ -1,0 +1,1 @@
+SELECT max(partition) AS newest FROM offsets WHERE feeds = 'user_events'
