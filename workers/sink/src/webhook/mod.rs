@@ -1,11 +1,12 @@
 //! The webhook sink: alerts to an HTTP endpoint, one message when an alert is raised and one when it ends.
 //!
-//! `sink` takes alerts in and sends them off, `deliver` sends the messages of a batch, `post` one message.
+//! `sink` takes alerts in and sends them off, `ready` says which ones, `deliver` sends the messages of a batch, `post` one message.
 
 mod deliver;
 mod format;
 mod notified;
 mod post;
+mod ready;
 mod sink;
 
 use std::sync::Mutex;

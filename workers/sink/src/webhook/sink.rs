@@ -2,12 +2,13 @@
 //!
 //! A thread drives the consumer; messages go out from tasks, a few at a time, those of one alert in order. While they do,
 //! the consumer is held but stays a member of its group, however slow the endpoint is. The position is committed after
-//! the last message of a batch was taken or given up, so each is sent at least once.
+//! the last message of what was sent off was taken or given up, so each is sent at least once. A message waits up to two seconds for the
+//! explanation of its alert (`ready`); meanwhile further records are taken in.
 //!
 //! Records of an alert come as long as it lasts, but only its beginning and its end are told. A member that takes a partition over
 //! reads the records before the commit once more, to know what was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,19 +17,24 @@ use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, 
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, Severity};
 use herd_stage::backoff::{Pace, Pauses};
-use herd_stage::{Stage, SystemClock, Waiting};
+use herd_stage::{Clock, Stage, SystemClock, Waiting};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::deliver::{Alerts, Report, deliver, lock};
 use super::notified::Notified;
 use super::post::{Post, Undelivered};
+use super::ready::{Explanations, Taken, ready};
 use crate::SinkError;
 use crate::dead_letter::{DeadLetters, Refusal, RefusedRecord};
 use crate::metrics::{SinkLabels, SinkMetrics};
 
 /// Records taken at once.
 const FETCH_MAX: usize = 64;
+/// Records that wait, or are under way. With so many, no message waits for its explanation.
+const BATCH_MAX: usize = 1_024;
+/// Detectors of which it is remembered that they explain. A pipeline has at most 100; others may have been removed.
+const EXPLAINING_MAX: usize = 1_000;
 /// Records before the commit of a partition from which a member learns what was told of the alerts that go on. An alert without a
 /// record among them is told again if it is brought up to date after a restart.
 const REREAD: i64 = 10_000;
@@ -55,10 +61,17 @@ struct Pending {
     partition: Partition,
     offset: Offset,
     timestamp: WallTime,
+    received: WallTime,
     key: Option<Vec<u8>>,
     value: Option<Vec<u8>>,
     /// None: nothing to deliver.
     alert: Result<Option<Alert>, Refusal>,
+}
+
+impl Pending {
+    fn alert(&self) -> Option<&Alert> {
+        self.alert.as_ref().ok()?.as_ref()
+    }
 }
 
 pub(super) struct WebhookSink<B: Bus> {
@@ -70,7 +83,11 @@ pub(super) struct WebhookSink<B: Bus> {
     /// Where each partition goes on: earlier records were delivered by a member before.
     delivered: BTreeMap<Partition, Offset>,
     batch: Vec<Pending>,
-    /// The delivery of the batch.
+    /// The detectors with an alert that was explained: only messages of theirs wait for an explanation.
+    explaining: BTreeSet<String>,
+    /// The places in the batch of what is under way.
+    sent: BTreeSet<usize>,
+    /// The delivery of these.
     delivery: Option<JoinHandle<Report>>,
     pauses: Pauses,
 }
@@ -95,6 +112,8 @@ impl<B: Bus> WebhookSink<B> {
             memory: Arc::default(),
             delivered: BTreeMap::new(),
             batch: Vec::new(),
+            explaining: BTreeSet::new(),
+            sent: BTreeSet::new(),
             delivery: None,
             pauses: Pace::STORE.pauses(),
             setup,
@@ -106,12 +125,33 @@ impl<B: Bus> WebhookSink<B> {
         self.setup.stage.shutdown.is_cancelled()
     }
 
-    /// Starts the messages of the batch.
+    /// The places of the records that may be delivered now.
+    fn ready(&self) -> BTreeSet<usize> {
+        let records: Vec<Taken<'_>> = self
+            .batch
+            .iter()
+            .map(|pending| Taken {
+                partition: pending.partition,
+                since: pending.timestamp.min(pending.received),
+                alert: pending.alert(),
+            })
+            .collect();
+        let memory = lock(&self.memory);
+        let is_full = self.batch.len() >= BATCH_MAX;
+        ready(&records, &self.explaining, |id| memory.told(id), is_full, SystemClock.now())
+    }
+
+    /// Starts the messages of what is to be sent, each with the latest explanation that has come.
     fn send_off(&self) -> JoinHandle<Report> {
+        let explanations = Explanations::of(self.batch.iter().filter_map(Pending::alert));
         let mut alerts = Alerts::new();
-        for (index, pending) in self.batch.iter().enumerate() {
-            if let Ok(Some(alert)) = &pending.alert {
-                alerts.entry(alert.id.clone()).or_default().push((index, alert.clone()));
+        for index in &self.sent {
+            if let Some(alert) = self.batch.get(*index).and_then(Pending::alert) {
+                let mut alert = alert.clone();
+                if let Some(explanation) = explanations.get(&alert.id) {
+                    alert.explanation = Some(explanation.clone());
+                }
+                alerts.entry(alert.id.clone()).or_default().push((*index, alert));
             }
         }
         let (post, memory) = (Arc::clone(&self.post), Arc::clone(&self.memory));
@@ -134,13 +174,13 @@ impl<B: Bus> WebhookSink<B> {
         }
     }
 
-    /// Sends what was refused or given up to the dead-letter topic; then the batch is through.
+    /// Sends what was refused or given up to the dead-letter topic; then what was sent is through.
     fn conclude(&mut self, report: Report) -> Result<Commits, SinkError> {
         let put = |(index, why): (usize, Undelivered)| (index, Refusal::put(why.class(), &why));
         let mut refused: Vec<(usize, Refusal)> = report.undelivered.into_iter().map(put).collect();
-        for (index, pending) in self.batch.iter().enumerate() {
-            if let Err(refusal) = &pending.alert {
-                refused.push((index, refusal.clone()));
+        for index in &self.sent {
+            if let Some(Err(refusal)) = self.batch.get(*index).map(|pending| &pending.alert) {
+                refused.push((*index, refusal.clone()));
             }
         }
         for (index, refusal) in &refused {
@@ -152,10 +192,17 @@ impl<B: Bus> WebhookSink<B> {
             lock(&self.memory).remember(id, told);
         }
         let mut next: BTreeMap<Partition, Offset> = BTreeMap::new();
-        for pending in self.batch.drain(..) {
-            let reached = next.entry(pending.partition).or_default();
-            *reached = pending.offset.next().max(*reached);
+        let sent = std::mem::take(&mut self.sent);
+        let mut rest = Vec::new();
+        for (index, pending) in std::mem::take(&mut self.batch).into_iter().enumerate() {
+            if sent.contains(&index) {
+                let reached = next.entry(pending.partition).or_default();
+                *reached = pending.offset.next().max(*reached);
+            } else {
+                rest.push(pending);
+            }
         }
+        self.batch = rest;
         let commit = |(partition, next)| (partition, Commit { next, metadata: String::new() });
         Ok(next.into_iter().map(commit).collect())
     }
@@ -208,6 +255,7 @@ impl<B: Bus> WebhookSink<B> {
         if let Some(delivery) = self.delivery.take() {
             delivery.abort();
         }
+        self.sent.clear();
     }
 
     fn hold(&self, assignment: &mut Assignment<Self>, held: bool) -> Result<(), SinkError> {
@@ -225,7 +273,7 @@ impl<B: Bus> Processor for WebhookSink<B> {
     }
 
     fn demand(&mut self, wait: Duration) -> Option<Demand> {
-        let limit = FETCH_MAX.saturating_sub(self.batch.len()).max(1);
+        let limit = FETCH_MAX.min(BATCH_MAX.saturating_sub(self.batch.len())).max(1);
         // While a message is on its way, it is not idle.
         Some(Demand { limit, wait: wait.min(STEP), idle: self.delivery.is_none() })
     }
@@ -265,6 +313,12 @@ impl<B: Bus> Processor for WebhookSink<B> {
             Some(Ok(alert)) => Ok(Some(alert).filter(|alert| alert.severity >= least)),
             Some(Err(error)) => Err(Refusal::malformed(&error)),
         };
+        if let Ok(Some(Alert { detector, explanation: Some(_), .. })) = &alert
+            && self.explaining.len() < EXPLAINING_MAX
+            && !self.explaining.contains(detector)
+        {
+            self.explaining.insert(detector.clone());
+        }
         if self.delivered.get(&record.partition).is_some_and(|next| record.offset < *next) {
             if let Ok(Some(alert)) = alert {
                 let mut memory = lock(&self.memory);
@@ -277,6 +331,7 @@ impl<B: Bus> Processor for WebhookSink<B> {
             partition: record.partition,
             offset: record.offset,
             timestamp: record.timestamp,
+            received: SystemClock.now(),
             key: record.key.map(<[u8]>::to_vec),
             value: record.value.map(<[u8]>::to_vec),
             alert,
@@ -284,13 +339,16 @@ impl<B: Bus> Processor for WebhookSink<B> {
         Ok(())
     }
 
-    /// Sends a batch off, or sees to one that has come back.
+    /// Sends off what is ready, or sees to what has come back.
     fn advance(&mut self, assignment: &mut Assignment<Self>, wait: Duration) -> Result<Commits, SinkError> {
         match self.delivery.take() {
-            None if self.batch.is_empty() || self.is_stopping() => self.hold(assignment, false)?,
+            None if self.is_stopping() => self.hold(assignment, false)?,
             None => {
-                self.hold(assignment, true)?;
-                self.delivery = Some(self.send_off());
+                self.sent = self.ready();
+                self.hold(assignment, !self.sent.is_empty())?;
+                if !self.sent.is_empty() {
+                    self.delivery = Some(self.send_off());
+                }
             }
             Some(mut delivery) => match self.report(&mut delivery, wait)? {
                 None => self.delivery = Some(delivery),
