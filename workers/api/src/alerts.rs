@@ -311,6 +311,9 @@ mod tests {
         );
     }
 
+    /// Id, state, windows of the episode (0: none), events, and windows and events that were looked through.
+    type Record = (u8, usize, i64, u64, Option<(i64, u64)>);
+
     proptest! {
         #[test]
         fn the_result_is_independent_of_order_and_repetition(
@@ -319,7 +322,7 @@ mod tests {
                 (Just(all), Just(twice).prop_shuffle())
             })
         ) {
-            let end = |records: &[(u8, usize, i64, u64, Option<(i64, u64)>)]| {
+            let end = |records: &[Record]| {
                 let mut live = LiveAlerts::new(100);
                 for (id, state, until, count, explained) in records {
                     let state = [Early, Firing, Resolved, Withdrawn][*state];

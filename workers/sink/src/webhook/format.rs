@@ -30,16 +30,19 @@ pub(crate) fn severity(severity: Severity) -> &'static str {
 }
 
 /// What the alert says, and then why, as far as the events tell.
-fn sentences(alert: &Alert) -> String {
+pub(super) fn sentences(alert: &Alert) -> String {
     match &alert.explanation {
         None => alert.summary.clone(),
         Some(why) => format!("{}. {}", alert.summary.trim_end_matches('.'), why.summary),
     }
 }
 
+/// What Slack asks to be escaped, and no more: <https://api.slack.com/reference/surfaces/formatting#escaping>.
+pub(super) fn plain(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn slack(alert: &Alert) -> Value {
-    // What Slack asks to be escaped, and no more: https://api.slack.com/reference/surfaces/formatting#escaping
-    let plain = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let (sign, word) = match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => (":white_check_mark:", "Resolved"),
         (AlertState::Withdrawn, _) => (":heavy_minus_sign:", "Withdrawn"),
@@ -84,7 +87,7 @@ fn ends(alert: &Alert) -> Option<EventTime> {
 }
 
 /// One postable alert; its labels are its identity, so all states of one (detector, key) share them.
-fn alertmanager(alert: &Alert, now: WallTime) -> Value {
+pub(super) fn alertmanager(alert: &Alert, now: WallTime) -> Value {
     let ends = ends(alert).unwrap_or_else(|| EventTime(now.plus(FIRING_FOR).0));
     let mut annotations = json!({
         "summary": sentences(alert),

@@ -19,18 +19,18 @@ use crate::scene::{
 
 /// How the endpoint answers, request by request; the last one stays.
 #[derive(Clone, Copy)]
-enum Answer {
+pub(crate) enum Answer {
     Status(u16),
     RetryAfter(u16, &'static str),
     Never,
 }
 
 /// What came: headers, body, when.
-type Heard = Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>;
 
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: SocketAddr,
-    heard: Heard,
+    pub(crate) heard: Heard,
 }
 
 type Shared = (Heard, Arc<Vec<Answer>>);
@@ -53,7 +53,7 @@ async fn answer(State((heard, answers)): State<Shared>, request: Request) -> Res
 }
 
 impl Endpoint {
-    async fn serve(answers: &[Answer]) -> Self {
+    pub(crate) async fn serve(answers: &[Answer]) -> Self {
         let heard = Heard::default();
         let shared: Shared = (Arc::clone(&heard), Arc::new(answers.to_vec()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,7 +63,7 @@ impl Endpoint {
         Self { address, heard }
     }
 
-    fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
+    pub(crate) fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
         SinkKind::Webhook(WebhookPlan {
             url: WebhookUrl::Secret(secret(
                 data,
@@ -75,6 +75,7 @@ impl Endpoint {
             min_severity: Severity::Info,
             timeout: Duration::from_millis(400),
             attempts,
+            quiet: std::collections::BTreeMap::new(),
         })
     }
 
@@ -91,7 +92,7 @@ impl Endpoint {
     }
 }
 
-async fn is_through(bus: &crate::bus::MemoryBus) {
+pub(crate) async fn is_through(bus: &crate::bus::MemoryBus) {
     until("the group has committed all alerts", async || bus.is_committed(ALERTS, GROUP)).await;
 }
 
