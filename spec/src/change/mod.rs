@@ -63,6 +63,8 @@ fn explicit(pipeline: &HerdPipeline) -> Json {
             min_count: Some(settings.min_count),
             direction: Some(settings.direction),
             cooldown: Some(settings.cooldown),
+            quiet_hours: std::mem::take(&mut detector.alerts.quiet_hours),
+            mute: std::mem::take(&mut detector.alerts.mute),
         };
         detector.algorithm = Some(settings.algorithm);
         // These are in `alerts` now.

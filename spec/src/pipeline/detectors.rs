@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AggregateFunction, Budget, Span};
+use super::{AggregateFunction, Budget, MuteSpec, QuietHoursSpec, Span};
 use crate::wire::Severity;
 
 /// A rule that scores each window of a metric against the history of the same key.
@@ -56,6 +56,14 @@ pub struct AlertsSpec {
     /// Minimum time between two alerts of the same key. Omitted: `0s` for `crowd` and `level`, `5m` for other algorithms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<Span>,
+    /// Hours in which webhooks are sent no messages about alerts of this detector. Alerts are raised, stored and shown all the same;
+    /// each webhook is sent one summary when the hours end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quiet_hours: Vec<QuietHoursSpec>,
+    /// Keys about which webhooks are sent no messages for some time, like a silence of Alertmanager. Alerts are raised, stored and
+    /// shown all the same; each webhook is sent one summary when the time ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mute: Vec<MuteSpec>,
 }
 
 /// Direction of the deviations that raise an alert. Omitted: `up`.

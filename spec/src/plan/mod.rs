@@ -11,6 +11,7 @@ mod events;
 mod kafka;
 mod metric;
 mod name;
+mod quiet;
 mod sink;
 mod stage;
 mod topics;
@@ -26,6 +27,7 @@ pub use events::{EventsPlan, MappingPlan};
 pub use kafka::KafkaPlan;
 pub use metric::{ALL_KEY, AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
 pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
+pub use quiet::{Mute, Quiet, QuietHours, QuietPlan};
 pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
 pub use stage::{ScalingPlan, StageId, StagePlan};
 pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
@@ -201,12 +203,15 @@ fn spec(
     let detectors = list.each(&spec.detectors, |detector, at| DetectorPlan::parse(detector, known, at));
     let detection = StagePlan::parse(&spec.detection, &at.child("detection"));
 
+    let quiet = QuietPlan::of_detectors(&spec.detectors, &list);
+
     let list = at.child("sinks");
     let unique_sinks = name::unique(spec.sinks.iter().map(|sink| sink.name.as_str()), &list);
-    let sinks = list.each(&spec.sinks, |sink, at| SinkPlan::parse(sink, written, prefix, at));
+    let quiet_times = quiet.as_ref().cloned().unwrap_or_default();
+    let sinks = list.each(&spec.sinks, |sink, at| SinkPlan::parse(sink, written, prefix, &quiet_times, at));
     let api = ApiPlan::parse(&spec.api, &spec.sinks, &at.child("api"));
 
-    unique_metrics.and(unique_detectors).and(unique_sinks)?;
+    unique_metrics.and(unique_detectors).and(unique_sinks).and(quiet.map(drop))?;
     Ok(Plan {
         pipeline: name?,
         kafka: kafka?,

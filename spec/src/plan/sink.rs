@@ -1,11 +1,12 @@
 //! Sinks: stores and receivers, and which topics they read.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SinkName, StagePlan, Subscription, TopicPlan, Topics, sink_group};
+use super::{QuietPlan, SinkName, StagePlan, Subscription, TopicPlan, Topics, sink_group};
 use crate::pipeline::{PostgresSpec, SecretRef, SinkSpec, SqliteSpec, WebhookFormat, WebhookSpec};
 use crate::problem::{Invalid, SpecPath};
 use crate::wire::Severity;
@@ -73,6 +74,9 @@ pub struct WebhookPlan {
     pub timeout: Duration,
     /// Tries before the dead-letter topic.
     pub attempts: u32,
+    /// When no messages about the alerts of a detector are sent, by its name. Detectors without quiet times are left out.
+    #[serde(default)]
+    pub quiet: BTreeMap<String, QuietPlan>,
 }
 
 /// The address of a webhook.
@@ -91,10 +95,11 @@ impl SinkPlan {
         spec: &SinkSpec,
         pipeline: &str,
         prefix: &str,
+        quiet: &BTreeMap<String, QuietPlan>,
         at: &SpecPath<'_>,
     ) -> Result<Self, Invalid> {
         let name = SinkName::parse(&spec.name, &at.child("name"));
-        let kind = SinkKind::parse(spec, pipeline, at);
+        let kind = SinkKind::parse(spec, pipeline, quiet, at);
         let stage = StagePlan::parse(&spec.stage, &at.child("stage"));
         Ok(Self { name: name?, group: sink_group(prefix, &spec.name), kind: kind?, stage: stage? })
     }
@@ -135,7 +140,12 @@ impl SinkPlan {
 }
 
 impl SinkKind {
-    fn parse(spec: &SinkSpec, pipeline: &str, at: &SpecPath<'_>) -> Result<Self, Invalid> {
+    fn parse(
+        spec: &SinkSpec,
+        pipeline: &str,
+        quiet: &BTreeMap<String, QuietPlan>,
+        at: &SpecPath<'_>,
+    ) -> Result<Self, Invalid> {
         // Destructured, so that a kind that is added to the spec cannot be forgotten here.
         let SinkSpec { name: _, stage: _, postgres, sqlite, webhook, druid } = spec;
         at.child("druid")
@@ -147,7 +157,9 @@ impl SinkKind {
             (None, Some(spec), None) => {
                 StorePlan::sqlite(spec, pipeline, &at.child("sqlite")).map(Self::Store)
             }
-            (None, None, Some(spec)) => WebhookPlan::parse(spec, &at.child("webhook")).map(Self::Webhook),
+            (None, None, Some(spec)) => {
+                WebhookPlan::parse(spec, quiet, &at.child("webhook")).map(Self::Webhook)
+            }
             _ => Err(at.invalid("must have exactly one of `postgres`, `sqlite`, `webhook`")),
         }
     }
@@ -227,7 +239,11 @@ fn is_schema(name: &str) -> bool {
 }
 
 impl WebhookPlan {
-    fn parse(spec: &WebhookSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
+    fn parse(
+        spec: &WebhookSpec,
+        quiet: &BTreeMap<String, QuietPlan>,
+        at: &SpecPath<'_>,
+    ) -> Result<Self, Invalid> {
         let url = match (&spec.url, &spec.url_from) {
             (Some(url), None) => address(url, &at.child("url")).map(WebhookUrl::Plain),
             (None, Some(secret)) => Ok(WebhookUrl::Secret(secret.clone())),
@@ -242,6 +258,7 @@ impl WebhookPlan {
             min_severity: spec.min_severity,
             timeout: timeout?,
             attempts: spec.attempts,
+            quiet: quiet.clone(),
         })
     }
 }

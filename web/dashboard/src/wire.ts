@@ -22,6 +22,7 @@ export type Series = Schemas['Windows'];
 export type AlertPage = Schemas['Alerts'];
 export type Alert = Schemas['Alert'];
 export type Episode = Schemas['Episode'];
+export type Explanation = Schemas['Explanation'];
 export type SpikeAccepted = Schemas['Spike'];
 
 /** What a WebSocket client may say. */

@@ -147,7 +147,7 @@ pub(crate) fn overlay(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shapes::{EpisodeShape, StateChangeShape};
+    use crate::shapes::{EpisodeShape, ExplanationShape, StateChangeShape};
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -173,6 +173,7 @@ mod tests {
             summary: "p1: 50".into(),
             resolved: None,
             episode: None,
+            explanation: None,
             raised: start + 500,
             history: vec![StateChangeShape { state, at: start + 500 }],
             useful: None,
@@ -193,6 +194,18 @@ mod tests {
         };
         let history = vec![StateChangeShape { state, at }];
         AlertShape { episode: Some(episode), raised: at, history, ..alert("a", state, 0) }
+    }
+
+    /// Of the events up to the end of this window.
+    fn explanation(until: i64, events: u64) -> ExplanationShape {
+        ExplanationShape {
+            until: (until + 1) * 10_000,
+            events,
+            sampled: false,
+            users: events / 2,
+            causes: vec![],
+            summary: format!("{} people", events / 2),
+        }
     }
 
     fn states(alerts: &[AlertShape]) -> Vec<(&str, AlertState)> {
@@ -240,6 +253,30 @@ mod tests {
     }
 
     #[test]
+    fn an_explanation_is_news_and_outlasts_later_records_without_one() {
+        let mut live = LiveAlerts::new(10);
+        let explained = |record: AlertShape, until, events| AlertShape {
+            explanation: Some(explanation(until, events)),
+            ..record
+        };
+        assert!(live.take(during(Firing, 0)).is_some());
+        let news = live.take(explained(during(Firing, 0), 0, 40)).unwrap();
+        assert_eq!(news.explanation, Some(explanation(0, 40)));
+        assert!(live.take(explained(during(Firing, 0), 0, 40)).is_none(), "known already");
+        assert!(live.take(during(Firing, 3)).is_some());
+        // Later than the other explanation, though it comes with an older record.
+        assert!(live.take(explained(during(Firing, 2), 2, 30)).is_some());
+        assert!(live.take(explained(during(Firing, 2), 1, 90)).is_none());
+        assert!(live.take(during(Resolved, 3)).is_some());
+        let over = live.get("a").unwrap();
+        assert_eq!((over.state, &over.explanation), (Resolved, &Some(explanation(2, 30))));
+        // The store may know a later one.
+        let stored = vec![explained(during(Firing, 1), 3, 10)];
+        let page = overlay(stored, false, true, &live, &AlertFilter::default());
+        assert_eq!((page[0].state, &page[0].explanation), (Resolved, &Some(explanation(3, 10))));
+    }
+
+    #[test]
     fn feedback_of_the_store_precedes_what_this_replica_remembers() {
         let mut live = LiveAlerts::new(10);
         live.take(during(Firing, 2));
@@ -274,20 +311,24 @@ mod tests {
         );
     }
 
+    /// Id, state, windows of the episode (0: none), events, and windows and events that were looked through.
+    type Record = (u8, usize, i64, u64, Option<(i64, u64)>);
+
     proptest! {
         #[test]
         fn the_result_is_independent_of_order_and_repetition(
-            (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4, 0_i64..4, 50_u64..52), 0..40).prop_flat_map(|all| {
+            (all, shuffled) in prop::collection::vec((0_u8..5, 0_usize..4, 0_i64..4, 50_u64..52, prop::option::of((0_i64..3, 20_u64..26))), 0..40).prop_flat_map(|all| {
                 let twice: Vec<_> = all.iter().chain(&all).copied().collect();
                 (Just(all), Just(twice).prop_shuffle())
             })
         ) {
-            let end = |records: &[(u8, usize, i64, u64)]| {
+            let end = |records: &[Record]| {
                 let mut live = LiveAlerts::new(100);
-                for (id, state, until, count) in records {
+                for (id, state, until, count, explained) in records {
                     let state = [Early, Firing, Resolved, Withdrawn][*state];
                     let record = if *until == 0 { alert("a", state, 0) } else { during(state, *until) };
-                    live.take(AlertShape { id: id.to_string(), count: *count, ..record });
+                    let explanation = explained.map(|(until, events)| explanation(until, events));
+                    live.take(AlertShape { id: id.to_string(), count: *count, explanation, ..record });
                 }
                 let shown: Vec<AlertShape> = live.matching(&AlertFilter::default()).into_iter().cloned().collect();
                 let firing = shown.iter().filter(|alert| alert.state.is_firing()).count() as u64;

@@ -6,7 +6,7 @@ SELECT id, pipeline, detector, metric, key, severity, state,
        (extract(epoch FROM raised) * 1000)::bigint AS raised, (extract(epoch FROM early_at) * 1000)::bigint AS early_at,
        (extract(epoch FROM firing_at) * 1000)::bigint AS firing_at,
        (extract(epoch FROM resolved_at) * 1000)::bigint AS resolved_at,
-       (extract(epoch FROM withdrawn_at) * 1000)::bigint AS withdrawn_at, useful
+       (extract(epoch FROM withdrawn_at) * 1000)::bigint AS withdrawn_at, useful, explanation::text AS explanation
 FROM alerts
 LEFT JOIN alert_feedback ON alert_id = id
 WHERE rank < 3

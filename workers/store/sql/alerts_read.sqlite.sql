@@ -1,6 +1,6 @@
 SELECT id, pipeline, detector, metric, key, severity, state, start, size_ms, span_ms, count, value, expected, spread, score,
        summary, resolved, since, until, peak, peak_start, excess, ending, level, raised, early_at, firing_at, resolved_at,
-       withdrawn_at, useful
+       withdrawn_at, useful, explanation
 FROM alerts
 LEFT JOIN alert_feedback ON alert_id = id
 WHERE rank < 3

@@ -51,7 +51,7 @@ impl Default for AlertFilter {
 /// An alert in the store.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StoredAlert {
-    /// Its newest record: the highest state, and in it the latest end of the episode.
+    /// Its newest record: the highest state, and in it the latest end of the episode; with the latest explanation of all records.
     #[serde(flatten)]
     pub alert: Alert,
     /// Time at which it was first raised, by the clock of the detector.
@@ -112,6 +112,7 @@ row! {
         resolved_at: Option<i64>,
         withdrawn_at: Option<i64>,
         useful: Option<bool>,
+        explanation: Option<String>,
     }
 }
 
@@ -159,7 +160,8 @@ impl AlertRow {
             alert: Alert {
                 v: VERSION,
                 episode: self.episode(),
-                explanation: None,
+                // Stored with its serializer as well.
+                explanation: self.explanation.and_then(|json| serde_json::from_str(&json).ok()),
                 id: AlertId(self.id),
                 pipeline: self.pipeline,
                 detector: self.detector,

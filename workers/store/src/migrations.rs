@@ -23,6 +23,7 @@ pub(crate) fn postgres() -> Migrator {
         [1, "tables", "0001_tables.sql"],
         [2, "window definitions", "0002_window_definitions.sql"],
         [3, "alert episodes", "0003_alert_episodes.sql"],
+        [4, "alert explanations", "0004_alert_explanations.sql"],
     )
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn sqlite() -> Migrator {
         [1, "tables", "0001_tables.sql"],
         [2, "window definitions", "0002_window_definitions.sql"],
         [3, "alert episodes", "0003_alert_episodes.sql"],
+        [4, "alert explanations", "0004_alert_explanations.sql"],
     )
 }
 

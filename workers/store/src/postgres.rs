@@ -281,7 +281,8 @@ async fn alerts(tx: &mut PgConnection, rows: &Rows, range: &Range<usize>) -> sql
     let json = rows.json(range);
     let done =
         sqlx::query(include_str!("../sql/alerts_upsert.postgres.sql")).bind(&json).execute(&mut *tx).await?;
-    sqlx::query(include_str!("../sql/alerts_history.postgres.sql")).bind(&json).execute(tx).await?;
+    sqlx::query(include_str!("../sql/alerts_history.postgres.sql")).bind(&json).execute(&mut *tx).await?;
+    sqlx::query(include_str!("../sql/alerts_explanation.postgres.sql")).bind(&json).execute(tx).await?;
     Ok(Written { inserted: done.rows_affected() })
 }
 

@@ -3,6 +3,7 @@
 //! Rows are encoded when they are pushed, directly from the borrowed record into one buffer, without an allocation per row. The end
 //! of each row is kept, so that a part of a batch can be written without encoding it again.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
@@ -298,7 +299,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Adds a record of an alert, sent at `sent`.
+    /// Adds a record of an alert, sent at `sent`. NUL characters in its explanation, whose values come from events, are replaced.
     ///
     /// # Errors
     /// If it cannot be stored; the batch is unchanged.
@@ -314,8 +315,9 @@ impl Rows {
             check_time("until", episode.until)?;
             check_time("peak_start", episode.peak_start)?;
         }
+        let alert = storable(alert);
         self.push_json(&AlertRow {
-            alert,
+            alert: &alert,
             episode: alert.episode.as_ref().map(EpisodeColumns::of),
             rank: alert.state.rank(),
             raised: sent.0,
@@ -323,6 +325,29 @@ impl Rows {
         self.end_row();
         Ok(())
     }
+}
+
+/// The alert with an explanation that databases can store: a NUL character in a value of an event must not refuse the alert.
+fn storable(alert: &Alert) -> Cow<'_, Alert> {
+    const NUL: char = '\0';
+    let is_plain = |text: &str| !text.contains(NUL);
+    let has_nul = alert.explanation.as_ref().is_some_and(|explanation| {
+        let mut values = explanation.causes.iter().flat_map(|cause| &cause.values);
+        !is_plain(&explanation.summary) || !values.all(|(field, value)| is_plain(field) && is_plain(value))
+    });
+    if !has_nul {
+        return Cow::Borrowed(alert);
+    }
+    let mut alert = alert.clone();
+    let clean = |text: &mut String| *text = text.replace(NUL, "\u{fffd}");
+    if let Some(explanation) = &mut alert.explanation {
+        clean(&mut explanation.summary);
+        for (field, value) in explanation.causes.iter_mut().flat_map(|cause| &mut cause.values) {
+            clean(field);
+            clean(value);
+        }
+    }
+    Cow::Owned(alert)
 }
 
 fn signed(number: u64) -> i64 {

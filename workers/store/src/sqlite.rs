@@ -228,7 +228,8 @@ async fn run(tx: &mut SqliteConnection, sql: &'static str, json: String) -> sqlx
 
 async fn alerts(tx: &mut SqliteConnection, json: String) -> sqlx::Result<u64> {
     let changed = run(tx, include_str!("../sql/alerts_upsert.sqlite.sql"), json.clone()).await?;
-    run(tx, include_str!("../sql/alerts_history.sqlite.sql"), json).await?;
+    run(tx, include_str!("../sql/alerts_history.sqlite.sql"), json.clone()).await?;
+    run(tx, include_str!("../sql/alerts_explanation.sqlite.sql"), json).await?;
     Ok(changed)
 }
 

@@ -5,7 +5,7 @@
 //! content of the tables does not depend on the batching of records or on replays:
 //! - `user_events` by `event_id`, the first one of a partition wins; `windows` by (metric, key, start), which never change;
 //! - `alerts` by id: the newest record wins (the highest state, in it the latest end of the episode), and the time of each state
-//!   is that of the earliest record of it;
+//!   is that of the earliest record of it; the explanation is the one of the latest end, whichever record it came with;
 //! - `user_stats` from new events only: sums, extremes, and sessions, which are a function of the set of event times of a user
 //!   (one more than its gaps of over 30 minutes). An event before others of its user merges or splits sessions, which is computed
 //!   from its neighbours (`sql/sessions_recount.*.sql`).

@@ -7,6 +7,8 @@ const POSITIVE_MESSAGE: &str = "must be more than 0 and at most 1000";
 const PROBABILITY: &str = "self > 0.0 && self <= 0.1";
 const PROBABILITY_MESSAGE: &str = "must be more than 0 and at most 0.1, e.g. 1e-9";
 
+const TIME_MESSAGE: &str = "is not a time of day: write `HH:MM`, e.g. `22:00`";
+
 /// Where a detector is described; the paths of the next two tables continue from there.
 pub(super) const PLACES: &[&str] = &["spec.detectors[]"];
 pub(super) const RULES: Rules = &[
@@ -44,6 +46,23 @@ pub(super) const RULES: Rules = &[
         "!has(self.cooldown) || !has(self.alerts.cooldown)",
         "`cooldown` is set twice: set it under `alerts` only",
     ),
+    (".alerts.quietHours[].from", "self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')", TIME_MESSAGE),
+    (".alerts.quietHours[].to", "self.matches('^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$')", TIME_MESSAGE),
+    (
+        ".alerts.quietHours[]",
+        "self.from != self.to",
+        "`to` is the same time as `from`: for whole days write `from: \"00:00\"` and `to: \"24:00\"`",
+    ),
+    (
+        ".alerts.quietHours[].timeZone",
+        "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
+        "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
+    ),
+    (
+        ".alerts.mute[].until",
+        "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}')",
+        "is not a time: write it in RFC 3339, e.g. `2026-12-01T08:00:00Z`",
+    ),
     (".algorithm.threshold", "has(self.above) || has(self.below)", "must have `above`, `below` or both"),
     (
         ".algorithm.threshold",
@@ -74,4 +93,16 @@ pub(super) const RULES: Rules = &[
     (".algorithm.ewma.warmup", "self >= 2 && self <= 1000", "`warmup` must be from 2 to 1000"),
     (".algorithm.poisson.warmup", "self >= 2 && self <= 1000", "`warmup` must be from 2 to 1000"),
 ];
-pub(super) const BOUNDS: Bounds = &[(".name", 40), (".metric", 40)];
+pub(super) const BOUNDS: Bounds = &[
+    (".name", 40),
+    (".metric", 40),
+    (".alerts.quietHours", 16),
+    (".alerts.quietHours[].from", 5),
+    (".alerts.quietHours[].to", 5),
+    (".alerts.quietHours[].timeZone", 64),
+    (".alerts.quietHours[].days", 7),
+    (".alerts.mute", 16),
+    (".alerts.mute[].until", 64),
+    (".alerts.mute[].keys", 100),
+    (".alerts.mute[].keys[]", 250),
+];

@@ -3,7 +3,7 @@
  * twice or out of order; the newest wins, so the list does not depend on the order of arrival.
  */
 
-import type { Alert, AlertState } from '../wire';
+import type { Alert, AlertState, Explanation } from '../wire';
 
 /** Most alerts kept; the oldest go first. */
 export const MAX_ALERTS = 200;
@@ -41,13 +41,30 @@ function order(a: Alert, b: Alert): number {
   );
 }
 
+/**
+ * The later one of two explanations of an alert: of the latest end, then of the most events. Users and summary make the order total.
+ * A record without one takes nothing back.
+ */
+function latest(known: Explanation | null, next: Explanation | null): Explanation | null {
+  if (known === null || next === null) return known ?? next;
+  const difference =
+    next.until - known.until ||
+    next.events - known.events ||
+    next.users - known.users ||
+    Number(next.summary > known.summary) - Number(next.summary < known.summary);
+  return difference > 0 ? next : known;
+}
+
 /** Merges what is known of an alert with what arrives. Feedback that arrives replaces what is known. */
 export function joinAlert(known: Alert, next: Alert): Alert {
   const winner = order(next, known) > 0 ? next : known;
   // The first time it was raised is the time it was raised.
   const raised = Math.min(known.raised, next.raised);
   const useful = next.useful ?? known.useful;
-  return winner.raised === raised && winner.useful === useful ? winner : { ...winner, raised, useful };
+  const explanation = latest(known.explanation, next.explanation);
+  return winner.raised === raised && winner.useful === useful && winner.explanation === explanation
+    ? winner
+    : { ...winner, raised, useful, explanation };
 }
 
 /** How long the episode of an alert has lasted, up to its newest closed window; null before that has closed. */

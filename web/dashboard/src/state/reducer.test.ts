@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type {
   Alert,
   Episode,
+  Explanation,
   MetricInfo,
   Pipeline,
   ServerFrame,
@@ -76,6 +77,7 @@ const alert = (id: string, state: Alert['state'], more: Partial<Alert> = {}): Al
   summary: 'p1: 40 views in 10 s',
   resolved: null,
   episode: null,
+  explanation: null,
   raised: 1000,
   history: [],
   useful: null,
@@ -268,6 +270,32 @@ describe('alerts', () => {
       expect(lasted(shown as Alert)).toBe(30_000);
     }
     expect(lasted(alert('a', 'early'))).toBeNull();
+  });
+
+  it('keep the latest explanation, whatever the order of the records and whether the newest has one', () => {
+    const explained = (until: number, events: number): Explanation => ({
+      until,
+      events,
+      sampled: false,
+      users: 2,
+      causes: [],
+      summary: '2 people',
+    });
+    const life = [
+      alert('a', 'early'),
+      alert('a', 'firing', { episode: episode(20_000, 90), explanation: explained(20_000, 50) }),
+      alert('a', 'firing', { episode: episode(10_000, 70), explanation: explained(20_000, 60) }),
+      alert('a', 'firing', { episode: episode(30_000, 96), explanation: explained(10_000, 99) }),
+      alert('a', 'resolved', { episode: episode(30_000, 96) }),
+    ].map(alertFrame);
+    const orders = (rest: ServerFrame[]): ServerFrame[][] =>
+      rest.length === 0
+        ? [[]]
+        : rest.flatMap((first, index) => orders(rest.toSpliced(index, 1)).map((tail) => [first, ...tail]));
+    for (const order of orders(life)) {
+      const [shown] = after(ready, ...order, ...order.slice(0, 2)).alerts.list;
+      expect(shown).toMatchObject({ state: 'resolved', explanation: { until: 20_000, events: 60 } });
+    }
   });
 
   it('keep the last feedback, from this page and from others', () => {

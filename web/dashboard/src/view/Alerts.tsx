@@ -136,6 +136,11 @@ function AlertCard({ alert, now, isSelected, onSelect, onFeedback }: CardProps) 
         </span>
         <span className="alert-words">{withoutKey(alert.summary, alert.key)}</span>
         {alert.episode && <EpisodeLine alert={alert} episode={alert.episode} />}
+        {alert.explanation && (
+          <span className="alert-why" data-testid="alert-why">
+            {alert.explanation.summary}
+          </span>
+        )}
         <span className="alert-foot">
           <span className={`chip ${isFiring(alert) ? alert.severity : 'quiet'}`}>
             {isFiring(alert) && <span className="sr-only">{alert.severity}, </span>}

@@ -2,8 +2,8 @@ import { useRef, useState } from 'react';
 import { simulateSpike } from '../api';
 import { ItemChart } from '../chart/ItemChart';
 import { detectorsIn } from '../chart/model';
-import { full, percent, span } from '../format';
-import type { Alert, MetricInfo, Pipeline, Series, Trending } from '../wire';
+import { full, percent, span, withoutKey } from '../format';
+import type { Alert, Explanation, MetricInfo, Pipeline, Series, Trending } from '../wire';
 import { Empty } from './Empty';
 
 interface Props {
@@ -24,6 +24,9 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
   // Alerts are listed newest first.
   const shown = alerts.find(
     (alert) => alert.episode !== null && alert.metric === metric?.name && alert.key === selected,
+  );
+  const explained = alerts.find(
+    (alert) => alert.explanation !== null && alert.metric === metric?.name && alert.key === selected,
   );
   const canSimulate = pipeline.simulate && metric !== undefined && showsSpikes(metric);
   return (
@@ -85,8 +88,48 @@ export function Item({ pipeline, metric, selected, series, trending, alerts }: P
               <span className="learning">Warming up: the expected range appears after some windows.</span>
             )}
           </div>
+          {explained?.explanation && <Why alert={explained} explanation={explained.explanation} />}
         </>
       )}
+    </section>
+  );
+}
+
+/** Why the newest explained alert of the item was raised: its sentence, and each cause with its share of the excess. */
+function Why({ alert, explanation }: { alert: Alert; explanation: Explanation }) {
+  return (
+    <section className="why" data-testid="why" aria-label={`Explanation of the alert on ${alert.key}`}>
+      <p className="why-words">{withoutKey(alert.summary, alert.key)}</p>
+      <p className="why-sentence">{explanation.summary}</p>
+      {explanation.causes.length > 0 && (
+        <dl className="why-causes">
+          {explanation.causes.map((cause) => {
+            const name = cause.values.map(({ field, value }) => `${field} ${value}`).join(', ');
+            return (
+              <div key={name} className="why-cause">
+                <dt>
+                  {cause.values.map(({ field, value }) => (
+                    <span key={field}>
+                      {field.replace(/^properties\./, '')} <strong>{value}</strong>
+                    </span>
+                  ))}
+                </dt>
+                <dd>
+                  <meter min={0} max={1} value={cause.share} aria-label={`Share of the excess: ${name}`} />
+                  <span>
+                    <strong>{percent(cause.share)}</strong> of the excess, {percent(cause.usual)} usually
+                  </span>
+                </dd>
+              </div>
+            );
+          })}
+        </dl>
+      )}
+      <p className="why-base">
+        From {full(explanation.events)} events
+        {explanation.sampled && ', the newest ones'}
+        {explanation.users > 0 && ` of ${full(explanation.users)} users`}
+      </p>
     </section>
   );
 }

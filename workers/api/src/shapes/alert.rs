@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use herd_spec::units::WallTime;
-use herd_spec::wire::{Alert, AlertState, Ending, Episode, Severity};
+use herd_spec::wire::{Alert, AlertState, Cause, Ending, Episode, Explanation, Severity};
 use herd_store::{StateChange, StoredAlert};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -68,6 +68,9 @@ pub(crate) struct AlertShape {
     /// How it goes on after its window; null while its window is open, and for alerts from before this was recorded.
     #[schema(required)]
     pub(crate) episode: Option<EpisodeShape>,
+    /// What its events have in common that usual events do not; null before they were examined.
+    #[schema(required)]
+    pub(crate) explanation: Option<ExplanationShape>,
     /// Time at which it was first raised, by the clock of the detector.
     pub(crate) raised: i64,
     /// When it first was in each of its states, in the order of states; empty for alerts from before this was recorded.
@@ -97,6 +100,46 @@ pub(crate) struct EpisodeShape {
     /// The new expected value of a window, if it ended with a new level; otherwise null.
     #[schema(required)]
     pub(crate) level: Option<f64>,
+}
+
+/// What the events of an alert have in common that usual events do not.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Explanation)]
+pub(crate) struct ExplanationShape {
+    /// End of the newest window whose events were examined.
+    pub(crate) until: i64,
+    /// Number of events of the alert that were examined.
+    pub(crate) events: u64,
+    /// Whether there were more, of which only the newest were examined.
+    pub(crate) sampled: bool,
+    /// Number of different users among these events; 0 if none of them names one.
+    pub(crate) users: u64,
+    /// What stands out, the largest share of the excess first; empty if nothing does.
+    pub(crate) causes: Vec<CauseShape>,
+    /// Human-readable summary.
+    pub(crate) summary: String,
+}
+
+/// A value of a field, or of two fields together, of which there is more than usual.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Cause)]
+pub(crate) struct CauseShape {
+    /// The fields with their values: one, or two that stand out only together.
+    pub(crate) values: Vec<FieldValueShape>,
+    /// Share of the excess of the alert that has these values, from 0 to 1.
+    pub(crate) share: f64,
+    /// Share of usual events that have these values, from 0 to 1.
+    pub(crate) usual: f64,
+}
+
+/// A field and its value.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = FieldValue)]
+pub(crate) struct FieldValueShape {
+    /// Path of the field, as in a spec, e.g. `properties.country`.
+    pub(crate) field: String,
+    /// Its value, as text.
+    pub(crate) value: String,
 }
 
 /// The first record of an alert in a state.
@@ -129,6 +172,36 @@ impl From<Episode> for EpisodeShape {
     }
 }
 
+impl From<Explanation> for ExplanationShape {
+    fn from(explanation: Explanation) -> Self {
+        let Explanation { until, events, sampled, users, causes, summary } = explanation;
+        let pair = |(field, value)| FieldValueShape { field, value };
+        let cause = |cause: Cause| CauseShape {
+            values: cause.values.into_iter().map(pair).collect(),
+            share: cause.share,
+            usual: cause.usual,
+        };
+        let causes = causes.into_iter().map(cause).collect();
+        Self { until: until.0, events, sampled, users, causes, summary }
+    }
+}
+
+impl ExplanationShape {
+    /// The order of the explanations of an alert, the same as in every store: the latest end, then the most events; users and
+    /// summary make it total.
+    fn order(&self) -> (i64, u64, u64, &str) {
+        (self.until, self.events, self.users, &self.summary)
+    }
+}
+
+/// The later one of two explanations; on a tie the first.
+fn latest(known: Option<ExplanationShape>, other: Option<ExplanationShape>) -> Option<ExplanationShape> {
+    match (known, other) {
+        (Some(known), Some(other)) if known.order() < other.order() => Some(other),
+        (known, other) => known.or(other),
+    }
+}
+
 impl AlertShape {
     /// The JSON of a record that was sent at this time.
     #[must_use]
@@ -149,8 +222,9 @@ impl AlertShape {
             .then_with(|| self.summary.cmp(&other.summary))
     }
 
-    /// Merges with what else is known of the same alert, and says whether that was newer. Feedback known here precedes the other's.
-    pub(crate) fn join(&mut self, other: Self) -> bool {
+    /// Merges with what else is known of the same alert, and says whether that was newer: its record, or its explanation, which is
+    /// kept by an order of its own. Feedback known here precedes the other's.
+    pub(crate) fn join(&mut self, mut other: Self) -> bool {
         let newer = self.order(&other) == Ordering::Less;
         let raised = self.raised.min(other.raised);
         let useful = self.useful.or(other.useful);
@@ -162,11 +236,14 @@ impl AlertShape {
             }
         }
         history.sort_unstable_by_key(|change| change.state);
+        let known = self.explanation.take();
+        let explanation = latest(known.clone(), other.explanation.take());
+        let explained = explanation != known;
         if newer {
             *self = other;
         }
-        (self.raised, self.useful, self.history) = (raised, useful, history);
-        newer
+        (self.raised, self.useful, self.history, self.explanation) = (raised, useful, history, explanation);
+        newer || explained
     }
 }
 
@@ -194,6 +271,7 @@ impl From<StoredAlert> for AlertShape {
             summary: alert.summary,
             resolved: alert.resolved.map(|time| time.0),
             episode: alert.episode.map(EpisodeShape::from),
+            explanation: alert.explanation.map(ExplanationShape::from),
             raised: raised.0,
             history: history.into_iter().map(change).collect(),
             useful,

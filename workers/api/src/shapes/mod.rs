@@ -14,7 +14,7 @@ use crate::trending::Top;
 
 pub(crate) use alert::{AlertShape, AlertsShape};
 #[cfg(test)]
-pub(crate) use alert::{EpisodeShape, StateChangeShape};
+pub(crate) use alert::{EpisodeShape, ExplanationShape, StateChangeShape};
 
 /// Metrics, detectors and sinks of a pipeline.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

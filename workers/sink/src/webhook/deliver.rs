@@ -10,18 +10,30 @@ use tokio::task::JoinSet;
 
 use super::notified::{Notified, Told};
 use super::post::{Post, Undelivered};
+use super::summary::Message;
 
 /// Messages under way at once.
 const AT_ONCE: usize = 8;
 
-/// The alerts of a batch, each record with its place there.
-pub(super) type Alerts = BTreeMap<AlertId, Vec<(usize, Alert)>>;
+/// A record of a batch.
+pub(super) struct Outgoing {
+    /// Its place in the batch.
+    pub(super) index: usize,
+    pub(super) alert: Alert,
+    /// Whether a message about it is held back.
+    pub(super) is_quiet: bool,
+}
+
+/// The alerts of a batch, each with its records.
+pub(super) type Alerts = BTreeMap<AlertId, Vec<Outgoing>>;
 
 /// How the messages of a batch went.
 #[derive(Default)]
 pub(super) struct Report {
     /// By the record's place in the batch.
     pub(super) undelivered: Vec<(usize, Undelivered)>,
+    /// The places of messages that are to be held back, and whether nobody was told of their alert before.
+    pub(super) held: Vec<(usize, bool)>,
     /// To be remembered once the undelivered ones are in the dead-letter topic.
     pub(super) told: Vec<(AlertId, Told)>,
 }
@@ -46,6 +58,7 @@ pub(super) async fn deliver(
     while let Some(report) = tasks.join_next().await {
         let report = report.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
         whole.undelivered.extend(report.undelivered);
+        whole.held.extend(report.held);
         whole.told.extend(report.told);
     }
     whole
@@ -56,16 +69,18 @@ async fn deliver_one(
     post: &Post<SystemClock>,
     memory: &Mutex<Notified>,
     id: AlertId,
-    records: Vec<(usize, Alert)>,
+    records: Vec<Outgoing>,
 ) -> Report {
     let mut report = Report::default();
     let mut told = lock(memory).told(&id);
-    for (index, alert) in records {
+    for Outgoing { index, alert, is_quiet } in records {
         let (next, message) = told.after(alert.state);
-        told = next;
-        if message && let Err(why) = post.deliver(&alert).await {
+        if message && is_quiet {
+            report.held.push((index, told == Told::Nothing));
+        } else if message && let Err(why) = post.deliver(Message::Alert(&alert)).await {
             report.undelivered.push((index, why));
         }
+        told = next;
         if report.undelivered.is_empty() {
             lock(memory).remember(id.clone(), told);
         }

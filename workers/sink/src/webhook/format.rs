@@ -29,9 +29,20 @@ pub(crate) fn severity(severity: Severity) -> &'static str {
     }
 }
 
+/// What the alert says, and then why, as far as the events tell.
+pub(super) fn sentences(alert: &Alert) -> String {
+    match &alert.explanation {
+        None => alert.summary.clone(),
+        Some(why) => format!("{}. {}", alert.summary.trim_end_matches('.'), why.summary),
+    }
+}
+
+/// What Slack asks to be escaped, and no more: <https://api.slack.com/reference/surfaces/formatting#escaping>.
+pub(super) fn plain(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn slack(alert: &Alert) -> Value {
-    // What Slack asks to be escaped, and no more: https://api.slack.com/reference/surfaces/formatting#escaping
-    let plain = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let (sign, word) = match (alert.state, alert.severity) {
         (AlertState::Resolved, _) => (":white_check_mark:", "Resolved"),
         (AlertState::Withdrawn, _) => (":heavy_minus_sign:", "Withdrawn"),
@@ -44,10 +55,11 @@ fn slack(alert: &Alert) -> Value {
         Some(end) => format!("{} to {}", begins(alert).rfc3339(), end.rfc3339()),
         None => format!("from {}", begins(alert).rfc3339()),
     };
+    let words = plain(&sentences(alert));
     json!({
-        "text": format!("{sign} {title}: {}", plain(&alert.summary)),
+        "text": format!("{sign} {title}: {words}"),
         "blocks": [
-            { "type": "section", "text": { "type": "mrkdwn", "text": format!("{sign} *{title}*\n{}", plain(&alert.summary)) } },
+            { "type": "section", "text": { "type": "mrkdwn", "text": format!("{sign} *{title}*\n{words}") } },
             { "type": "context", "elements": [
                 { "type": "mrkdwn", "text": format!(
                     "pipeline {} · metric {} · {period}", plain(&alert.pipeline), plain(&alert.metric)
@@ -75,10 +87,10 @@ fn ends(alert: &Alert) -> Option<EventTime> {
 }
 
 /// One postable alert; its labels are its identity, so all states of one (detector, key) share them.
-fn alertmanager(alert: &Alert, now: WallTime) -> Value {
+pub(super) fn alertmanager(alert: &Alert, now: WallTime) -> Value {
     let ends = ends(alert).unwrap_or_else(|| EventTime(now.plus(FIRING_FOR).0));
     let mut annotations = json!({
-        "summary": alert.summary,
+        "summary": sentences(alert),
         "value": alert.value.to_string(),
         "expected": alert.expected.to_string(),
         "score": alert.score.to_string(),
@@ -105,7 +117,7 @@ fn alertmanager(alert: &Alert, now: WallTime) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::tests::alert;
+    use crate::webhook::tests::{alert, explanation};
     use herd_spec::wire::{Ending, Episode};
     use rstest::rstest;
 
@@ -179,6 +191,26 @@ mod tests {
         let firing = alertmanager(&alert("mug", AlertState::Firing), WallTime(0));
         assert_eq!(resolved[0]["labels"], firing[0]["labels"]);
         assert_eq!(resolved[0]["endsAt"], "2023-11-14T22:13:40.000Z");
+    }
+
+    #[test]
+    fn an_explanation_follows_what_the_alert_says() {
+        let mut alert = alert("mug", AlertState::Firing);
+        alert.summary = "mug is going viral: 412 views in 10 s, 35 usual (12×).".into();
+        let mut why = explanation(10);
+        why.summary = "92 % of the excess via <t.co>; 380 people".into();
+        alert.explanation = Some(why);
+        let both = "mug is going viral: 412 views in 10 s, 35 usual (12×). 92 % of the excess via <t.co>; 380 people";
+        assert_eq!(alertmanager(&alert, WallTime(0))[0]["annotations"]["summary"], both);
+        let escaped = both.replace('<', "&lt;").replace('>', "&gt;");
+        let slack = slack(&alert);
+        assert_eq!(slack["text"], format!(":warning: Warning: rush on mug: {escaped}"));
+        assert_eq!(
+            slack["blocks"][0]["text"]["text"],
+            format!(":warning: *Warning: rush on mug*\n{escaped}")
+        );
+        let json: Value = serde_json::from_slice(&body(WebhookFormat::Json, &alert, WallTime(0))).unwrap();
+        assert_eq!(json["explanation"]["summary"], "92 % of the excess via <t.co>; 380 people");
     }
 
     /// An alert whose episode began 20 s before its window, and was last brought up to date at 22:17:30.

@@ -1,12 +1,15 @@
 //! The webhook sink: alerts to an HTTP endpoint, one message when an alert is raised and one when it ends.
 //!
-//! `sink` takes alerts in and sends them off, `deliver` sends the messages of a batch, `post` one message.
+//! `sink` takes alerts in and sends them off, `ready` says which ones, `held` keeps those of quiet times, `summary` words them, `deliver` sends the messages of a batch, `post` one message.
 
 mod deliver;
 mod format;
+mod held;
 mod notified;
 mod post;
+mod ready;
 mod sink;
+mod summary;
 
 use std::sync::Mutex;
 
@@ -39,6 +42,7 @@ pub(crate) async fn run<B: Bus>(
         topic: plan.topics.alerts.name.clone(),
         dead_letter: plan.topics.dead_letter.name.clone(),
         min_severity,
+        quiet: webhook.quiet.clone(),
         stage: stage.clone(),
         runtime: Handle::current(),
     };
@@ -59,7 +63,7 @@ fn post(
     condition: &'static str,
     pace: Pace,
 ) -> Result<(Post<SystemClock>, Severity), SinkError> {
-    let WebhookPlan { url, format, signing_key, min_severity, timeout, attempts } = webhook;
+    let WebhookPlan { url, format, signing_key, min_severity, timeout, attempts, quiet: _ } = webhook;
     let secret = |reference| {
         stage.secrets.read(reference).map_err(|source| SinkError::Secret { sink: sink.to_owned(), source })
     };

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
-use herd_spec::wire::Alert;
 use herd_stage::backoff::Pace;
 use herd_stage::{Clock, Health, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{StatusCode, Url, header};
 use sha2::Sha256;
 
-use super::format::body;
+use super::summary::Message;
 use crate::metrics::{OutcomeLabels, SinkLabels, SinkMetrics};
 
 /// The longest an endpoint may ask us to wait.
@@ -79,12 +78,13 @@ enum Answer {
 
 impl<C: Clock> Post<C> {
     /// Delivers one message.
-    pub(crate) async fn deliver(&self, alert: &Alert) -> Result<(), Undelivered> {
+    pub(crate) async fn deliver(&self, message: Message<'_>) -> Result<(), Undelivered> {
         let (mut pauses, mut mending) = (self.pace.pauses(), self.mending.pauses());
         let mut tried = 0;
         loop {
             tried += 1;
-            let (why, pause, undelivered): (_, _, fn(String) -> Undelivered) = match self.once(alert).await {
+            let (why, pause, undelivered): (_, _, fn(String) -> Undelivered) = match self.once(message).await
+            {
                 Answer::Taken => {
                     self.health.ok(self.condition);
                     *self.told() = None;
@@ -154,16 +154,16 @@ impl<C: Clock> Post<C> {
         place(&self.url)
     }
 
-    async fn once(&self, alert: &Alert) -> Answer {
+    async fn once(&self, message: Message<'_>) -> Answer {
         let now = self.clock.now();
-        let body = body(self.format, alert, now);
+        let body = message.body(self.format, now);
         let mut request = self
             .client
             .post(self.url.clone())
             .timeout(self.timeout)
             .header(header::CONTENT_TYPE, "application/json")
             // Receivers that see it twice can tell.
-            .header("Idempotency-Key", format!("{}-{}", alert.id, alert.state.as_str()));
+            .header("Idempotency-Key", message.id());
         if let Some(key) = &self.signing_key {
             let timestamp = (now.0 / 1000).to_string();
             request = request

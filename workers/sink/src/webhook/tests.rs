@@ -3,7 +3,7 @@
 use super::*;
 use herd_spec::units::EventTime;
 use herd_spec::wire::AlertState;
-use herd_spec::wire::{Alert, AlertId};
+use herd_spec::wire::{Alert, AlertId, Explanation};
 use rstest::rstest;
 
 pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
@@ -30,6 +30,18 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         resolved: (state == AlertState::Resolved).then_some(EventTime(1_700_000_020_000)),
         episode: None,
         explanation: None,
+    }
+}
+
+/// Of the events up to so many seconds after the beginning of the window.
+pub(crate) fn explanation(seconds: i64) -> Explanation {
+    Explanation {
+        until: EventTime(1_700_000_000_000 + 1000 * seconds),
+        events: 412,
+        sampled: false,
+        users: 380,
+        causes: vec![],
+        summary: "92 % of the excess from country BR, 81 % via referrer t.co; 380 people".into(),
     }
 }
 

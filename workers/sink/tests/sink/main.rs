@@ -4,5 +4,6 @@
 mod bus;
 mod database;
 mod disk;
+mod quiet;
 mod scene;
 mod webhook;

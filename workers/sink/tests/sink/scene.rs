@@ -11,7 +11,7 @@ use herd_spec::plan::{
     Topics,
 };
 use herd_spec::units::EventTime;
-use herd_spec::wire::{Alert, AlertId, AlertState, FieldPath, Severity};
+use herd_spec::wire::{Alert, AlertId, AlertState, Explanation, FieldPath, Severity};
 use herd_stage::{Secrets, Stage};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,26 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         episode: None,
         explanation: None,
     }
+}
+
+pub(crate) fn explained(alert: &Alert, seconds: i64) -> Alert {
+    let explanation = Explanation {
+        until: EventTime(1_700_000_000_000 + 1000 * seconds),
+        events: 412,
+        sampled: false,
+        users: 380,
+        causes: vec![],
+        summary: "92 % of the excess from country BR; 380 people".into(),
+    };
+    Alert { explanation: Some(explanation), ..alert.clone() }
+}
+
+/// Puts an alert as one that is sent now.
+pub(crate) fn put_alert_now(bus: &MemoryBus, alert: &Alert) {
+    let mut bytes = Vec::new();
+    alert.write(&mut bytes);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    bus.put(ALERTS, 0, i64::try_from(now.as_millis()).unwrap(), bytes);
 }
 
 pub(crate) fn put_alert(bus: &MemoryBus, alert: &Alert) {

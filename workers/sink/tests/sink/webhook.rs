@@ -13,22 +13,24 @@ use herd_spec::plan::{SinkKind, WebhookPlan, WebhookUrl};
 use herd_spec::wire::{Alert, AlertState, Severity, dead_letter};
 use hmac::{Hmac, KeyInit, Mac};
 
-use crate::scene::{ALERTS, DEAD, GROUP, alert, header, memory_bus, put_alert, secret, start, until};
+use crate::scene::{
+    ALERTS, DEAD, GROUP, alert, explained, header, memory_bus, put_alert, put_alert_now, secret, start, until,
+};
 
 /// How the endpoint answers, request by request; the last one stays.
 #[derive(Clone, Copy)]
-enum Answer {
+pub(crate) enum Answer {
     Status(u16),
     RetryAfter(u16, &'static str),
     Never,
 }
 
 /// What came: headers, body, when.
-type Heard = Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>;
+pub(crate) type Heard = Arc<Mutex<Vec<(HeaderMap, Vec<u8>, Instant)>>>;
 
-struct Endpoint {
+pub(crate) struct Endpoint {
     address: SocketAddr,
-    heard: Heard,
+    pub(crate) heard: Heard,
 }
 
 type Shared = (Heard, Arc<Vec<Answer>>);
@@ -51,7 +53,7 @@ async fn answer(State((heard, answers)): State<Shared>, request: Request) -> Res
 }
 
 impl Endpoint {
-    async fn serve(answers: &[Answer]) -> Self {
+    pub(crate) async fn serve(answers: &[Answer]) -> Self {
         let heard = Heard::default();
         let shared: Shared = (Arc::clone(&heard), Arc::new(answers.to_vec()));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -61,7 +63,7 @@ impl Endpoint {
         Self { address, heard }
     }
 
-    fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
+    pub(crate) fn kind(&self, data: &Path, attempts: u32) -> SinkKind {
         SinkKind::Webhook(WebhookPlan {
             url: WebhookUrl::Secret(secret(
                 data,
@@ -73,7 +75,15 @@ impl Endpoint {
             min_severity: Severity::Info,
             timeout: Duration::from_millis(400),
             attempts,
+            quiet: std::collections::BTreeMap::new(),
         })
+    }
+
+    /// Key, state and explanation of each message.
+    fn explained(&self) -> Vec<(String, AlertState, bool)> {
+        let heard = self.heard.lock().unwrap();
+        let alerts = heard.iter().map(|(_, body, _)| Alert::parse(body).unwrap());
+        alerts.map(|alert| (alert.key, alert.state, alert.explanation.is_some())).collect()
     }
 
     fn states(&self) -> Vec<(String, AlertState)> {
@@ -82,7 +92,7 @@ impl Endpoint {
     }
 }
 
-async fn is_through(bus: &crate::bus::MemoryBus) {
+pub(crate) async fn is_through(bus: &crate::bus::MemoryBus) {
     until("the group has committed all alerts", async || bus.is_committed(ALERTS, GROUP)).await;
 }
 
@@ -139,6 +149,90 @@ async fn a_restart_while_an_alert_lasts_sends_no_second_message() {
     let told = |key: &str, state| (key.to_owned(), state);
     assert_eq!(endpoint.states(), [told("mug", Early), told("pot", Firing), told("mug", Resolved)]);
     assert!(bus.log(DEAD).is_empty());
+}
+
+/// A sink that has seen an explanation of the detector: from then on its messages wait for one.
+async fn explaining_sink(
+    endpoint: &Endpoint,
+    bus: &crate::bus::MemoryBus,
+    folder: &Path,
+) -> crate::scene::Running {
+    let sink = start(endpoint.kind(folder, 3), bus, folder);
+    put_alert(bus, &explained(&alert("first", AlertState::Firing), 10));
+    is_through(bus).await;
+    endpoint.heard.lock().unwrap().clear();
+    sink
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_waits_for_the_explanation_and_says_all_at_once() {
+    use AlertState::{Early, Firing, Resolved};
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let sink = explaining_sink(&endpoint, &bus, folder.path()).await;
+    put_alert_now(&bus, &alert("mug", Early));
+    put_alert_now(&bus, &alert("mug", Firing));
+    // Long enough that it would be told, and far less than it waits.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(endpoint.explained(), [], "it waits");
+    assert!(!bus.is_committed(ALERTS, GROUP), "and is not committed");
+    put_alert_now(&bus, &explained(&alert("mug", Firing), 10));
+    is_through(&bus).await;
+    assert_eq!(endpoint.explained(), [("mug".to_owned(), Early, true)]);
+    put_alert_now(&bus, &alert("mug", Resolved));
+    put_alert_now(&bus, &explained(&alert("mug", Resolved), 40));
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let told = [("mug".to_owned(), Early, true), ("mug".to_owned(), Resolved, true)];
+    assert_eq!(endpoint.explained(), told);
+    assert!(bus.log(DEAD).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_explanation_does_not_come_is_sent_after_two_seconds() {
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let sink = explaining_sink(&endpoint, &bus, folder.path()).await;
+    let begin = Instant::now();
+    put_alert_now(&bus, &alert("mug", AlertState::Firing));
+    is_through(&bus).await;
+    let waited = begin.elapsed();
+    assert!(waited >= Duration::from_millis(1_900) && waited < Duration::from_secs(10), "{waited:?}");
+    // The explanation comes too late for the message, and makes none of its own.
+    put_alert_now(&bus, &explained(&alert("mug", AlertState::Firing), 10));
+    // One of a detector that explains nothing does not wait.
+    let mut plain = alert("cup", AlertState::Firing);
+    plain.detector = "plain".into();
+    let begin = Instant::now();
+    put_alert_now(&bus, &plain);
+    is_through(&bus).await;
+    assert!(begin.elapsed() < Duration::from_millis(1_900), "{:?}", begin.elapsed());
+    sink.stop().await.unwrap();
+    let firing = |key: &str| (key.to_owned(), AlertState::Firing, false);
+    assert_eq!(endpoint.explained(), [firing("mug"), firing("cup")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_a_message_waits_neither_loses_nor_repeats_one() {
+    use AlertState::{Firing, Resolved};
+    let (bus, folder) = (memory_bus(), tempfile::tempdir().unwrap());
+    let endpoint = Endpoint::serve(&[Answer::Status(200)]).await;
+    let sink = explaining_sink(&endpoint, &bus, folder.path()).await;
+    put_alert_now(&bus, &explained(&alert("cup", Firing), 10));
+    is_through(&bus).await;
+    // The first waits, and what is behind it with it.
+    put_alert_now(&bus, &alert("mug", Firing));
+    put_alert_now(&bus, &explained(&alert("cup", Resolved), 40));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    sink.stop().await.unwrap();
+    let sink = start(endpoint.kind(folder.path(), 3), &bus, folder.path());
+    put_alert_now(&bus, &explained(&alert("mug", Firing), 10));
+    is_through(&bus).await;
+    sink.stop().await.unwrap();
+    let mut told = endpoint.explained();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [("cup", Firing), ("cup", Resolved), ("mug", Firing)];
+    assert_eq!(told, expected.map(|(key, state)| (key.to_owned(), state, true)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

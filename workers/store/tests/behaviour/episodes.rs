@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Alert, AlertState, Ending, Episode};
+use herd_spec::wire::{Alert, AlertState, Cause, Ending, Episode, Explanation};
 use herd_store::{AlertFilter, StateChange, Store, StoredAlert, Table};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -15,6 +15,8 @@ use AlertState::{Early, Firing, Resolved, Withdrawn};
 crate::on_both!(
     an_episode_is_read_as_it_was_recorded,
     the_row_is_the_newest_record_in_any_order,
+    an_explanation_outlasts_later_records_without_one,
+    a_nul_character_in_an_explanation_is_replaced,
     the_last_feedback_counts,
     rows_from_before_episodes_are_read_and_brought_up_to_date,
 );
@@ -61,10 +63,31 @@ async fn an_episode_is_read_as_it_was_recorded(env: StoreEnv) {
     assert_eq!(read(&env.store, "old").await.unwrap().alert.span_ms, 10_000);
 }
 
-/// A record of one alert: state, windows in its episode (0: none), events, score, and when it was sent.
-type Sent = (AlertState, i64, u64, u8, i64);
+/// A record of one alert: state, windows in its episode (0: none), events, score, when it was sent, and its explanation: windows
+/// and events that were looked through.
+type Sent = (AlertState, i64, u64, u8, i64, Option<(i64, u64)>);
 
-fn record(key: &str, (state, windows, count, score, _): Sent) -> Alert {
+fn explanation(windows: i64, events: u64) -> Explanation {
+    let pair = |field: &str, value: &str| (field.to_owned(), value.to_owned());
+    Explanation {
+        until: EventTime(START + 10_000 * windows),
+        events,
+        sampled: events % 2 == 1,
+        users: events / 2,
+        causes: vec![
+            Cause { values: vec![pair("properties.country", "BR")], share: 0.92, usual: 0.1 + 0.2 },
+            Cause {
+                values: vec![pair("properties.device", "a \"tablet\" \\u0000 é"), pair("user_id", "")],
+                share: 1.0 / 3.0,
+                usual: 0.0,
+            },
+        ],
+        // Not in the order of ASCII in every collation, as above.
+        summary: ["e", "E", "é", "z"][usize::try_from(events % 4).unwrap()].into(),
+    }
+}
+
+fn record(key: &str, (state, windows, count, score, _, explained): Sent) -> Alert {
     let ending = (state == Resolved).then_some(Ending::Usual);
     Alert {
         count,
@@ -72,6 +95,7 @@ fn record(key: &str, (state, windows, count, score, _): Sent) -> Alert {
         // Not in the order of ASCII in every collation: é, E, e.
         summary: format!("{key}: {}", ["e", "E", "é", "z"][usize::from(score) % 4]),
         episode: (windows > 0).then(|| episode(windows, ending)),
+        explanation: explained.map(|(windows, events)| explanation(windows, events)),
         ..alert(key, START, state)
     }
 }
@@ -79,7 +103,8 @@ fn record(key: &str, (state, windows, count, score, _): Sent) -> Alert {
 /// Records of one alert, the same ones in another order with some of them twice, and how many are in a batch.
 fn deliveries() -> impl Strategy<Value = (Vec<Sent>, Vec<Sent>, usize)> {
     let state = prop_oneof![3 => Just(Early), 5 => Just(Firing), 2 => Just(Resolved), 1 => Just(Withdrawn)];
-    let record = (state, 0..4_i64, 400..403_u64, 0..6_u8, 0..5_000_i64);
+    let explained = prop::option::of((1..4_i64, 400..404_u64));
+    let record = (state, 0..4_i64, 400..403_u64, 0..6_u8, 0..5_000_i64, explained);
     prop::collection::vec(record, 1..10).prop_flat_map(|all| {
         let twice: Vec<Sent> = all.iter().chain(all.iter().take(4)).copied().collect();
         (Just(all), Just(twice).prop_shuffle(), 1..6_usize)
@@ -107,13 +132,17 @@ fn expected(key: &str, records: &[Sent]) -> Option<StoredAlert> {
         order(a).cmp(&order(b)).then(a.score.total_cmp(&b.score)).then_with(|| a.summary.cmp(&b.summary))
     });
     let mut first: BTreeMap<AlertState, i64> = BTreeMap::new();
-    for (state, .., at) in records {
+    for (state, _, _, _, at, _) in records {
         let known = first.entry(*state).or_insert(*at);
         *known = (*at).min(*known);
     }
     let raised = WallTime(START + first.values().min().unwrap());
     let change = |(state, at): (AlertState, i64)| StateChange { state, at: WallTime(START + at) };
-    let alert = newest.filter(|alert| alert.state != Withdrawn)?;
+    let explanation = records
+        .iter()
+        .filter_map(|sent| record(key, *sent).explanation)
+        .max_by_key(|explanation| (explanation.until, explanation.events));
+    let alert = Alert { explanation, ..newest.filter(|alert| alert.state != Withdrawn)? };
     Some(StoredAlert { alert, raised, history: first.into_iter().map(change).collect(), useful: None })
 }
 
@@ -142,6 +171,32 @@ async fn the_row_is_the_newest_record_in_any_order(env: StoreEnv) {
     })
     .await
     .unwrap();
+}
+
+async fn an_explanation_outlasts_later_records_without_one(env: StoreEnv) {
+    let mut writer = writer_of(&env.store, "alerts", Table::Alerts, 1).await;
+    let raised = Alert { episode: Some(episode(1, None)), ..alert("mug", START, Firing) };
+    let explained = Alert { explanation: Some(explanation(1, 412)), ..raised.clone() };
+    let over = Alert { episode: Some(episode(9, Some(Ending::Usual))), ..alert("mug", START, Resolved) };
+    // The second one is equal to the first in all but the explanation.
+    for (offset, sent) in (0..).zip([raised, explained, over.clone()]) {
+        write_alerts(&mut writer, "alerts", offset, &[(sent, START)]).await;
+    }
+    let stored = read(&env.store, "mug").await.unwrap().alert;
+    assert_eq!(stored, Alert { explanation: Some(explanation(1, 412)), ..over });
+}
+
+async fn a_nul_character_in_an_explanation_is_replaced(env: StoreEnv) {
+    let mut odd = explanation(1, 412);
+    odd.summary = "100 % via a\0b".into();
+    odd.causes[0].values[0].1 = "a\0b".into();
+    let mut clean = odd.clone();
+    clean.summary = "100 % via a\u{fffd}b".into();
+    clean.causes[0].values[0].1 = "a\u{fffd}b".into();
+    let sent = Alert { explanation: Some(odd), ..alert("mug", START, Firing) };
+    let mut writer = writer_of(&env.store, "alerts", Table::Alerts, 1).await;
+    write_alerts(&mut writer, "alerts", 0, &[(sent, START)]).await;
+    assert_eq!(read(&env.store, "mug").await.unwrap().alert.explanation, Some(clean));
 }
 
 async fn the_last_feedback_counts(env: StoreEnv) {
