@@ -300,7 +300,7 @@ impl Walk<'_> {
         match end {
             Some(ending) => alert.end = Some(End { last: told, ending }),
             None => {
-                if is_further || windows <= TOLD_EACH || windows % TOLD_EACH == 0 {
+                if is_further || windows <= TOLD_EACH || windows.is_multiple_of(TOLD_EACH) {
                     alert.told.push(told);
                 }
                 self.open = Some(open);

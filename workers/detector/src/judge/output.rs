@@ -7,6 +7,7 @@ use herd_spec::wire::{Alert, Window};
 use super::watch::Index;
 
 /// What a partition hands out.
+#[allow(clippy::large_enum_variant)] // handed over by value once, never kept; alerts are rare
 #[derive(Debug)]
 pub enum Output<'a> {
     /// A window's value.
