@@ -150,6 +150,10 @@ pub fn tree(plan: &Plan) -> String {
         vec![
             leaf(format!("fold reads {} as consumer group {}", plan.topics.events.name, plan.groups.fold)),
             leaf(format!("judge reads {} as consumer group {}", plan.topics.parts.name, plan.groups.judge)),
+            leaf(format!(
+                "explain reads {} as consumer group {}",
+                plan.topics.alerts.name, plan.groups.explain
+            )),
         ],
     ));
     for sink in &plan.sinks {

@@ -89,7 +89,8 @@ pub fn delete(bus: &KafkaBus, names: &BTreeSet<String>) -> Result<BTreeSet<Strin
 #[must_use]
 pub fn of_plan(plan: &Plan) -> BTreeSet<String> {
     let sinks = plan.sinks.iter().map(|sink| sink.group.clone());
-    [plan.groups.fold.clone(), plan.groups.judge.clone()].into_iter().chain(sinks).collect()
+    let detector = [&plan.groups.fold, &plan.groups.judge, &plan.groups.explain].map(String::clone);
+    detector.into_iter().chain(sinks).collect()
 }
 
 /// The groups of sinks that are in the status of a pipeline, but no longer in its plan.

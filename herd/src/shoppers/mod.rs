@@ -90,6 +90,7 @@ struct Visit {
     basket: bool,
     device: &'static str,
     country: &'static str,
+    referrer: &'static str,
 }
 
 /// The shoppers: an endless iterator over their events.
@@ -164,7 +165,8 @@ impl Shoppers {
 
     fn visit(&mut self) -> Visit {
         const DEVICES: [&str; 4] = ["mobile", "mobile", "desktop", "tablet"];
-        const COUNTRIES: [&str; 6] = ["DE", "FR", "GB", "IT", "PL", "US"];
+        const COUNTRIES: [&str; 10] = ["DE", "DE", "DE", "FR", "FR", "GB", "IT", "PL", "US", "BR"];
+        const REFERRERS: [&str; 6] = ["", "", "", "google.com", "google.com", "instagram.com"];
         self.sessions += 1;
         Visit {
             user: self.rng.random_range(1..=self.settings.users),
@@ -173,6 +175,7 @@ impl Shoppers {
             basket: false,
             device: DEVICES[self.rng.random_range(0..DEVICES.len())],
             country: COUNTRIES[self.rng.random_range(0..COUNTRIES.len())],
+            referrer: REFERRERS[self.rng.random_range(0..REFERRERS.len())],
         }
     }
 
@@ -204,7 +207,11 @@ impl Shoppers {
     fn next_event(&mut self, crowd: Option<u64>, time: EventTime) -> UserEvent {
         let id = self.id(time);
         if let Some(number) = crowd {
-            let visit = self.visit();
+            let mut visit = self.visit();
+            // Most of a crowd comes from one place, by one link.
+            if self.rng.random_bool(0.9) {
+                (visit.country, visit.referrer) = ("BR", "t.co");
+            }
             let item = Self::crowd_item(&self.settings, number);
             let action = if self.rng.random_bool(0.05) { Action::Convert } else { Action::View };
             return Self::done(id, visit, action, item, time, 1);
@@ -236,8 +243,8 @@ impl Shoppers {
         time: EventTime,
         quantity: u32,
     ) -> UserEvent {
-        let Visit { user, session, device, country, .. } = visit;
-        UserEvent { id, action, user, session, item, time: time.0, quantity, device, country }
+        let Visit { user, session, device, country, referrer, .. } = visit;
+        UserEvent { id, action, user, session, item, time: time.0, quantity, device, country, referrer }
     }
 
     /// A UUIDv7 whose random bits are derived from the seed.

@@ -83,6 +83,8 @@ pub struct UserEvent {
     pub device: &'static str,
     /// Country.
     pub country: &'static str,
+    /// Host of the page from which the user came; empty: none.
+    pub referrer: &'static str,
 }
 
 impl UserEvent {
@@ -106,6 +108,9 @@ impl UserEvent {
                     "time": self.time, "session_id": format!("s-{}", self.session), "device": self.device,
                     "country": self.country, "price": price,
                 });
+                if !self.referrer.is_empty() {
+                    event["referrer"] = self.referrer.into();
+                }
                 if self.action == Action::Convert {
                     event["quantity"] = self.quantity.into();
                 }

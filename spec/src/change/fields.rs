@@ -67,6 +67,7 @@ pub(super) const FIELDS: &[(&str, Effect)] = &[
     ("spec.detectors[].minCount", DetectorBound),
     ("spec.detectors[].cooldown", DetectorBound),
     ("spec.detectors[].severity", DetectorBound),
+    ("spec.detectors[].explain", DetectorBound),
     ("spec.detection.*", Size),
     ("spec.sinks[].postgres", SinkKind),
     ("spec.sinks[].postgres.url.*", SinkPlace),

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use crate::pipeline::{AlertsSpec, HerdPipeline, HerdPipelineSpec, StageSpec};
-use crate::plan::{AlertLimit, DetectorSettings};
+use crate::plan::{AlertLimit, DetectorSettings, EXPLAINED};
 use fields::{FIELDS, LISTS, row};
 
 pub use effect::{Effect, Meaning};
@@ -67,6 +67,7 @@ fn explicit(pipeline: &HerdPipeline) -> Json {
             mute: std::mem::take(&mut detector.alerts.mute),
         };
         detector.algorithm = Some(settings.algorithm);
+        detector.explain.get_or_insert_with(|| EXPLAINED.map(str::to_owned).to_vec());
         // These are in `alerts` now.
         (detector.direction, detector.min_count, detector.cooldown) = (None, None, None);
     }

@@ -31,6 +31,10 @@ pub struct DetectorSpec {
     /// Severity of the alerts of this detector.
     #[serde(default)]
     pub severity: Severity,
+    /// Fields by which its alerts are explained: an alert says which of their values make up the excess. At most 8. Omitted: `country`,
+    /// `device`, `referrer` and `campaign`. `[]`: alerts are not explained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explain: Option<Vec<String>>,
 }
 
 /// Which deviations raise an alert, and how many alerts are raised.

@@ -11,7 +11,7 @@ use crate::pipeline::{
     MetricSpec, PoissonSpec, Span, ThresholdSpec, ZscoreSpec,
 };
 use crate::problem::{Invalid, SpecPath, did_you_mean, exactly_one, listed};
-use crate::wire::Severity;
+use crate::wire::{FieldPath, Severity};
 
 /// One thing that is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,7 +31,15 @@ pub struct DetectorPlan {
     pub cooldown: Duration,
     /// How much its alerts matter.
     pub severity: Severity,
+    /// The fields by which its alerts are explained; none: they are not.
+    #[serde(default)]
+    pub explain: Vec<FieldPath>,
 }
+
+/// The fields by which alerts are explained where a detector names none.
+pub const EXPLAINED: [&str; 4] = ["country", "device", "referrer", "campaign"];
+/// Most fields by which alerts are explained.
+const EXPLAIN_MAX: usize = 8;
 
 /// How a detector decides; its numbers are in range.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -410,6 +418,7 @@ impl DetectorPlan {
             once("minCount", spec.min_count.and(alerts.min_count).is_some()),
             once("cooldown", spec.cooldown.and(alerts.cooldown).is_some()),
         ];
+        let explain_at = at.child("explain");
         let limit = AlertLimit::parse(alerts, &at.child("alerts"));
         let unlimited = unlimited(alerts, &chosen, &at.child("alerts"));
 
@@ -429,6 +438,7 @@ impl DetectorPlan {
             counts("crowd", chosen.crowd.is_some(), "`level`"),
             counts("poisson", chosen.poisson.is_some(), "`ewma` or `mad`"),
         ];
+        let explain = explained(spec.explain.as_deref(), &explain_at);
         let metric = watched.and_then(|index| metrics.parsed[index].as_ref().map_err(|invalid| *invalid));
         once.into_iter()
             .chain(counts)
@@ -442,6 +452,20 @@ impl DetectorPlan {
             min_count,
             cooldown: cooldown.0,
             severity: spec.severity,
+            explain: explain?,
         })
     }
+}
+
+/// The fields by which alerts are explained.
+fn explained(written: Option<&[String]>, at: &SpecPath<'_>) -> Result<Vec<FieldPath>, Invalid> {
+    let Some(written) = written else {
+        return Ok(EXPLAINED.iter().filter_map(|field| FieldPath::parse(field)).collect());
+    };
+    let few = at.require(
+        written.len() <= EXPLAIN_MAX,
+        format!("has {} fields, at most {EXPLAIN_MAX} are allowed", written.len()),
+    );
+    let fields = at.each(written, |field, at| at.event_field(field));
+    few.and(fields)
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use collector::{AddressRange, CollectorPlan, WriteKeyPlan};
 pub(crate) use detector::DetectorSettings;
-pub use detector::{AlertLimit, Algorithm, DetectorPlan, Threshold};
+pub use detector::{AlertLimit, Algorithm, DetectorPlan, EXPLAINED, Threshold};
 pub use events::{EventsPlan, MappingPlan};
 pub use kafka::KafkaPlan;
 pub use metric::{ALL_KEY, AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};

@@ -55,11 +55,18 @@ pub struct Groups {
     pub fold: String,
     /// On `parts`.
     pub judge: String,
+    /// On `alerts`: the step that explains them.
+    #[serde(default)]
+    pub explain: String,
 }
 
 impl Groups {
     pub(super) fn of(prefix: &str) -> Self {
-        Self { fold: format!("{prefix}.fold"), judge: format!("{prefix}.judge") }
+        Self {
+            fold: format!("{prefix}.fold"),
+            judge: format!("{prefix}.judge"),
+            explain: format!("{prefix}.explain"),
+        }
     }
 }
 

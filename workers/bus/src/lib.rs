@@ -77,6 +77,21 @@ pub trait Bus: Clone + Send + Sync + 'static {
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError>;
 
+    /// Reads one partition from a time on to where it ended when the call was made, outside any group: begins with the oldest
+    /// record whose timestamp is not before [`Since::time`], and hands out every record after it, also those whose timestamp is
+    /// earlier. Hands out at most [`Since::most`] records, the newest.
+    ///
+    /// # Errors
+    /// As [`Bus::scan`].
+    fn scan_since(
+        &self,
+        topic: &str,
+        partition: Partition,
+        since: Since,
+        patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError>;
+
     /// How far each partition of the topic is filled and how far the group has committed, for lag.
     ///
     /// # Errors
@@ -88,6 +103,34 @@ pub trait Bus: Clone + Send + Sync + 'static {
     /// # Errors
     /// Why it does not.
     fn ping(&self, patience: Duration) -> Result<(), BusError>;
+}
+
+/// Where a scan of a part of a partition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// The time, as senders set it. What is older than the oldest record kept means that record.
+    pub time: WallTime,
+    /// How many records are handed out at most. Offsets are counted: in a compacted topic, which has gaps, it may be fewer.
+    pub most: u64,
+}
+
+impl Since {
+    /// The oldest offset that may be handed out of a partition from `start` to `end`.
+    fn oldest(self, start: Offset, end: Offset) -> Offset {
+        let most = i64::try_from(self.most).unwrap_or(i64::MAX);
+        Offset(end.0.saturating_sub(most)).max(start)
+    }
+}
+
+/// What a scan of a part of a partition looked through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Offset of the first record handed out; `end` if there was none.
+    pub start: Offset,
+    /// The offset after the last record.
+    pub end: Offset,
+    /// Whether [`Since::most`] may have left out older records of the time asked for.
+    pub cut: bool,
 }
 
 /// How far a partition is filled and read.

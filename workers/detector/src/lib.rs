@@ -17,6 +17,7 @@ pub mod aggregate;
 pub mod algorithm;
 pub mod commit;
 mod error;
+pub mod explain;
 pub mod extract;
 pub mod fold;
 pub mod judge;

@@ -1,5 +1,7 @@
 //! What the stage counts of itself. No label is an item, a user or a message.
 
+use std::time::Duration;
+
 use herd_spec::units::{Offset, Partition};
 use herd_spec::wire::{AlertState, WireError};
 use herd_stage::{Stage, Throttle, Waiting};
@@ -7,6 +9,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::fold::ApplyOutcome;
 
@@ -84,6 +87,47 @@ impl FoldMetrics {
 
     pub(crate) fn open_keys(&self, keys: usize) {
         self.open_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+}
+
+/// Of the step that explains alerts.
+#[derive(Clone, Debug)]
+pub struct ExplainMetrics {
+    explained: Counter,
+    passed_over: Counter,
+    seconds: Histogram,
+}
+
+impl ExplainMetrics {
+    /// Registered with the stage.
+    #[must_use]
+    pub fn register(stage: &Stage) -> Self {
+        stage.instruments(|registry| {
+            // 10 ms to 20 s.
+            let seconds = Histogram::new(exponential_buckets(0.01, 2.0, 12));
+            let metrics = Self { explained: Counter::default(), passed_over: Counter::default(), seconds };
+            let m = metrics.clone();
+            registry.register("explain_alerts", "Records of alerts sent with an explanation", m.explained);
+            registry.register(
+                "explain_passed_over",
+                "Alerts that were not explained, because their events could not be read, or there were none",
+                m.passed_over,
+            );
+            registry.register("explain_look_seconds", "Time to read the events of alerts", m.seconds);
+            metrics
+        })
+    }
+
+    pub(crate) fn explained(&self) {
+        self.explained.inc();
+    }
+
+    pub(crate) fn passed_over(&self, alerts: usize) {
+        self.passed_over.inc_by(alerts as u64);
+    }
+
+    pub(crate) fn looked(&self, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
     }
 }
 

@@ -1,4 +1,4 @@
-//! The stage as a program: fold and judge, each on a thread, until told to stop or one of them fails.
+//! The stage as a program: fold, judge and explain, each on a thread, until told to stop or one of them fails.
 
 use std::sync::Arc;
 
@@ -7,9 +7,10 @@ use herd_spec::plan::Plan;
 use herd_stage::{Stage, SystemClock, thread};
 
 use crate::DetectorError;
+use crate::explain::Explain;
 use crate::fold::Fold;
 use crate::judge::Judge;
-use crate::metrics::{FoldMetrics, JudgeMetrics};
+use crate::metrics::{ExplainMetrics, FoldMetrics, JudgeMetrics};
 
 /// Runs fold and judge as `member` of their groups until `stage.shutdown`; then finishes what is under way.
 ///
@@ -29,15 +30,28 @@ pub async fn run<B: Bus>(plan: Arc<Plan>, bus: B, stage: Stage, member: String) 
     };
     let judge = {
         let counters = JudgeMetrics::register(&stage);
-        let stage = stage.clone();
+        let (plan, bus, stage, member) = (Arc::clone(&plan), bus.clone(), stage.clone(), member.clone());
         spawn("judge", &stage.clone(), move || {
             let mut judge = Judge::join(&plan, &bus, SystemClock, &member, counters)?;
             judge.run(&stage.shutdown)?;
             judge.finish()
         })?
     };
-    let (fold, judge) = tokio::join!(fold, judge);
-    fold.and(judge)
+    let explain = {
+        let counters = ExplainMetrics::register(&stage);
+        let stage = stage.clone();
+        spawn("explain", &stage.clone(), move || {
+            match Explain::join(&plan, &bus, SystemClock, &member, counters)? {
+                Some(mut explain) => {
+                    explain.run(&stage.shutdown)?;
+                    explain.finish()
+                }
+                None => Ok(()),
+            }
+        })?
+    };
+    let (fold, judge, explain) = tokio::join!(fold, judge, explain);
+    fold.and(judge).and(explain)
 }
 
 fn spawn(

@@ -7,7 +7,7 @@ use std::time::Duration;
 use herd_bus::simulated::{SimulatedBus, SimulatedConsumer, SimulatedProducer};
 use herd_bus::{
     Ack, Acks, Bus, BusError, Commit, Consumer, Fetched, Membership, Outgoing, Producer, Progress, Record,
-    SendError,
+    Scanned, SendError, Since,
 };
 use herd_spec::plan::{ALL_KEY, AlertLimit, Algorithm, MetricPlan, Plan, TopicPlan};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
@@ -229,6 +229,17 @@ impl Bus for MutantBus {
             }),
             _ => self.bus.scan(topic, partition, patience, each),
         }
+    }
+
+    fn scan_since(
+        &self,
+        topic: &str,
+        partition: Partition,
+        since: Since,
+        patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError> {
+        self.bus.scan_since(topic, partition, since, patience, each)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {

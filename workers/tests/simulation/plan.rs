@@ -41,7 +41,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
             dead_letter: topic(DEAD, 1),
             baselines: topic(BASELINES, judges),
         },
-        groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into() },
+        groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into(), explain: "sim.explain".into() },
         events: EventsPlan {
             mapping: MappingPlan {
                 id: path(&["event_id"]),
@@ -102,6 +102,7 @@ fn detectors() -> Vec<DetectorPlan> {
         min_count: 3,
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
+        explain: vec![],
     };
     let budget = "4000 per hour".parse().unwrap();
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };

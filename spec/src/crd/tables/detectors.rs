@@ -1,6 +1,6 @@
 //! Additions to the schema of a detector.
 
-use super::{Bounds, NAME, NAME_MESSAGE, Rules};
+use super::{Bounds, FIELD, FIELD_MESSAGE, NAME, NAME_MESSAGE, Rules};
 
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
 const POSITIVE_MESSAGE: &str = "must be more than 0 and at most 1000";
@@ -46,6 +46,7 @@ pub(super) const RULES: Rules = &[
         "!has(self.cooldown) || !has(self.alerts.cooldown)",
         "`cooldown` is set twice: set it under `alerts` only",
     ),
+    (".explain[]", FIELD, FIELD_MESSAGE),
     (".alerts.quietHours[].from", "self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')", TIME_MESSAGE),
     (".alerts.quietHours[].to", "self.matches('^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$')", TIME_MESSAGE),
     (
@@ -101,6 +102,8 @@ pub(super) const BOUNDS: Bounds = &[
     (".alerts.quietHours[].to", 5),
     (".alerts.quietHours[].timeZone", 64),
     (".alerts.quietHours[].days", 7),
+    (".explain", 8),
+    (".explain[]", 250),
     (".alerts.mute", 16),
     (".alerts.mute[].until", 64),
     (".alerts.mute[].keys", 100),

@@ -22,6 +22,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -35,7 +36,7 @@ pub use consumer::EmbeddedConsumer;
 pub use producer::EmbeddedProducer;
 pub use store::Durability;
 
-use crate::{Bus, BusError, Membership, Progress, Record};
+use crate::{Bus, BusError, Membership, Progress, Record, Scanned, Since};
 use log::Log;
 use reopen::Store;
 use store::{OpenStore, StoreError, StoredTopic};
@@ -308,6 +309,51 @@ impl Core {
     }
 }
 
+impl Inner {
+    /// The log of a partition that must be there.
+    fn log(&self, doing: &'static str, topic: &str, partition: Partition) -> Result<Arc<Log>, BusError> {
+        self.existing(doing, topic)?.log(partition).ok_or_else(|| BusError::Missing {
+            doing: format!("{doing} {topic}/{partition}"),
+            why: "the topic has fewer partitions".into(),
+        })
+    }
+
+    /// Hands out the records at these offsets, from the first one on that was sent at `since` or later. Returns its offset.
+    fn walk(
+        &self,
+        log: &Log,
+        offsets: Range<i64>,
+        since: Option<WallTime>,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Option<i64>, StoreError> {
+        let (mut next, mut headers, mut first) = (offsets.start, Vec::new(), None);
+        while next < offsets.end {
+            let chunks = log.read(&self.store, next, 4 << 20)?;
+            if chunks.is_empty() {
+                break;
+            }
+            for chunk in chunks {
+                let is_older = first.is_none() && since.is_some_and(|since| chunk.newest() < since.0);
+                let mut place = chunk.begin();
+                while !is_older && chunk.more(place) && chunk.offset(place) < offsets.end {
+                    if chunk.offset(place) < next {
+                        chunk.skip(&mut place);
+                        continue;
+                    }
+                    chunk.read(&mut place, log.id(), &mut headers, &mut |record| {
+                        if first.is_some() || since.is_none_or(|since| record.timestamp >= since) {
+                            first.get_or_insert(record.offset.0);
+                            each(record);
+                        }
+                    });
+                }
+                next = next.max(chunk.end());
+            }
+        }
+        Ok(first)
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         self.core.queue.stop();
@@ -322,6 +368,10 @@ impl Drop for Inner {
             tracing::error!(%error, "flushing the embedded broker to disk failed");
         }
     }
+}
+
+fn scanning(topic: &str, partition: Partition) -> String {
+    format!("scanning {topic}/{partition}")
 }
 
 fn wall_now() -> WallTime {
@@ -359,30 +409,31 @@ impl Bus for EmbeddedBus {
         _patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
-        let doing = || format!("scanning {topic}/{partition}");
-        let log = self.inner.existing("scanning", topic)?.log(partition).ok_or_else(|| {
-            BusError::Missing { doing: doing(), why: "the topic has fewer partitions".into() }
-        })?;
+        let log = self.inner.log("scanning", topic, partition)?;
         let (start, end) = log.bounds();
-        let (mut next, mut headers) = (start, Vec::new());
-        while next < end {
-            let chunks = log.read(&self.inner.store, next, 4 << 20).map_err(|error| error.doing(doing()))?;
-            if chunks.is_empty() {
-                break;
-            }
-            for chunk in chunks {
-                let mut place = chunk.begin();
-                while chunk.more(place) && chunk.offset(place) < end {
-                    if chunk.offset(place) < next {
-                        chunk.skip(&mut place);
-                    } else {
-                        chunk.read(&mut place, partition, &mut headers, &mut |record| each(record));
-                    }
-                }
-                next = next.max(chunk.end());
-            }
-        }
+        self.inner
+            .walk(&log, start..end, None, each)
+            .map_err(|error| error.doing(scanning(topic, partition)))?;
         Ok(Offset(end))
+    }
+
+    fn scan_since(
+        &self,
+        topic: &str,
+        partition: Partition,
+        since: Since,
+        _patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError> {
+        let log = self.inner.log("scanning", topic, partition)?;
+        let (start, end) = log.bounds();
+        let oldest = since.oldest(Offset(start), Offset(end));
+        let first = self
+            .inner
+            .walk(&log, oldest.0..end, Some(since.time), each)
+            .map_err(|error| error.doing(scanning(topic, partition)))?;
+        let first = Offset(first.unwrap_or(end));
+        Ok(Scanned { start: first, end: Offset(end), cut: first == oldest && oldest.0 > start })
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {

@@ -41,7 +41,7 @@ pub use producer::KafkaProducer;
 pub use settings::{KafkaSaslSettings, KafkaSettings, KafkaTlsSettings};
 pub use topics::TopicFacts;
 
-use crate::{Bus, BusError, Membership, Progress, Record};
+use crate::{Bus, BusError, Membership, Progress, Record, Scanned, Since};
 use context::Plain;
 use error::bus_error;
 use requests::{offsets_at, partitions_of};
@@ -157,6 +157,17 @@ impl KafkaBus {
         }
     }
 
+    /// That the topic has such a partition, for a scan of it.
+    fn has(&self, topic: &str, partition: Partition) -> Result<(), BusError> {
+        if partition.0 < self.partitions(topic)? {
+            return Ok(());
+        }
+        Err(BusError::Missing {
+            doing: format!("scanning {topic}/{partition}"),
+            why: "the topic has fewer partitions".into(),
+        })
+    }
+
     fn scanner(&self) -> Result<BaseConsumer<Plain>, BusError> {
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
@@ -201,14 +212,21 @@ impl Bus for KafkaBus {
         patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
-        if partition.0 >= self.partitions(topic)? {
-            return Err(BusError::Missing {
-                doing: format!("scanning {topic}/{partition}"),
-                why: "the topic has fewer partitions".into(),
-            });
-        }
+        self.has(topic, partition)?;
         // A new one each time: scans are rare, and nothing of the last can come through.
         requests::scan(&self.scanner()?, topic, partition, patience, each)
+    }
+
+    fn scan_since(
+        &self,
+        topic: &str,
+        partition: Partition,
+        since: Since,
+        patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError> {
+        self.has(topic, partition)?;
+        requests::scan_since(&self.scanner()?, topic, partition, since, patience, each)
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {

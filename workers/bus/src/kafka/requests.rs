@@ -1,5 +1,6 @@
 //! Requests that need no member of a group: how many partitions, where they begin and end, what is committed, and whole scans.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use herd_spec::units::{Offset, Partition};
@@ -11,7 +12,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use super::error::{Kind, bus_error, kind};
 use super::record::record;
 use super::{POLL, kafka_partition};
-use crate::{BusError, Commit, Record};
+use crate::{BusError, Commit, Record, Scanned, Since};
 
 /// Pause before something is tried again.
 const RETRY: Duration = Duration::from_millis(50);
@@ -49,7 +50,8 @@ pub(super) fn shape_of<C: ConsumerContext>(
     Ok((count(found.partitions().len()), count(copies.unwrap_or(0))))
 }
 
-/// Where partitions begin or end: one request a broker.
+/// Where partitions begin, end, or have their first record that is not older than a time; [`Offset`]`(i64::MAX)` where all are
+/// older. One request a broker.
 pub(super) fn offsets_at<C: ConsumerContext>(
     reader: &BaseConsumer<C>,
     topic: &str,
@@ -76,8 +78,10 @@ pub(super) fn offsets_at<C: ConsumerContext>(
                 .iter()
                 .map(|element| {
                     element.error()?;
-                    let KafkaOffset::Offset(offset) = element.offset() else {
-                        return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable));
+                    let offset = match (element.offset(), at) {
+                        (KafkaOffset::Offset(offset), _) => offset,
+                        (KafkaOffset::End, KafkaOffset::Offset(_)) => i64::MAX,
+                        _ => return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::LeaderNotAvailable)),
                     };
                     Ok((Partition(u32::try_from(element.partition()).unwrap_or(0)), Offset(offset)))
                 })
@@ -139,14 +143,55 @@ pub(super) fn scan<C: ConsumerContext>(
     patience: Duration,
     each: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Offset, BusError> {
+    let start = bound(scanner, topic, of, KafkaOffset::Beginning, patience)?;
+    let end = bound(scanner, topic, of, KafkaOffset::End, patience)?;
+    read(scanner, topic, of, start..end, patience, each)?;
+    Ok(end)
+}
+
+/// Reads a partition from a time on to where it ends now.
+pub(super) fn scan_since<C: ConsumerContext>(
+    scanner: &BaseConsumer<C>,
+    topic: &str,
+    of: Partition,
+    since: Since,
+    patience: Duration,
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<Scanned, BusError> {
+    let start = bound(scanner, topic, of, KafkaOffset::Beginning, patience)?;
+    let end = bound(scanner, topic, of, KafkaOffset::End, patience)?;
+    let oldest = since.oldest(start, end);
+    // Negative ones have meanings of their own in the protocol.
+    let time = KafkaOffset::Offset(since.time.0.max(0));
+    let first = bound(scanner, topic, of, time, patience)?.max(oldest).min(end);
+    read(scanner, topic, of, first..end, patience, each)?;
+    Ok(Scanned { start: first, end, cut: first == oldest && oldest > start })
+}
+
+fn bound<C: ConsumerContext>(
+    scanner: &BaseConsumer<C>,
+    topic: &str,
+    of: Partition,
+    at: KafkaOffset,
+    patience: Duration,
+) -> Result<Offset, BusError> {
+    let found = offsets_at(scanner, topic, std::iter::once(of), at, patience)?;
+    Ok(found.first().map_or(Offset(0), |(_, offset)| *offset))
+}
+
+/// Hands out the records of a partition at these offsets.
+fn read<C: ConsumerContext>(
+    scanner: &BaseConsumer<C>,
+    topic: &str,
+    of: Partition,
+    offsets: Range<Offset>,
+    patience: Duration,
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<(), BusError> {
     let doing = || format!("scanning {topic}/{of}");
-    let bound = |at| -> Result<Offset, BusError> {
-        let found = offsets_at(scanner, topic, std::iter::once(of), at, patience)?;
-        Ok(found.first().map_or(Offset(0), |(_, offset)| *offset))
-    };
-    let (start, end) = (bound(KafkaOffset::Beginning)?, bound(KafkaOffset::End)?);
+    let Range { start, end } = offsets;
     if start >= end {
-        return Ok(end);
+        return Ok(());
     }
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, kafka_partition(of), KafkaOffset::Offset(start.0))
@@ -161,11 +206,11 @@ pub(super) fn scan<C: ConsumerContext>(
                     each(&record(&message));
                 }
                 if message.offset() + 1 >= end.0 {
-                    return Ok(end);
+                    return Ok(());
                 }
             }
             // The log's end: compaction has left nothing before it.
-            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(end),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(()),
             Some(Err(error)) => {
                 let error = bus_error(doing(), &error);
                 if !error.is_retryable() {

@@ -30,7 +30,7 @@ pub use fault_schedule::{FaultSchedule, Sending};
 pub use producer::SimulatedProducer;
 pub use topic::Kept;
 
-use crate::{Bus, BusError, Membership, Progress, Record};
+use crate::{Bus, BusError, Membership, Progress, Record, Scanned, Since};
 use simulator::Simulator;
 
 /// A bus in memory, on a virtual clock.
@@ -153,6 +153,31 @@ impl Bus for SimulatedBus {
         drop(simulator);
         records.iter().for_each(|record| each(&record.record()));
         Ok(end)
+    }
+
+    fn scan_since(
+        &self,
+        topic: &str,
+        partition: Partition,
+        since: Since,
+        _patience: Duration,
+        each: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError> {
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("scanning")?;
+        let id = simulator.id("scanning", topic)?;
+        let end = simulator.topics[id].end(partition).ok_or_else(|| BusError::Missing {
+            doing: format!("scanning {topic}/{partition}"),
+            why: "the topic has fewer partitions".into(),
+        })?;
+        let oldest = since.oldest(Offset(0), end);
+        let records = simulator.read(id, partition, oldest, usize::MAX);
+        drop(simulator);
+        let older = records.iter().take_while(|record| record.timestamp < since.time).count();
+        let wanted = &records[older..];
+        let start = wanted.first().map_or(end, |record| record.offset);
+        wanted.iter().for_each(|record| each(&record.record()));
+        Ok(Scanned { start, end, cut: start == oldest && oldest > Offset(0) })
     }
 
     fn progress(&self, topic: &str, group: &str) -> Result<Vec<Progress>, BusError> {

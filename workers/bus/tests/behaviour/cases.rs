@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use herd_bus::{Acks, Bus, BusError, Change, Commit, Consumer, Membership, Outgoing, Producer, partitioner};
+use herd_bus::{
+    Acks, Bus, BusError, Change, Commit, Consumer, Membership, Outgoing, Producer, Since, partitioner,
+};
 use herd_spec::units::{Offset, Partition, WallTime};
 
 use crate::member::{Member, PATIENCE, both, fill, plan, record, scan, send, topic};
@@ -294,6 +296,40 @@ pub(crate) fn a_scan_reads_to_the_end_as_it_stood<B: Bus>(bus: &B) {
     assert_eq!((count, end), (1000, Offset(1000)));
     assert_eq!(scan(bus, &topic, 1).0.len(), 1010);
     assert!(matches!(bus.scan(&topic, Partition(7), PATIENCE, &mut |_| ()), Err(BusError::Missing { .. })));
+}
+
+pub(crate) fn a_scan_since_a_time_begins_with_the_first_record_that_is_not_older<B: Bus>(bus: &B) {
+    let topic = topic(bus, 2);
+    // Records of several senders are not in the order of their times.
+    let times = [1_000, 2_000, 1_500, 3_000, 2_500, 4_000];
+    let of = |time: i64| WallTime(1_700_000_000_000 + time);
+    let since = |time, most| Since { time: of(time), most };
+    let scan = |partition, since| {
+        let mut offsets = Vec::new();
+        let scanned = bus.scan_since(&topic, Partition(partition), since, PATIENCE, &mut |record| {
+            offsets.push(record.offset.0);
+        });
+        scanned.map(|scanned| (offsets, scanned.start.0, scanned.end.0, scanned.cut))
+    };
+    assert_eq!(scan(1, since(0, 10)).unwrap(), (vec![], 0, 0, false));
+    for time in times {
+        send(bus, &[Outgoing { timestamp: of(time), ..record(&topic, Some(1), None, Some("x")) }]);
+    }
+    for (time, most, offsets, is_cut) in [
+        (0, 10, 0..6, false),
+        (1_500, 10, 1..6, false),
+        (2_001, 10, 3..6, false),
+        (4_000, 10, 5..6, false),
+        (4_001, 10, 6..6, false),
+        (0, 2, 4..6, true),
+        (4_000, 2, 5..6, false),
+        (0, 0, 6..6, true),
+    ] {
+        let expected = (offsets.clone().collect(), offsets.start, 6, is_cut);
+        assert_eq!(scan(1, since(time, most)).unwrap(), expected, "since {time}, at most {most}");
+    }
+    assert_eq!(scan(0, since(0, 10)).unwrap(), (vec![], 0, 0, false));
+    assert!(matches!(scan(7, since(0, 10)), Err(BusError::Missing { .. })));
 }
 
 pub(crate) fn a_member_that_closes_hands_over_at_once<B: Bus>(bus: &B) {

@@ -55,6 +55,7 @@ behaviour! {
     a_reader_of_all_sees_partitions_that_come_later
     a_member_gets_partitions_that_come_later
     a_scan_reads_to_the_end_as_it_stood
+    a_scan_since_a_time_begins_with_the_first_record_that_is_not_older
     a_member_that_closes_hands_over_at_once
     members_that_join_and_leave_hold_nobody_up
     static_members_that_join_and_leave_hold_nobody_up

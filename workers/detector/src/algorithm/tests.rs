@@ -18,6 +18,7 @@ fn rule_on(function: AggregateFunction, algorithm: Algorithm, direction: Directi
         min_count: 10,
         cooldown: Duration::ZERO,
         severity: Severity::Warning,
+        explain: vec![],
     };
     Rule::of(&plan, function)
 }

@@ -24,4 +24,5 @@ pub mod watch;
 mod watermarks;
 pub mod worker;
 
+pub(crate) use sentence::thousands;
 pub use worker::Judge;

@@ -202,7 +202,7 @@ fn number(value: f64) -> String {
 }
 
 /// Sets the thousands of a whole number apart with commas.
-fn thousands(written: &str) -> String {
+pub(crate) fn thousands(written: &str) -> String {
     let (sign, digits) = match written.strip_prefix('-') {
         Some(digits) => ("-", digits),
         None => ("", written),

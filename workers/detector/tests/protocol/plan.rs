@@ -32,6 +32,7 @@ pub(crate) fn plan() -> Plan {
         min_count,
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
+        explain: vec![],
     };
     let poisson = PoissonSpec { probability: 0.01, half_life: 5.0, warmup: 3 };
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
@@ -69,7 +70,11 @@ fn empty_plan() -> Plan {
             dead_letter: topic("dead-letter"),
             baselines: topic("baselines"),
         },
-        groups: Groups { fold: "proof.fold".into(), judge: "proof.judge".into() },
+        groups: Groups {
+            fold: "proof.fold".into(),
+            judge: "proof.judge".into(),
+            explain: "proof.explain".into(),
+        },
         events: EventsPlan {
             mapping: MappingPlan {
                 id: path(&["event_id"]),

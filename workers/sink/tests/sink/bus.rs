@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use herd_bus::{
     Ack, Bus, BusError, Change, Commit, Consumer, Fetched, Headers, Membership, Outgoing, Producer, Progress,
-    Record, SendError,
+    Record, Scanned, SendError, Since,
 };
 use herd_spec::plan::TopicPlan;
 use herd_spec::units::{Offset, Partition, WallTime};
@@ -109,6 +109,17 @@ impl Bus for MemoryBus {
         _: Duration,
         _: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
+        panic!("sinks do not scan")
+    }
+
+    fn scan_since(
+        &self,
+        _: &str,
+        _: Partition,
+        _: Since,
+        _: Duration,
+        _: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<Scanned, BusError> {
         panic!("sinks do not scan")
     }
 

@@ -50,7 +50,11 @@ fn plan() -> Plan {
             dead_letter: topic(DEAD),
             baselines: topic("shop.baselines"),
         },
-        groups: Groups { fold: "shop.fold".into(), judge: "shop.judge".into() },
+        groups: Groups {
+            fold: "shop.fold".into(),
+            judge: "shop.judge".into(),
+            explain: "shop.explain".into(),
+        },
         events: EventsPlan {
             mapping: MappingPlan { id: vec![], event_type: vec![], user: vec![], item: vec![], time: vec![] },
             types: vec![],
