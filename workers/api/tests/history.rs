@@ -169,6 +169,7 @@ async fn serves_the_episode_of_an_alert_as_it_goes_on() {
                 "since": 80_000, "until": 130_000, "peak": 96.0, "peak_start": 100_000, "excess": 154.5,
                 "ending": null, "level": null
             },
+            "explanation": null,
             "raised": 100_700,
             "history": [{"state": "early", "at": 100_700}, {"state": "firing", "at": 130_700}],
             "useful": null
