@@ -117,7 +117,8 @@ fn plan_prints_a_tree_or_json() {
     │  │  └─ no authentication
     │  ├─ detector  1 replica
     │  │  ├─ fold reads shop.events as consumer group shop.fold
-    │  │  └─ judge reads shop.parts as consumer group shop.judge
+    │  │  ├─ judge reads shop.parts as consumer group shop.judge
+    │  │  └─ explain reads shop.alerts as consumer group shop.explain
     │  └─ api  1 replica
     │     └─ no store: live data only
     ├─ metrics

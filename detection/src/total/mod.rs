@@ -17,11 +17,12 @@
 //! keys of one partition, the two largest counts of a window taken for no more than the third ([`winsorized`]). It is forecast in the same
 //! way, and must have left its own forecast over the same windows with a probability of less than one in a hundred, by at least half as
 //! much, in proportion, as the total, and by at least two fifths; unless there is hardly any
-//! event at all.
+//! event at all. What is improbable and not confirmed is a crowd on a few keys: it is not learnt, unless it lasts.
 //!
 //! # Alerts
 //! A sum alerts if it is improbable *and* differs by at least half of what was expected ([`EFFECT`]): with much traffic, a change of some
-//! percent is improbable soon, and no news. While an episode lasts nothing is learnt. It is over after [`ORDINARY_WINDOWS`] windows near
+//! percent is improbable soon, and no news. While an episode lasts nothing is learnt, but that its first window was so far from the
+//! forecast. It is over after [`ORDINARY_WINDOWS`] windows near
 //! what was expected at its beginning, or when the total has been elsewhere for [`NEW_LEVEL_WINDOWS`] windows, which then is
 //! the new level; silence becomes usual only after [`SILENCE_WINDOWS`].
 
@@ -93,6 +94,9 @@ pub struct Total {
     /// Sums begin with this window at the earliest: what was told is not told again.
     #[serde(rename = "f")]
     first: u32,
+    /// The last windows in a row that were improbable, but not of all keys.
+    #[serde(rename = "k")]
+    of_few: u32,
     #[serde(rename = "t")]
     all: Series,
     #[serde(rename = "w")]
@@ -221,17 +225,27 @@ impl Total {
         }
         self.all.push(total);
         self.winsorized.push(winsorized);
+        let spans = self.spans(index);
         let change = if self.episode.is_some() {
             self.go_on(index)
         } else {
-            match self.finding(threshold, index) {
+            let (finding, is_of_few) = self.finding(threshold, index);
+            self.of_few = if is_of_few { self.of_few + 1 } else { 0 };
+            match finding {
                 Some(finding) => {
                     self.episode = Some(finding.episode.clone());
+                    // What happens again and again becomes less of a surprise, though it is no new rate.
+                    self.all.learn_spreads(self.learnt, spans);
+                    self.winsorized.learn_spreads(self.learnt, spans);
                     Change::Began(finding)
                 }
+                // A crowd on a few keys is no rate, unless it stays.
+                None if (1..NEW_LEVEL_WINDOWS).contains(&self.of_few) => Change::None,
                 None => {
-                    self.all.learn(self.learnt, self.spans(index));
-                    self.winsorized.learn(self.learnt, self.spans(index));
+                    for series in [&mut self.all, &mut self.winsorized] {
+                        series.learn_spreads(self.learnt, spans);
+                        series.learn_rate(self.learnt);
+                    }
                     self.learnt = self.learnt.saturating_add(1);
                     return Change::None;
                 }
@@ -266,9 +280,10 @@ impl Total {
         }
     }
 
-    /// The most improbable of the sums that end with the newest window, if it alerts.
-    fn finding(&self, threshold: f64, index: u32) -> Option<Finding> {
+    /// The most improbable of the sums that end with the newest window, if it alerts; and whether one would that is not of all keys.
+    fn finding(&self, threshold: f64, index: u32) -> (Option<Finding>, bool) {
         let mut most: Option<Finding> = None;
+        let mut is_of_few = false;
         for (place, span) in SPANS.into_iter().enumerate().take(self.spans(index)) {
             #[allow(clippy::cast_possible_truncation)] // at most 8
             let windows = span as u32;
@@ -292,13 +307,15 @@ impl Total {
                     || self.winsorized.change(span).abs()
                         < LEAST_ALIKE.max(ALIKE * self.all.change(span).abs()))
             {
+                is_of_few = true;
                 continue;
             }
             let values = self.all.values[..span].iter().copied().enumerate();
             let further =
                 |one: &f64, other: &f64| if is_up { one.total_cmp(other) } else { other.total_cmp(one) };
             // The newest of the furthest.
-            let (age, peak) = values.rev().max_by(|(_, one), (_, other)| further(one, other))?;
+            let furthest = values.rev().max_by(|(_, one), (_, other)| further(one, other));
+            let Some((age, peak)) = furthest else { continue };
             #[allow(clippy::cast_possible_truncation)] // at most 7
             let peak_at = index - age as u32;
             most = Some(Finding {
@@ -321,7 +338,7 @@ impl Total {
                 score,
             });
         }
-        most
+        (most, is_of_few)
     }
 
     /// Takes the newest window into the episode.
@@ -398,8 +415,8 @@ impl Series {
         if is_up { model.upper(value) } else { model.lower(value) }
     }
 
-    /// Takes the newest window in, after `learnt` others; the spreads of as many spans.
-    fn learn(&mut self, learnt: u32, spans: usize) {
+    /// Takes the errors of the sums that end with the newest window in, of so many spans, after `learnt` windows.
+    fn learn_spreads(&mut self, learnt: u32, spans: usize) {
         for (place, span) in SPANS.into_iter().enumerate() {
             #[allow(clippy::cast_possible_truncation)] // at most 8
             let seen = learnt.saturating_sub(span as u32);
@@ -413,6 +430,10 @@ impl Series {
                 *spread += weight * (error.min(CLIPPED * CLIPPED * spread.max(1.0)) - *spread);
             }
         }
+    }
+
+    /// Takes the newest window into the rate, after `learnt` others.
+    fn learn_rate(&mut self, learnt: u32) {
         let ([rate, ..], [value, ..]) = (self.rates, self.values);
         let weight = (1.0 / f64::from(learnt.saturating_add(1))).max(RATE_WEIGHT);
         let limit = CLIPPED * (rate.max(1.0) * self.spread(0)).sqrt();

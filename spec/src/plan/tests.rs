@@ -391,7 +391,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::alerts_of_another_name(
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alert: {minCount: 5}}]",
-    "spec.detectors[0].alert: unknown field; did you mean `alerts`? (allowed here: `name`, `metric`, `algorithm`, `alerts`, `direction`, `minCount`, `cooldown`, `severity`)"
+    "spec.detectors[0].alert: unknown field; did you mean `alerts`? (allowed here: `name`, `metric`, `algorithm`, `alerts`, `direction`, `minCount`, `cooldown`, `severity`, `explain`)"
 )]
 fn a_malformed_spec_says_what_to_change(#[case] spec: &str, #[case] expected: &str) {
     let found = problems(spec);

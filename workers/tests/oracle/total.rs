@@ -49,12 +49,14 @@ impl Series {
 
     fn rarity(&self, place: usize, is_up: bool) -> f64 {
         let (expected, value) = self.forecast(SPANS[place]);
-        let of = Distribution { mean: expected.max(1.0), excess: self.spreads[place].max(1.0) - 1.0 };
+        // A Poisson distribution is the limit of no excess.
+        let excess = (self.spreads[place] - 1.0).max(1e-9);
+        let of = Distribution { mean: expected.max(1.0), excess };
         if is_up { of.at_least(value) } else { of.at_most(value) }
     }
 
     /// `seen` windows were learnt before; sums of no more than `longest` windows tell anything.
-    fn learn(&mut self, seen: usize, longest: usize) {
+    fn spread(&mut self, seen: usize, longest: usize) {
         for (place, span) in SPANS.into_iter().enumerate() {
             let sums = seen.saturating_sub(span);
             if sums < 3 {
@@ -70,6 +72,9 @@ impl Series {
             let weight = (1.0 / (10.0 + sums as f64)).max(0.002_307_82);
             self.spreads[place] = (1.0 - weight) * before + weight * error;
         }
+    }
+
+    fn learn(&mut self, seen: usize) {
         let value = *self.values.last().unwrap_or(&0.0);
         let rate = *self.rates.last().unwrap_or(&0.0);
         let most = 4.0 * (rate.max(1.0) * self.spreads[0].max(1.0)).sqrt();
@@ -114,6 +119,7 @@ pub(super) fn alerts(detector: &DetectorPlan, size: i64, traffic: &Traffic) -> (
         learnt: 0,
         zeros: 0,
         from: 0,
+        of_few: 0,
         alerted: None,
         open: None,
         alerts: Vec::new(),
@@ -140,6 +146,8 @@ struct Walk<'a> {
     zeros: usize,
     /// The first window that is part of a sum.
     from: usize,
+    /// Windows in a row that are unlike what was expected because of a few keys.
+    of_few: usize,
     /// Start of the window of the last alert.
     alerted: Option<i64>,
     open: Option<Open>,
@@ -167,7 +175,7 @@ impl Walk<'_> {
         self.zeros = if total == 0 { self.zeros + 1 } else { 0 };
         if self.zeros >= MEMORY {
             (self.all, self.common) = (Series::default(), Series::default());
-            (self.learnt, self.zeros, self.from) = (0, 0, 0);
+            (self.learnt, self.zeros, self.from, self.of_few) = (0, 0, 0, 0);
             self.open = None;
             return Ok(());
         }
@@ -185,6 +193,7 @@ impl Walk<'_> {
         let is_paused = self.alerted.is_some_and(|alerted| start - alerted < self.pause());
         let bound = if is_paused { f64::INFINITY } else { self.bound() };
         let mut most: Option<(f64, usize)> = None;
+        let mut is_of_few = false;
         for (place, span) in SPANS.into_iter().enumerate() {
             if self.learnt < WARMUP + span || span > longest {
                 break;
@@ -207,6 +216,7 @@ impl Walk<'_> {
             } else if !reaches(self.common.rarity(place, is_up), 2.0)?
                 || !reaches(self.common.change(span), change)?
             {
+                is_of_few = true;
                 continue;
             }
             match most {
@@ -215,13 +225,21 @@ impl Walk<'_> {
                 _ => most = Some((score, span)),
             }
         }
-        let Some((_, span)) = most else {
-            self.all.learn(self.learnt, longest);
-            self.common.learn(self.learnt, longest);
+        self.of_few = if is_of_few { self.of_few + 1 } else { 0 };
+        if most.is_none() && self.of_few > 0 && self.of_few < NEW_LEVEL {
+            self.all.stand();
+            self.common.stand();
+            return Ok(());
+        }
+        let known = (self.all.forecast(most.map_or(1, |(_, span)| span)), most);
+        self.all.spread(self.learnt, longest);
+        self.common.spread(self.learnt, longest);
+        let ((expected, value), Some((_, span))) = known else {
+            self.all.learn(self.learnt);
+            self.common.learn(self.learnt);
             self.learnt += 1;
             return Ok(());
         };
-        let (expected, value) = self.all.forecast(span);
         let is_up = value > expected;
         let values = &self.all.values[at + 1 - span..];
         let peak = values.iter().copied().fold(values[0], |a, b| if is_up { a.max(b) } else { a.min(b) });
