@@ -12,7 +12,7 @@ from env import DEMO, HOME, ROOT, Wrong, fetch, kubectl, until
 ADDRESS = "127.0.0.1:19090"
 # Debian's Prometheus is built without the discovery of Kubernetes: what it would find is written to files.
 CONFIG = """
-global: {{scrape_interval: 2s, evaluation_interval: 2s}}
+global: {{scrape_interval: 5s, evaluation_interval: 5s}}
 rule_files: ["{root}/charts/herd/files/alerts.yaml"]
 scrape_configs:
   - {{job_name: operator, honor_labels: true, file_sd_configs: [{{files: ["{folder}/operator.json"]}}]}}
@@ -35,7 +35,7 @@ class Prometheus:
 
     def discover(self):
         """Writes the pods that are ready, with the labels that ServiceMonitor and PodMonitors give them."""
-        while not self.ended.wait(1):
+        while not self.ended.wait(4):
             for job, namespace, port in (("operator", HOME, "http"), ("stages", DEMO, "ops")):
                 pods = json.loads(kubectl("get", "pods", "-o", "json", namespace=namespace, check=False) or '{"items": []}')["items"]
                 found = Path(self.folder.name, f"{job}.new")

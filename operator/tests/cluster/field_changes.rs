@@ -32,6 +32,9 @@ const TEXTS: &[&str] = &[
     "/events",
     "0 9 * * 1-5",
     "Europe/Berlin",
+    "05:30",
+    "23:30",
+    "2026-12-01T08:00:00Z",
     "user_id",
     "price",
     "other",
@@ -98,7 +101,11 @@ fn base_pipeline(env: &TestEnv) -> Value {
     spec["detectors"] = json!([
         {"name": "default", "metric": "views"},
         {"name": "crowd", "metric": "views", "algorithm": {"crowd": {}}, "alerts": {"budget": 7}},
-        {"name": "level", "metric": "revenue", "algorithm": {"level": {}}, "alerts": {"probability": 0.01, "minCount": 1, "direction": "both", "cooldown": "1m"}},
+        {"name": "level", "metric": "revenue", "algorithm": {"level": {}}, "alerts": {
+            "probability": 0.01, "minCount": 1, "direction": "both", "cooldown": "1m",
+            "quietHours": [{"from": "21:00", "to": "06:00", "timeZone": "UTC", "days": ["mon"]}],
+            "mute": [{"until": "2026-11-01T00:00:00Z", "keys": ["a*"]}],
+        }, "explain": ["page"]},
         {"name": "poisson", "metric": "views", "algorithm": {"poisson": {"halfLife": 20.0}}},
         {"name": "ewma", "metric": "revenue", "algorithm": {"ewma": {"sigmas": 6.0}}, "minCount": 3},
         {"name": "mad", "metric": "views", "algorithm": {"mad": {"deviations": 8.0}}, "direction": "both"},

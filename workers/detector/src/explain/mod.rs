@@ -2,7 +2,7 @@
 //! usual ones.
 //!
 //! Counting happens apart from fold and judge: an alert is rare, and the events can be read again. [`question`] says which
-//! events belong to an alert, [`look`] counts them; neither knows of buses and clocks. [`worker`] is the member of the group that reads
+//! events belong to an alert, [`look`] counts them; neither knows of buses and clocks. [`Explain`] is the member of the group that reads
 //! alerts and sends them again with their explanation.
 
 pub mod look;

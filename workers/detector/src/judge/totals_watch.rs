@@ -1,6 +1,6 @@
 //! The alert about a whole metric: its total over all keys, judged by [`herd_detection::total`] in one partition of `parts`.
 //!
-//! Every partition knows the total of a closed window ([`super::totals`]); the one to which the key [`ALL_KEY`] of the metric belongs watches
+//! Every partition knows the total of a closed window; the one to which the key [`ALL_KEY`] of the metric belongs watches
 //! it, once for each detector that follows episodes. What is known of the total is saved with the baselines of keys: after the alerts are
 //! acknowledged, so that a successor judges again what nobody may have heard of, and skips the windows before that.
 
