@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use super::commits::{CommitThread, Commits, RETRY, offsets, passes};
 use super::context::Rebalances;
 use super::error::bus_error;
+use super::reading::{Expected, Reading};
 use super::record::{partition, record};
 use super::requests::{committed, offsets_at, partitions_of};
 use super::settings::KafkaSettings;
@@ -39,8 +40,8 @@ pub struct KafkaConsumer {
     subscription: Subscription,
     /// What is this member's, started or not.
     owned: BTreeSet<Partition>,
-    /// Where reading each partition stands, by number.
-    reading: Vec<Reading>,
+    /// Where reading each partition stands.
+    reading: Reading,
     /// Partitions whose logs begin anew, which the stage is to be told.
     restarted: Vec<Partition>,
     /// What must be given back, and what of it the stage has released: librdkafka wants one answer.
@@ -51,18 +52,6 @@ pub struct KafkaConsumer {
     commit_thread: Option<CommitThread>,
     /// Until it was seen that its group reads all partitions.
     unread: Option<UnreadPartitionMonitor>,
-}
-
-/// Where reading a partition stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reading {
-    /// It was never started, or is given back.
-    #[default]
-    Stopped,
-    /// Records are handed out; the next one has this offset or a later one.
-    From(i64),
-    /// Its log begins anew: nothing is handed out until it is started again.
-    Restarted,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +102,7 @@ impl KafkaConsumer {
             topic: topic.to_owned(),
             subscription,
             owned: BTreeSet::new(),
-            reading: Vec::new(),
+            reading: Reading::default(),
             restarted: Vec::new(),
             revoked: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -123,34 +112,16 @@ impl KafkaConsumer {
         })
     }
 
-    fn set_reading(&mut self, partition: Partition, reading: Reading) {
-        let index = partition.0 as usize;
-        if index >= self.reading.len() {
-            self.reading.resize(index + 1, Reading::Stopped);
-        }
-        self.reading[index] = reading;
-    }
-
-    fn is_started(&self, partition: Partition) -> bool {
-        self.reading.get(partition.0 as usize).is_some_and(|reading| *reading != Reading::Stopped)
-    }
-
-    /// Whether a record with this offset is to be handed out. librdkafka goes to the start of a log that has become shorter than its
-    /// position, which a stage must not take for records that come a second time.
+    /// Whether a record with this offset is to be handed out.
     fn expects(&mut self, partition: Partition, offset: i64) -> bool {
-        let Some(reading) = self.reading.get_mut(partition.0 as usize) else { return false };
-        match *reading {
-            Reading::From(next) if offset >= next => {
-                *reading = Reading::From(offset + 1);
-                true
-            }
-            Reading::From(next) => {
-                *reading = Reading::Restarted;
-                tracing::warn!(topic = self.topic, %partition, offset, expected = next, "the log of the partition begins anew, because the topic was recreated or lost records");
+        match self.reading.expects(partition, offset) {
+            Expected::Yes => true,
+            Expected::No => false,
+            Expected::Restarted { expected } => {
+                tracing::warn!(topic = self.topic, %partition, offset, expected, "the log of the partition begins anew, because the topic was recreated or lost records");
                 self.restarted.push(partition);
                 false
             }
-            Reading::Stopped | Reading::Restarted => false,
         }
     }
 
@@ -177,7 +148,7 @@ impl KafkaConsumer {
                 Change::Lost(partitions) => {
                     self.commits.forget(partitions);
                     for partition in partitions {
-                        self.set_reading(*partition, Reading::Stopped);
+                        self.reading.stop(*partition);
                         self.owned.remove(partition);
                         self.revoked.insert(*partition);
                     }
@@ -186,7 +157,7 @@ impl KafkaConsumer {
             }
         }
         let mut restarted = std::mem::take(&mut self.restarted);
-        restarted.retain(|partition| self.is_started(*partition));
+        restarted.retain(|partition| self.reading.is_started(*partition));
         if !restarted.is_empty() {
             changes.push(Change::Restarted(restarted));
         }
@@ -230,7 +201,7 @@ impl KafkaConsumer {
         self.consumer.incremental_unassign(&list).map_err(|error| bus_error(&*doing, &error))?;
         for partition in revoked {
             self.owned.remove(&partition);
-            self.set_reading(partition, Reading::Stopped);
+            self.reading.stop(partition);
         }
         Ok(())
     }
@@ -382,7 +353,7 @@ impl Consumer for KafkaConsumer {
             if offset.0 <= 0 { KafkaOffset::Beginning } else { KafkaOffset::Offset(offset.0) }
         };
         let (again, new): (Vec<_>, Vec<_>) =
-            from.iter().partition(|(partition, _)| self.is_started(*partition));
+            from.iter().partition(|(partition, _)| self.reading.is_started(*partition));
         if !again.is_empty() {
             let list = self.list("starting to read", again.iter().map(|(p, o)| (*p, at(*o))))?;
             self.consumer.seek_partitions(list, PATIENCE).map_err(|error| bus_error(&*doing, &error))?;
@@ -392,7 +363,7 @@ impl Consumer for KafkaConsumer {
             self.consumer.incremental_assign(&list).map_err(|error| bus_error(&*doing, &error))?;
         }
         for (partition, offset) in from {
-            self.set_reading(*partition, Reading::From(offset.0));
+            self.reading.start(*partition, *offset);
         }
         Ok(())
     }
@@ -405,7 +376,7 @@ impl Consumer for KafkaConsumer {
             self.commit_now();
         }
         for partition in partitions {
-            self.set_reading(*partition, Reading::Stopped);
+            self.reading.stop(*partition);
             self.owned.remove(partition);
             self.released.insert(*partition);
         }
@@ -414,7 +385,7 @@ impl Consumer for KafkaConsumer {
 
     fn pause(&mut self, partitions: &[Partition], paused: bool) -> Result<(), BusError> {
         for partition in partitions {
-            if !self.is_started(*partition) {
+            if !self.reading.is_started(*partition) {
                 return Err(self.refused("pausing", *partition, "it is not being read by this consumer"));
             }
         }
@@ -486,7 +457,7 @@ impl Drop for KafkaConsumer {
             }
         }
         let never: Vec<_> =
-            self.owned.iter().copied().filter(|partition| !self.is_started(*partition)).collect();
+            self.owned.iter().copied().filter(|partition| !self.reading.is_started(*partition)).collect();
         let answered = self
             .list("leaving", never.into_iter().map(|partition| (partition, KafkaOffset::End)))
             .and_then(|never| match never.count() {

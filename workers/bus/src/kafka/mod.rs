@@ -17,6 +17,7 @@ mod error;
 mod failure;
 mod look;
 mod producer;
+mod reading;
 mod record;
 mod requests;
 mod settings;

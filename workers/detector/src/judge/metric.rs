@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use compact_str::CompactString;
-use herd_detection::crowd::{self, OpenWindow};
 use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, Offset, Partition};
 use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_key};
@@ -13,11 +12,10 @@ use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_ke
 use super::baseline::Baseline;
 use super::crowds::CrowdDetector;
 use super::levels::LevelDetector;
-use super::open_windows::{self, OpenWindows, SourceValues};
+use super::open_windows::{self, OpenWindows};
 use super::output::{Output, Saved};
 use super::totals::OpenTotals;
 use super::totals_watch::TotalWatch;
-use super::verdict::{self, Candidate};
 use super::watch::{Index, Watched};
 use crate::aggregate::Running;
 use crate::algorithm::Expectation;
@@ -51,7 +49,7 @@ pub(super) struct Metric {
     /// For which window a detector last fired early, by detector and key, while that window is open.
     pub(super) early: BTreeMap<(usize, CompactString), Index>,
     /// Keys of open windows that changed since detectors of the algorithm `crowd` last looked at them.
-    pending: BTreeMap<EventTime, Vec<CompactString>>,
+    pub(super) pending: BTreeMap<EventTime, Vec<CompactString>>,
     /// Keys whose baseline changed since it was last saved.
     pub(super) unsaved: HashSet<CompactString>,
     /// Keys a predecessor forgot, and the newest window it had closed then: what is replayed up to there it has judged.
@@ -160,157 +158,14 @@ impl Metric {
         self.totals.take(offset, source, total);
     }
 
-    /// Raises the early alerts of detectors of the algorithm `crowd`, for all keys that changed. Asked when a source has said how
-    /// much traffic there is: parts alone would make every key look like a crowd when all of them grow.
-    pub(super) fn fire_early_crowds<E>(
-        &mut self,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let Some(closed) = self.closed.filter(|_| self.raises_early && !self.crowds.is_empty()) else {
-            return Ok(());
-        };
-        CrowdDetector::advance(&mut self.crowds, closed);
-        let lag = self.crowds.iter().map(|crowd| crowd.settings.lag).min().unwrap_or(1);
-        let watched = Arc::clone(&self.watched);
-        while let Some(entry) = self.pending.first_entry() {
-            let start = *entry.key();
-            let index = watched.index(start);
-            if index > closed.saturating_add(lag) {
-                break; // what is usual for it is not yet known
-            }
-            for key in entry.remove() {
-                if let Some(values) = self.windows.get_mut(&start).and_then(|open| open.keys.get_mut(&key)) {
-                    values.pending = false;
-                }
-                self.fire_early_crowd(closed, index, &key, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn fire_early_crowd<E>(
-        &mut self,
-        closed: Index,
-        index: Index,
-        key: &CompactString,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let watched = &*self.watched;
-        if index <= closed || !self.watches(key) || self.is_past(key, index) || !verdict::fires_early(watched)
-        {
-            return Ok(());
-        }
-        let baseline = known(&self.baselines, watched, key, index);
-        if baseline.is_some_and(|baseline| baseline.newest >= index) {
-            return Ok(()); // a predecessor judged it already
-        }
-        let open = self.open_windows_of(key, closed, index);
-        let Some(newest) = open.last() else { return Ok(()) };
-        let candidate = Candidate {
-            pipeline: &self.pipeline,
-            watched,
-            key,
-            index,
-            value: newest.value,
-            count: newest.count,
-        };
-        for crowd in &self.crowds {
-            let at = (crowd.place, key.clone());
-            // The alert of an older window that is open as well is the alert of this one.
-            if self.early.get(&at).is_some_and(|early| *early <= index) {
-                continue;
-            }
-            let watching = baseline.map(|baseline| &baseline.watches[crowd.place]);
-            if let Some(alert) = crowd.early(&watched.watches[crowd.place], watching, &candidate, &open) {
-                self.early.insert(at, index);
-                out(Output::Alert(alert))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The open windows of a key up to `index`, oldest first, as far as they are known.
-    fn open_windows_of(&self, key: &str, closed: Index, index: Index) -> Vec<OpenWindow> {
-        let first = closed.saturating_add(1).max((index + 1).saturating_sub(crowd::LONGEST));
-        let open = (first..=index).map(|index| {
-            let start = self.watched.start(index);
-            let values = self.windows.get(&start).and_then(|open| open.keys.get(key));
-            let total = values.map(SourceValues::total).unwrap_or_default();
-            OpenWindow {
-                index,
-                value: total.value(self.watched.metric.aggregate.function()),
-                count: total.count,
-                total: self.totals.count(start),
-            }
-        });
-        open.collect()
-    }
-
     /// Whether detectors look at a key: not at the overflow, which is no item but all that had no room.
     pub(super) fn watches(&self, key: &str) -> bool {
         !self.watched.watches.is_empty() && key != OTHER_KEY
     }
 
     /// Whether a predecessor judged this window of a key that it has forgotten since.
-    fn is_past(&self, key: &str, index: Index) -> bool {
+    pub(super) fn is_past(&self, key: &str, index: Index) -> bool {
         self.forgotten.get(key).is_some_and(|at| index <= *at)
-    }
-
-    /// Whether an open window can be judged when everything up to `closed` is closed: its baseline is then complete.
-    fn is_scorable(&self, closed: Option<EventTime>, index: Index) -> bool {
-        let newest = closed.map(|closed| self.watched.newest_closed(closed));
-        newest.is_some_and(|newest| newest >= index.saturating_sub(self.watched.lag))
-    }
-
-    /// Raises the early alerts of one key in an open window.
-    pub(super) fn fire_early<E>(
-        &mut self,
-        closed: Option<EventTime>,
-        start: EventTime,
-        key: &str,
-        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let watched = &*self.watched;
-        let index = watched.index(start);
-        if !self.watches(key) || !self.is_scorable(closed, index) || self.is_past(key, index) {
-            return Ok(());
-        }
-        let Some(values) = self.windows.get_mut(&start).and_then(|open| open.keys.get_mut(key)) else {
-            return Ok(());
-        };
-        let baseline = known(&self.baselines, watched, key, index);
-        if baseline.is_some_and(|baseline| baseline.newest >= index) {
-            return Ok(()); // a predecessor judged it already
-        }
-        let total = values.total();
-        let make = || expectations_for(baseline, watched, index).into();
-        let expectations = match baseline {
-            Some(_) => values.expectations.get_or_insert_with(make),
-            // Perhaps forgotten since it was last asked for.
-            None => values.expectations.insert(make()),
-        };
-        let candidate = Candidate {
-            pipeline: &self.pipeline,
-            watched,
-            key,
-            index,
-            value: total.value(watched.metric.aggregate.function()),
-            count: total.count,
-        };
-        for (detector, (watch, expectation)) in watched.watches.iter().zip(expectations.iter()).enumerate() {
-            let Some(expectation) = expectation else { continue };
-            if watch.rule.crossing(expectation, candidate.value, candidate.count).is_none() {
-                continue;
-            }
-            let before = self.early.get(&(detector, key.into())).copied();
-            let kept = baseline.map(|baseline| &baseline.watches[detector]);
-            if let Some(alert) = verdict::early(&candidate, watch, kept, expectation, before) {
-                let latest = before.map_or(index, |before| before.max(index));
-                self.early.insert((detector, key.into()), latest);
-                out(Output::Alert(alert))?;
-            }
-        }
-        Ok(())
     }
 
     /// Emits the values of open windows that changed since this was last called.
@@ -349,27 +204,6 @@ impl Metric {
             }
         }
         Ok(())
-    }
-
-    /// What detectors of the algorithm `crowd` take for usual in an open window, for the keys that changed.
-    fn crowd_bands(&self, index: Index, start: EventTime) -> HashMap<CompactString, Vec<Band>> {
-        let (Some(closed), Some(open)) = (self.closed, self.windows.get(&start)) else {
-            return HashMap::new();
-        };
-        if self.crowds.is_empty() {
-            return HashMap::new();
-        }
-        let changed = open.keys.iter().filter(|(key, values)| values.changed && key != &OTHER_KEY);
-        let bands = changed.map(|(key, _)| {
-            let baseline = known(&self.baselines, &self.watched, key, index);
-            let open = self.open_windows_of(key, closed, index);
-            let band = |crowd: &CrowdDetector| {
-                let watching = baseline.map(|baseline| &baseline.watches[crowd.place]);
-                crowd.band(&self.watched.watches[crowd.place], watching, index, &open)
-            };
-            (key.clone(), self.crowds.iter().filter_map(band).collect())
-        });
-        bands.collect()
     }
 
     /// Hands out what the detectors' keys have in common, where it changed, by its key in the `baselines` topic. Before the keys
@@ -462,7 +296,7 @@ pub(super) fn note_firing(
 }
 
 /// The baseline of a key, unless it is forgotten in this window.
-fn known<'b>(
+pub(super) fn known<'b>(
     baselines: &'b Keyed<Box<Baseline>>,
     watched: &Watched,
     key: &str,
@@ -472,7 +306,7 @@ fn known<'b>(
     baseline.filter(|baseline| !baseline.is_forgotten(watched, index))
 }
 
-fn expectations_for(
+pub(super) fn expectations_for(
     baseline: Option<&Baseline>,
     watched: &Watched,
     index: Index,

@@ -8,6 +8,7 @@ pub mod baseline;
 mod closing;
 pub mod crowds;
 mod disowned;
+mod early;
 mod episodes;
 pub mod levels;
 mod metric;
