@@ -48,6 +48,12 @@ impl Mix {
         self.fields.get(field).into_iter().flatten().map(|(value, count)| (value.as_str(), *count))
     }
 
+    /// Whether there were too many values of a field to count each: one that is not counted may be usual all the same.
+    #[must_use]
+    pub fn is_folded(&self, field: usize) -> bool {
+        self.fields.get(field).is_some_and(|counts| counts.contains_key(OTHER))
+    }
+
     /// The part of the events that have this value, from 0 to 1.
     #[must_use]
     pub fn share(&self, field: usize, value: &str) -> f64 {

@@ -55,6 +55,7 @@ pub fn causes(observed: &Mix, usual: &Mix, expected: f64) -> Vec<Cause> {
             let smoothed = (part * usual.events() + 0.5) / (usual.events() + 1.0);
             let share = ((count - expected * part) / excess).clamp(0.0, 1.0);
             let is_named = value != OTHER
+                && (part > 0.0 || !usual.is_folded(field))
                 && share >= LEAST_SHARE
                 && share >= LEAST_RATIO * part
                 && effective * relative_entropy(count / events, smoothed) >= bound;
@@ -151,6 +152,15 @@ mod tests {
     fn few_events_name_nothing_that_chance_explains() {
         let named = (0..200).filter(|seed| !mixes(*seed, 20, 5, |_| None).is_empty()).count();
         assert!(named <= 4, "{named} of 200");
+    }
+
+    #[test]
+    fn a_value_that_may_be_among_too_many_usual_ones_is_not_named() {
+        let (mut usual, mut now) = (Mix::new(1), Mix::new(1));
+        (0..2_000).for_each(|at| usual.add(&[&format!("page-{at}")]));
+        (0..50).for_each(|_| now.add(&["page-1500"]));
+        assert!(usual.is_folded(0));
+        assert_eq!(causes(&now, &usual, 0.0), []);
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! # All keys or one
 //! A crowd on a single key moves the total as well, and is no news about the metric. So the winsorized total is followed beside it: of the
 //! keys of one partition, the two largest counts of a window taken for no more than the third ([`winsorized`]). It is forecast in the same
-//! way, and must have left its own forecast over the same windows with a probability of less than one in a hundred, by at least half as
+//! way, and must have left its own forecast over the same windows with a probability of less than one in a thousand, by at least half as
 //! much, in proportion, as the total, and by at least two fifths; unless there is hardly any
 //! event at all. What is improbable and not confirmed is a crowd on a few keys: it is not learnt, unless it lasts.
 //!
@@ -71,7 +71,7 @@ pub const MEMORY: u32 = 8_192;
 /// Less than this part of what was expected is silence.
 const SILENCE: f64 = 0.05;
 /// −log₁₀ of the probability below which the winsorized total has left its forecast.
-const CONFIRMED: f64 = 2.0;
+const CONFIRMED: f64 = 3.0;
 /// At least this part of the change must be in the winsorized total.
 const ALIKE: f64 = 0.5;
 /// And at least this change: a little less than that of the total, because it has fewer events.

@@ -213,7 +213,7 @@ impl Walk<'_> {
             let change = (0.5 * self.all.change(span)).max(0.4);
             if !reaches(value, SILENT * expected)? {
                 // Silence: hardly any event of any key.
-            } else if !reaches(self.common.rarity(place, is_up), 2.0)?
+            } else if !reaches(self.common.rarity(place, is_up), 3.0)?
                 || !reaches(self.common.change(span), change)?
             {
                 is_of_few = true;

@@ -163,9 +163,11 @@ const EVENTS: u64 = 20;
 
 /// The keys with most events more than expected, the most first.
 fn moved_most(now: &Mix, usual: &Mix, expected: f64) -> Vec<(String, f64)> {
+    let is_known =
+        |(key, _): &(&str, f64)| *key != OTHER && (usual.share(0, key) > 0.0 || !usual.is_folded(0));
     let more = |(key, count): (&str, f64)| (key.to_owned(), count - expected * usual.share(0, key));
     let mut moved: Vec<_> =
-        now.values(0).filter(|(key, _)| *key != OTHER).map(more).filter(|(_, more)| *more >= 1.0).collect();
+        now.values(0).filter(is_known).map(more).filter(|(_, more)| *more >= 1.0).collect();
     moved.sort_by(|one, other| other.1.total_cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     moved.truncate(MOVED);
     moved
