@@ -110,6 +110,25 @@ impl SimulatedBus {
     }
 }
 
+impl SimulatedBus {
+    /// The records of a partition from an offset on, which may depend on where it ends; and where that is.
+    fn kept(
+        &self,
+        topic: &str,
+        partition: Partition,
+        from: impl FnOnce(Offset) -> Offset,
+    ) -> Result<(Vec<Arc<Kept>>, Offset), BusError> {
+        let mut simulator = self.simulator.lock();
+        simulator.unanswered("scanning")?;
+        let id = simulator.id("scanning", topic)?;
+        let end = simulator.topics[id].end(partition).ok_or_else(|| BusError::Missing {
+            doing: format!("scanning {topic}/{partition}"),
+            why: "the topic has fewer partitions".into(),
+        })?;
+        Ok((simulator.read(id, partition, from(end), usize::MAX), end))
+    }
+}
+
 impl Bus for SimulatedBus {
     type Producer = SimulatedProducer;
     type Consumer = SimulatedConsumer;
@@ -142,15 +161,7 @@ impl Bus for SimulatedBus {
         _patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Offset, BusError> {
-        let mut simulator = self.simulator.lock();
-        simulator.unanswered("scanning")?;
-        let id = simulator.id("scanning", topic)?;
-        let end = simulator.topics[id].end(partition).ok_or_else(|| BusError::Missing {
-            doing: format!("scanning {topic}/{partition}"),
-            why: "the topic has fewer partitions".into(),
-        })?;
-        let records = simulator.read(id, partition, Offset(0), usize::MAX);
-        drop(simulator);
+        let (records, end) = self.kept(topic, partition, |_| Offset(0))?;
         records.iter().for_each(|record| each(&record.record()));
         Ok(end)
     }
@@ -163,16 +174,8 @@ impl Bus for SimulatedBus {
         _patience: Duration,
         each: &mut dyn FnMut(&Record<'_>),
     ) -> Result<Scanned, BusError> {
-        let mut simulator = self.simulator.lock();
-        simulator.unanswered("scanning")?;
-        let id = simulator.id("scanning", topic)?;
-        let end = simulator.topics[id].end(partition).ok_or_else(|| BusError::Missing {
-            doing: format!("scanning {topic}/{partition}"),
-            why: "the topic has fewer partitions".into(),
-        })?;
+        let (records, end) = self.kept(topic, partition, |end| since.oldest(Offset(0), end))?;
         let oldest = since.oldest(Offset(0), end);
-        let records = simulator.read(id, partition, oldest, usize::MAX);
-        drop(simulator);
         let older = records.iter().take_while(|record| record.timestamp < since.time).count();
         let wanted = &records[older..];
         let start = wanted.first().map_or(end, |record| record.offset);

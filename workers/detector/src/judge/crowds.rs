@@ -7,7 +7,7 @@
 //! the population is acknowledged before the keys are saved.
 
 use herd_detection::crowd::{self, Change, Closing, KeyState, OpenWindow, Population, Settings};
-use herd_spec::wire::{Alert, AlertState, Band, Ending, Episode};
+use herd_spec::wire::{Alert, AlertState, Band, Episode};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -313,12 +313,7 @@ fn ended(
     ending: crowd::Ending,
 ) -> Alert {
     let watched = candidate.watched;
-    // Back to usual: since the first window after the last that was not. A new level: as of now.
-    let (ending, newest) = match ending {
-        crowd::Ending::Usual => (Ending::Usual, episode.last),
-        crowd::Ending::NewLevel(level) => (Ending::NewLevel(level), candidate.index),
-    };
-    let end = watched.start(newest.saturating_add(1));
+    let (end, ending) = episodes::end_of(watched, ending, episode.last, candidate.index);
     episodes::ended(watch, watched, alert, on_wire(watched, episode), end, ending)
 }
 

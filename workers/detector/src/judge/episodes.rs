@@ -1,11 +1,12 @@
 //! The alert of an episode: how it begins, is brought up to date and ends, whichever algorithm follows the episode.
 
+use herd_detection::crowd;
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Alert, AlertState, Ending, Episode};
 
 use super::sentence;
 use super::verdict::{self, Candidate};
-use super::watch::{Watch, Watched};
+use super::watch::{Index, Watch, Watched};
 use crate::algorithm::Crossing;
 
 /// What was found in a window.
@@ -62,6 +63,21 @@ pub(super) fn continued(
     Some(alert)
 }
 
+/// Where an episode ends that was found to be over in the window `now`, `last` being its newest window that was not ordinary: back to
+/// usual since the first window after that, at a new level as of now.
+pub(super) fn end_of(
+    watched: &Watched,
+    ending: crowd::Ending,
+    last: Index,
+    now: Index,
+) -> (EventTime, Ending) {
+    let (ending, newest) = match ending {
+        crowd::Ending::Usual => (Ending::Usual, last),
+        crowd::Ending::NewLevel(level) => (Ending::NewLevel(level), now),
+    };
+    (watched.start(newest.saturating_add(1)), ending)
+}
+
 /// The resolved alert of an episode that ended at `end`.
 pub(super) fn ended(
     watch: &Watch,
@@ -84,8 +100,8 @@ pub(super) fn ended(
 /// is over.
 pub(super) fn may_begin(
     watch: &Watch,
-    alerted: Option<super::watch::Index>,
-    index: super::watch::Index,
+    alerted: Option<Index>,
+    index: Index,
     count: f64,
     crossing: Crossing,
 ) -> bool {

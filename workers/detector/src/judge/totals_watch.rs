@@ -4,11 +4,10 @@
 //! it, once for each detector that follows episodes. What is known of the total is saved with the baselines of keys: after the alerts are
 //! acknowledged, so that a successor judges again what nobody may have heard of, and skips the windows before that.
 
-use herd_detection::crowd;
 use herd_detection::total::{self, Change, Total};
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{ALL_KEY, AlertLimit, MetricPlan};
-use herd_spec::wire::{Alert, AlertState, Ending, Episode};
+use herd_spec::wire::{Alert, AlertState, Episode};
 use serde::{Deserialize, Serialize};
 
 use super::episodes::{self, Finding};
@@ -176,12 +175,7 @@ impl State {
             }
             Change::Ended(episode, ending) => {
                 let alert = self.firing.take()?;
-                // Back to usual: since the first window after the last that was not. A new level: as of now.
-                let (ending, newest) = match ending {
-                    crowd::Ending::Usual => (Ending::Usual, episode.last),
-                    crowd::Ending::NewLevel(level) => (Ending::NewLevel(level), candidate.index),
-                };
-                let end = watched.start(newest.saturating_add(1));
+                let (end, ending) = episodes::end_of(watched, ending, episode.last, candidate.index);
                 Some(episodes::ended(watch, watched, *alert, on_wire(watched, &episode), end, ending))
             }
         }
