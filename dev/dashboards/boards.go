@@ -68,6 +68,16 @@ var boards = []board{
 			{"Alerts", []panel{
 				{title: "Open alerts", description: "Alerts that are open now.", unit: "short",
 					queries: one(`max(herd_api_alerts_open{`+chosen+`})`, "open")},
+				{title: "Alerts raised", description: "Alerts of the last day by detector, and the false alerts a day that its budget allows.", unit: "short", queries: []Query{
+					{`sum by (detector) (increase(herd_judge_alerts_raised_total{` + chosen + `}[1d]))`, "{{detector}}"},
+					{`max by (detector) (herd_judge_alert_budget{` + chosen + `})`, "budget of {{detector}}"},
+				}},
+				{title: "Thresholds", description: "Score (negative decimal logarithm of the probability) from which on a window of a key alerts.", unit: "short",
+					queries: one(`avg by (detector) (herd_judge_alert_threshold{`+chosen+`})`, "{{detector}}")},
+				{title: "Known keys", description: "Share of the events that are of keys with a baseline.", unit: "percentunit",
+					queries: one(`sum by (metric) (rate(herd_judge_key_events_total{`+chosen+`, key="known"}[$__rate_interval])) / sum by (metric) (rate(herd_judge_key_events_total{`+chosen+`}[$__rate_interval]))`, "{{metric}}")},
+				{title: "Keys in warm-up", description: "Keys with events in the newest closed window that a detector cannot judge yet.", unit: "short",
+					queries: one(`sum by (detector) (herd_judge_warming_up_keys{`+chosen+`})`, "{{detector}}")},
 				{title: "Records of alerts", description: "Records by detector and state, in the last hour.", unit: "short",
 					queries: one(`sum by (detector, state) (increase(herd_judge_alerts_total{`+chosen+`}[1h]))`, "{{detector}} {{state}}")},
 				{title: "WebSocket clients", description: "Connected clients, and those disconnected because they were too slow.", unit: "short", queries: []Query{

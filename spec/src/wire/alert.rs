@@ -1,6 +1,7 @@
 //! A detector's verdict on one window of one key.
 
 use std::fmt;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -216,6 +217,14 @@ impl Alert {
             .map_err(|source| WireError::Malformed { record: "alert", source })?;
         check_version("alert", alert.v)?;
         Ok(alert)
+    }
+
+    /// Whether this is the record that raises the alert: of the closed window that begins its episode. Later ones bring it up to date.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        let end = self.start.plus(Duration::from_millis(self.size_ms));
+        let is_first = self.episode.as_ref().is_none_or(|episode| episode.until <= end);
+        self.state == AlertState::Firing && is_first
     }
 
     /// Appends the record's bytes to `out`.

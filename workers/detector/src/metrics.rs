@@ -1,9 +1,11 @@
 //! What the stage counts of itself. No label is an item, a user or a message.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use herd_spec::plan::AlertLimit;
 use herd_spec::units::{Offset, Partition};
-use herd_spec::wire::{AlertState, WireError};
+use herd_spec::wire::{Alert, WireError};
 use herd_stage::{Stage, Throttle, Waiting};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::fold::ApplyOutcome;
+use crate::judge::activity::Activity;
+use crate::judge::watch::Watched;
 
 /// Of fold.
 #[derive(Clone, Debug, Default)]
@@ -140,9 +144,26 @@ pub struct JudgeMetrics {
     malformed_told: Throttle,
     windows_closed: Counter,
     alerts: Family<AlertLabels, Counter>,
+    raised: Family<DetectorLabels, Counter>,
+    budget: Family<DetectorLabels, Gauge<f64, AtomicU64>>,
+    threshold: Family<DetectorLabels, Gauge<f64, AtomicU64>>,
+    warming_up: Family<DetectorLabels, Gauge>,
+    key_events: Family<KeyLabels, Counter>,
     open_keys: Gauge,
     baselines: Gauge,
     pub(crate) waiting: Waiting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DetectorLabels {
+    detector: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyLabels {
+    metric: String,
+    /// `known` or `new`.
+    key: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -168,6 +189,32 @@ impl JudgeMetrics {
             );
             registry.register("judge_windows_closed", "Windows of keys closed", m.windows_closed);
             registry.register("judge_alerts", "Alert records sent, by detector and state", m.alerts);
+            registry.register(
+                "judge_alerts_raised",
+                "Alerts raised by closed windows, each once; more after a restart, which may judge windows again",
+                m.raised,
+            );
+            registry.register(
+                "judge_alert_budget",
+                "False alerts a day that the detector may raise over all keys of the pipeline",
+                m.budget,
+            );
+            registry.register(
+                "judge_alert_threshold",
+                "Score (negative decimal logarithm of the probability) from which on a window of a key alerts, on average over the \
+                 partitions of this member",
+                m.threshold,
+            );
+            registry.register(
+                "judge_warming_up_keys",
+                "Keys with events in the newest closed window that the detector cannot judge yet",
+                m.warming_up,
+            );
+            registry.register(
+                "judge_key_events",
+                "Events in closed windows, of keys with a baseline (known) and of keys without one (new)",
+                m.key_events,
+            );
             registry.register("judge_open_keys", "Keys of open windows held by this member", m.open_keys);
             registry.register("judge_baselines", "Keys with a baseline held by this member", m.baselines);
             metrics
@@ -193,9 +240,49 @@ impl JudgeMetrics {
         self.windows_closed.inc_by(windows);
     }
 
-    pub(crate) fn alert(&self, detector: &str, state: AlertState) {
-        let labels = AlertLabels { detector: detector.to_owned(), state: state.as_str() };
+    pub(crate) fn alert(&self, alert: &Alert) {
+        let labels = AlertLabels { detector: alert.detector.clone(), state: alert.state.as_str() };
         self.alerts.get_or_create(&labels).inc();
+        if alert.is_raised() {
+            self.raised.get_or_create(&DetectorLabels { detector: alert.detector.clone() }).inc();
+        }
+    }
+
+    /// Publishes the budgets of detectors, and begins to count their alerts.
+    pub(crate) fn watch(&self, watched: &Watched) {
+        for watch in &watched.watches {
+            let labels = DetectorLabels { detector: watch.name.clone() };
+            self.raised.get_or_create(&labels).inc_by(0);
+            if let Some(AlertLimit::Budget(budget)) = watch.rule.limit() {
+                self.budget.get_or_create(&labels).set(budget.alerts_per_day());
+            }
+        }
+    }
+
+    /// Publishes what the detectors of a metric did, in each of the partitions of this member.
+    pub(crate) fn activity(&self, watched: &Watched, partitions: &[Activity]) {
+        let metric = watched.metric.name.as_str();
+        for (key, events) in [
+            ("known", partitions.iter().map(|partition| partition.known_events).sum()),
+            ("new", partitions.iter().map(|partition| partition.new_events).sum()),
+        ] {
+            self.key_events.get_or_create(&KeyLabels { metric: metric.to_owned(), key }).inc_by(events);
+        }
+        for (place, watch) in watched.watches.iter().enumerate() {
+            let labels = DetectorLabels { detector: watch.name.clone() };
+            let detector: Vec<_> =
+                partitions.iter().filter_map(|partition| partition.detectors.get(place)).collect();
+            let warming_up: u64 = detector.iter().map(|detector| detector.warming_up).sum();
+            self.warming_up.get_or_create(&labels).set(i64::try_from(warming_up).unwrap_or(i64::MAX));
+            let thresholds: Vec<f64> = detector.iter().filter_map(|detector| detector.threshold).collect();
+            if thresholds.is_empty() {
+                self.threshold.remove(&labels);
+            } else {
+                #[allow(clippy::cast_precision_loss)] // there are few partitions
+                let mean = thresholds.iter().sum::<f64>() / thresholds.len() as f64;
+                self.threshold.get_or_create(&labels).set(mean);
+            }
+        }
     }
 
     pub(crate) fn holds(&self, open_keys: usize, baselines: usize) {

@@ -90,6 +90,7 @@ impl Metric {
                 watch.close(&self.pipeline, &self.watched, index, totals, out)?;
             }
         }
+        self.activity.begin_window();
         let mut closing = CrowdDetector::begin(&mut self.crowds, index, total);
         if !self.crowds.is_empty() {
             for (key, values) in &keys {
@@ -115,19 +116,13 @@ impl Metric {
         out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let watched = Arc::clone(&self.watched);
-        let Some((baseline, candidate)) = to_judge(
-            &self.pipeline,
-            &watched,
-            &mut self.baselines,
-            &self.forgotten,
-            index,
-            key,
-            values,
-            out,
-        )?
+        let Some(Judged { baseline, candidate, is_new }) =
+            memory(&self.pipeline, &watched, &mut self.baselines, &self.forgotten)
+                .judged(index, key, values, out)?
         else {
             return Ok(());
         };
+        self.activity.saw(is_new, candidate.count);
         CrowdDetector::take(&self.crowds, closing, &mut baseline.watches, &candidate);
         Ok(())
     }
@@ -144,19 +139,15 @@ impl Metric {
         if !self.watches(key) {
             return out(Output::Window(closed(&watched, key, start, &total, Vec::new())));
         }
-        let Some((baseline, candidate)) = to_judge(
-            &self.pipeline,
-            &watched,
-            &mut self.baselines,
-            &self.forgotten,
-            index,
-            key,
-            values,
-            out,
-        )?
+        let Some(Judged { baseline, candidate, is_new }) =
+            memory(&self.pipeline, &watched, &mut self.baselines, &self.forgotten)
+                .judged(index, key, values, out)?
         else {
             return Ok(());
         };
+        if self.crowds.is_empty() {
+            self.activity.saw(is_new, candidate.count); // or it was seen before, with all keys of the window
+        }
         baseline.advance(&watched, index.saturating_sub(watched.lag));
         let expectations = baseline.expectations(&watched);
         let mut judgements: SmallVec<[Judgement; 2]> = SmallVec::new();
@@ -170,12 +161,22 @@ impl Metric {
         }
         let mut bands = watched.bands(&expectations, candidate.value);
         let mut alerts = Vec::new();
-        for judgement in judgements {
+        let places =
+            self.crowds.iter().map(|crowd| crowd.place).chain(self.levels.iter().map(|level| level.place));
+        for (place, judgement) in places.zip(judgements) {
+            if judgement.band.is_none() {
+                self.activity.not_judged(place);
+            }
             bands.extend(judgement.band);
             alerts.extend(judgement.alerts);
         }
         out(Output::Window(closed(&watched, key, start, &total, bands)))?;
         alerts.into_iter().try_for_each(|alert| out(Output::Alert(alert)))?;
+        for (place, expectation) in expectations.iter().enumerate() {
+            if expectation.is_none() && !watched.watches[place].follows_episodes() {
+                self.activity.not_judged(place);
+            }
+        }
         judge(baseline, &candidate, &expectations, out)?;
         baseline.note(index, candidate.value);
         note_firing(&mut self.firing, &mut self.following, key, baseline, &watched);
@@ -269,38 +270,68 @@ impl Metric {
     }
 }
 
-/// The baseline by which a window of a key that closes with events is to be judged, brought up to it; none if no detector looks at
-/// the key, or a predecessor judged the window: its alerts are out, acknowledged before the baseline was.
-#[allow(clippy::too_many_arguments)] // the parts of a metric that are borrowed, each in its own way
-fn to_judge<'a, E>(
+/// The baselines of a metric, and what they are judged with.
+struct Memory<'a> {
     pipeline: &'a str,
     watched: &'a Watched,
     baselines: &'a mut Keyed<Box<Baseline>>,
-    forgotten: &Keyed<Index>,
-    index: Index,
-    key: &'a CompactString,
-    values: &SourceValues,
-    out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
-) -> Result<Option<(&'a mut Baseline, Candidate<'a>)>, E> {
-    let is_past = forgotten.get(key).is_some_and(|at| index <= *at);
-    if is_past || watched.watches.is_empty() || key == OTHER_KEY {
-        return Ok(None);
+    forgotten: &'a Keyed<Index>,
+}
+
+/// A window of a key that closes with events and is to be judged.
+struct Judged<'a> {
+    /// By this baseline, brought up to the window.
+    baseline: &'a mut Baseline,
+    candidate: Candidate<'a>,
+    /// Whether nothing was known of the key before.
+    is_new: bool,
+}
+
+fn memory<'a>(
+    pipeline: &'a str,
+    watched: &'a Watched,
+    baselines: &'a mut Keyed<Box<Baseline>>,
+    forgotten: &'a Keyed<Index>,
+) -> Memory<'a> {
+    Memory { pipeline, watched, baselines, forgotten }
+}
+
+impl<'a> Memory<'a> {
+    /// The window as it is to be judged; none if no detector looks at the key, or a predecessor judged the window: its alerts are out,
+    /// acknowledged before the baseline was.
+    fn judged<E>(
+        self,
+        index: Index,
+        key: &'a CompactString,
+        values: &SourceValues,
+        out: &mut impl FnMut(Output<'_>) -> Result<(), E>,
+    ) -> Result<Option<Judged<'a>>, E> {
+        let Self { pipeline, watched, baselines, forgotten } = self;
+        let is_past = forgotten.get(key).is_some_and(|at| index <= *at);
+        if is_past || watched.watches.is_empty() || key == OTHER_KEY {
+            return Ok(None);
+        }
+        let mut is_new = false;
+        let baseline = keyed::at(baselines, key, || {
+            is_new = true;
+            Box::new(Baseline::fresh(watched, index))
+        });
+        if baseline.newest >= index {
+            return Ok(None);
+        }
+        let mut candidate = Candidate { pipeline, watched, key, index, value: 0.0, count: 0 };
+        bring_up_to(baseline, &mut candidate, index, out)?;
+        // Asked after the silence before it was judged, which may have ended an alert: many windows may close at once.
+        if baseline.is_forgotten(watched, index) {
+            is_new = true;
+            **baseline = Baseline::fresh(watched, index);
+        }
+        let total = values.total();
+        candidate.index = index;
+        candidate.value = total.value(watched.metric.aggregate.function());
+        candidate.count = total.count;
+        Ok(Some(Judged { baseline, candidate, is_new }))
     }
-    let baseline = keyed::at(baselines, key, || Box::new(Baseline::fresh(watched, index)));
-    if baseline.newest >= index {
-        return Ok(None);
-    }
-    let mut candidate = Candidate { pipeline, watched, key, index, value: 0.0, count: 0 };
-    bring_up_to(baseline, &mut candidate, index, out)?;
-    // Asked after the silence before it was judged, which may have ended an alert: many windows may close at once.
-    if baseline.is_forgotten(watched, index) {
-        **baseline = Baseline::fresh(watched, index);
-    }
-    let total = values.total();
-    candidate.index = index;
-    candidate.value = total.value(watched.metric.aggregate.function());
-    candidate.count = total.count;
-    Ok(Some((baseline, candidate)))
 }
 
 /// Judges the silent windows of a key before `until`, where silence means anything to its detectors; whether any verdict

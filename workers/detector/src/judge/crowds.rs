@@ -233,6 +233,12 @@ impl CrowdDetector {
         }
     }
 
+    /// From which score on a key alerts now; none while warming up.
+    pub(super) fn threshold(&self) -> Option<f64> {
+        let population = self.population.as_ref()?;
+        population.threshold(&self.settings, population.newest().saturating_add(self.settings.lag))
+    }
+
     /// Whether windows without an event must be judged one by one.
     pub(super) fn watches_drops(&self) -> bool {
         self.settings.direction != crowd::Direction::Up

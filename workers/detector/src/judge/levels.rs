@@ -163,6 +163,11 @@ impl LevelDetector {
         -probability.clamp(1e-300, 0.1).log10()
     }
 
+    /// From which score on the newest window alerts; none before the first.
+    pub(super) fn newest_threshold(&self) -> Option<f64> {
+        self.traffic.as_ref().map(|traffic| self.threshold(traffic.newest))
+    }
+
     /// Judges a closed window of a key with events.
     pub(super) fn judge(
         &mut self,

@@ -9,6 +9,7 @@ use herd_spec::plan::OTHER_KEY;
 use herd_spec::units::{EventTime, Offset, Partition};
 use herd_spec::wire::{Alert, Band, Part, SourceTotal, VERSION, Window, metric_key};
 
+use super::activity::Activity;
 use super::baseline::Baseline;
 use super::crowds::CrowdDetector;
 use super::levels::LevelDetector;
@@ -56,6 +57,7 @@ pub(super) struct Metric {
     pub(super) forgotten: Keyed<Index>,
     /// When forgotten keys were last looked for.
     swept: Index,
+    pub(super) activity: Activity,
 }
 
 impl Metric {
@@ -79,6 +81,7 @@ impl Metric {
             unsaved: HashSet::default(),
             forgotten: Keyed::default(),
             swept: Index::default(),
+            activity: Activity::of(watched.watches.len()),
         }
     }
 
@@ -268,6 +271,19 @@ impl Metric {
     /// Keys in open windows.
     pub(super) fn open_keys(&self) -> usize {
         self.windows.values().map(|open| open.keys.len()).sum()
+    }
+
+    /// What was noted since this was last called.
+    pub(super) fn take_activity(&mut self) -> Activity {
+        let thresholds = self.crowds.iter().map(|crowd| (crowd.place, crowd.threshold()));
+        for (place, threshold) in
+            thresholds.chain(self.levels.iter().map(|level| (level.place, level.newest_threshold())))
+        {
+            if let Some(detector) = self.activity.detectors.get_mut(place) {
+                detector.threshold = threshold;
+            }
+        }
+        self.activity.take()
     }
 
     /// Keys with a memory.

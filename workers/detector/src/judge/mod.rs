@@ -4,6 +4,7 @@
 //! what a detector says of a window, `retired` the windows of definitions that are not the plan's, `disowned` what no
 //! detector owns any more; all pure. [`worker`] drives a group member's partitions over the bus.
 
+pub mod activity;
 pub mod baseline;
 mod closing;
 pub mod crowds;

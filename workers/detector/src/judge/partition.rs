@@ -11,6 +11,7 @@ use herd_spec::plan::ALL_KEY;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, Part, PartRecord, Watermark, metric_key};
 
+use super::activity::Activity;
 use super::disowned::Disowned;
 use super::metric::Metric;
 use super::output::{Output, ReadOutcome, Saved};
@@ -282,6 +283,11 @@ impl JudgePartition {
         let next = self.next.max(self.replay_until);
         let replay_from = first.unwrap_or(next).min(self.next);
         Position { next, replay_from, closed: self.closed, counting: None, rules: None }
+    }
+
+    /// What was noted since this was last called, of each metric of the plan in order.
+    pub fn take_activity(&mut self) -> impl Iterator<Item = Activity> {
+        self.metrics.iter_mut().map(Metric::take_activity)
     }
 
     /// Keys in open windows, and keys with a memory.

@@ -100,6 +100,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         let consumer = bus.consumer(topic, membership)?;
         let outbox = Outbox::new(bus.producer(&format!("{member}-judge"))?);
         let waiting = counters.waiting.clone();
+        watched.iter().for_each(|watched| counters.watch(watched));
         let now = clock.now();
         let judge = Self {
             outputs: Outputs { outbox, topics, counters },
@@ -277,6 +278,7 @@ impl<B: Bus, C: Clock> Judge<B, C> {
         self.review(now)?;
         let mut commits = Vec::new();
         let (mut open_keys, mut baselines) = (0, 0);
+        let mut activities = vec![Vec::new(); self.watched.len()];
         let mut is_behind = false;
         for (partition, owned) in &mut self.partitions {
             let outputs = &mut self.outputs;
@@ -293,12 +295,18 @@ impl<B: Bus, C: Clock> Judge<B, C> {
             let (open, remembered) = owned.state.holds();
             open_keys += open;
             baselines += remembered;
+            for (activities, activity) in activities.iter_mut().zip(owned.state.take_activity()) {
+                activities.push(activity);
+            }
         }
         if is_behind {
             self.next_tick = now; // more windows can close as soon as these are saved
         }
         self.is_behind = is_behind;
         self.outputs.counters.holds(open_keys, baselines);
+        for (watched, activities) in self.watched.iter().zip(&activities) {
+            self.outputs.counters.activity(watched, activities);
+        }
         self.phase = Phase::Outputs(commits);
         Ok(())
     }
@@ -360,7 +368,7 @@ impl<P: Producer> Outputs<P> {
                 self.outbox.send(record(&self.topics.windows, key.as_slice()), |out| window.write(out))
             }
             Output::Alert(alert) => {
-                self.counters.alert(&alert.detector, alert.state);
+                self.counters.alert(&alert);
                 self.outbox.send(record(&self.topics.alerts, alert.id.0.as_bytes()), |out| alert.write(out))
             }
         }

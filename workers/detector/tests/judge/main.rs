@@ -1,6 +1,7 @@
 //! One partition of judge, driven by hand: long silence, what is no item, and what is left of a spec that was changed.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod activity;
 mod whole;
 
 use std::collections::BTreeMap;
