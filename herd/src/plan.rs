@@ -244,11 +244,17 @@ fn detector(detector: &DetectorPlan) -> Branch {
         Direction::Both => "above and below",
     };
     let severity = format!("{:?}", detector.severity).to_lowercase();
+    let users =
+        if detector.min_users > 0 { format!(" and {} users", detector.min_users) } else { String::new() };
     Branch(
         format!("{}  on {}, {direction}, {severity}", detector.name, detector.metric),
         vec![
             leaf(detector.algorithm.to_string()),
-            leaf(format!("minimum {} events, cooldown {}", detector.min_count, span(detector.cooldown))),
+            leaf(format!(
+                "minimum {} events{users}, cooldown {}",
+                detector.min_count,
+                span(detector.cooldown)
+            )),
         ],
     )
 }

@@ -20,6 +20,8 @@ pub enum Effect {
     DetectorRemoved,
     /// A detector watches another metric.
     DetectorMetric,
+    /// A detector demands another number of users, which are counted for that.
+    DetectorUsers,
     /// A detector learns in another way.
     DetectorAlgorithm,
     /// A detector judges by another bound.
@@ -102,7 +104,7 @@ const fn meaning(
 
 impl Effect {
     /// All of them, in the order of the page.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::MetricDefinition,
         Self::MetricKeys,
         Self::MetricEmit,
@@ -111,6 +113,7 @@ impl Effect {
         Self::DetectorAdded,
         Self::DetectorRemoved,
         Self::DetectorMetric,
+        Self::DetectorUsers,
         Self::DetectorAlgorithm,
         Self::DetectorBound,
         Self::Lateness,
@@ -150,6 +153,13 @@ impl Effect {
             ),
             Self::MetricKeys => meaning(
                 "The maximum number of keys changes; detectors are restarted one at a time.",
+                PARTIAL,
+                KEPT,
+                GO_ON,
+            ),
+            Self::DetectorUsers => meaning(
+                "The detector applies the new value from the next window on. The users of a metric are counted from when a first detector \
+                 demands a number of them, until none does; detectors are restarted one at a time.",
                 PARTIAL,
                 KEPT,
                 GO_ON,

@@ -61,6 +61,7 @@ pub(super) const FIELDS: &[(&str, Effect)] = &[
     ("spec.detectors[].algorithm.poisson.halfLife", DetectorAlgorithm),
     ("spec.detectors[].algorithm.poisson.warmup", DetectorBound),
     ("spec.detectors[].alerts.*", DetectorBound),
+    ("spec.detectors[].alerts.minUsers", DetectorUsers),
     ("spec.detectors[].alerts.quietHours", SinkDelivery),
     ("spec.detectors[].alerts.mute", SinkDelivery),
     ("spec.detectors[].direction", DetectorBound),

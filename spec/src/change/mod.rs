@@ -61,6 +61,7 @@ fn explicit(pipeline: &HerdPipeline) -> Json {
             budget: settings.limit.and_then(AlertLimit::budget),
             probability: settings.limit.and_then(AlertLimit::probability),
             min_count: Some(settings.min_count),
+            min_users: Some(detector.alerts.min_users.unwrap_or(0)),
             direction: Some(settings.direction),
             cooldown: Some(settings.cooldown),
             quiet_hours: std::mem::take(&mut detector.alerts.quiet_hours),

@@ -21,6 +21,9 @@ struct Identity<'a> {
     window: Duration,
     /// Decides which keys are counted as one, not what a key's value means: none for baselines.
     max_keys: Option<u32>,
+    /// Decides what is known beside a value, not the value: none for baselines.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    users: bool,
 }
 
 impl MetricPlan {
@@ -48,6 +51,7 @@ impl MetricPlan {
             aggregate: &self.aggregate,
             window: self.window,
             max_keys,
+            users: max_keys.is_some() && self.users,
         };
         // Strings and numbers only: this cannot fail.
         let written = serde_json::to_vec(&identity).unwrap_or_default();
@@ -70,6 +74,7 @@ mod tests {
             window: Duration::from_secs(2),
             emit: Duration::from_secs(1),
             max_keys: 10,
+            users: false,
         }
     }
 
@@ -87,6 +92,7 @@ mod tests {
             of(|metric| metric.key.push(FieldPath::UserId)),
             of(|metric| metric.aggregate = AggregatePlan::Unique(FieldPath::UserId)),
             of(|metric| metric.max_keys = 11),
+            of(|metric| metric.users = true),
             {
                 let mut changed = metric();
                 changed.conditions = vec![Condition { field: path("price"), test: Test::AtLeast(1.0) }];
@@ -118,6 +124,8 @@ mod tests {
     fn baseline_definition_ignores_the_limit_of_keys() {
         let mut more = metric();
         more.max_keys = 11;
+        assert_eq!(more.baseline_definition(), metric().baseline_definition());
+        more.users = true;
         assert_eq!(more.baseline_definition(), metric().baseline_definition());
         more.window = Duration::from_secs(5);
         assert_ne!(more.baseline_definition(), metric().baseline_definition());

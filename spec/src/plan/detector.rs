@@ -27,6 +27,9 @@ pub struct DetectorPlan {
     pub direction: Direction,
     /// Windows with fewer events do not alert upwards.
     pub min_count: u64,
+    /// Windows with fewer different users do not alert upwards; 0: users are not counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub min_users: u64,
     /// Pause between alerts of a key.
     pub cooldown: Duration,
     /// How much its alerts matter.
@@ -34,6 +37,11 @@ pub struct DetectorPlan {
     /// The fields by which its alerts are explained; none: they are not.
     #[serde(default)]
     pub explain: Vec<FieldPath>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks for it
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The fields by which alerts are explained where a detector names none.
@@ -418,7 +426,7 @@ impl DetectorPlan {
             once("minCount", spec.min_count.and(alerts.min_count).is_some()),
             once("cooldown", spec.cooldown.and(alerts.cooldown).is_some()),
         ];
-        let explain_at = at.child("explain");
+        let (explain_at, alerts_at) = (at.child("explain"), at.child("alerts"));
         let limit = AlertLimit::parse(alerts, &at.child("alerts"));
         let unlimited = unlimited(alerts, &chosen, &at.child("alerts"));
 
@@ -439,10 +447,19 @@ impl DetectorPlan {
             counts("poisson", chosen.poisson.is_some(), "`ewma` or `mad`"),
         ];
         let explain = explained(spec.explain.as_deref(), &explain_at);
+        let min_users = alerts.min_users.unwrap_or(0);
+        let aggregate = watched.map(|index| &metrics.written[index].aggregate);
+        let counts_others = aggregate.is_ok_and(|aggregate| {
+            aggregate.function == AggregateFunction::Unique && aggregate.field.as_deref() != Some("user_id")
+        });
+        let users = alerts_at.child("minUsers").require(
+            min_users == 0 || !counts_others,
+            format!("counts users, but `{}` counts different values of another field: watch a `count`, or a `unique` of `user_id`, or remove `minUsers`", spec.metric),
+        );
         let metric = watched.and_then(|index| metrics.parsed[index].as_ref().map_err(|invalid| *invalid));
         once.into_iter()
             .chain(counts)
-            .chain([limit.map(drop), unlimited, one_way])
+            .chain([limit.map(drop), unlimited, one_way, users])
             .collect::<Result<(), _>>()?;
         Ok(Self {
             name: name?,
@@ -450,6 +467,7 @@ impl DetectorPlan {
             algorithm: algorithm?,
             direction,
             min_count,
+            min_users,
             cooldown: cooldown.0,
             severity: spec.severity,
             explain: explain?,

@@ -30,6 +30,9 @@ pub struct MetricPlan {
     pub emit: Duration,
     /// Keys of an open window and source that are counted one by one; the rest is counted as [`OTHER_KEY`].
     pub max_keys: u32,
+    /// Whether the different users of each window are counted, because a detector asks for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub users: bool,
 }
 
 /// The key under which events are counted whose own key came after the limit was reached.
@@ -112,6 +115,7 @@ impl MetricPlan {
             window: window?,
             emit: spec.emit.0,
             max_keys: spec.max_keys,
+            users: false,
         })
     }
 }

@@ -35,6 +35,7 @@ pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
 use crate::pipeline::{ApiSpec, HerdPipeline, HerdPipelineSpec, SecretRef, SinkSpec};
 use crate::problem::{Invalid, Problems, SpecPath, did_you_mean, listed};
 use crate::units::millis;
+use crate::wire::FieldPath;
 
 /// A pipeline, ready to run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,6 +212,18 @@ fn spec(
     let sinks = list.each(&spec.sinks, |sink, at| SinkPlan::parse(sink, written, prefix, &quiet_times, at));
     let api = ApiPlan::parse(&spec.api, &spec.sinks, &at.child("api"));
 
+    let detectors: Result<Vec<DetectorPlan>, Invalid> = detectors;
+    let mut metrics = metrics.into_iter().collect::<Result<Vec<_>, _>>();
+    if let (Ok(metrics), Ok(detectors)) = (&mut metrics, &detectors) {
+        let counts_users = |name: &MetricName| {
+            detectors.iter().any(|detector| detector.metric == *name && detector.min_users > 0)
+        };
+        for metric in metrics {
+            let has_them = metric.aggregate == AggregatePlan::Unique(FieldPath::UserId);
+            metric.users = !has_them && counts_users(&metric.name);
+        }
+    }
+
     unique_metrics.and(unique_detectors).and(unique_sinks).and(quiet.map(drop))?;
     Ok(Plan {
         pipeline: name?,
@@ -219,7 +232,7 @@ fn spec(
         groups: Groups::of(prefix),
         events: events?,
         collector: collector?,
-        metrics: metrics.into_iter().collect::<Result<_, _>>()?,
+        metrics: metrics?,
         detectors: detectors?,
         detection: detection?,
         sinks: sinks?,

@@ -389,6 +389,10 @@ fn every_example_is_valid_and_has_a_plan() {
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, minCount: 5, alerts: {minCount: 5}}]",
     "spec.detectors[0].minCount: is set twice: set `minCount` under `alerts` only"
 )]
+#[case::users_of_other_values(
+    "  metrics: [{name: a, aggregate: {function: unique, field: session_id}}]\n  detectors: [{name: b, metric: a, alerts: {minUsers: 5}}]",
+    "spec.detectors[0].alerts.minUsers: counts users, but `a` counts different values of another field: watch a `count`, or a `unique` of `user_id`, or remove `minUsers`"
+)]
 #[case::alerts_of_another_name(
     "  metrics: [{name: a}]\n  detectors: [{name: b, metric: a, alert: {minCount: 5}}]",
     "spec.detectors[0].alert: unknown field; did you mean `alerts`? (allowed here: `name`, `metric`, `algorithm`, `alerts`, `direction`, `minCount`, `cooldown`, `severity`, `explain`)"

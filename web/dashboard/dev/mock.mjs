@@ -57,6 +57,7 @@ const DETECTORS = [
   direction: 'both',
   severity: /** @type {Severity} */ (severity),
   min_count: 20,
+  min_users: 0,
   cooldown_ms: 60_000,
 }));
 /** @type {Pipeline} */

@@ -337,6 +337,11 @@ export interface components {
             min_count: number;
             /**
              * Format: int64
+             * @description Minimum number of different users in a window for an upward alert; 0: no minimum.
+             */
+            min_users: number;
+            /**
+             * Format: int64
              * @description Minimum time between two alerts of the same key.
              */
             cooldown_ms: number;

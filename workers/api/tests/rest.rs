@@ -54,6 +54,7 @@ async fn describes_the_pipeline() {
           "direction": "up",
           "severity": "warning",
           "min_count": 10,
+          "min_users": 0,
           "cooldown_ms": 60000
         }
       ],

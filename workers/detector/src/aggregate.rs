@@ -18,6 +18,7 @@ pub struct Running {
 struct Detail {
     /// Sum in millionths.
     sum: i128,
+    /// The values of a `unique`, or the users.
     sketch: Option<Sketch>,
 }
 
@@ -55,6 +56,19 @@ impl Running {
             }
             Contribution::Value(value) => self.detail().sketch.get_or_insert_default().insert(value),
         }
+    }
+
+    /// Adds the user of an event that was added.
+    pub fn add_user(&mut self, user: &str) {
+        self.detail().sketch.get_or_insert_default().insert(user);
+    }
+
+    /// How many different users, where the metric counts them or is itself `unique` in them: exact up to 128, an estimate beyond.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole numbers that are not negative
+    pub fn users(&self) -> u64 {
+        let sketch = self.detail.as_deref().and_then(|detail| detail.sketch.as_ref());
+        sketch.map_or(0, |sketch| sketch.estimate().round() as u64)
     }
 
     /// Adds the value of another source.

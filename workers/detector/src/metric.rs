@@ -89,28 +89,31 @@ pub enum Counted {
     TooLarge,
 }
 
-/// What an event means to a metric: its key goes to `key`, its contribution to `then`, if it counts.
+/// What an event means to a metric: its key goes to `key`, its contribution and, where the metric counts them, its user to `then`, if it
+/// counts.
 pub fn contribution(
     metric: &MetricPlan,
     fields: &mut Fields<'_>,
     key: &mut CompactString,
-    then: impl FnOnce(&str, Contribution<'_>),
+    then: impl FnOnce(&str, Contribution<'_>, Option<&str>),
 ) -> Counted {
     if !counts(metric, fields) || !key_of(&metric.key, fields, key) {
         return Counted::No;
     }
+    let user = if metric.users { fields.get(&FieldPath::UserId) } else { None };
+    let user = user.as_ref().map(Scalar::text);
     match &metric.aggregate {
-        AggregatePlan::Count => then(key, Contribution::One),
+        AggregatePlan::Count => then(key, Contribution::One, user),
         AggregatePlan::Sum(field) | AggregatePlan::Mean(field) => {
             let Some(number) = fields.get(field).and_then(|scalar| scalar.number()) else {
                 return Counted::No;
             };
             let Some(number) = millionths(number) else { return Counted::TooLarge };
-            then(key, Contribution::Number(number));
+            then(key, Contribution::Number(number), user);
         }
         AggregatePlan::Unique(field) => {
             let Some(scalar) = fields.get(field) else { return Counted::No };
-            then(key, Contribution::Value(scalar.text()));
+            then(key, Contribution::Value(scalar.text()), user);
         }
     }
     Counted::Yes
@@ -201,6 +204,7 @@ mod tests {
             window: Duration::from_secs(10),
             emit: Duration::from_secs(1),
             max_keys: 10,
+            users: false,
         }
     }
 
@@ -229,7 +233,7 @@ mod tests {
         let event = EventRef::parse(EVENT).unwrap();
         let mut seen = None;
         let counted =
-            contribution(&metric, &mut Fields::of(&event), &mut CompactString::default(), |key, what| {
+            contribution(&metric, &mut Fields::of(&event), &mut CompactString::default(), |key, what, _| {
                 seen = Some(format!("{key} {what:?}"));
             });
         assert_eq!(seen.as_deref(), expected);
@@ -273,7 +277,7 @@ mod tests {
             );
             let event = EventRef::parse(event.as_bytes()).unwrap();
             let metric = metric(&[], vec![], &["item_id"], AggregatePlan::Sum(path("price")));
-            contribution(&metric, &mut Fields::of(&event), &mut CompactString::default(), |_, _| {})
+            contribution(&metric, &mut Fields::of(&event), &mut CompactString::default(), |_, _, _| {})
         };
         assert_eq!(counted("9.5"), Counted::Yes);
         assert_eq!(counted("1.7e308"), Counted::TooLarge);

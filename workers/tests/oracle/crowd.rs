@@ -25,6 +25,8 @@ const TOLD_EACH: i64 = 8;
 pub(crate) struct Traffic {
     /// The windows of its own keys: start → key → events and value.
     pub(crate) windows: BTreeMap<i64, BTreeMap<String, (u64, f64)>>,
+    /// How many different users there were in each: at least, and at most where nobody knows of some events in which window they count.
+    pub(crate) users: BTreeMap<i64, BTreeMap<String, (u64, u64)>>,
     /// Events of all keys of all partitions, by start.
     pub(crate) totals: BTreeMap<i64, u64>,
     /// Whether this is the partition that watches the traffic of the whole metric.
@@ -217,7 +219,8 @@ impl Walk<'_> {
         for name in names {
             let is_judged = |key: &Key| drops || key.episode.is_some() || windows.contains_key(&name);
             let Some(mut key) = self.keys.remove(&name) else { continue };
-            let judged = if is_judged(&key) { self.judge(&name, &mut key, past, at) } else { Ok(()) };
+            let judged =
+                if is_judged(&key) { self.judge(&name, &mut key, past, at, traffic) } else { Ok(()) };
             self.keys.insert(name, key);
             judged?;
         }
@@ -231,7 +234,14 @@ impl Walk<'_> {
         }
     }
 
-    fn judge(&mut self, name: &str, key: &mut Key, past: &Past, at: i64) -> Result<(), Unsure> {
+    fn judge(
+        &mut self,
+        name: &str,
+        key: &mut Key,
+        past: &Past,
+        at: i64,
+        traffic: &Traffic,
+    ) -> Result<(), Unsure> {
         let direction = self.detector.direction;
         let score =
             key.past.score(past, self.lag, at, direction != Direction::Down, direction != Direction::Up);
@@ -240,7 +250,7 @@ impl Walk<'_> {
         }
         self.count(key, at, score.score)?;
         match key.episode.take() {
-            None => self.begin(name, key, at, &score),
+            None => self.begin(name, key, at, &score, traffic),
             Some(open) => self.go_on(name, key, open, past, at, &score),
         }
     }
@@ -257,7 +267,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn begin(&mut self, name: &str, key: &mut Key, at: i64, score: &Score) -> Result<(), Unsure> {
+    fn begin(
+        &mut self,
+        name: &str,
+        key: &mut Key,
+        at: i64,
+        score: &Score,
+        traffic: &Traffic,
+    ) -> Result<(), Unsure> {
         let pause = (self.detector.cooldown.as_millis() as i64 + self.size - 1) / self.size;
         let is_paused = key.alerted.is_some_and(|alerted| at - alerted < pause);
         if is_paused || (score.is_up && score.value < self.detector.min_count as f64) {
@@ -269,6 +286,15 @@ impl Walk<'_> {
             return Ok(());
         };
         reaches(score.score, threshold)?;
+        if score.is_up {
+            let users = traffic.users.get(&self.start(at)).and_then(|users| users.get(name));
+            let (least, most) = users.copied().unwrap_or_default();
+            match self.detector.min_users {
+                min if most < min => return Ok(()),
+                min if least < min => return Err(Unsure),
+                _ => {}
+            }
+        }
         if score.score - score.second < ROUNDING {
             return Err(Unsure); // of which span?
         }

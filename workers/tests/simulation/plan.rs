@@ -83,6 +83,7 @@ fn metrics() -> Vec<MetricPlan> {
         window: Duration::from_secs(seconds),
         emit: Duration::from_secs(emit),
         max_keys: 1_000,
+        users: name == "views", // as the detector `people` demands
     };
     let price = || FieldPath::Property(vec!["price".into()]);
     vec![
@@ -100,6 +101,7 @@ fn detectors() -> Vec<DetectorPlan> {
         algorithm,
         direction,
         min_count: 3,
+        min_users: 0,
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
         explain: vec![],
@@ -109,11 +111,15 @@ fn detectors() -> Vec<DetectorPlan> {
     let ewma = EwmaSpec { sigmas: 2.0, half_life: 5.0, warmup: 3 };
     let zscore = ZscoreSpec { sigmas: 2.0, history: 8, warmup: 2 };
     let mad = MadSpec { deviations: 2.0, history: 8, warmup: 2 };
+    // Eight users send the events of a source.
+    let people =
+        detector("people", "views", Direction::Up, 0, Algorithm::Crowd(AlertLimit::Probability(0.02)));
     vec![
         detector("crowd", "views", Direction::Up, 20, Algorithm::Poisson(poisson)),
         detector("either", "views", Direction::Both, 15, Algorithm::Ewma(ewma)),
         // Loose, so that crowds are common.
         detector("herd", "views", Direction::Up, 0, Algorithm::Crowd(AlertLimit::Probability(0.02))),
+        DetectorPlan { min_users: 5, ..people },
         detector("budgeted", "views", Direction::Both, 10, Algorithm::Crowd(AlertLimit::Budget(budget))),
         detector("rich", "revenue", Direction::Up, 30, Algorithm::Threshold(Threshold::Above(150.0))),
         detector("spree", "revenue", Direction::Up, 30, Algorithm::Mad(mad.clone())),

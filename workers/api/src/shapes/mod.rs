@@ -77,6 +77,8 @@ pub(crate) struct DetectorShape {
     pub(crate) severity: Severity,
     /// Minimum number of events in a window for an upward alert.
     pub(crate) min_count: u64,
+    /// Minimum number of different users in a window for an upward alert; 0: no minimum.
+    pub(crate) min_users: u64,
     /// Minimum time between two alerts of the same key.
     pub(crate) cooldown_ms: i64,
 }
@@ -131,6 +133,7 @@ impl PipelineShape {
                     },
                     severity: detector.severity,
                     min_count: detector.min_count,
+                    min_users: detector.min_users,
                     cooldown_ms: millis(detector.cooldown),
                 })
                 .collect(),

@@ -16,6 +16,7 @@ fn rule_on(function: AggregateFunction, algorithm: Algorithm, direction: Directi
         algorithm,
         direction,
         min_count: 10,
+        min_users: 0,
         cooldown: Duration::ZERO,
         severity: Severity::Warning,
         explain: vec![],

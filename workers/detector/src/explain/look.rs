@@ -92,8 +92,9 @@ impl Answer {
         let question = &self.question;
         let is_of_all = question.is_of_all();
         let mut is_key = is_of_all;
-        let counted =
-            contribution(&question.metric, fields, key, |key, _| is_key = is_of_all || key == question.key);
+        let counted = contribution(&question.metric, fields, key, |key, _, _| {
+            is_key = is_of_all || key == question.key
+        });
         let place = match (question.alert.contains(&event.time), is_key) {
             (true, true) => Place::Alert,
             // What is unusual now may be so of other keys too.

@@ -227,7 +227,7 @@ impl Source {
                 continue;
             }
             let windows = &mut self.metrics[index].windows;
-            let counted = contribution(metric, &mut fields, &mut key, |key, contribution| {
+            let counted = contribution(metric, &mut fields, &mut key, |key, contribution, user| {
                 if closed {
                     return;
                 }
@@ -236,6 +236,9 @@ impl Source {
                 window.count += 1;
                 let cell = window.cell(key, usize::try_from(metric.max_keys).unwrap_or(usize::MAX));
                 cell.value.add(contribution);
+                if let Some(user) = user {
+                    cell.value.add_user(user);
+                }
                 cell.version = offset;
             });
             seen.late |= counted == Counted::Yes && closed;

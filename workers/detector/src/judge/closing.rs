@@ -206,8 +206,15 @@ impl Metric {
             if baseline.newest >= index {
                 continue; // a predecessor judged it, and events after it
             }
-            let candidate =
-                Candidate { pipeline: &self.pipeline, watched: &watched, key, index, value: 0.0, count: 0 };
+            let candidate = Candidate {
+                pipeline: &self.pipeline,
+                watched: &watched,
+                key,
+                index,
+                value: 0.0,
+                count: 0,
+                users: 0,
+            };
             for crowd in &mut self.crowds {
                 let (watch, kept) = (&watched.watches[crowd.place], &mut baseline.watches[crowd.place]);
                 if kept.firing.is_none() && !crowd.watches_drops() {
@@ -260,6 +267,7 @@ impl Metric {
                 index: newest,
                 value: 0.0,
                 count: 0,
+                users: 0,
             };
             if bring_up_to(baseline, &mut candidate, newest.saturating_add(1), out)? {
                 self.unsaved.insert(key.clone());
@@ -319,7 +327,7 @@ impl<'a> Memory<'a> {
         if baseline.newest >= index {
             return Ok(None);
         }
-        let mut candidate = Candidate { pipeline, watched, key, index, value: 0.0, count: 0 };
+        let mut candidate = Candidate { pipeline, watched, key, index, value: 0.0, count: 0, users: 0 };
         bring_up_to(baseline, &mut candidate, index, out)?;
         // Asked after the silence before it was judged, which may have ended an alert: many windows may close at once.
         if baseline.is_forgotten(watched, index) {
@@ -330,6 +338,7 @@ impl<'a> Memory<'a> {
         candidate.index = index;
         candidate.value = total.value(watched.metric.aggregate.function());
         candidate.count = total.count;
+        candidate.users = total.users();
         Ok(Some(Judged { baseline, candidate, is_new }))
     }
 }

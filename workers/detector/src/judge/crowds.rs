@@ -157,7 +157,7 @@ impl CrowdDetector {
         // Asked before the window changes what is known of the key.
         let withdrawn = withdrawn(watch, state, candidate, population, settings);
         // What may not alert yet begins no episode: it would never alert.
-        if state.episode.is_none() && !may_begin(watch, *alerted, index, &score) {
+        if state.episode.is_none() && !may_begin(watch, candidate, *alerted, &score) {
             return Judgement { band, alerts: withdrawn.into_iter().collect() };
         }
         state.until = index;
@@ -200,7 +200,7 @@ impl CrowdDetector {
         }
         let score = self.peek(population, watching, candidate.index, open);
         let alerted = watching.and_then(|watching| watching.alerted);
-        let fires = score.is_alert() && score.is_up && may_begin(watch, alerted, candidate.index, &score);
+        let fires = score.is_alert() && score.is_up && may_begin(watch, candidate, alerted, &score);
         fires.then(|| raised(watch, candidate, &score, AlertState::Early))
     }
 
@@ -268,7 +268,9 @@ fn withdrawn(
     population: &Population,
     settings: &Settings,
 ) -> Option<Alert> {
-    if candidate.count == 0 || !verdict::fires_early(candidate.watched) {
+    // Users become no fewer while a window is open.
+    let enough = candidate.count > 0 && verdict::has_enough_users(candidate, watch, Crossing::Up);
+    if !enough || !verdict::fires_early(candidate.watched) {
         return None;
     }
     // An episode that was known while this window was open let it raise none.
@@ -306,9 +308,9 @@ fn finding(score: &crowd::Score) -> Finding {
     }
 }
 
-fn may_begin(watch: &Watch, alerted: Option<Index>, index: Index, score: &crowd::Score) -> bool {
+fn may_begin(watch: &Watch, candidate: &Candidate<'_>, alerted: Option<Index>, score: &crowd::Score) -> bool {
     let crossing = if score.is_up { Crossing::Up } else { Crossing::Down };
-    episodes::may_begin(watch, alerted, index, score.value, crossing)
+    episodes::may_begin(watch, candidate, alerted, score.value, crossing)
 }
 
 fn ended(

@@ -70,6 +70,7 @@ impl Metric {
             index,
             value: newest.value,
             count: newest.count,
+            users: self.users(index, key),
         };
         for crowd in &self.crowds {
             let at = (crowd.place, key.clone());
@@ -84,6 +85,12 @@ impl Metric {
             }
         }
         Ok(())
+    }
+
+    /// The different users of a key in an open window, where they are counted.
+    fn users(&self, index: Index, key: &str) -> u64 {
+        let values = self.windows.get(&self.watched.start(index)).and_then(|open| open.keys.get(key));
+        values.map_or(0, |values| values.total().users())
     }
 
     /// The open windows of a key up to `index`, oldest first, as far as they are known.
@@ -143,10 +150,11 @@ impl Metric {
             index,
             value: total.value(watched.metric.aggregate.function()),
             count: total.count,
+            users: total.users(),
         };
         for (detector, (watch, expectation)) in watched.watches.iter().zip(expectations.iter()).enumerate() {
             let Some(expectation) = expectation else { continue };
-            if watch.rule.crossing(expectation, candidate.value, candidate.count).is_none() {
+            if verdict::crossing(&candidate, watch, expectation).is_none() {
                 continue;
             }
             let before = self.early.get(&(detector, key.into())).copied();

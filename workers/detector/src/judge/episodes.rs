@@ -96,16 +96,17 @@ pub(super) fn ended(
     alert
 }
 
-/// Whether an alert may begin in the candidate's window: enough events if it is of more than usual, and the pause after the last alert
-/// is over.
+/// Whether an alert may begin in the candidate's window: enough events, of which `count` are in question, and users if it is of more than
+/// usual, and the pause after the last alert is over.
 pub(super) fn may_begin(
     watch: &Watch,
+    candidate: &Candidate<'_>,
     alerted: Option<Index>,
-    index: Index,
     count: f64,
     crossing: Crossing,
 ) -> bool {
     #[allow(clippy::cast_precision_loss)] // no such counts
     let enough = crossing == Crossing::Down || count >= watch.min_count as f64;
-    enough && alerted.is_none_or(|alerted| index.saturating_sub(alerted) >= watch.cooldown)
+    let is_paused = alerted.is_some_and(|alerted| candidate.index.saturating_sub(alerted) < watch.cooldown);
+    enough && verdict::has_enough_users(candidate, watch, crossing) && !is_paused
 }

@@ -195,7 +195,7 @@ impl LevelDetector {
         series.newest = index;
         #[allow(clippy::cast_precision_loss)] // no such counts
         let count = candidate.count as f64;
-        let may_begin = episodes::may_begin(watch, *alerted, index, count, Crossing::Up);
+        let may_begin = episodes::may_begin(watch, candidate, *alerted, count, Crossing::Up);
         let asked = if may_begin { rule } else { self.rule(f64::INFINITY) };
         let start = time(watched.start(index));
         let score = series.level.observe(&asked, start, self.settings.size_ms, candidate.value);

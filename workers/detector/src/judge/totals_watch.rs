@@ -190,7 +190,7 @@ pub(super) fn unresolved(record: &[u8]) -> Option<Alert> {
 fn candidate<'a>(pipeline: &'a str, watched: &'a Watched, index: Index, total: u64) -> Candidate<'a> {
     #[allow(clippy::cast_precision_loss)] // far fewer events than 2^53
     let value = total as f64;
-    Candidate { pipeline, watched, key: ALL_KEY, index, value, count: total }
+    Candidate { pipeline, watched, key: ALL_KEY, index, value, count: total, users: 0 }
 }
 
 fn on_wire(watched: &Watched, episode: &total::Episode) -> Episode {

@@ -31,6 +31,23 @@ pub struct Candidate<'a> {
     pub value: f64,
     /// Its events.
     pub count: u64,
+    /// Its different users, where they are counted.
+    pub users: u64,
+}
+
+/// Which way the value of a window crosses a bound, if an alert may come of that.
+pub(super) fn crossing(
+    candidate: &Candidate<'_>,
+    watch: &Watch,
+    expectation: &Expectation,
+) -> Option<Crossing> {
+    let crossing = watch.rule.crossing(expectation, candidate.value, candidate.count)?;
+    has_enough_users(candidate, watch, crossing).then_some(crossing)
+}
+
+/// Whether there are as many different users as an alert of more than usual needs.
+pub(super) fn has_enough_users(candidate: &Candidate<'_>, watch: &Watch, crossing: Crossing) -> bool {
+    crossing == Crossing::Down || candidate.users >= watch.min_users
 }
 
 /// Judges a closed window: updates what the detector keeps, and returns the alert records that are due, if any: hardly ever two.
@@ -40,9 +57,8 @@ pub fn close(
     kept: &mut Watching,
     expectation: Option<&Expectation>,
 ) -> SmallVec<[Alert; 0]> {
-    let crossing = expectation.and_then(|expectation| {
-        Some((expectation, watch.rule.crossing(expectation, candidate.value, candidate.count)?))
-    });
+    let crossing = expectation
+        .and_then(|expectation| Some((expectation, self::crossing(candidate, watch, expectation)?)));
     let Some((expectation, crossing)) = crossing else {
         let firing = kept.firing.take();
         return firing.map(|alert| resolve(candidate, watch, *alert, Ending::Usual)).into_iter().collect();
@@ -133,9 +149,7 @@ pub fn early(
     expectation: &Expectation,
     early: Option<Index>,
 ) -> Option<Alert> {
-    if !fires_early(candidate.watched)
-        || watch.rule.crossing(expectation, candidate.value, candidate.count) != Some(Crossing::Up)
-    {
+    if !fires_early(candidate.watched) || crossing(candidate, watch, expectation) != Some(Crossing::Up) {
         return None;
     }
     let again = early

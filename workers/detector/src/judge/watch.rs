@@ -44,6 +44,8 @@ pub struct Watch {
     pub total: Option<f64>,
     /// An alert of more than usual needs so many events.
     pub min_count: u64,
+    /// And so many different users.
+    pub min_users: u64,
     /// Pause between alerts of a key, in windows, rounded up.
     pub cooldown: u32,
     /// How much its alerts matter.
@@ -101,6 +103,7 @@ impl Watched {
                 level: rule.level(metric.window, plan.topics.parts.partitions, keys_share),
                 total: rule.limit().filter(|_| has_total).map(|limit| totals_watch::threshold(metric, limit)),
                 min_count: detector.min_count,
+                min_users: detector.min_users,
                 rule,
                 cooldown: u32::try_from(detector.cooldown.as_millis().div_ceil(size)).unwrap_or(u32::MAX),
                 severity: detector.severity,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod activity;
+mod users;
 mod whole;
 
 use std::collections::BTreeMap;

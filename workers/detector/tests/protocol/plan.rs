@@ -23,6 +23,7 @@ pub(crate) fn plan() -> Plan {
         window: Duration::from_secs(seconds),
         emit: EMIT,
         max_keys: 1_000,
+        users: false,
     };
     let detector = |name: &str, metric: &str, direction, min_count, cooldown, algorithm| DetectorPlan {
         name: name.parse().unwrap(),
@@ -30,6 +31,7 @@ pub(crate) fn plan() -> Plan {
         algorithm,
         direction,
         min_count,
+        min_users: 0,
         cooldown: Duration::from_secs(cooldown),
         severity: Severity::Warning,
         explain: vec![],

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Checker, ExpectedWindow, Name, Value2, json};
 use crate::oracle::{Found, Metric, Traffic};
 use crate::plan::PARTS;
+use crate::scenario::Event;
 
 /// A window of any key: metric and start.
 type Start = (String, i64);
@@ -18,6 +19,8 @@ type Start = (String, i64);
 /// What the records of a partition of `parts` say of the traffic.
 #[derive(Default)]
 struct Announced {
+    /// How many partitions of events there were in the beginning.
+    sources: u32,
     /// Of each source, and of each definition it counted by, the newest total: its version and its count.
     newest: BTreeMap<(Start, u64, i64), (i64, u64)>,
     /// Windows whose total changed though a source had vouched for them before.
@@ -33,7 +36,9 @@ impl Announced {
     fn watermark(&mut self, record: &serde_json::Value, sizes: &BTreeMap<&str, i64>) {
         let Some(state) = record["state"].as_str() else { return };
         let source = record["source"].as_u64().unwrap_or_default();
-        let vouched = self.vouched.get(&source).copied().unwrap_or(i64::MIN);
+        // What closed before anybody knew of a partition that was added did so without it.
+        let before_it = self.highest.filter(|_| source >= u64::from(self.sources));
+        let vouched = self.vouched.get(&source).copied().or(before_it).unwrap_or(i64::MIN);
         for total in record["totals"].as_array().into_iter().flatten() {
             let number = |field: &str| total[field].as_i64().unwrap_or_default();
             let metric = total["metric"].as_str().unwrap_or_default();
@@ -125,7 +130,8 @@ impl Checker<'_> {
         let mut announced: BTreeMap<Partition, Announced> = BTreeMap::new();
         for record in self.topic(PARTS) {
             if let Some(word) = json(record) {
-                announced.entry(record.partition).or_default().watermark(&word, &sizes);
+                let new = || Announced { sources: self.scenario.sources, ..Announced::default() };
+                announced.entry(record.partition).or_insert_with(new).watermark(&word, &sizes);
             }
         }
         // The sum of the closed windows, unless events came too late for any promise: then what sources announced, if it came in
@@ -163,6 +169,16 @@ impl Checker<'_> {
                     traffic.doubt(start.1);
                 }
             }
+        }
+        for ((metric, key, start), window) in expected {
+            let Some(judge) = judges.get(&(metric.clone(), key.clone())) else { continue };
+            let Some(traffic) = traffic.get_mut(&(metric.clone(), *judge)) else { continue };
+            let distinct = |events: &mut dyn Iterator<Item = &Event>| {
+                events.map(|event| event.user.as_str()).collect::<BTreeSet<_>>().len() as u64
+            };
+            let least = distinct(&mut window.events.iter());
+            let most = distinct(&mut window.events.iter().chain(&window.perhaps));
+            traffic.users.entry(*start).or_default().insert(key.clone(), (least, most));
         }
         for ((metric, key, start), values) in said {
             let Some(judge) = judges.get(&(metric.clone(), key.clone())) else { continue };
