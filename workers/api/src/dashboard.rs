@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Response};
-use herd_stage::Problem;
+use herd_stage::{Embedded, Problem};
 use rust_embed::RustEmbed;
 
 #[derive(RustEmbed)]
@@ -13,11 +13,6 @@ struct Files;
 /// Content security policy: only resources of this server; inline styles are allowed because charts use them.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
                       connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-
-/// Cache-Control of files with a hash in their name, which never change.
-const FOREVER: &str = "public, max-age=31536000, immutable";
-/// Cache-Control of other files, which are revalidated by ETag.
-const ASK: &str = "no-cache";
 
 const NOT_BUILT: &str = "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>\
     <title>Herd</title><body style='font:16px/1.5 system-ui;margin:3rem auto;max-width:34rem;padding:0 1rem'>\
@@ -64,20 +59,16 @@ fn page(path: &str, headers: &HeaderMap) -> Response {
 }
 
 fn file_response(path: &str, file: &rust_embed::EmbeddedFile, headers: &HeaderMap) -> Response {
-    let hash: String = file.metadata.sha256_hash()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{hash}\"");
-    let cache = if path.starts_with("assets/") { FOREVER } else { ASK };
-    // Proxies and compression may weaken an ETag.
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    if known.is_some_and(|tags| tags.split(',').any(|known| known.trim().trim_start_matches("W/") == tag)) {
-        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag), (header::CACHE_CONTROL, cache.into())])
-            .into_response();
-    }
     let kind = mime_guess::from_path(path).first_or_octet_stream();
-    let kind = match kind.type_() {
+    let content_type = match kind.type_() {
         mime_guess::mime::TEXT => format!("{}; charset=utf-8", kind.essence_str()),
         _ => kind.essence_str().to_owned(),
     };
-    let headers = [(header::CONTENT_TYPE, kind), (header::ETAG, tag), (header::CACHE_CONTROL, cache.into())];
-    (headers, file.data.clone()).into_response()
+    let file = Embedded {
+        content_type,
+        sha256: file.metadata.sha256_hash(),
+        bytes: file.data.clone(),
+        is_immutable: path.starts_with("assets/"),
+    };
+    file.respond(headers)
 }

@@ -118,17 +118,28 @@ async fn collect(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Identity,
-    Gzip,
+    Compressed(Compression),
 }
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// The largest window of a zstd frame, as a power of two: 8 MiB, which RFC 8878 recommends to support at least, and RFC 9659 to demand at most.
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// The encoding according to `Content-Encoding`.
 pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
     let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(Encoding::Identity) };
     match encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(Encoding::Identity),
-        "gzip" | "x-gzip" => Ok(Encoding::Gzip),
+        "gzip" | "x-gzip" => Ok(Encoding::Compressed(Compression::Gzip)),
+        "zstd" => Ok(Encoding::Compressed(Compression::Zstd)),
         other => {
-            let detail = format!("content encoding `{other}` is not supported: use gzip or identity");
+            let detail = format!("content encoding `{other}` is not supported: use gzip, zstd or identity");
             Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
         }
     }
@@ -137,26 +148,46 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Result<Encoding, Problem> {
 /// Why a body was not decompressed.
 #[derive(Debug)]
 pub(crate) enum InflateError {
-    /// The gzip stream is invalid.
+    /// The compressed stream is invalid.
     Broken(Refusal),
     /// It exceeds the size or memory limit.
     Problem(Problem),
 }
 
+/// How much memory the decoder of a zstd frame needs, in bytes: its content, at most the window.
+fn zstd_window(packed: &[u8]) -> usize {
+    let content = zstd::zstd_safe::get_frame_content_size(packed).ok().flatten();
+    let content = content.and_then(|bytes| usize::try_from(bytes).ok());
+    content.unwrap_or(usize::MAX).min(1 << ZSTD_WINDOW_LOG)
+}
+
 /// Decompresses a body, within limits.
 pub(crate) fn inflate(
+    compression: Compression,
     packed: &[u8],
     most: u64,
     reservation: &mut Reservation,
 ) -> Result<Vec<u8>, InflateError> {
-    let mut reader = MultiGzDecoder::new(packed);
+    let broken = |error: std::io::Error| {
+        let (code, name) = match compression {
+            Compression::Gzip => (Code::InvalidGzip, "gzip"),
+            Compression::Zstd => (Code::InvalidZstd, "zstd"),
+        };
+        InflateError::Broken(Refusal { code, detail: format!("the body is not valid {name}: {error}") })
+    };
+    let mut reader: Box<dyn Read + '_> = match compression {
+        Compression::Gzip => Box::new(MultiGzDecoder::new(packed)),
+        Compression::Zstd => {
+            reservation.grow(zstd_window(packed)).map_err(InflateError::Problem)?;
+            let mut decoder = zstd::Decoder::with_buffer(packed).map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(broken)?;
+            Box::new(decoder)
+        }
+    };
     let mut inflated = Vec::new();
     loop {
         let before = inflated.len();
-        let read = (&mut reader).take(CHUNK as u64).read_to_end(&mut inflated).map_err(|error| {
-            let detail = format!("the body is not valid gzip: {error}");
-            InflateError::Broken(Refusal { code: Code::InvalidGzip, detail })
-        })?;
+        let read = (&mut reader).take(CHUNK as u64).read_to_end(&mut inflated).map_err(broken)?;
         if read == 0 {
             return Ok(inflated);
         }
@@ -184,7 +215,9 @@ mod tests {
         let bomb = pack(&vec![b' '; 32 << 20]);
         assert!(bomb.len() < 1 << 20);
         let mut reservation = memory.reserve();
-        let Err(InflateError::Problem(problem)) = inflate(&bomb, 1 << 20, &mut reservation) else {
+        let Err(InflateError::Problem(problem)) =
+            inflate(Compression::Gzip, &bomb, 1 << 20, &mut reservation)
+        else {
             panic!("decompressed")
         };
         assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -198,20 +231,51 @@ mod tests {
         let memory = Memory::new(1 << 20);
         let packed = pack(&vec![b' '; 600 << 10]);
         let mut first = memory.reserve();
-        assert!(inflate(&packed, 8 << 20, &mut first).is_ok());
-        let Err(InflateError::Problem(problem)) = inflate(&packed, 8 << 20, &mut memory.reserve()) else {
+        assert!(inflate(Compression::Gzip, &packed, 8 << 20, &mut first).is_ok());
+        let Err(InflateError::Problem(problem)) =
+            inflate(Compression::Gzip, &packed, 8 << 20, &mut memory.reserve())
+        else {
             panic!("the memory limit was exceeded")
         };
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[test]
+    fn zstd_is_decompressed_within_the_same_limits() {
+        let memory = Memory::new(64 << 20);
+        let packed = zstd::encode_all(&br#"{"type":"view"}"#[..], 3).unwrap();
+        let inflate_with =
+            |packed: &[u8], most| inflate(Compression::Zstd, packed, most, &mut memory.reserve());
+        assert_eq!(inflate_with(&packed, 1 << 20).unwrap(), br#"{"type":"view"}"#);
+        let two = [packed.clone(), packed.clone()].concat();
+        assert_eq!(inflate_with(&two, 1 << 20).unwrap().len(), 30, "several frames are one body");
+        let bomb = zstd::encode_all(&vec![b' '; 32 << 20][..], 3).unwrap();
+        assert!(bomb.len() < 1 << 20);
+        let Err(InflateError::Problem(problem)) = inflate_with(&bomb, 1 << 20) else {
+            panic!("decompressed")
+        };
+        assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
+        for wrong in [&packed[..packed.len() - 3], b"no zstd at all"] {
+            assert!(matches!(inflate_with(wrong, 1 << 20), Err(InflateError::Broken(_))), "{wrong:?}");
+        }
+        // A frame of a larger window than 8 MiB would need that much memory whatever it contains.
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&vec![b' '; 20 << 20]).unwrap();
+        let wide = encoder.finish().unwrap();
+        assert!(matches!(inflate_with(&wide, 64 << 20), Err(InflateError::Broken(_))));
+    }
+
+    #[test]
     fn concatenated_gzip_streams_are_one_body() {
         let packed = [pack(b"[1,"), pack(b"2]")].concat();
-        assert_eq!(inflate(&packed, 100, &mut Memory::new(1 << 20).reserve()).unwrap(), b"[1,2]");
+        assert_eq!(
+            inflate(Compression::Gzip, &packed, 100, &mut Memory::new(1 << 20).reserve()).unwrap(),
+            b"[1,2]"
+        );
         let cut = &pack(b"[1,2]")[..12];
         assert!(matches!(
-            inflate(cut, 100, &mut Memory::new(1 << 20).reserve()),
+            inflate(Compression::Gzip, cut, 100, &mut Memory::new(1 << 20).reserve()),
             Err(InflateError::Broken(_))
         ));
     }

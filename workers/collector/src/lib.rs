@@ -11,9 +11,11 @@ mod delivery;
 pub mod intake;
 mod keys;
 mod metrics;
+mod pixel;
 mod prepare;
 mod reply;
 mod routes;
+mod script;
 mod serve;
 
 use std::sync::Arc;

@@ -66,13 +66,15 @@ impl Request {
         let kind = self.kind(content_type.as_deref())?;
         let inflated = match encoding(&self.headers)? {
             Encoding::Identity => None,
-            Encoding::Gzip => match inflate(&self.body, app.limits().inflated_bytes, &mut self.reservation) {
-                Ok(inflated) => Some(inflated),
-                Err(InflateError::Problem(problem)) => return Err(problem),
-                Err(InflateError::Broken(refusal)) => {
-                    return self.whole(app, refusal, content_type.as_deref(), &self.body);
+            Encoding::Compressed(compression) => {
+                match inflate(compression, &self.body, app.limits().inflated_bytes, &mut self.reservation) {
+                    Ok(inflated) => Some(inflated),
+                    Err(InflateError::Problem(problem)) => return Err(problem),
+                    Err(InflateError::Broken(refusal)) => {
+                        return self.whole(app, refusal, content_type.as_deref(), &self.body);
+                    }
                 }
-            },
+            }
         };
         let body = inflated.as_deref().unwrap_or(&self.body);
         let items = match &kind {
@@ -175,7 +177,7 @@ fn dead_letter_of(
     received: WallTime,
 ) -> DeadLetter {
     let stage = match refusal.code {
-        Code::InvalidJson | Code::InvalidGzip => "VALUE_CONVERTER",
+        Code::InvalidJson | Code::InvalidGzip | Code::InvalidZstd => "VALUE_CONVERTER",
         _ => "TRANSFORMATION",
     };
     let mut headers = vec![

@@ -7,10 +7,10 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use herd_bus::Producer;
 use herd_stage::{Clock, Problem, SystemClock};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -19,12 +19,12 @@ use crate::app::App;
 use crate::body;
 use crate::client;
 use crate::deliver::deliver;
-use crate::prepare;
+use crate::{pixel, prepare, script};
 
 /// Bodies longer than this, and all compressed ones, are parsed on a blocking thread.
 const LONG_BODY: usize = 32 << 10;
 /// Cache time of CORS preflight responses.
-const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(3600);
+const PREFLIGHT_MAX_AGE: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// The peer address of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -41,31 +41,40 @@ impl<P: Clone> Clone for TrackState<P> {
     }
 }
 
-/// `POST /track`.
+/// `POST /track`, `GET /track.gif` and the tracker.
 pub(crate) fn router<P: Producer>(app: Arc<App>, producer: P) -> Router {
     let state = TrackState { app: Arc::clone(&app), producer };
     Router::new()
         .route("/track", post(track::<P>))
+        .route("/track.gif", get(track_pixel::<P>))
         .with_state(state)
-        .fallback(|| async {
-            Problem::new(StatusCode::NOT_FOUND, "unknown endpoint: send events with POST /track")
-        })
-        .method_not_allowed_fallback(|| async {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "unknown endpoint: send events with POST /track")
-        })
+        .route("/herd.js", get(script::serve))
+        .fallback(other)
+        .method_not_allowed_fallback(|| async { unknown(StatusCode::METHOD_NOT_ALLOWED) })
         .layer(cors(&app))
         .layer(middleware::from_fn_with_state(app, measure))
 }
 
-/// Browsers send beacons with credentials, and then require the response to name their own origin. The collector uses no cookies,
-/// so allowing credentials is safe.
+fn unknown(status: StatusCode) -> Problem {
+    Problem::new(status, "unknown endpoint: send events with POST /track")
+}
+
+/// The tracker under the name with its hash, which may be an old one; there is nothing else.
+async fn other(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if method == Method::GET && uri.path().starts_with("/herd-") && uri.path().ends_with(".js") {
+        return script::serve(uri, headers).await;
+    }
+    unknown(StatusCode::NOT_FOUND).into_response()
+}
+
+/// Without credentials: the collector uses no cookies, and no page needs to send any. A beacon of text has no preflight request, and its
+/// response is not read.
 fn cors(app: &Arc<App>) -> CorsLayer {
     let known = Arc::clone(app);
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, _| {
             origin.to_str().is_ok_and(|origin| known.allows_origin(origin))
         }))
-        .allow_credentials(true)
         .allow_methods([Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::RETRY_AFTER])
@@ -74,7 +83,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
 
 async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
-    let is_event = request.method() == Method::POST;
+    let is_event = request.method() == Method::POST || request.uri().path() == "/track.gif";
     let mut response = next.run(request).await;
     if is_event {
         app.metrics.latency.observe(began.elapsed().as_secs_f64());
@@ -86,6 +95,17 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 
 async fn track<P: Producer>(State(state): State<TrackState<P>>, request: Request) -> Response {
     accept(&state, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// `GET /track.gif`.
+async fn track_pixel<P: Producer>(State(state): State<TrackState<P>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let event = pixel::event(&parts.uri);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts.headers.remove(header::CONTENT_ENCODING);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let response = track(State(state), Request::from_parts(parts, Body::from(event))).await;
+    pixel::respond(response)
 }
 
 async fn accept<P: Producer>(state: &TrackState<P>, request: Request) -> Result<Response, Problem> {

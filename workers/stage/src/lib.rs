@@ -5,6 +5,7 @@
 pub mod backoff;
 pub mod clock;
 mod cpu;
+mod embedded;
 pub mod failure;
 pub mod health;
 pub mod ops;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use clock::{Clock, SystemClock};
+pub use embedded::Embedded;
 pub use failure::{Retry, StageError};
 pub use health::Health;
 pub use problem::Problem;

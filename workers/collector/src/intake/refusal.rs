@@ -18,6 +18,8 @@ pub enum Code {
     InvalidJson,
     /// The body is not valid gzip.
     InvalidGzip,
+    /// The body is not valid zstd.
+    InvalidZstd,
     /// The event is not a JSON object.
     NotAnObject,
     /// A required field is missing.
@@ -49,6 +51,7 @@ impl Code {
         match self {
             Self::InvalidJson => "invalid-json",
             Self::InvalidGzip => "invalid-gzip",
+            Self::InvalidZstd => "invalid-zstd",
             Self::NotAnObject => "not-an-object",
             Self::MissingField => "missing-field",
             Self::InvalidField => "invalid-field",
@@ -66,7 +69,7 @@ impl Code {
     /// Whether the bytes could not be parsed at all.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
-        matches!(self, Self::InvalidJson | Self::InvalidGzip)
+        matches!(self, Self::InvalidJson | Self::InvalidGzip | Self::InvalidZstd)
     }
 }
 
