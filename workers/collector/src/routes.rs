@@ -77,7 +77,7 @@ fn cors(app: &Arc<App>) -> CorsLayer {
         }))
         .allow_methods([Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([header::RETRY_AFTER])
+        .expose_headers([header::RETRY_AFTER, header::DATE]) // the tracker learns from them when to retry, and the clock
         .max_age(PREFLIGHT_MAX_AGE)
 }
 

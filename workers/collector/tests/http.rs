@@ -372,6 +372,10 @@ async fn only_allowed_origins_may_send() {
         let body = br#"{"type":"a"}"#.to_vec();
         let answer = collector.send(Method::POST, "/track", "text/plain", &[("origin", origin)], body).await;
         assert_eq!(answer.status, status, "{origin}");
+        if status == 202 {
+            assert_eq!(answer.headers[header::ACCESS_CONTROL_EXPOSE_HEADERS], "retry-after,date");
+            assert!(answer.headers.contains_key(header::DATE));
+        }
     }
     assert_eq!(collector.events().len(), 1);
     collector.stop().await;
