@@ -4,8 +4,10 @@
 //! key or of the same metric.
 
 mod mix;
+mod users;
 
 pub use mix::{Mix, OTHER};
+pub use users::{Few, Users};
 
 /// A value of a field, or of two fields together, of which there is more than usual.
 #[derive(Clone, Debug, PartialEq)]

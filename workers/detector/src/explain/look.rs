@@ -1,9 +1,9 @@
 //! One look through events, for all alerts that wait to be explained.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use compact_str::CompactString;
-use herd_detection::explain::{self, Mix, OTHER};
+use herd_detection::explain::{self, Mix, OTHER, Users};
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Cause, EventRef, Explanation, FieldPath};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -28,8 +28,7 @@ pub struct Look {
 struct Answer {
     question: Question,
     alert: Mix,
-    /// Events of each user, by the hash of its name.
-    users: HashMap<u64, u64, foldhash::fast::RandomState>,
+    users: Users,
     /// Of an alert about the whole metric: its keys, now and usually.
     keys: Option<(Mix, Mix)>,
     own: Mix,
@@ -51,7 +50,7 @@ impl Look {
         let answer = |question: Question| {
             let mix = Mix::new(question.fields.len());
             let keys = question.is_of_all().then(|| (Mix::new(1), Mix::new(1)));
-            let users = HashMap::default();
+            let users = Users::default();
             Answer { alert: mix.clone(), own: mix.clone(), others: mix, users, keys, question }
         };
         Self { answers: questions.into_iter().map(answer).collect(), known: HashSet::default() }
@@ -117,7 +116,7 @@ impl Answer {
             (if place == Place::Alert { now } else { usual }).add(&[key.as_str()]);
         }
         if let (Place::Alert, Some(user)) = (place, fields.get(&FieldPath::UserId)) {
-            *self.users.entry(xxh3_64(user.text().as_bytes())).or_default() += 1;
+            self.users.add(xxh3_64(user.text().as_bytes()));
         }
     }
 
@@ -140,7 +139,7 @@ impl Answer {
             })
             .collect();
         let moved = keys.map(|(now, usual)| moved_most(&now, &usual, expected)).unwrap_or_default();
-        let users = summary::Users { count: users.len() as u64, few: few(&users) };
+        let users = summary::People { count: users.count(), few: users.few() };
         Some(Explanation {
             until: question.alert.end,
             // Whole, and far below 2^53.
@@ -155,12 +154,6 @@ impl Answer {
 
 /// Keys named in an alert about a whole metric.
 const MOVED: usize = 3;
-/// As many users at most are a few.
-const FEW: usize = 5;
-/// They made at least this part of the events, of at least so many.
-const MOST: f64 = 0.8;
-const EVENTS: u64 = 20;
-
 /// The keys with most events more than expected, the most first.
 fn moved_most(now: &Mix, usual: &Mix, expected: f64) -> Vec<(String, f64)> {
     let is_known =
@@ -171,19 +164,4 @@ fn moved_most(now: &Mix, usual: &Mix, expected: f64) -> Vec<(String, f64)> {
     moved.sort_by(|one, other| other.1.total_cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     moved.truncate(MOVED);
     moved
-}
-
-/// A few users that made most of many events, and which part of them they made.
-#[allow(clippy::cast_precision_loss)] // far fewer events than 2^53
-fn few(users: &HashMap<u64, u64, foldhash::fast::RandomState>) -> Option<(u64, f64)> {
-    let mut counts: Vec<u64> = users.values().copied().collect();
-    let all: u64 = counts.iter().sum();
-    counts.sort_unstable_by(|one, other| other.cmp(one));
-    let mut made = 0;
-    let few = counts.iter().take(FEW).position(|count| {
-        made += count;
-        made as f64 >= MOST * all as f64
-    })? as u64
-        + 1;
-    (all >= EVENTS && all >= 5 * few).then(|| (few, made as f64 / all as f64))
 }

@@ -1,20 +1,21 @@
 //! An explanation in words.
 
+use herd_detection::explain::Few;
 use herd_spec::wire::Cause;
 
 use crate::judge::thousands;
 
 /// What is known of the users of an alert.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Users {
+pub(super) struct People {
     /// How many there are; 0 if no event names one.
     pub(super) count: u64,
     /// A few that made most of the events, and which part of them.
-    pub(super) few: Option<(u64, f64)>,
+    pub(super) few: Option<Few>,
 }
 
 /// "92 % of the excess from country BR, 81 % from referrer t.co; 380 people"; of a whole metric "most: product-1 (+120), product-7 (+80)".
-pub(super) fn summary(causes: &[Cause], moved: &[(String, f64)], users: Users) -> String {
+pub(super) fn summary(causes: &[Cause], moved: &[(String, f64)], users: People) -> String {
     let value = |(field, value): &(String, String)| {
         let field = field.strip_prefix("properties.").unwrap_or(field);
         if value.is_empty() { format!("events without {field}") } else { format!("{field} {value}") }
@@ -27,8 +28,10 @@ pub(super) fn summary(causes: &[Cause], moved: &[(String, f64)], users: Users) -
     let causes: Vec<_> = causes.iter().enumerate().map(part).collect();
     let moved: Vec<_> = moved.iter().map(|(key, more)| format!("{key} ({more:+.0})")).collect();
     let people = match (users.few, users.count) {
-        (Some((1, share)), _) => Some(format!("1 user made {:.0} % of it: looks automated", share * 100.0)),
-        (Some((few, share)), _) => {
+        (Some(Few { users: 1, share }), _) => {
+            Some(format!("1 user made {:.0} % of it: looks automated", share * 100.0))
+        }
+        (Some(Few { users: few, share }), _) => {
             Some(format!("{few} users made {:.0} % of it: looks automated", share * 100.0))
         }
         (None, 0) => None,
@@ -49,7 +52,7 @@ mod tests {
         Cause { values: vec![(field.into(), value.into())], share, usual: 0.1 }
     }
 
-    const MANY: Users = Users { count: 380, few: None };
+    const MANY: People = People { count: 380, few: None };
 
     #[rstest]
     #[case::two_causes(
@@ -57,14 +60,14 @@ mod tests {
         "92 % of the excess from country BR, 81 % from referrer t.co; 380 people"
     )]
     #[case::nothing_stands_out(&[], &[], MANY, "380 people")]
-    #[case::thousands(&[], &[], Users { count: 12_345, few: None }, "12,345 people")]
-    #[case::a_few_users(&[], &[], Users { count: 9, few: Some((3, 0.874)) }, "3 users made 87 % of it: looks automated")]
-    #[case::without_a_value(&[cause("referrer", "", 0.7)], &[], Users { count: 0, few: None }, "70 % of the excess from events without referrer")]
+    #[case::thousands(&[], &[], People { count: 12_345, few: None }, "12,345 people")]
+    #[case::a_few_users(&[], &[], People { count: 9, few: Some(Few { users: 3, share: 0.874 }) }, "3 users made 87 % of it: looks automated")]
+    #[case::without_a_value(&[cause("referrer", "", 0.7)], &[], People { count: 0, few: None }, "70 % of the excess from events without referrer")]
     #[case::of_all(&[], &[("a".into(), 120.2), ("b".into(), 80.0)], MANY, "most: a (+120), b (+80); 380 people")]
     fn explanations_are_sentences(
         #[case] causes: &[Cause],
         #[case] moved: &[(String, f64)],
-        #[case] users: Users,
+        #[case] users: People,
         #[case] expected: &str,
     ) {
         assert_eq!(summary(causes, moved, users), expected);
