@@ -41,6 +41,8 @@ enum Cause {
     Two(f64, f64, f64),
     /// A new value, and a usual one of another field.
     Both,
+    /// Usual values of two fields, each in this part of the events.
+    Each,
     /// Two values of different fields, each common, rare together.
     Pair,
     /// So many users.
@@ -61,6 +63,8 @@ pub(super) struct Kind {
     usual: Range<f64>,
     /// The part of the excess that the cause makes up; the rest is as usual.
     part: Range<f64>,
+    /// Expected events, as a part of the excess.
+    normal: Range<f64>,
     users: Users,
     special: Special,
 }
@@ -97,6 +101,7 @@ const KIND: Kind = Kind {
     excess: 60.0..20_000.0,
     usual: 200.0..20_000.0,
     part: 0.6..1.0,
+    normal: 0.0..0.3,
     users: Users::Any,
     special: Special::No,
 };
@@ -116,10 +121,13 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind { name: "a value, busy users", cause: Cause::One(0.01, 0.2), users: Users::Busy, excess: 300.0..20_000.0, ..KIND },
         Kind { name: "a value, 2 fields", cause: Cause::One(0.01, 0.2), fields: 2..3, ..KIND },
         Kind { name: "a value, 6 fields", cause: Cause::One(0.01, 0.2), fields: 6..7, ..KIND },
+        Kind { name: "a value, half of the crowd", cause: Cause::One(0.005, 0.1), part: 0.4..0.6, excess: 200.0..20_000.0, ..KIND },
+        Kind { name: "a value, twice the usual events", cause: Cause::One(0.005, 0.1), normal: 0.8..1.2, ..KIND },
         Kind { name: "a new referrer", cause: Cause::New, ..KIND },
         Kind { name: "a new referrer, small crowd", cause: Cause::New, excess: small.clone(), ..KIND },
         Kind { name: "a new referrer among up to 5,000", cause: Cause::New, values: 1_000.0..5_000.0, ..KIND },
         Kind { name: "a new referrer and a country", cause: Cause::Both, part: 0.8..1.0, ..KIND },
+        Kind { name: "a value of each of two fields", cause: Cause::Each, part: 0.8..1.0, ..KIND },
         Kind { name: "two values, equal", cause: Cause::Two(0.5, 0.005, 0.15), part: 0.8..1.0, ..KIND },
         Kind { name: "two values, two to one", cause: Cause::Two(0.65, 0.005, 0.1), part: 0.8..1.0, ..KIND },
         Kind { name: "two values of up to 5,000", cause: Cause::Two(0.5, 0.0001, 0.01), values: 1_000.0..5_000.0, part: 0.8..1.0, ..KIND },
@@ -128,6 +136,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind { name: "a pair among 6 fields", cause: Cause::Pair, values: 3.0..12.0, fields: 6..7, ..KIND },
         Kind { name: "a pair, busy users", cause: Cause::Pair, values: 3.0..12.0, users: Users::Busy, excess: 300.0..20_000.0, ..KIND },
         Kind { name: "a pair, beside noise", cause: Cause::Pair, values: 3.0..12.0, special: Special::Noise, ..KIND },
+        Kind { name: "a pair that others follow from", cause: Cause::Pair, values: 3.0..12.0, special: Special::Following, ..KIND },
         Kind { name: "1 user", cause: Cause::Users(1, 1), excess: 30.0..5_000.0, part: 0.8..1.0, ..KIND },
         Kind { name: "2 to 5 users", cause: Cause::Users(2, 5), excess: 80.0..5_000.0, part: 0.8..1.0, ..KIND },
         Kind { name: "6 to 20 users", cause: Cause::Users(6, 20), excess: 500.0..5_000.0, part: 0.8..1.0, ..KIND },
@@ -137,6 +146,7 @@ pub(super) fn kinds() -> Vec<Kind> {
         Kind { name: "nothing, large crowd", excess: 10_000.0..20_000.0, usual: 5_000.0..20_000.0, ..KIND },
         Kind { name: "nothing, dominant values", special: Special::Dominant, ..KIND },
         Kind { name: "nothing, noise", special: Special::Noise, values: 1_000.0..5_000.0, ..KIND },
+        Kind { name: "nothing, fields that follow", special: Special::Following, ..KIND },
         Kind { name: "nothing, shares wander", special: Special::Wandering, ..KIND },
         Kind { name: "nothing, busy users", users: Users::Busy, ..KIND },
         Kind { name: "nothing, a few users make many", users: Users::Heavy, ..KIND },
@@ -198,10 +208,20 @@ impl Kind {
             let one = world.value(random, &sample, 0.15..0.45, &[])?;
             let other = world.value(random, &sample, 0.15..0.55, &[one.0])?;
             world.rare = Some(([one, other], log_uniform(random, 0.005, 0.1)));
+            // Without the events of both each has to be common still, and both together rarer than chance.
+            let sample = world.events(random, 2_000, 0, |_, _| {});
+            let share = |of: &[(usize, u32)]| {
+                let has = |event: &&Event| of.iter().all(|(field, value)| event.values[*field] == *value);
+                sample.iter().filter(has).count() as f64 / sample.len() as f64
+            };
+            let alone = [share(&[one]), share(&[other])];
+            if alone.iter().any(|share| *share < 0.1) || share(&[one, other]) > 0.3 * alone[0] * alone[1] {
+                return None;
+            }
         }
         let usual = world.events(random, usual_count, 0, |_, _| {});
         let excess = size(random, &self.excess);
-        let normal = random.random_range(0.0..0.3) * excess as f64;
+        let normal = random.random_range(self.normal.clone()) * excess as f64;
         let part = random.random_range(self.part.clone());
         let truth = self.truth(random, &world, &usual)?;
         if self.special == Special::Wandering {
@@ -229,7 +249,7 @@ impl Kind {
             Truth::Values(causes) => {
                 // The cause comes first, and what follows from it after it.
                 let weight = if let Cause::Two(first, ..) = self.cause { first } else { 1.0 };
-                let is_both = matches!(self.cause, Cause::Both);
+                let is_both = matches!(self.cause, Cause::Both | Cause::Each);
                 now.extend(world.events(random, excess, first_user, |random, values| {
                     if is_both {
                         for (field, value) in
@@ -263,6 +283,10 @@ impl Kind {
                 let others: Vec<usize> =
                     (0..world.fields.len()).filter(|field| *field != country.0).collect();
                 Truth::Values(vec![(others[random.random_range(0..others.len())], NEW), country])
+            }
+            Cause::Each => {
+                let one = world.value(random, usual, 0.01..0.2, &[])?;
+                Truth::Values(vec![one, world.value(random, usual, 0.01..0.2, &[one.0])?])
             }
             Cause::Two(_, from, to) => {
                 let one = world.value(random, usual, from..to, &[])?;

@@ -41,16 +41,26 @@ fn name(value: u32) -> String {
 
 fn said(case: &Case) -> Said {
     let (mut now, mut usual) = (Mix::new(case.fields), Mix::new(case.fields));
-    let mut users = Users::default();
-    for (mix, events) in [(&mut now, &case.now), (&mut usual, &case.usual)] {
-        for event in events {
+    let (mut users, mut usual_users) = (Users::default(), Users::sample());
+    let both = [(&mut now, &mut users, &case.now), (&mut usual, &mut usual_users, &case.usual)];
+    for (mix, users, events) in both {
+        for (place, event) in events.iter().enumerate() {
             let names: Vec<String> = event.values.iter().map(|value| name(*value)).collect();
-            mix.add(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            mix.add(hash(place as u64), Some(hash(event.user)), &names);
+            users.add(hash(event.user));
         }
     }
-    case.now.iter().for_each(|event| users.add(event.user));
     let causes = causes(&now, &usual, case.expected).into_iter().map(|cause| cause.values).collect();
-    Said { causes, automated: users.few().map(|few| few.users) }
+    Said { causes, automated: users.few(&usual_users, case.expected).map(|few| few.users) }
+}
+
+/// An even distribution: the finaliser of `SplitMix64`.
+fn hash(number: u64) -> u64 {
+    let mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 impl Said {

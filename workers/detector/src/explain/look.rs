@@ -1,12 +1,12 @@
 //! One look through events, for all alerts that wait to be explained.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use compact_str::CompactString;
-use herd_detection::explain::{self, Mix, OTHER, Users};
+use herd_detection::explain::{self, Mix, Users};
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Cause, EventRef, Explanation, FieldPath};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed, xxh3_128};
 
 use super::{Question, summary};
 use crate::extract::Fields;
@@ -15,8 +15,8 @@ use crate::metric::{Counted, contribution};
 /// Events of the key itself in the reference from which on they are the usual ones; with fewer, those of the other keys are.
 const ENOUGH: f64 = 30.0;
 
-/// Counts the events of alerts, and usual ones, by their fields. It holds 16 bytes an event and what [`Mix`] holds: bound the
-/// number of events.
+/// Counts the events of alerts, and usual ones, by their fields. It holds 16 bytes an event, for each alert its users and what [`Mix`]
+/// holds, and for one about a whole metric the keys: bound the number of events.
 #[derive(Debug)]
 pub struct Look {
     answers: Vec<Answer>,
@@ -29,10 +29,22 @@ struct Answer {
     question: Question,
     alert: Mix,
     users: Users,
-    /// Of an alert about the whole metric: its keys, now and usually.
-    keys: Option<(Mix, Mix)>,
-    own: Mix,
-    others: Mix,
+    /// Of an alert about the whole metric: events of its keys, now and usually.
+    keys: Option<Keys>,
+    own: Usual,
+    others: Usual,
+    /// Whether any event has a value of a field.
+    has_values: bool,
+}
+
+/// Events of each key: those of the alert, and usual ones.
+type Keys = HashMap<CompactString, [u64; 2], foldhash::fast::RandomState>;
+
+/// Usual events, and how many of them a user makes of one key.
+#[derive(Debug)]
+struct Usual {
+    mix: Mix,
+    users: Users,
 }
 
 /// Where an event belongs.
@@ -48,10 +60,12 @@ impl Look {
     #[must_use]
     pub fn new(questions: Vec<Question>) -> Self {
         let answer = |question: Question| {
-            let mix = Mix::new(question.fields.len());
-            let keys = question.is_of_all().then(|| (Mix::new(1), Mix::new(1)));
-            let users = Users::default();
-            Answer { alert: mix.clone(), own: mix.clone(), others: mix, users, keys, question }
+            let alert = Mix::new(question.fields.len());
+            let usual = || Usual { mix: alert.clone(), users: Users::sample() };
+            let (own, others) = (usual(), usual());
+            let keys = question.is_of_all().then(Keys::default);
+            let (users, has_values) = (Users::default(), false);
+            Answer { alert, own, others, users, keys, question, has_values }
         };
         Self { answers: questions.into_iter().map(answer).collect(), known: HashSet::default() }
     }
@@ -62,19 +76,29 @@ impl Look {
         self.answers.iter().map(|answer| answer.question.begin()).min()
     }
 
+    /// How many events it counted.
+    #[must_use]
+    pub fn events(&self) -> usize {
+        self.known.len()
+    }
+
     /// Looks at an event.
     pub fn add(&mut self, event: &EventRef<'_>) {
         let is_wanted = |answer: &Answer| {
             let question = &answer.question;
             question.alert.contains(&event.time) || question.reference.contains(&event.time)
         };
-        if !self.answers.iter().any(is_wanted) || !self.known.insert(xxh3_128(event.event_id.as_bytes())) {
+        if !self.answers.iter().any(is_wanted) {
+            return;
+        }
+        let id = xxh3_128(event.event_id.as_bytes());
+        if !self.known.insert(id) {
             return;
         }
         let mut fields = Fields::of(event);
         let mut key = CompactString::default();
         for answer in self.answers.iter_mut().filter(|answer| is_wanted(answer)) {
-            answer.add(event, &mut fields, &mut key);
+            answer.add(event, id as u64, &mut fields, &mut key);
         }
     }
 
@@ -87,7 +111,7 @@ impl Look {
 }
 
 impl Answer {
-    fn add(&mut self, event: &EventRef<'_>, fields: &mut Fields<'_>, key: &mut CompactString) {
+    fn add(&mut self, event: &EventRef<'_>, hash: u64, fields: &mut Fields<'_>, key: &mut CompactString) {
         let question = &self.question;
         let is_of_all = question.is_of_all();
         let mut is_key = is_of_all;
@@ -106,29 +130,40 @@ impl Answer {
         let values: Vec<_> = question.fields.iter().map(|path| fields.get(path)).collect();
         let values: Vec<&str> =
             values.iter().map(|value| value.as_ref().map_or("", |scalar| scalar.text())).collect();
+        self.has_values |= values.iter().any(|value| !value.is_empty());
+        let user = fields.get(&FieldPath::UserId);
+        let hash_of = |key: &str| {
+            user.as_ref().map(|user| xxh3_64_with_seed(user.text().as_bytes(), xxh3_64(key.as_bytes())))
+        };
+        // What a user does with other keys does not matter: of each key it counts as another one.
+        let user = hash_of(if is_of_all { "" } else { key });
         let mix = match place {
             Place::Alert => &mut self.alert,
-            Place::Own => &mut self.own,
-            Place::Others => &mut self.others,
+            Place::Own => &mut self.own.mix,
+            Place::Others => &mut self.others.mix,
         };
-        mix.add(&values);
-        if let Some((now, usual)) = &mut self.keys {
-            (if place == Place::Alert { now } else { usual }).add(&[key.as_str()]);
+        mix.add(hash, user, &values);
+        if let Some(keys) = &mut self.keys {
+            keys.entry(key.clone()).or_default()[usize::from(place != Place::Alert)] += 1;
         }
-        if let (Place::Alert, Some(user)) = (place, fields.get(&FieldPath::UserId)) {
-            self.users.add(xxh3_64(user.text().as_bytes()));
-        }
+        let users = match place {
+            Place::Alert => &mut self.users,
+            Place::Own => &mut self.own.users,
+            Place::Others => &mut self.others.users,
+        };
+        user.into_iter().for_each(|user| users.add(user));
     }
 
     fn explanation(self, sampled: bool) -> Option<Explanation> {
-        let Self { question, alert, users, keys, own, others } = self;
+        let Self { question, alert, users, keys, own, others, has_values } = self;
         if alert.events() <= 0.0 {
             return None;
         }
-        let expected = question.expected(alert.events(), own.events(), sampled);
-        let usual = if own.events() >= ENOUGH { &own } else { &others };
+        let expected = question.expected(alert.events(), own.mix.events(), sampled);
+        let usual = if own.mix.events() >= ENOUGH { &own } else { &others };
         // Without a single usual event everything would stand out.
-        let found = if usual.events() > 0.0 { explain::causes(&alert, usual, expected) } else { Vec::new() };
+        let is_known = usual.mix.events() > 0.0;
+        let found = if is_known { explain::causes(&alert, &usual.mix, expected) } else { Vec::new() };
         let named = |(field, value): (usize, String)| Some((question.fields.get(field)?.to_string(), value));
         let causes: Vec<Cause> = found
             .into_iter()
@@ -138,15 +173,16 @@ impl Answer {
                 usual: cause.usual,
             })
             .collect();
-        let moved = keys.map(|(now, usual)| moved_most(&now, &usual, expected)).unwrap_or_default();
-        let users = summary::People { count: users.count(), few: users.few() };
+        let moved = keys.map(|keys| moved_most(&keys, expected)).unwrap_or_default();
+        let people = summary::People { count: users.count(), few: users.few(&usual.users, expected) };
+        let is_compared = is_known && has_values;
         Some(Explanation {
             until: question.alert.end,
             // Whole, and far below 2^53.
             events: alert.events() as u64,
             sampled,
-            users: users.count,
-            summary: summary::summary(&causes, &moved, users),
+            users: people.count,
+            summary: summary::summary(&causes, is_compared, &moved, people),
             causes,
         })
     }
@@ -155,12 +191,13 @@ impl Answer {
 /// Keys named in an alert about a whole metric.
 const MOVED: usize = 3;
 /// The keys with most events more than expected, the most first.
-fn moved_most(now: &Mix, usual: &Mix, expected: f64) -> Vec<(String, f64)> {
-    let is_known =
-        |(key, _): &(&str, f64)| *key != OTHER && (usual.share(0, key) > 0.0 || !usual.is_folded(0));
-    let more = |(key, count): (&str, f64)| (key.to_owned(), count - expected * usual.share(0, key));
-    let mut moved: Vec<_> =
-        now.values(0).filter(is_known).map(more).filter(|(_, more)| *more >= 1.0).collect();
+#[allow(clippy::cast_precision_loss)] // far fewer events than 2^53
+fn moved_most(keys: &Keys, expected: f64) -> Vec<(String, f64)> {
+    let usual = keys.values().map(|[_, before]| before).sum::<u64>().max(1) as f64;
+    let more = |(key, [now, before]): (&CompactString, &[u64; 2])| {
+        (key.to_string(), *now as f64 - expected * *before as f64 / usual)
+    };
+    let mut moved: Vec<_> = keys.iter().map(more).filter(|(_, more)| *more >= 1.0).collect();
     moved.sort_by(|one, other| other.1.total_cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     moved.truncate(MOVED);
     moved
