@@ -202,3 +202,103 @@ fn moved_most(keys: &Keys, expected: f64) -> Vec<(String, f64)> {
     moved.truncate(MOVED);
     moved
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use herd_spec::plan::Plan;
+    use herd_spec::wire::Alert;
+    use serde_json::json;
+
+    const PIPELINE: &str = "
+apiVersion: herd.dev/v1alpha1
+kind: HerdPipeline
+metadata: {name: shop}
+spec:
+  metrics: [{name: views, window: 10s}]
+  detectors: [{name: herd, metric: views, explain: [country, device]}]
+";
+    const START: i64 = 1_700_000_000_000;
+
+    /// An alert of a window with `count` events, four of them expected.
+    fn question(key: &str, count: u64) -> Question {
+        let plan = Plan::parse(&herd_spec::document::parse(PIPELINE).unwrap()).unwrap();
+        let alert = json!({
+            "v": 1, "id": "a", "pipeline": "shop", "detector": "herd", "metric": "views", "key": key, "severity": "warning",
+            "state": "firing", "start": START, "size_ms": 10_000, "count": count, "value": count, "expected": 4.0, "spread": 2.0,
+            "score": 9.0, "summary": ""
+        });
+        let alert: Alert = serde_json::from_value(alert).unwrap();
+        Question::of(&alert, &plan.metrics[0], plan.detectors[0].explain.clone(), Duration::from_secs(900))
+    }
+
+    /// Records of events: 100 usual ones of each of two items, of Brazilians with the desktop and Germans with the phone, then a crowd of 40
+    /// on the first item, of Brazilians with the phone.
+    fn events(user: impl Fn(usize) -> usize) -> Vec<String> {
+        let event = |id: usize, item: &str, time: i64, user: usize, from: (&str, &str)| {
+            let (country, device) = from;
+            json!({
+                "v": 1, "event_id": format!("e{id}"), "type": "view", "user_id": format!("u{user}"), "item_id": item, "time": time,
+                "received": time, "properties": {"country": country, "device": device}
+            })
+            .to_string()
+        };
+        let mut events = Vec::new();
+        for id in 0..200 {
+            let from = if id / 2 % 2 == 0 { ("BR", "desktop") } else { ("DE", "phone") };
+            let time = START - 35_000 + id as i64 * 100;
+            events.push(event(id, ["mug", "pot"][id % 2], time, id, from));
+        }
+        for id in 0..40 {
+            events.push(event(1_000 + id, "mug", START + id as i64, 1_000 + user(id), ("BR", "phone")));
+        }
+        events
+    }
+
+    fn explained(questions: Vec<Question>, events: &[String]) -> Vec<Option<Explanation>> {
+        let mut look = Look::new(questions);
+        events.iter().for_each(|event| look.add(&EventRef::parse(event.as_bytes()).unwrap()));
+        look.finish(false)
+    }
+
+    #[test]
+    fn an_alert_is_explained_whatever_the_order_and_the_repetition_of_events() {
+        let mut events = events(|id| id);
+        let found = explained(vec![question("mug", 40)], &events)[0].clone().unwrap();
+        assert_eq!(found.summary, "100 % of the excess from country BR and device phone; 40 people");
+        assert_eq!((found.events, found.users, found.causes.len()), (40, 40, 1));
+        assert_eq!(found.causes[0].usual, 0.0);
+        events.reverse();
+        events.extend(events.clone());
+        assert_eq!(explained(vec![question("mug", 40)], &events), [Some(found)]);
+    }
+
+    #[test]
+    fn a_key_without_events_before_is_compared_with_the_others() {
+        let mut events = events(|id| id);
+        let crowd = events.split_off(200);
+        events.retain(|event| event.contains("pot"));
+        events.extend(crowd.iter().map(|event| event.replace("\"mug\"", "\"new\"")));
+        assert_eq!(events.len(), 140);
+        let found = explained(vec![question("new", 40), question("none", 40)], &events);
+        let summary = found[0].as_ref().map(|found| found.summary.as_str());
+        assert_eq!(summary, Some("100 % of the excess from country BR and device phone; 40 people"));
+        assert_eq!(found[1], None);
+    }
+
+    #[test]
+    fn users_who_make_more_events_than_is_usual_of_a_key_look_automated() {
+        let found = explained(vec![question("mug", 40)], &events(|id| id % 2));
+        let found = found[0].as_ref().unwrap();
+        assert!(found.summary.starts_with("2 users made 100 % of it: looks automated"), "{found:?}");
+        assert_eq!(found.users, 2);
+    }
+
+    #[test]
+    fn of_the_whole_metric_the_keys_that_grew_most_are_named() {
+        let found = explained(vec![question(herd_spec::plan::ALL_KEY, 40)], &events(|id| id));
+        assert!(found[0].as_ref().unwrap().summary.starts_with("most: mug (+38); "), "{found:?}");
+    }
+}
