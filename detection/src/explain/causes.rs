@@ -45,6 +45,7 @@ type Value = (usize, u32);
 ///
 /// Two values of different fields are one cause if their surprise is greater together than the sum of both: then they were rarer together
 /// than each by itself would let expect (by two standard deviations at least), and neither of them is named alone.
+/// Events with both must make up three quarters of what either value does.
 ///
 /// The order is by the part of the excess that would be missing if the value had its usual share in it, (share − usual) / (1 − usual): the
 /// attributable fraction (M. L. Levin, 1953). So a value that is common anyway does not come before the one that it came with.
