@@ -86,6 +86,59 @@ fn prints_alerts_by_detector_day_and_key() {
     assert_eq!(pipeline["keys"][0], serde_json::json!(["item-1", 3]));
 }
 
+/// 200 windows with four views of each of two items; 40 more of `item-1` in the window 100, from one country with one device, which are
+/// both common but not together, and 60 more of `item-2` in the window 150, by one user.
+#[test]
+fn explains_the_alerts_that_it_lists() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut csv = String::from("ts,event,item,user,country,device\n");
+    for window in 0..200 {
+        let mut user = window * 100;
+        let mut row = |item: usize, place: i64, bot: bool, from: (&str, &str)| {
+            user += 1;
+            let (time, user) = (BASE + window * 10_000 + place, if bot { 7 } else { user });
+            writeln!(csv, "{time},view,item-{item},u{user},{},{}", from.0, from.1).unwrap();
+        };
+        for place in 0..4 {
+            let from = if (window + place) % 2 == 0 { ("BR", "desktop") } else { ("DE", "mobile") };
+            (1..3).for_each(|item| row(item, place * 2_000, false, from));
+        }
+        (0..if window == 100 { 40 } else { 0 })
+            .for_each(|place| row(1, 8_000 + place, false, ("BR", "mobile")));
+        (0..if window == 150 { 60 } else { 0 })
+            .for_each(|place| row(2, 8_000 + place, true, ("DE", "mobile")));
+    }
+    std::fs::write(folder.path().join("events.csv"), csv).unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
+    let backtest = ["backtest", "shop.yaml", "--events", "events.csv"];
+    let text = stdout(&herd(folder.path(), &backtest));
+    for line in [
+        "100 % of the excess from country BR and device mobile; 44 people",
+        "1 user made 94 % of it: looks automated",
+    ] {
+        assert!(text.contains(line), "no `{line}` in\n{text}");
+    }
+    let explained = |options: &[&str]| {
+        herd(
+            folder.path(),
+            &[backtest.as_slice(), &["--json", "--alerts", "alerts.ndjson"], options].concat(),
+        );
+        let alerts = std::fs::read_to_string(folder.path().join("alerts.ndjson")).unwrap();
+        let alerts = alerts.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        alerts.map(|alert| alert["explanation"]["summary"].clone()).collect::<Vec<_>>()
+    };
+    let all = explained(&[]);
+    assert!(all.len() >= 3 && all.iter().all(Value::is_string), "{all:?}");
+    // Up to the middle of the second crowd.
+    let some = explained(&["--limit", "1290"]);
+    assert_eq!(some[0], all[0]);
+    assert!(some[1].as_str().unwrap().starts_with("1 user made 9"), "{some:?}");
+    assert_ne!(some[1], all[1]);
+    std::fs::write(folder.path().join("shop.yaml"), PIPELINE.replace("cooldown: 60s", "explain: []"))
+        .unwrap();
+    assert!(explained(&[]).iter().all(Value::is_null));
+}
+
 #[test]
 fn compares_alerts_with_labels() {
     let folder = folder();

@@ -329,9 +329,10 @@ fn running_pipeline_stores_the_alerts_of_the_file() {
     for (stored, expected) in stored.iter().zip(expected) {
         // The store does not keep by which rule an alert was raised.
         let stored = Alert { rule: expected.rule, ..stored.clone() };
-        // Explanations are of the running pipeline: a backtest has none.
+        // The running pipeline explains while events arrive, and not each alert again at its end.
         let stored = Alert { explanation: None, ..stored };
-        assert_eq!(serde_json::to_string(&stored).unwrap(), serde_json::to_string(expected).unwrap());
+        let expected = Alert { explanation: None, ..expected.clone() };
+        assert_eq!(serde_json::to_string(&stored).unwrap(), serde_json::to_string(&expected).unwrap());
     }
     assert_same(folder.path(), &["--kafka"], true);
     assert_same(folder.path(), &["--store"], false);

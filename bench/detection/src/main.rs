@@ -7,6 +7,7 @@
     clippy::cast_sign_loss
 )]
 
+mod explanations;
 mod injections;
 mod nab;
 mod quiet;
@@ -88,6 +89,7 @@ enum Part {
     Injections,
     Quiet,
     Nab,
+    Explanations,
     Speed,
 }
 
@@ -117,6 +119,9 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(folder) = options.nab.as_ref().filter(|_| is_asked(Part::Nab)) {
         add(nab_table(folder)?);
+    }
+    if is_asked(Part::Explanations) {
+        add(explanations::table(options.all_seeds()));
     }
     if is_asked(Part::Speed) {
         add(speed::table(options.speed_events, options.purchases.as_deref())?);

@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 
-use herd_backtest::{Backtest, BacktestError};
+use herd_backtest::BacktestError;
 use herd_collector::intake::{Format, Intake, split};
 use herd_spec::plan::{MappingPlan, Plan};
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{EventRef, FieldPath, VERSION, Window};
+use herd_spec::wire::{EventRef, FieldPath, VERSION};
 use serde_json::value::RawValue;
 
 use crate::replay::{Field, PlainEvent, RecordedEvent};
+
+/// What is called with the key and the event of each record.
+pub(super) type Pass<'p> = dyn FnMut(&str, &EventRef<'_>) -> Result<(), BacktestError> + 'p;
 
 /// Accepts the events of one pipeline.
 #[derive(Debug)]
@@ -77,26 +80,22 @@ impl Admission {
         })
     }
 
-    /// Passes an event on, if the collector would accept it at its own time.
+    /// Passes an event on, with the key of its record, if the collector would accept it at its own time.
     ///
     /// # Errors
-    /// If the detectors raise too many alerts.
-    pub(super) fn push<W: FnMut(&Window<'_>)>(
+    /// Those of `pass`.
+    pub(super) fn push(
         &mut self,
         event: &RecordedEvent<'_>,
-        backtest: &mut Backtest<W>,
+        pass: &mut Pass<'_>,
     ) -> Result<(), BacktestError> {
         match event {
-            RecordedEvent::Plain(event) => self.push_plain(event, backtest),
-            RecordedEvent::Body(body, time) => self.push_body(body, *time, backtest),
+            RecordedEvent::Plain(event) => self.push_plain(event, pass),
+            RecordedEvent::Body(body, time) => self.push_body(body, *time, pass),
         }
     }
 
-    fn push_plain<W: FnMut(&Window<'_>)>(
-        &mut self,
-        plain: &PlainEvent,
-        backtest: &mut Backtest<W>,
-    ) -> Result<(), BacktestError> {
+    fn push_plain(&mut self, plain: &PlainEvent, pass: &mut Pass<'_>) -> Result<(), BacktestError> {
         if !self.types.is_empty() && !self.types.contains(plain.event_type()) {
             self.refuse(|| format!("`{}` is not an accepted event type", plain.event_type()));
             return Ok(());
@@ -125,15 +124,10 @@ impl Admission {
             FieldPath::ItemId => plain.item(),
             FieldPath::EventId | FieldPath::Property(_) => None,
         };
-        backtest.push(key.unwrap_or(plain.id()), &event)
+        pass(key.unwrap_or(plain.id()), &event)
     }
 
-    fn push_body<W: FnMut(&Window<'_>)>(
-        &mut self,
-        body: &str,
-        time: EventTime,
-        backtest: &mut Backtest<W>,
-    ) -> Result<(), BacktestError> {
+    fn push_body(&mut self, body: &str, time: EventTime, pass: &mut Pass<'_>) -> Result<(), BacktestError> {
         self.record.clear();
         let items = match split(body.as_bytes(), Format::Json) {
             Ok((items, _)) => items,
@@ -152,7 +146,7 @@ impl Admission {
             match accepted {
                 Err(refusal) => self.refuse(|| refusal.detail),
                 Ok(accepted) => match EventRef::parse(&self.record) {
-                    Ok(event) => backtest.push(&accepted.key, &event)?,
+                    Ok(event) => pass(&accepted.key, &event)?,
                     Err(error) => {
                         self.refused += 1;
                         self.reason.get_or_insert_with(|| error.to_string());
@@ -173,7 +167,8 @@ impl Admission {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use herd_backtest::properties_read;
+    use herd_backtest::{Backtest, properties_read};
+    use herd_spec::wire::Window;
     use rstest::rstest;
 
     use super::*;
@@ -213,7 +208,7 @@ spec:
         while let Some(event) = reader.next_event() {
             let event = event.unwrap();
             plain += usize::from(matches!(event, RecordedEvent::Plain(_)));
-            admission.push(&event, &mut backtest).unwrap();
+            admission.push(&event, &mut |key, event| backtest.push(key, event)).unwrap();
         }
         let end = backtest.end();
         drop(backtest.finish(end).unwrap());

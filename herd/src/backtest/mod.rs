@@ -1,18 +1,20 @@
 //! `herd backtest`: what a pipeline would have said about recorded events.
 
 mod admission;
+mod explain;
 mod input;
 mod plot;
 mod report;
 mod run;
 mod time;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use herd_backtest::feedback::Opinion;
 use herd_backtest::truth::Truth;
-use herd_backtest::{properties_read, vary};
+use herd_backtest::{properties_explained, properties_read, vary};
 use herd_spec::pipeline::Span;
 use herd_spec::plan::Plan;
 use herd_spec::units::WallTime;
@@ -38,6 +40,8 @@ use time::{Moment, TimeRange};
 ///
 /// With --since, earlier events are read as well, so that detectors know what is usual when it begins: all that there are, or those of
 /// --warmup. Alerts that began before it are not reported. Without earlier events detectors start from nothing, as in a new pipeline.
+///
+/// The alerts that are listed are explained as in the running pipeline, for which the events are read a second time.
 ///
 /// The format of a file is that of `herd replay`: CSV with a header, or NDJSON; either may be gzipped. Stored events were accepted by a
 /// collector already: `spec.events` of the pipeline does not apply to them. A store keeps one event of each id.
@@ -91,7 +95,7 @@ pub struct BacktestCommand {
     /// File of labels (JSON): prints how many crowds each detector found, and how many alerts are false
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
-    /// Writes the final state of each alert to a file (NDJSON), as in the `alerts` topic
+    /// Writes the final state of each alert to a file (NDJSON), as in the `alerts` topic; the first 1,000 with their explanations
     #[arg(long, value_name = "FILE")]
     pub alerts: Option<PathBuf>,
     /// Draws the windows of a key with the expected range and the alerts
@@ -115,6 +119,8 @@ pub struct Sweep {
     values: Vec<String>,
 }
 
+/// Alerts in a file that are explained: each takes some hundred kilobytes until all events are read.
+const EXPLAINED: usize = 1_000;
 /// Values of a sweep at most: each is a pipeline that runs beside the others.
 const MAX_SWEEP: usize = 20;
 
@@ -247,9 +253,18 @@ impl BacktestCommand {
         let range = self.range(SystemClock.now())?;
         // Sources are read by this thread, whether by calls that block or by tasks of the runtime.
         let (ran, opinions) = tokio::task::block_in_place(|| {
-            let input = self.input(&variants)?;
-            let ran = run::run(&self, &input, &range, &variants, plot.as_mut())?;
+            let input = self.input(&variants, properties_read)?;
+            let mut ran = run::run(&self, &input, &range, &variants, plot.as_mut())?;
             let opinions = opinions(&input, &ran)?;
+            if let Some(most) = self.explained(&variants) {
+                // Of a file, the first pass reads no more fields than it needs; a broker can be opened only once.
+                let input = match input {
+                    Input::File(_) => self.input(&variants, properties_explained)?,
+                    Input::Store(_) | Input::Topic(_) => input,
+                };
+                let alerts = &mut ran.results[0].alerts;
+                explain::explain(&input, &range, self.limit, &variants[0].plan, alerts, most)?;
+            }
             Ok::<_, BacktestCommandError>((ran, opinions))
         })?;
         let report = Report::of(&variants, &ran, truth.as_ref(), opinions.as_deref())?;
@@ -279,7 +294,21 @@ impl BacktestCommand {
         }
     }
 
-    fn input(&self, variants: &[Variant]) -> Result<Input<'_>, InputError> {
+    /// How many alerts are explained: those that the report lists, or more of them in a file; none if no alert is listed.
+    fn explained(&self, variants: &[Variant]) -> Option<usize> {
+        match (&self.alerts, variants) {
+            (Some(_), _) => Some(EXPLAINED),
+            (None, [_]) if !self.json => Some(report::ALERTS),
+            _ => None,
+        }
+    }
+
+    /// The events, of a file with the properties that `read` names.
+    fn input(
+        &self,
+        variants: &[Variant],
+        read: impl Fn(&Plan) -> BTreeSet<String>,
+    ) -> Result<Input<'_>, InputError> {
         let plan = &variants[0].plan;
         let plans = || variants.iter().map(|variant| &variant.plan);
         if let Some(path) = &self.events {
@@ -288,7 +317,7 @@ impl BacktestCommand {
                 path,
                 map: &self.map,
                 event_type: self.event_type.as_deref(),
-                properties: is_direct.then(|| plans().flat_map(properties_read).collect()),
+                properties: is_direct.then(|| plans().flat_map(&read).collect()),
                 alternatives: admission::alternatives(plans()),
             }));
         }

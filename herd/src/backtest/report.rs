@@ -19,7 +19,7 @@ use super::{BacktestCommand, BacktestCommandError, Variant};
 /// Keys that are listed.
 const KEYS: usize = 10;
 /// Alerts that are listed.
-const ALERTS: usize = 10;
+pub(super) const ALERTS: usize = 10;
 /// Days with alerts that are listed. If there are more, months are listed instead.
 const DAYS: usize = 31;
 
@@ -314,6 +314,10 @@ fn first_alerts(alerts: &[Alert], text: &mut String) {
     for alert in shown().take(ALERTS) {
         let at = alert.start.rfc3339().get(..19).unwrap_or_default().replace('T', " ");
         let _ = writeln!(text, "{at}  {}  {}", alert.detector, alert.summary);
+        let why = alert.explanation.as_ref().map(|why| why.summary.as_str()).filter(|why| !why.is_empty());
+        if let Some(why) = why {
+            let _ = writeln!(text, "{:1$}{why}", "", at.len() + 2);
+        }
     }
     let more = shown().count().saturating_sub(ALERTS);
     if more > 0 {

@@ -131,7 +131,7 @@ fn read_all(
         match event {
             InputEvent::Recorded(event) => {
                 for (admission, backtest) in admissions.iter_mut().zip(&mut *backtests) {
-                    admission.push(&event, backtest)?;
+                    admission.push(&event, &mut |key, event| backtest.push(key, event))?;
                 }
             }
             InputEvent::Accepted { partition, event } => {

@@ -190,7 +190,7 @@ pub struct Explanation {
     pub sampled: bool,
     /// Different users among these events; 0 if none of them names one.
     pub users: u64,
-    /// What stands out, the largest share of the excess first; none if nothing does.
+    /// What stands out, what explains most of the excess first; none if nothing does.
     pub causes: Vec<Cause>,
     /// In words: "92 % of the excess from country BR, 81 % via referrer t.co; 380 people".
     pub summary: String,

@@ -250,7 +250,7 @@ function explain(window, until) {
         usual: 0.034,
       },
     ],
-    summary: `92 % of the excess from country BR, 81 % via referrer t.co on device phone; ${users} people`,
+    summary: `92 % of the excess from country BR, 81 % from referrer t.co and device phone; ${users} people`,
   };
 }
 

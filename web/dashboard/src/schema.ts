@@ -427,7 +427,7 @@ export interface components {
              * @description Number of different users among these events; 0 if none of them names one.
              */
             users: number;
-            /** @description What stands out, the largest share of the excess first; empty if nothing does. */
+            /** @description What stands out, what explains most of the excess first; empty if nothing does. */
             causes: components["schemas"]["Cause"][];
             /** @description Human-readable summary. */
             summary: string;

@@ -104,7 +104,7 @@ function Why({ alert, explanation }: { alert: Alert; explanation: Explanation })
       {explanation.causes.length > 0 && (
         <dl className="why-causes">
           {explanation.causes.map((cause) => {
-            const name = cause.values.map(({ field, value }) => `${field} ${value}`).join(', ');
+            const name = cause.values.map(({ field, value }) => `${field} ${value}`).join(' and ');
             return (
               <div key={name} className="why-cause">
                 <dt>

@@ -114,7 +114,7 @@ pub(crate) struct ExplanationShape {
     pub(crate) sampled: bool,
     /// Number of different users among these events; 0 if none of them names one.
     pub(crate) users: u64,
-    /// What stands out, the largest share of the excess first; empty if nothing does.
+    /// What stands out, what explains most of the excess first; empty if nothing does.
     pub(crate) causes: Vec<CauseShape>,
     /// Human-readable summary.
     pub(crate) summary: String,

@@ -9,6 +9,8 @@ use herd_spec::wire::{Alert, FieldPath};
 
 /// How many times as long as the alert the time before it is that usual events are taken from.
 const REFERENCE: i64 = 4;
+/// Longest time before an alert that its usual events are taken from.
+pub const LONGEST_REFERENCE: Duration = Duration::from_secs(900);
 
 /// An alert to be explained.
 #[derive(Clone, Debug)]

@@ -14,6 +14,7 @@ use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{Alert, AlertId, AlertState, EventRef};
 use herd_stage::Clock;
 
+use super::question::LONGEST_REFERENCE;
 use super::{Look, Question};
 use crate::DetectorError;
 use crate::metrics::ExplainMetrics;
@@ -23,8 +24,6 @@ use crate::outbox::{CYCLE_PATIENCE, Outbox};
 const FETCH_MAX: usize = 512;
 /// Most events that one look goes through; of more, the newest.
 const EVENTS_MAX: u64 = 400_000;
-/// Longest time before an alert that its usual events are taken from.
-const LONGEST_REFERENCE: Duration = Duration::from_secs(900);
 /// Alerts that wait for a look; the oldest gives way.
 const WAITING_MAX: usize = 1_000;
 /// Alerts of which it is remembered what was told.
