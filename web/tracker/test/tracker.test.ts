@@ -1,0 +1,517 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { trackClicks, trackPages } from '../src/auto';
+import { LEASE } from '../src/exclusive';
+import { createTracker } from '../src/tracker';
+import type { Options } from '../src/types';
+import { FakeStorage, accepted, openBrowser } from './browser';
+
+const NOW = Date.UTC(2026, 0, 1, 12);
+
+const start = (options: Partial<Options> = {}) => {
+  const tracker = createTracker();
+  tracker.init({ endpoint: 'https://c.example/track', key: 'k', ...options });
+  return tracker;
+};
+const tick = (ms: number) => vi.advanceTimersByTimeAsync(ms);
+const names = (storage: object, kind = 'e') =>
+  Object.keys(storage).filter((name) => name.startsWith(`herd:k:${kind}`));
+
+beforeEach(() => {
+  vi.useFakeTimers({ now: NOW });
+  vi.spyOn(Math, 'random').mockReturnValue(0.5);
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+  vi.unstubAllGlobals();
+});
+
+describe('batches', () => {
+  it('an event is sent after three seconds, as text/plain without cookies', async () => {
+    const browser = openBrowser();
+    const id = start().trackEvent('view_product', 'p-1', { price: 3 });
+    await tick(2900);
+    expect(browser.requests).toHaveLength(0);
+    await tick(200);
+    const [{ url, init, events }] = browser.requests as [(typeof browser.requests)[0]];
+    expect(url).toBe('https://c.example/track?key=k');
+    expect(init).toMatchObject({ method: 'POST', keepalive: true, credentials: 'omit' });
+    expect(init.headers).toBeUndefined();
+    expect(typeof init.body).toBe('string');
+    expect(events[0]).toMatchObject({
+      event_id: id,
+      type: 'view_product',
+      item_id: 'p-1',
+      price: 3,
+      url: 'https://shop.example/p?q=2',
+    });
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it('ten events are sent at once', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    for (let index = 0; index < 10; index++) tracker.track('view');
+    await tick(0);
+    expect(browser.requests.map(({ events }) => events.length)).toEqual([10]);
+  });
+
+  it('many events are sent in requests below the quota', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    const ids = Array.from({ length: 300 }, () => tracker.track('view', { text: '€'.repeat(100) }));
+    await tick(10_000);
+    expect(new Set(browser.sent().map((event) => event.event_id))).toEqual(new Set(ids));
+    expect(browser.sent()).toHaveLength(300);
+    for (const { init } of browser.requests)
+      expect(new TextEncoder().encode(init.body as string).length).toBeLessThanOrEqual(31_000);
+  });
+
+  it('an event beyond the quota is sent alone, the second time without keepalive', async () => {
+    const browser = openBrowser();
+    const limit = 65_536;
+    browser.answer = (events) => {
+      const { init } = browser.requests.at(-1)!;
+      if (init.keepalive && (init.body as string).length > limit) throw new TypeError('quota');
+      return accepted(events);
+    };
+    const tracker = start();
+    tracker.track('view', { text: 'x'.repeat(70_000) });
+    vi.advanceTimersByTime(1);
+    tracker.track('view');
+    await tick(10_000);
+    expect(browser.requests.map(({ init, events }) => [init.keepalive, events.length])).toEqual([
+      [true, 1],
+      [false, 1],
+      [true, 1],
+    ]);
+  });
+});
+
+describe('failures', () => {
+  it.each([408, 429, 500, 503])('%i is tried again with the same ids', async (status) => {
+    const browser = openBrowser();
+    browser.answer = () => ({ status });
+    const tracker = start();
+    const id = tracker.track('view');
+    await tick(3000);
+    expect(names(browser.storage)).toHaveLength(1);
+    browser.answer = accepted;
+    await tick(4000);
+    expect(browser.sent().map((event) => event.event_id)).toEqual([id, id]);
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it('Retry-After is kept by all tabs', async () => {
+    const browser = openBrowser();
+    browser.answer = () => ({ status: 429, headers: { 'retry-after': '60' } });
+    start().track('view');
+    await tick(3000);
+    const other = start();
+    other.track('view');
+    void other.flush();
+    browser.dispatch('visibilitychange');
+    browser.dispatch('pagehide');
+    await tick(59_000);
+    expect(browser.requests).toHaveLength(1);
+    expect(browser.beacons).toHaveLength(0);
+    browser.answer = accepted;
+    await tick(5000);
+    expect(new Set(browser.sent().map((event) => event.event_id)).size).toBe(2);
+  });
+
+  it('a network that is back ends the wait', async () => {
+    const browser = openBrowser();
+    browser.answer = () => Promise.reject(new TypeError('network'));
+    start().track('view');
+    await tick(120_000);
+    const tries = browser.requests.length;
+    expect(tries).toBeGreaterThan(3);
+    expect(tries).toBeLessThan(12);
+    browser.answer = accepted;
+    browser.dispatch('online');
+    await tick(0);
+    expect(browser.requests).toHaveLength(tries + 1);
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it.each([400, 401, 403, 404, 413, 415])('%i is given up with the reason', async (status) => {
+    const browser = openBrowser();
+    browser.answer = () => ({ status });
+    const onError = vi.fn();
+    const id = start({ onError }).track('view');
+    await tick(10_000);
+    expect(onError.mock.calls).toEqual([[`${status}`, expect.objectContaining({ event_id: id })]]);
+    expect(browser.requests).toHaveLength(1);
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it('events of a batch succeed and fail on their own', async () => {
+    const browser = openBrowser();
+    const results = [{ event_id: 'a' }, { code: 'unknown-type' }, {}];
+    browser.answer = () => ({ status: 503, body: { items: results } });
+    const onError = vi.fn();
+    const tracker = start({ onError });
+    const ids = ['a', 'b', 'c'].map((type) => {
+      vi.advanceTimersByTime(1);
+      return tracker.track(type);
+    });
+    await tick(3000);
+    expect(onError.mock.calls).toEqual([['unknown-type', expect.objectContaining({ event_id: ids[1] })]]);
+    browser.answer = accepted;
+    await tick(10_000);
+    expect(browser.requests[1]?.events.map((event) => event.event_id)).toEqual([ids[2]]);
+  });
+
+  it('a success of another server is no success', async () => {
+    const browser = openBrowser();
+    browser.answer = () => ({ status: 200 });
+    start().track('view');
+    await tick(3000);
+    expect(names(browser.storage)).toHaveLength(1);
+  });
+
+  it('an event older than a week is given up', async () => {
+    const browser = openBrowser();
+    browser.answer = () => Promise.reject(new TypeError('network'));
+    const onError = vi.fn();
+    start({ onError }).track('view');
+    await tick(4000);
+    vi.setSystemTime(NOW + 8 * 864e5);
+    browser.dispatch('online');
+    await tick(1000);
+    expect(onError).toHaveBeenCalledWith('expired', expect.objectContaining({ type: 'view' }));
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it('a full queue refuses events and keeps those it has', async () => {
+    const browser = openBrowser();
+    browser.answer = () => ({ status: 503, headers: { 'retry-after': '600' } });
+    const onError = vi.fn();
+    const tracker = start({ onError });
+    const ids = Array.from({ length: 6000 }, () => tracker.track('view')).filter(Boolean);
+    expect(ids.length).toBeGreaterThan(2000);
+    expect(ids.length).toBeLessThanOrEqual(5001);
+    expect(onError).toHaveBeenCalledWith('full', expect.objectContaining({ type: 'view' }));
+    await tick(4000);
+    expect(names(browser.storage)).toHaveLength(ids.length);
+    const size = names(browser.storage).reduce((sum, name) => sum + browser.storage[name]!.length, 0);
+    expect(size).toBeLessThan(2e6);
+  });
+
+  it('no error reaches the page', async () => {
+    const browser = openBrowser();
+    const tracker = createTracker();
+    expect(tracker.track('before init')).toBeUndefined();
+    tracker.init({
+      endpoint: 'x',
+      key: 'k',
+      onError() {
+        throw new Error('handler');
+      },
+    });
+    const circular: Record<string, unknown> = {};
+    circular.self = circular;
+    expect(tracker.track('view', circular)).toBeUndefined();
+    browser.answer = () => ({ status: 400 });
+    expect(tracker.track('view')).toBeTypeOf('string');
+    await tick(4000);
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+});
+
+describe('storage', () => {
+  it('events of a page that has ended are sent by the next one', async () => {
+    const browser = openBrowser();
+    browser.answer = () => new Promise(() => {});
+    const id = start({}).track('view');
+    await tick(3000);
+    // The page is gone, and its lock with it.
+    const next = openBrowser({ storage: browser.storage });
+    start();
+    await tick(3000);
+    expect(next.sent().map((event) => event.event_id)).toEqual([id]);
+  });
+
+  it.each([true, false])('tabs send each event once, with Web Locks: %s', async (locks) => {
+    const browser = openBrowser({ locks });
+    browser.answer = async (events) => {
+      await new Promise((resolve) => setTimeout(resolve, 700));
+      return accepted(events);
+    };
+    const tabs = [start(), start(), start()];
+    const ids: (string | undefined)[] = [];
+    for (let round = 0; round < 12; round++) {
+      for (const tab of tabs) ids.push(tab.track('view'));
+      await tick(300);
+    }
+    await tick(20_000);
+    const sent = browser.sent().map((event) => event.event_id);
+    expect(sent).toHaveLength(ids.length);
+    expect(new Set(sent)).toEqual(new Set(ids));
+    expect(names(browser.storage)).toHaveLength(0);
+  });
+
+  it('a lease of a tab that crashed ends', async () => {
+    const browser = openBrowser({ locks: false });
+    browser.storage['herd:k:l'] = `${NOW + LEASE}`;
+    start().track('view');
+    await tick(LEASE - 1000);
+    expect(browser.requests).toHaveLength(0);
+    await tick(5000);
+    expect(browser.requests).toHaveLength(1);
+  });
+
+  it('a lease or a wait of another clock is ignored', async () => {
+    const browser = openBrowser({ locks: false });
+    browser.storage['herd:k:l'] = `${NOW + 864e5}`;
+    browser.storage['herd:k:w'] = `${NOW + 864e5}`;
+    start().track('view');
+    await tick(3000);
+    expect(browser.requests).toHaveLength(1);
+  });
+
+  it('blocked: memory holds the events', async () => {
+    const browser = openBrowser({ storage: null });
+    browser.answer = () => ({ status: 503 });
+    const id = start().track('view');
+    await tick(3000);
+    browser.answer = accepted;
+    await tick(4000);
+    expect(browser.sent().map((event) => event.event_id)).toEqual([id, id]);
+    await tick(10_000);
+    expect(browser.requests).toHaveLength(2);
+  });
+
+  it('full: memory holds the events', async () => {
+    const storage = new Proxy(new FakeStorage(), {
+      set() {
+        throw new DOMException('full', 'QuotaExceededError');
+      },
+    });
+    const browser = openBrowser({ storage });
+    const ids = [start().track('view')];
+    await tick(4000);
+    expect(browser.sent().map((event) => event.event_id)).toEqual(ids);
+  });
+});
+
+describe('the end of the page', () => {
+  it('a beacon carries what is not on its way, and the next page has the answer', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    browser.answer = () => new Promise(() => {});
+    const first = tracker.track('first');
+    await tick(3000);
+    const second = tracker.track('second');
+    browser.dispatch('pagehide');
+    expect(browser.sent().map((event) => event.event_id)).toEqual([first]);
+    expect(browser.beacons.map((events) => events.map((event) => event.event_id))).toEqual([[second]]);
+    expect(names(browser.storage)).toHaveLength(2);
+  });
+
+  it('request and beacon stay below the quota together', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    browser.answer = () => new Promise(() => {});
+    for (let index = 0; index < 200; index++) tracker.track('view', { text: 'x'.repeat(500) });
+    await tick(0);
+    browser.dispatch('pagehide');
+    const bytes = [browser.requests[0]?.init.body as string, JSON.stringify(browser.beacons[0])].join(
+      '',
+    ).length;
+    expect(bytes).toBeGreaterThan(50_000);
+    expect(bytes).toBeLessThan(64 * 1024);
+  });
+
+  it('fetchLater holds what waits, and only that', async () => {
+    const browser = openBrowser();
+    const deferred: { body: string; signal: AbortSignal }[] = [];
+    vi.stubGlobal('fetchLater', (_: string, init: RequestInit) =>
+      deferred.push(init as (typeof deferred)[0]),
+    );
+    const tracker = start();
+    tracker.track('a');
+    tracker.track('b');
+    const pending = () => deferred.filter(({ signal }) => !signal.aborted);
+    expect(pending().map(({ body }) => (JSON.parse(body) as unknown[]).length)).toEqual([2]);
+    await tick(4000);
+    expect(pending()).toEqual([]);
+    tracker.track('c');
+    browser.dispatch('pagehide');
+    expect(pending()).toEqual([]);
+    expect(browser.beacons).toHaveLength(1);
+  });
+});
+
+describe('clock', () => {
+  const date = (skew: number) => ({ date: new Date(Date.now() + skew).toUTCString() });
+
+  it('a skew learnt from an answer corrects later events, on later pages too', async () => {
+    const browser = openBrowser();
+    browser.answer = (events) => ({ ...accepted(events), headers: date(864e5) });
+    start().track('first');
+    await tick(3000);
+    expect(browser.sent()[0]?.time).toBeNull();
+    start().track('second');
+    await tick(3000);
+    expect(Math.abs((browser.sent()[1]?.time ?? 0) - (NOW + 3000 + 864e5))).toBeLessThanOrEqual(1000);
+  });
+
+  it('an event refused because of its time is sent again without it', async () => {
+    const browser = openBrowser();
+    browser.storage['herd:k:s'] = '0';
+    browser.answer = () => ({ status: 422, body: { items: [{ code: 'future-time' }] } });
+    const onError = vi.fn();
+    const id = start({ onError }).track('view');
+    const first = vi.fn((events: Parameters<typeof accepted>[0]) => {
+      browser.answer = accepted;
+      return { status: 422, body: { items: events.map(() => ({ code: 'future-time' })) } };
+    });
+    browser.answer = first;
+    await tick(4000);
+    expect(browser.sent().map(({ event_id, time }) => [event_id, typeof time])).toEqual([
+      [id, 'number'],
+      [id, 'object'],
+    ]);
+    expect(onError).not.toHaveBeenCalled();
+  });
+});
+
+describe('privacy', () => {
+  it('consent required: nothing is stored or sent before it is given', async () => {
+    const browser = openBrowser();
+    const tracker = start({ consent: 'required' });
+    tracker.identify('u-1');
+    const id = tracker.track('view');
+    await tick(60_000);
+    browser.dispatch('pagehide');
+    expect(Object.keys(browser.storage)).toEqual([]);
+    expect(browser.requests).toHaveLength(0);
+    expect(browser.beacons).toHaveLength(0);
+    tracker.optIn();
+    await tick(3000);
+    expect(browser.sent()).toMatchObject([{ event_id: id, user_id: 'u-1' }]);
+    expect(browser.storage['herd:k:c']).toBe('1');
+    start({ consent: 'required' }).track('view');
+    await tick(3000);
+    expect(browser.sent()).toHaveLength(2);
+  });
+
+  it('refused: what waits, the user and the visitor are deleted, and later pages keep to it', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    tracker.identify('u-1');
+    tracker.track('view');
+    tracker.optOut();
+    expect(Object.keys(browser.storage)).toEqual(['herd:k:c']);
+    expect(tracker.track('view')).toBeUndefined();
+    expect(start().track('view')).toBeUndefined();
+    browser.dispatch('pagehide');
+    await tick(10_000);
+    expect(browser.requests).toHaveLength(0);
+    expect(browser.beacons).toHaveLength(0);
+    tracker.optIn();
+    expect(tracker.track('view')).toBeTypeOf('string');
+  });
+
+  it.each([{ doNotTrack: '1' }, { globalPrivacyControl: true }])('%j counts by option', (signal) => {
+    openBrowser();
+    Object.assign(navigator, signal);
+    expect(start().track('view')).toBeTypeOf('string');
+    expect(start({ respectDnt: true }).track('view')).toBeUndefined();
+  });
+
+  it('doNotTrack "0" is no refusal', () => {
+    openBrowser();
+    Object.assign(navigator, { doNotTrack: '0' });
+    expect(start({ respectDnt: true }).track('view')).toBeTypeOf('string');
+  });
+
+  it('a visitor has one id over pages, a new one after visitorDays, none with 0', async () => {
+    const browser = openBrowser();
+    start().track('a');
+    start().track('b');
+    await tick(3000);
+    vi.setSystemTime(NOW + 31 * 864e5);
+    start().track('c');
+    start({ visitorDays: '0' }).track('d');
+    await tick(3000);
+    const users = new Map(browser.sent().map((event) => [event.type, event.user_id]));
+    expect(users.get('a')).toMatch(/^[\d-]{10,}$/);
+    expect(users.get('b')).toBe(users.get('a'));
+    expect(users.get('c')).toMatch(/^[\d-]{10,}$/);
+    expect(users.get('c')).not.toBe(users.get('a'));
+    expect(users.get('d')).toBe('');
+  });
+
+  it('a user is kept over pages until reset', async () => {
+    const browser = openBrowser();
+    const tracker = start();
+    tracker.identify('u-1');
+    start().track('a');
+    await tick(3000);
+    tracker.reset();
+    tracker.track('b');
+    await tick(3000);
+    expect(browser.sent()[0]?.user_id).toBe('u-1');
+    expect(browser.sent()[1]?.user_id).not.toBe('u-1');
+  });
+
+  it('a visitor is in the sample or not, with all events', () => {
+    let sampled = 0;
+    for (let visitor = 0; visitor < 400; visitor++) {
+      openBrowser();
+      const answers = [start({ sample: '0.25' }), start({ sample: 0.25 })].map((tab) => !!tab.track('view'));
+      expect(answers[0]).toBe(answers[1]);
+      if (answers[0]) sampled++;
+    }
+    // Four standard deviations.
+    expect(Math.abs(sampled - 100)).toBeLessThan(4 * Math.sqrt(400 * 0.25 * 0.75));
+  });
+});
+
+describe('automatic events', () => {
+  it('page views: the first, those of the history, and returns from the cache', async () => {
+    const browser = openBrowser();
+    trackPages(start());
+    history.pushState(null, '', '/p?other');
+    location.pathname = '/q';
+    history.pushState(null, '', '/q');
+    location.pathname = '/p';
+    browser.dispatch('popstate');
+    browser.dispatch('pageshow', { persisted: false });
+    browser.dispatch('pageshow', { persisted: true });
+    await tick(3000);
+    expect(
+      browser
+        .sent()
+        .map((event) => event.item_id)
+        .sort(),
+    ).toEqual(['/p', '/p', '/p', '/q']);
+    expect(new Set(browser.sent().map((event) => event.type))).toEqual(new Set(['page_view']));
+  });
+
+  it('a page loaded ahead is viewed when it is shown', () => {
+    const browser = openBrowser();
+    Object.assign(document, { prerendering: true });
+    const tracker = start();
+    trackPages(tracker);
+    expect(names(browser.storage)).toHaveLength(0);
+    browser.dispatch('prerenderingchange');
+    expect(names(browser.storage)).toHaveLength(1);
+  });
+
+  it('clicks on marked elements', async () => {
+    const browser = openBrowser();
+    trackClicks(start());
+    const click = (dataset?: object) => {
+      browser.dispatch('click', { target: { closest: () => dataset && { dataset } } });
+    };
+    click();
+    click({ herdEvent: 'buy', herdItem: 'p-1', herdProperties: '{"price":3}' });
+    click({ herdEvent: 'broken', herdProperties: '{' });
+    await tick(3000);
+    expect(browser.sent()).toMatchObject([{ type: 'buy', item_id: 'p-1', price: 3 }]);
+  });
+});
