@@ -39,7 +39,7 @@ export default ts.config(
   { files: ['tracker/test/**/*.ts'], rules: { '@typescript-eslint/no-non-null-assertion': 'off' } },
   { files: ['**/*.{js,mjs}', '**/*.config.ts'], languageOptions: { globals: globals.node } },
   {
-    files: ['dashboard/public/*.js', 'e2e/*.mjs'],
+    files: ['dashboard/public/*.js', 'e2e/**/*.mjs'],
     languageOptions: { globals: { ...globals.browser, ...globals.node } },
   },
   { files: ['**/*.config.ts'], extends: [ts.configs.recommended] },

@@ -25,10 +25,10 @@ export const trackPages = (tracker: Tracker): void => {
 /** Tracks clicks on `data-herd-event="TYPE"`, with `data-herd-item="ITEM"` and `data-herd-properties="JSON"`. */
 export const trackClicks = (tracker: Tracker): void => {
   listen('click', (event) => {
-    const element = (event.target as Element).closest<HTMLElement>('[data-herd-event]');
-    if (element) {
-      const { herdEvent, herdItem, herdProperties } = element.dataset;
-      tracker.trackEvent(herdEvent as string, herdItem, JSON.parse(herdProperties || '{}') as Properties);
-    }
+    // Outside of such an element, this is an error, and caught.
+    const { herdEvent, herdItem, herdProperties } = (
+      (event.target as Element).closest('[data-herd-event]') as HTMLElement
+    ).dataset;
+    tracker.trackEvent(herdEvent as string, herdItem, JSON.parse(herdProperties || '{}') as Properties);
   });
 };

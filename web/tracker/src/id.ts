@@ -2,4 +2,4 @@
 export const randomId = (): string => crypto.getRandomValues(new Uint32Array(4)).join('-');
 
 /** Where an id lies among all, from 0 to 1: the same for the same id, evenly spread. Without an id, anywhere. */
-export const quantile = (id: string): number => (id ? parseInt(id) / 2 ** 32 : Math.random());
+export const quantile = (id: string): number => parseInt(id) / 2 ** 32 || Math.random();

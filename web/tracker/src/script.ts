@@ -1,6 +1,6 @@
 import { trackClicks, trackPages } from './auto';
 import { createTracker } from './tracker';
-import type { Tracker } from './types';
+import type { Options, Tracker } from './types';
 
 type Call = [keyof Tracker, ...unknown[]];
 type Queue = { push(call: Call): unknown };
@@ -20,7 +20,8 @@ if (!(calls as Partial<Tracker>).init) {
   window.HerdTracker = tracker;
   const script = document.currentScript as HTMLScriptElement | null;
   const isAutomatic = script && 'key' in script.dataset;
-  if (isAutomatic) tracker.init({ endpoint: new URL('track', script.src).href, ...script.dataset });
+  if (isAutomatic)
+    tracker.init({ endpoint: new URL('track', script.src).href, ...script.dataset } as unknown as Options);
   (calls as Call[]).forEach(tracker.push);
   if (isAutomatic) {
     trackPages(tracker);

@@ -10,7 +10,7 @@ export const FRESH = 5e3;
 export const learnSkew = (date: string | null, sent: number, received: number): number => {
   const earliest = Date.parse(date as string) - received;
   const latest = earliest + 1000 + received - sent;
-  return earliest < 0 && latest > 0 ? 0 : (earliest + latest) / 2;
+  return earliest * latest < 0 ? 0 : (earliest + latest) / 2;
 };
 
 /**

@@ -2,7 +2,7 @@ import { guard } from './guard';
 
 type Values = Record<string, string>;
 
-/** Names and values that the tabs of an origin share. The names of `names` are in order. */
+/** Names and values that the tabs of an origin share. */
 export type Store = [
   get: (name: string) => string,
   set: (name: string, value: string | number) => void,
@@ -35,10 +35,7 @@ export const openStore = (mayStore: () => unknown): Store => {
       delete memory[name];
       delete shared[name];
     },
-    (start) =>
-      Object.keys({ ...memory, ...shared })
-        .filter((name) => name.startsWith(start))
-        .sort(),
+    (start) => Object.keys({ ...memory, ...shared }).filter((name) => name.startsWith(start)),
     shared.setItem,
   ];
 };

@@ -20,6 +20,8 @@ const TIMEOUT = 25e3;
 const SIZE_MAX = 2e6;
 /** Each event counts as so many more: 5,000 events at most. */
 const SIZE_EXTRA = 400;
+/** How long it takes until all tabs see what one has written, in ms. */
+const SETTLE = 100;
 /** The longest time that an event waits, in ms: a week. */
 const AGE_MAX = 6048e5;
 /** The most events of a request; the collector takes 5,000. */
@@ -29,7 +31,7 @@ const EVENTS_MAX = 100;
 type GpcNavigator = { globalPrivacyControl?: boolean };
 declare global {
   interface Window {
-    fetchLater?: (url: string, init: RequestInit) => unknown;
+    fetchLater: (url: string, init: RequestInit) => unknown;
   }
 }
 
@@ -94,7 +96,6 @@ export const createTracker = (): Tracker => {
       method: 'POST',
       // A string is text/plain, which needs no preflight.
       body: join(entries),
-      credentials: 'omit',
       signal,
       keepalive,
     }) as RequestInit;
@@ -104,12 +105,12 @@ export const createTracker = (): Tracker => {
     if (later) later.abort();
     // A collector that asked for time gets it, even if the visitor leaves.
     if (!permission() || waiting() > 0) return;
-    const entries = pick(read([...mine].slice(-EVENTS_MAX)), REQUEST_MAX);
+    const entries = pick(read([...mine]), REQUEST_MAX);
     if (!entries[0]) return;
     if (end) navigator.sendBeacon(url, join(entries));
-    else if (window.fetchLater) {
+    else {
       later = new AbortController();
-      // Fails where its quota is used up: the beacon will do.
+      // Fails where it is missing, or its quota is used up: the beacon will do.
       window.fetchLater(url, request(entries, later.signal));
     }
   });
@@ -168,6 +169,8 @@ export const createTracker = (): Tracker => {
       }
     });
     if (failures) set(prefix + 'w', Date.now() + backoff(failures, asked, Math.random()));
+    // The next tab must see what is gone: storage takes a while from process to process.
+    await new Promise((resolve) => setTimeout(resolve, SETTLE));
     return !failures;
   };
 
@@ -218,7 +221,8 @@ export const createTracker = (): Tracker => {
     mine.add(name);
     if (mine.size % BATCH) plan();
     else void flush();
-    leave();
+    // A burst is on its way at once; only few events wait for long.
+    if (mine.size < BATCH) leave();
     return event.event_id;
   };
 
@@ -232,11 +236,20 @@ export const createTracker = (): Tracker => {
       // Without a handler, calling it is an error that is caught, too.
       report = guard(options.onError);
       prefix = `herd:${given.key}:`;
-      url = given.endpoint + '?key=' + encodeURIComponent(given.key || '');
+      url = given.endpoint + '?key=' + encodeURIComponent(given.key);
       [get, set, remove, names, isShared] = openStore(permission);
-      listen('pagehide', leave);
-      // A hidden page lives on and reads the answer. When it is shown again, perhaps from the back/forward cache, retries go on.
-      listen('visibilitychange', flush);
+      listen('pagehide', (event) => {
+        leave(event);
+        // A lock that is taken now would keep the page out of the back/forward cache.
+        running = Promise.resolve();
+      });
+      // A hidden page lives on and reads the answer. When a page is shown again, perhaps from the back/forward cache, retries go on.
+      const onShow = () => {
+        if (!document.hidden) running = undefined;
+        void flush();
+      };
+      listen('visibilitychange', onShow);
+      listen('pageshow', onShow);
       listen('online', () => {
         remove(prefix + 'w');
         void flush();
@@ -248,7 +261,6 @@ export const createTracker = (): Tracker => {
     page: (item, properties) =>
       trackEvent('page_view', item || location.pathname, {
         referrer: clean(document.referrer),
-        title: document.title,
         ...properties,
       }),
     identify: (user) => {

@@ -14,7 +14,7 @@ export interface Options {
   /** The address of the collector: `https://events.shop.example/track`. */
   endpoint: string;
   /** The write key; empty if the collector asks for none. */
-  key?: string;
+  key: string;
   /** `required`: nothing is stored or sent before `optIn()`. */
   consent?: 'required' | '';
   /** Any value but an empty one: Do Not Track and Global Privacy Control count as a refusal, unless the visitor opted in. */

@@ -43,7 +43,7 @@ export function openBrowser(options: { storage?: object | null; locks?: boolean 
   vi.stubGlobal('addEventListener', addEventListener);
   vi.stubGlobal('window', globalThis);
   vi.stubGlobal('location', { href: 'https://shop.example/p?token=1&q=2', pathname: '/p' });
-  vi.stubGlobal('document', { title: 'P', referrer: '', prerendering: false });
+  vi.stubGlobal('document', { referrer: '', prerendering: false });
   vi.stubGlobal('history', { pushState() {} });
   vi.stubGlobal('navigator', {
     doNotTrack: null,
