@@ -202,15 +202,16 @@ try {
   const isUncounted = ({ one }) => !!one.options?.isUncounted;
   await run(jobs.filter((job) => !isUncounted(job)));
   // Windows are shown a little later than the events are stored.
-  const count = async (result) => {
-    const isCounted = async () => {
-      await collector.tick();
-      return (result.counted = await collector.counted(result.user)) >= result.told;
-    };
-    await until(isCounted, COUNT_MS);
-    if (result.counted !== result.told) result.problems.push('the metric has counted something else');
+  const count = async () => {
+    await sleep(1000);
+    await collector.tick();
+    const open = results.filter((result) => result && result.counted !== result.told);
+    for (const result of open) result.counted = await collector.counted(result.user);
+    return open.length === 0;
   };
-  await Promise.all(results.filter(Boolean).map(count));
+  await until(count, COUNT_MS);
+  for (const { counted, told, problems } of results.filter(Boolean))
+    if (counted !== told) problems.push('the metric has counted something else');
   await run(jobs.filter(isUncounted));
 } finally {
   await browser.close();

@@ -44,6 +44,26 @@ const clock = (name, ms) => ({
   verify: timesAreRight(5500),
 });
 
+const threeTabs = (name, prepare) => ({
+  name,
+  prepare,
+  async run({ page, track, proxy, open }) {
+    const tabs = [page, await open('/two'), await open('/three')];
+    proxy.next = () => ({ status: 503, retryAfter: 1 });
+    for (let round = 0; round < 3; round++) {
+      await Promise.all(tabs.map((tab) => track(tab, 7)));
+      await sleep(500);
+    }
+    proxy.next = () => ({ delay: 300 });
+    for (let round = 0; round < 3; round++) await Promise.all(tabs.map((tab) => track(tab, 7)));
+  },
+  verify: (told, stored, { requests }) => {
+    const items = requests.filter(({ reached }) => reached).flatMap(({ events }) => events);
+    const tracked = items.filter(({ type }) => type === 'tracked').length;
+    return tracked === told.size ? '' : `${tracked} events were sent instead of ${told.size}`;
+  },
+});
+
 export const CASES = [
   {
     name: 'all is well',
@@ -177,24 +197,11 @@ export const CASES = [
       await page.goto(new URL('/second', page.url()).href);
     },
   },
-  {
-    name: 'three tabs',
-    async run({ page, track, proxy, open }) {
-      const tabs = [page, await open('/two'), await open('/three')];
-      proxy.next = () => ({ status: 503, retryAfter: 1 });
-      for (let round = 0; round < 3; round++) {
-        await Promise.all(tabs.map((tab) => track(tab, 7)));
-        await sleep(500);
-      }
-      proxy.next = () => ({ delay: 300 });
-      for (let round = 0; round < 3; round++) await Promise.all(tabs.map((tab) => track(tab, 7)));
-    },
-    verify: (told, stored, { requests }) => {
-      const items = requests.filter(({ reached }) => reached).flatMap(({ events }) => events);
-      const tracked = items.filter(({ type }) => type === 'tracked').length;
-      return tracked === told.size ? '' : `${tracked} events were sent instead of ${told.size}`;
-    },
-  },
+  threeTabs('three tabs'),
+  // As on pages without TLS.
+  threeTabs('three tabs without Web Locks', (context) =>
+    context.addInitScript(() => Object.defineProperty(Navigator.prototype, 'locks', { value: undefined })),
+  ),
   {
     name: 'late script',
     options: { scriptDelay: 1500 },

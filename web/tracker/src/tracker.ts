@@ -1,7 +1,7 @@
 import { outcome, type Item } from './answer';
 import { WAIT_MAX, backoff } from './backoff';
 import { join, pick, type Entry } from './batch';
-import { exclusive } from './exclusive';
+import { exclusive, settle } from './exclusive';
 import { quantile, randomId } from './id';
 import { guard, listen } from './guard';
 import { learnSkew, withTime } from './skew';
@@ -20,10 +20,6 @@ const TIMEOUT = 25e3;
 const SIZE_MAX = 2e6;
 /** Each event counts as so many more: 5,000 events at most. */
 const SIZE_EXTRA = 400;
-/** How long it takes until all tabs see what one has written, in ms. */
-const SETTLE = 100;
-/** The longest time that an event waits, in ms: a week. */
-const AGE_MAX = 6048e5;
 /** The most events of a request; the collector takes 5,000. */
 const EVENTS_MAX = 100;
 
@@ -122,16 +118,7 @@ export const createTracker = (): Tracker => {
     mine.forEach((name) => get(name) || mine.delete(name));
     if (!permission() || waiting() > 0) return false;
     const sent = Date.now();
-    const batch = pick(
-      read(all.slice(0, EVENTS_MAX)).filter(([name, , event]) => {
-        // An event that is taken at the time of receipt has no age.
-        if (!(sent - event.time > AGE_MAX)) return true;
-        remove(name);
-        report('expired', event);
-        return false;
-      }),
-      REQUEST_MAX,
-    );
+    const batch = pick(read(all.slice(0, EVENTS_MAX)), REQUEST_MAX);
     if (!batch[0]) return false;
     batch.forEach(([name]) => mine.delete(name));
     let status = 0;
@@ -156,7 +143,7 @@ export const createTracker = (): Tracker => {
     const before = failures;
     failures = 0;
     batch.forEach(([name, , event], index) => {
-      const result = outcome(status, items[index] || {});
+      const result = outcome(status, items[index] || {}, sent - event.time);
       if (result == null) {
         failures = before + 1;
         mine.add(name);
@@ -169,8 +156,8 @@ export const createTracker = (): Tracker => {
       }
     });
     if (failures) set(prefix + 'w', Date.now() + backoff(failures, asked, Math.random()));
-    // The next tab must see what is gone: storage takes a while from process to process.
-    await new Promise((resolve) => setTimeout(resolve, SETTLE));
+    // The next tab must see what is gone.
+    await settle();
     return !failures;
   };
 
@@ -200,7 +187,8 @@ export const createTracker = (): Tracker => {
 
   const track = (type: string, properties?: Properties): string | undefined => {
     const id = +options.visitorDays ? visitor() : '';
-    if (permission() === 0 || quantile(id) >= +options.sample) return undefined;
+    // Nothing is above a sample that is undefined; a string is compared as a number.
+    if (permission() === 0 || quantile(id) >= (options.sample as number)) return undefined;
     const event = {
       url: clean(location.href),
       // An empty one is none.
@@ -211,10 +199,7 @@ export const createTracker = (): Tracker => {
       time: Date.now(),
     };
     const body = JSON.stringify(event);
-    if (size > SIZE_MAX) {
-      report('full', event);
-      return undefined;
-    }
+    if (size > SIZE_MAX) return undefined;
     const name = prefix + 'e' + event.time + event.event_id;
     set(name, body);
     size += body.length + SIZE_EXTRA;
@@ -232,7 +217,7 @@ export const createTracker = (): Tracker => {
   const tracker: Tracker = {
     init(given) {
       if (options) return;
-      options = { visitorDays: 30, sample: 1, stripParams: STRIPPED, ...given } as Required<Options>;
+      options = { visitorDays: 30, stripParams: STRIPPED, ...given } as Required<Options>;
       // Without a handler, calling it is an error that is caught, too.
       report = guard(options.onError);
       prefix = `herd:${given.key}:`;

@@ -24,11 +24,16 @@ describe('outcome', () => {
     [413, {}, '413'],
     [422, { code: 'future-time' }, 'future-time'],
   ])('of an event in an answer %i with %j is %j', (status, item, expected) => {
-    expect(outcome(status, item)).toBe(expected);
+    expect(outcome(status, item, 0)).toBe(expected);
+  });
+
+  it('of an old event is the end if it fails again', () => {
+    expect(outcome(0, {}, 8 * 864e5)).toBe('expired');
+    expect(outcome(202, { event_id: 'a' }, 8 * 864e5)).toBe('');
   });
 
   it('of a success without results is to send again: another server may have answered', () => {
-    expect(outcome(200, {})).toBeUndefined();
+    expect(outcome(200, {}, 0)).toBeUndefined();
   });
 });
 

@@ -171,7 +171,7 @@ describe('failures', () => {
     expect(names(browser.storage)).toHaveLength(1);
   });
 
-  it('an event older than a week is given up', async () => {
+  it('an event older than a week is given up if it fails once more', async () => {
     const browser = openBrowser();
     browser.answer = () => Promise.reject(new TypeError('network'));
     const onError = vi.fn();
@@ -192,7 +192,7 @@ describe('failures', () => {
     const ids = Array.from({ length: 6000 }, () => tracker.track('view')).filter(Boolean);
     expect(ids.length).toBeGreaterThan(2000);
     expect(ids.length).toBeLessThanOrEqual(5001);
-    expect(onError).toHaveBeenCalledWith('full', expect.objectContaining({ type: 'view' }));
+    expect(onError).not.toHaveBeenCalled();
     await tick(4000);
     expect(names(browser.storage)).toHaveLength(ids.length);
     const size = names(browser.storage).reduce((sum, name) => sum + browser.storage[name]!.length, 0);
@@ -234,6 +234,7 @@ describe('storage', () => {
   });
 
   it.each([true, false])('tabs send each event once, with Web Locks: %s', async (locks) => {
+    vi.mocked(Math.random).mockRestore();
     const browser = openBrowser({ locks });
     browser.answer = async (events) => {
       await new Promise((resolve) => setTimeout(resolve, 700));
@@ -267,7 +268,7 @@ describe('storage', () => {
     browser.storage['herd:k:l'] = `${NOW + 864e5}`;
     browser.storage['herd:k:w'] = `${NOW + 864e5}`;
     start().track('view');
-    await tick(3000);
+    await tick(3200);
     expect(browser.requests).toHaveLength(1);
   });
 
@@ -275,7 +276,7 @@ describe('storage', () => {
     const browser = openBrowser({ storage: null });
     browser.answer = () => ({ status: 503 });
     const id = start().track('view');
-    await tick(3000);
+    await tick(3200);
     browser.answer = accepted;
     await tick(4000);
     expect(browser.sent().map((event) => event.event_id)).toEqual([id, id]);
