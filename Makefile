@@ -45,15 +45,15 @@ install: ## Install the Debian packages that are missing
 	@dev/install build
 
 .PHONY: web
-web: web/dist/.built ## Build the dashboard
+web: web/dist/.built ## Build the dashboard and the tracker
 
 web/node_modules/.installed: web/package.json web/package-lock.json
-	@echo "dashboard: installing packages"
+	@echo "dashboard and tracker: installing packages"
 	@cd web && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
-	@echo "dashboard: building"
+web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tracker/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
+	@echo "dashboard and tracker: building"
 	@cd web && npm run --silent build
 	@touch $@
 

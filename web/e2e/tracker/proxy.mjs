@@ -1,11 +1,8 @@
 /** The way from the browser to the collector, with faults, and the pages of a shop on another origin. */
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KEY } from './collector.mjs';
-
-const DIST = new URL('../../tracker/dist/', import.meta.url);
 
 async function listen(handler) {
   const server = http.createServer((request, response) => {
@@ -27,7 +24,7 @@ async function bodyOf(request) {
  * (the collector accepts, the answer is lost), { status, retryAfter }, or { delay } in ms.
  */
 export async function startProxy(collectorPort) {
-  const log = { requests: [], preflights: 0, exposesDate: true };
+  const log = { requests: [], preflights: 0 };
   const proxy = { log, next: () => 'pass', scriptDelay: 0 };
 
   async function forward(request, body) {
@@ -66,21 +63,17 @@ export async function startProxy(collectorPort) {
     entry.reached = true;
     entry.status = answer.statusCode;
     if (fault === 'lose') return request.socket.destroy();
-    const headers = { ...answer.headers };
-    const exposed = headers['access-control-expose-headers'] ?? '';
-    if (!/\bdate\b/.test(exposed)) {
-      log.exposesDate = false;
-      headers['access-control-expose-headers'] = `${exposed},date`;
-    }
-    response.writeHead(answer.statusCode, headers);
+    response.writeHead(answer.statusCode, answer.headers);
     response.end(text);
   }
 
   const { server, origin } = await listen(async (request, response) => {
     if (request.url.startsWith('/track')) return track(request, response);
+    // The script, as the collector serves it.
     if (proxy.scriptDelay) await sleep(proxy.scriptDelay);
-    response.writeHead(200, { 'content-type': 'text/javascript' });
-    response.end(await readFile(new URL('herd.js', DIST)));
+    const { answer, text } = await forward(request, '');
+    response.writeHead(answer.statusCode, answer.headers);
+    response.end(text);
   });
   proxy.origin = origin;
   proxy.close = () => {

@@ -1,7 +1,7 @@
 //! Why alerts of the past were raised.
 
-use herd_detector::explain::Look;
 use herd_detector::explain::question::{LONGEST_REFERENCE, Question};
+use herd_detector::explain::{Episodes, Look};
 use herd_spec::plan::Plan;
 use herd_spec::units::EventTime;
 use herd_spec::wire::{Alert, AlertState, EventRef, Explanation, FieldPath};
@@ -23,16 +23,22 @@ impl Explainer {
     /// For those of the first `most` of these alerts that the running pipeline would explain.
     #[must_use]
     pub fn new(plan: &Plan, alerts: &[Alert], most: usize) -> Self {
-        let question = |alert: &Alert| {
+        let mut episodes = Episodes::default();
+        let question = |alert: &Alert, episodes: &Episodes| {
             let detector = plan.detectors.iter().find(|of| *of.name == *alert.detector)?;
             let metric = plan.metrics.iter().find(|of| of.name == detector.metric)?;
             // Without an event there is nothing to look at.
             let is_silence = alert.count == 0 && alert.value == 0.0;
             let is_asked =
                 alert.state != AlertState::Withdrawn && !detector.explain.is_empty() && !is_silence;
-            is_asked.then(|| Question::of(alert, metric, detector.explain.clone(), LONGEST_REFERENCE))
+            let of = || Question::of(alert, metric, detector.explain.clone(), LONGEST_REFERENCE);
+            is_asked.then(|| of().except(episodes.others(alert)))
         };
-        let asked = alerts.iter().enumerate().filter_map(|(place, alert)| Some((place, question(alert)?)));
+        let asked = alerts.iter().enumerate().filter_map(|(place, alert)| {
+            let question = question(alert, &episodes);
+            episodes.note(alert);
+            Some((place, question?))
+        });
         let (places, questions): (Vec<usize>, Vec<Question>) = asked.take(most).unzip();
         let begin = questions.iter().map(Question::begin).min();
         let end = questions.iter().map(|question| question.alert.end).max();

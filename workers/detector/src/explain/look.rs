@@ -86,7 +86,7 @@ impl Look {
     pub fn add(&mut self, event: &EventRef<'_>) {
         let is_wanted = |answer: &Answer| {
             let question = &answer.question;
-            question.alert.contains(&event.time) || question.reference.contains(&event.time)
+            question.alert.contains(&event.time) || question.is_usual(event.time)
         };
         if !self.answers.iter().any(is_wanted) {
             return;
@@ -274,6 +274,29 @@ spec:
         events.reverse();
         events.extend(events.clone());
         assert_eq!(explained(vec![question("mug", 40)], &events), [Some(found)]);
+    }
+
+    #[test]
+    fn another_crowd_shortly_before_is_not_what_is_usual() {
+        let mut events = events(|id| id);
+        // A larger crowd half a minute earlier.
+        let earlier: Vec<String> = (0..800)
+            .map(|number| {
+                let event = &events[200 + number % 40];
+                let mut event: serde_json::Value = serde_json::from_str(event).unwrap();
+                event["event_id"] = format!("earlier-{number}").into();
+                event["user_id"] = format!("earlier-{number}").into();
+                event["time"] = (event["time"].as_i64().unwrap() - 30_000).into();
+                event.to_string()
+            })
+            .collect();
+        events.extend(earlier);
+        let summary = |question| explained(vec![question], &events)[0].as_ref().unwrap().summary.clone();
+        let explained = "100 % of the excess from country BR and device phone; 40 people";
+        assert_ne!(summary(question("mug", 40)), explained);
+        let time = |from: i64, to: i64| EventTime(START + from)..EventTime(START + to);
+        let except = vec![time(-30_000, -20_000), time(-28_000, -19_000), time(-900_000, -800_000)];
+        assert_eq!(summary(question("mug", 40).except(except)), explained);
     }
 
     #[test]

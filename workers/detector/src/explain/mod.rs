@@ -5,11 +5,13 @@
 //! events belong to an alert, [`look`] counts them; neither knows of buses and clocks. [`Explain`] is the member of the group that reads
 //! alerts and sends them again with their explanation.
 
+mod episodes;
 pub mod look;
 pub mod question;
 mod summary;
 mod worker;
 
+pub use episodes::Episodes;
 pub use look::Look;
 pub use question::Question;
 pub use worker::Explain;

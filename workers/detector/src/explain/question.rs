@@ -24,7 +24,9 @@ pub struct Question {
     /// From the first window that contributed to the alert to the end of the newest one.
     pub alert: Range<EventTime>,
     /// The time before it that usual events are taken from: four times as long, at most `longest`.
-    pub reference: Range<EventTime>,
+    reference: Range<EventTime>,
+    /// Times in it in which the key was out of its usual range; they do not overlap.
+    except: Vec<Range<EventTime>>,
     expected: Expected,
 }
 
@@ -43,13 +45,7 @@ impl Question {
     /// What explains `alert`, of `metric`, by `fields`. The reference is at most `longest` long.
     #[must_use]
     pub fn of(alert: &Alert, metric: &MetricPlan, fields: Vec<FieldPath>, longest: Duration) -> Self {
-        let size = Duration::from_millis(alert.size_ms);
-        let span = Duration::from_millis(if alert.span_ms == 0 { alert.size_ms } else { alert.span_ms });
-        let end = alert.start.plus(size);
-        let (since, until) = match &alert.episode {
-            Some(episode) => (episode.since, episode.until.max(end)),
-            None => (end.minus(span), end),
-        };
+        let Range { start: since, end: until } = time_of(alert);
         let length = until.0.saturating_sub(since.0).max(0);
         let before = length.saturating_mul(REFERENCE).min(millis(longest));
         Self {
@@ -58,8 +54,30 @@ impl Question {
             fields,
             alert: since..until,
             reference: EventTime(since.0.saturating_sub(before))..since,
+            except: Vec::new(),
             expected: Expected::of(alert, metric),
         }
+    }
+
+    /// Leaves the times of other alerts of the key out of what is usual.
+    #[must_use]
+    pub fn except(mut self, mut times: Vec<Range<EventTime>>) -> Self {
+        times.sort_by_key(|time| time.start);
+        let mut from = self.reference.start;
+        for time in times {
+            let within = time.start.max(from)..time.end.min(self.reference.end);
+            if within.start < within.end {
+                from = within.end;
+                self.except.push(within);
+            }
+        }
+        self
+    }
+
+    /// Whether an event of this time is a usual one.
+    #[must_use]
+    pub fn is_usual(&self, time: EventTime) -> bool {
+        self.reference.contains(&time) && !self.except.iter().any(|except| except.contains(&time))
     }
 
     /// Whether it is about the whole metric: all events are its own.
@@ -82,10 +100,21 @@ impl Question {
             Expected::AllBut(excess) if !sampled => (events - excess).max(0.0),
             Expected::Part(part) => events * part,
             Expected::AllBut(_) | Expected::AsBefore => {
-                let reference = length(&self.reference);
+                let reference = length(&self.reference) - self.except.iter().map(length).sum::<f64>();
                 if reference > 0.0 { before * length(&self.alert) / reference } else { 0.0 }
             }
         }
+    }
+}
+
+/// The time of an alert: from the first window that contributed to it to the end of the newest one.
+pub(super) fn time_of(alert: &Alert) -> Range<EventTime> {
+    let size = Duration::from_millis(alert.size_ms);
+    let span = Duration::from_millis(if alert.span_ms == 0 { alert.size_ms } else { alert.span_ms });
+    let end = alert.start.plus(size);
+    match &alert.episode {
+        Some(episode) => episode.since..episode.until.max(end),
+        None => end.minus(span)..end,
     }
 }
 

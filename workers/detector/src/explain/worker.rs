@@ -15,7 +15,7 @@ use herd_spec::wire::{Alert, AlertId, AlertState, EventRef};
 use herd_stage::Clock;
 
 use super::question::LONGEST_REFERENCE;
-use super::{Look, Question};
+use super::{Episodes, Look, Question};
 use crate::DetectorError;
 use crate::metrics::ExplainMetrics;
 use crate::outbox::{CYCLE_PATIENCE, Outbox};
@@ -52,6 +52,7 @@ pub struct Explain<B: Bus, C> {
     skew: Duration,
     outbox: Outbox<B::Producer>,
     waiting: VecDeque<Waiting>,
+    episodes: Episodes,
     told: BTreeMap<AlertId, Told>,
     order: VecDeque<AlertId>,
     next: BTreeMap<Partition, Offset>,
@@ -107,6 +108,7 @@ impl<B: Bus, C: Clock> Explain<B, C> {
             skew: plan.events.max_clock_skew,
             outbox: Outbox::new(bus.producer(&format!("{member}-explain"))?),
             waiting: VecDeque::new(),
+            episodes: Episodes::default(),
             told: BTreeMap::new(),
             order: VecDeque::new(),
             next: BTreeMap::new(),
@@ -162,7 +164,8 @@ impl<B: Bus, C: Clock> Explain<B, C> {
         let question = |waiting: &Waiting| {
             let detector = self.detectors.iter().find(|of| of.name == *waiting.alert.detector)?;
             let metric = self.metrics.iter().find(|of| of.name == detector.metric)?;
-            Some(Question::of(&waiting.alert, metric, detector.explain.clone(), LONGEST_REFERENCE))
+            let question = Question::of(&waiting.alert, metric, detector.explain.clone(), LONGEST_REFERENCE);
+            Some(question.except(self.episodes.others(&waiting.alert)))
         };
         let (asked, questions): (Vec<Waiting>, Vec<Question>) = waiting
             .into_iter()
@@ -288,6 +291,7 @@ impl<B: Bus, C: Clock> Processor for Explain<B, C> {
         self.next.insert(partition, offset.next());
         let is_old = self.clock.now().since(record.timestamp) > MAX_AGE;
         let Some(Ok(alert)) = record.value.filter(|_| !is_old).map(Alert::parse) else { return Ok(()) };
+        self.episodes.note(&alert);
         if alert.explanation.is_some() {
             self.note(&alert);
             return Ok(());
