@@ -11,10 +11,14 @@ use super::question::{LONGEST_REFERENCE, time_of};
 /// Keys of which episodes are known at once; of more, those with the oldest are forgotten.
 const KEYS_MAX: usize = 10_000;
 
+/// The alerts of a key, each with its time.
+type Times = Vec<(AlertId, Range<EventTime>)>;
+
 /// The times of the alerts of each key, as far back as an explanation looks.
 #[derive(Debug, Default)]
 pub struct Episodes {
-    of_key: HashMap<(String, String), Vec<(AlertId, Range<EventTime>)>>,
+    /// By metric and key.
+    of_key: HashMap<(String, String), Times>,
 }
 
 impl Episodes {
@@ -36,8 +40,7 @@ impl Episodes {
         if self.of_key.len() > KEYS_MAX {
             self.of_key.retain(|_, times| times.iter().any(|(_, time)| time.end > begin));
             while self.of_key.len() > KEYS_MAX {
-                let newest =
-                    |times: &[(AlertId, Range<EventTime>)]| times.iter().map(|(_, time)| time.end).max();
+                let newest = |times: &Times| times.iter().map(|(_, time)| time.end).max();
                 let oldest = self.of_key.iter().min_by_key(|(_, times)| newest(times));
                 let Some(oldest) = oldest.map(|(key, _)| key.clone()) else { break };
                 self.of_key.remove(&oldest);
