@@ -1,8 +1,5 @@
 import type { TrackedEvent } from './types';
 
-/** Up to this age, in ms, an event may take its time from the collector. */
-export const FRESH = 5e3;
-
 /**
  * By how much the clock of the collector is ahead, in ms; NaN if it cannot be known. The header `Date` of an answer has whole
  * seconds, and was written between request and answer: if no skew explains it as well, there is none.
@@ -14,10 +11,10 @@ export const learnSkew = (date: string | null, sent: number, received: number): 
 };
 
 /**
- * The event with its time by the clock of the collector. While the skew is unknown (NaN), a fresh event has none (NaN is null in
- * JSON): the collector then takes the time of receipt, which is right within seconds, whereas the clock may be a day off.
+ * The event with its time by the clock of the collector. It is the same at each attempt: the pipeline knows the id of an event again at
+ * the same time only.
  */
-export const withTime = (event: TrackedEvent, skew: number, now: number): TrackedEvent => ({
+export const withTime = (event: TrackedEvent, skew: number): TrackedEvent => ({
   ...event,
-  time: event.time + (skew === skew || now - event.time < FRESH ? skew : 0),
+  time: event.time + skew,
 });

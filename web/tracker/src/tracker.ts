@@ -80,10 +80,10 @@ export const createTracker = (): Tracker => {
 
   /** What waits under these names. Some may be gone: sent by another tab. */
   const read = (wanted: string[]): Entry<TrackedEvent>[] => {
-    const skew = parseFloat(get(prefix + 's'));
+    const skew = +get(prefix + 's');
     return wanted.filter(get).map((name) => {
       const event = JSON.parse(get(name)) as TrackedEvent;
-      return [name, JSON.stringify(withTime(event, skew, Date.now())), event];
+      return [name, JSON.stringify(withTime(event, skew)), event];
     });
   };
 
@@ -111,15 +111,15 @@ export const createTracker = (): Tracker => {
     }
   });
 
-  /** Sends one batch. Returns whether to go on at once. */
+  /** Sends one batch, or none while the skew is unknown: the answer tells it. Returns whether to go on at once. */
   const send = async (): Promise<boolean> => {
     const all = names(prefix + 'e');
     size = all.map(get).join('').length + all.length * SIZE_EXTRA;
     mine.forEach((name) => get(name) || mine.delete(name));
     if (!permission() || waiting() > 0) return false;
     const sent = Date.now();
-    const batch = pick(read(all.slice(0, EVENTS_MAX)), REQUEST_MAX);
-    if (!batch[0]) return false;
+    if (!all[0]) return false;
+    const batch = pick(read(all.slice(0, get(prefix + 's') ? EVENTS_MAX : 0)), REQUEST_MAX);
     batch.forEach(([name]) => mine.delete(name));
     let status = 0;
     let asked = 0;
@@ -135,13 +135,14 @@ export const createTracker = (): Tracker => {
       // The other form, a date, leaves the wait to the backoff.
       asked = +(response.headers.get('retry-after') as string) || 0;
       const skew = learnSkew(response.headers.get('date'), sent, Date.now());
-      if (skew === skew) set(prefix + 's', skew);
+      // Where a proxy hides the header, the clock is taken for right.
+      if (skew === skew || response.ok) set(prefix + 's', skew || 0);
       items = ((await response.json()) as { items?: Item[] }).items || [];
     } catch {
       // No answer, or none of the collector's: the status says which.
     }
     const before = failures;
-    failures = 0;
+    failures = get(prefix + 's') ? 0 : before + 1;
     batch.forEach(([name, , event], index) => {
       const result = outcome(status, items[index] || {}, sent - event.time);
       if (result == null) {

@@ -19,8 +19,10 @@ export const accepted = (events: TrackedEvent[]): Answer => ({
   body: { items: events.map(({ event_id }) => ({ status: 'accepted', event_id })) },
 });
 
-export function openBrowser(options: { storage?: object | null; locks?: boolean } = {}) {
+/** A browser that was here before, and knows the clock of the collector; with `isNew` it was not. */
+export function openBrowser(options: { storage?: object | null; locks?: boolean; isNew?: boolean } = {}) {
   const storage = options.storage === undefined ? new FakeStorage() : options.storage;
+  if (options.storage === undefined && !options.isNew) (storage as FakeStorage)['herd:k:s'] = '0';
   const listeners = new Map<string, ((event: object) => void)[]>();
   const requests: { url: string; events: TrackedEvent[]; init: RequestInit }[] = [];
   const beacons: TrackedEvent[][] = [];
@@ -30,6 +32,9 @@ export function openBrowser(options: { storage?: object | null; locks?: boolean 
     requests,
     beacons,
     answer: accepted as (events: TrackedEvent[]) => Answer | Promise<Answer>,
+    /** The answer to a request without events, which asks for the clock; those are not among `requests`. */
+    clock: (): Answer => ({ status: 202, body: {} }),
+    clockRequests: 0,
     sent: () => requests.flatMap(({ events }) => events),
     dispatch: (type: string, event: object = {}) => {
       (listeners.get(type) ?? []).forEach((run) => {
@@ -64,9 +69,11 @@ export function openBrowser(options: { storage?: object | null; locks?: boolean 
   });
   vi.stubGlobal('fetch', async (url: string, init: RequestInit) => {
     const events = JSON.parse(init.body as string) as TrackedEvent[];
-    requests.push({ url, events, init });
-    const { status, headers, body } = await browser.answer(events);
+    if (events.length) requests.push({ url, events, init });
+    else browser.clockRequests++;
+    const { status, headers, body } = events.length ? await browser.answer(events) : browser.clock();
     return {
+      ok: status < 300,
       status,
       headers: { get: (name: string) => headers?.[name] ?? null },
       json: () => (body === undefined ? Promise.reject(new SyntaxError()) : Promise.resolve(body)),

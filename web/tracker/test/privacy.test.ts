@@ -7,7 +7,7 @@ useFakeClock();
 
 describe('privacy', () => {
   it('consent required: nothing is stored or sent before it is given', async () => {
-    const browser = openBrowser();
+    const browser = openBrowser({ isNew: true });
     const tracker = start({ consent: 'required' });
     tracker.identify('u-1');
     const id = tracker.track('view');

@@ -256,9 +256,9 @@ describe('storage', () => {
     const browser = openBrowser({ storage: null });
     browser.answer = () => ({ status: 503 });
     const id = start().track('view');
-    await tick(3200);
+    await tick(3900);
     browser.answer = accepted;
-    await tick(4000);
+    await tick(6000);
     expect(browser.sent().map((event) => event.event_id)).toEqual([id, id]);
     await tick(10_000);
     expect(browser.requests).toHaveLength(2);
@@ -328,20 +328,45 @@ describe('the end of the page', () => {
 describe('clock', () => {
   const date = (skew: number) => ({ date: new Date(Date.now() + skew).toUTCString() });
 
-  it('a skew learnt from an answer corrects later events, on later pages too', async () => {
-    const browser = openBrowser();
-    browser.answer = (events) => ({ ...accepted(events), headers: date(864e5) });
+  it('is asked for before the first event, once, and corrects all events, on later pages too', async () => {
+    const browser = openBrowser({ isNew: true });
+    browser.clock = () => ({ status: 202, headers: date(864e5) });
     start().track('first');
     await tick(3000);
-    expect(browser.sent()[0]?.time).toBeNull();
     start().track('second');
     await tick(3000);
-    expect(Math.abs((browser.sent()[1]?.time ?? 0) - (NOW + 3000 + 864e5))).toBeLessThanOrEqual(1000);
+    expect(browser.clockRequests).toBe(1);
+    [NOW, NOW + 3000].forEach((time, index) => {
+      expect(Math.abs((browser.sent()[index]?.time ?? 0) - (time + 864e5))).toBeLessThanOrEqual(1000);
+    });
+  });
+
+  it('an event has the same time at each attempt', async () => {
+    const browser = openBrowser({ isNew: true });
+    browser.answer = () => ({ status: 503 });
+    start().track('view');
+    await tick(60_000);
+    browser.answer = accepted;
+    await tick(600_000);
+    expect(browser.requests.length).toBeGreaterThan(2);
+    expect(new Set(browser.sent().map(({ time }) => time))).toEqual(new Set([NOW]));
+  });
+
+  it('an event waits while it is not known, and is taken for right where it is hidden', async () => {
+    const browser = openBrowser({ isNew: true });
+    browser.clock = () => ({ status: 503 });
+    start().track('view');
+    await tick(60_000);
+    expect(browser.requests).toEqual([]);
+    expect(browser.clockRequests).toBeGreaterThan(1);
+    expect(browser.clockRequests).toBeLessThan(20);
+    browser.clock = () => ({ status: 202 });
+    await tick(600_000);
+    expect(browser.sent().map(({ time }) => time)).toEqual([NOW]);
   });
 
   it('an event refused because of its time is sent again without it', async () => {
     const browser = openBrowser();
-    browser.storage['herd:k:s'] = '0';
     browser.answer = () => ({ status: 422, body: { items: [{ code: 'future-time' }] } });
     const onError = vi.fn();
     const id = start({ onError }).track('view');
