@@ -93,7 +93,13 @@ def check_dashboards(prometheus, since):
 
 
 def check_targets(prometheus):
+    """Every pod is scraped; one that has just gone is left out once the discovery has seen that."""
+    until("all targets to be scraped", lambda: is_scraped(prometheus), 30)
+
+
+def is_scraped(prometheus):
     down = [f"{one['metric']['job']} {one['metric'].get('pod')}" for one in prometheus.query("up == 0")]
     jobs = {one["metric"]["job"] for one in prometheus.query("up == 1")}
     if down or jobs != {"operator", "stages"}:
         raise Wrong(f"not scraped: {down}; scraped jobs: {jobs}")
+    return True
