@@ -97,3 +97,38 @@ fn a_port_or_data_directory_in_use_is_an_error_with_a_remedy() {
     assert!(stderr(&output).contains("--data DIR"), "{}", stderr(&output));
     drop(bus);
 }
+
+/// Windows are counted and closed all the same, and no step ends for want of work.
+#[test]
+fn a_pipeline_without_detectors_or_explanations_runs_without_restarts() {
+    for detectors in ["", "\n  detectors: [{name: crowd, metric: views, explain: []}]"] {
+        let folder = tempfile::tempdir().unwrap();
+        let pipeline = format!(
+            "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: shop}}\nspec:\n  events: {{maxLateness: 0s}}\n  \
+             metrics: [{{name: views, window: 1s}}]{detectors}\n"
+        );
+        std::fs::write(folder.path().join("shop.yaml"), pipeline).unwrap();
+        let local = "127.0.0.1:0";
+        let output = herd(
+            folder.path(),
+            &[
+                "up",
+                "shop.yaml",
+                "--for",
+                "6s",
+                "--json",
+                "--generate",
+                "50",
+                "--listen",
+                local,
+                "--api-listen",
+                local,
+                "--ops-listen",
+                local,
+            ],
+        );
+        let summary = json(&output);
+        assert_eq!(summary["restarts"], 0, "{detectors}: {}", stderr(&output));
+        assert!(summary["windows_closed"].as_u64().unwrap() > 0, "{summary}");
+    }
+}

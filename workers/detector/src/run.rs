@@ -37,18 +37,23 @@ pub async fn run<B: Bus>(plan: Arc<Plan>, bus: B, stage: Stage, member: String) 
             judge.finish()
         })?
     };
-    let explain = {
+    // A step that ends stops the others: there must be none without anything to do.
+    let explain = if Explain::<B, SystemClock>::is_asked_for(&plan) {
         let counters = ExplainMetrics::register(&stage);
         let stage = stage.clone();
-        spawn("explain", &stage.clone(), move || {
-            match Explain::join(&plan, &bus, SystemClock, &member, counters)? {
-                Some(mut explain) => {
-                    explain.run(&stage.shutdown)?;
-                    explain.finish()
-                }
-                None => Ok(()),
-            }
-        })?
+        Some(spawn("explain", &stage.clone(), move || {
+            let mut explain = Explain::join(&plan, &bus, SystemClock, &member, counters)?;
+            explain.run(&stage.shutdown)?;
+            explain.finish()
+        })?)
+    } else {
+        None
+    };
+    let explain = async {
+        match explain {
+            Some(explain) => explain.await,
+            None => Ok(()),
+        }
     };
     let (fold, judge, explain) = tokio::join!(fold, judge, explain);
     fold.and(judge).and(explain)

@@ -78,7 +78,13 @@ struct Told {
 }
 
 impl<B: Bus, C: Clock> Explain<B, C> {
-    /// Joins the group; none if no detector explains its alerts.
+    /// Whether any detector of the plan explains its alerts.
+    #[must_use]
+    pub fn is_asked_for(plan: &Plan) -> bool {
+        !plan.groups.explain.is_empty() && plan.detectors.iter().any(|detector| !detector.explain.is_empty())
+    }
+
+    /// Joins the group.
     ///
     /// # Errors
     /// If the bus refuses.
@@ -88,12 +94,9 @@ impl<B: Bus, C: Clock> Explain<B, C> {
         clock: C,
         member: &str,
         counters: ExplainMetrics,
-    ) -> Result<Option<Member<Self>>, DetectorError> {
+    ) -> Result<Member<Self>, DetectorError> {
         let detectors: Vec<DetectorPlan> =
             plan.detectors.iter().filter(|detector| !detector.explain.is_empty()).cloned().collect();
-        if detectors.is_empty() || plan.groups.explain.is_empty() {
-            return Ok(None);
-        }
         let (events, alerts) = (plan.topics.events.name.clone(), plan.topics.alerts.name.clone());
         let membership = Membership::Group { group: &plan.groups.explain, instance: Some(member) };
         let consumer = bus.consumer(&alerts, membership)?;
@@ -117,7 +120,7 @@ impl<B: Bus, C: Clock> Explain<B, C> {
             sending: None,
             counters,
         };
-        Ok(Some(Member::new(consumer, explain, clock, None)))
+        Ok(Member::new(consumer, explain, clock, None))
     }
 
     /// Whether this record of an alert is to be explained.
