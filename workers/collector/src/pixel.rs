@@ -7,7 +7,10 @@ use serde_json::{Map, Value};
 /// A transparent image of one pixel.
 const IMAGE: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00\x21\xf9\x04\x01\x00\x00\x00\x00\x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
 
-const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// Whether pages that are isolated from other origins may load a resource.
+pub(crate) const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+/// Deepest object that a name makes; dots beyond belong to the last name. A URL has room for more than a stack has.
+const DEPTH: usize = 16;
 
 /// The event in the query of a URL, as the JSON that `POST /track` takes: each parameter is a text field; a dot in its name puts it
 /// into an object, e.g. `plan.name=pro`. `key` is the write key, and no field.
@@ -17,24 +20,25 @@ pub(crate) fn event(uri: &Uri) -> Vec<u8> {
         if name == "key" {
             continue;
         }
-        let (parents, last) = match name.rsplit_once('.') {
-            Some((parents, last)) => (parents.split('.').collect(), last),
-            None => (Vec::new(), &*name),
-        };
-        put(&mut event, &parents, last, &value);
+        let path: Vec<&str> = name.splitn(DEPTH, '.').collect();
+        put(&mut event, &path, &value);
     }
     Value::Object(event).to_string().into_bytes()
 }
 
 /// Puts a field where it belongs; the first of two in the same place stays.
-fn put(object: &mut Map<String, Value>, parents: &[&str], name: &str, value: &str) {
-    let Some((parent, rest)) = parents.split_first() else {
-        object.entry(name).or_insert_with(|| value.into());
-        return;
-    };
-    let parent = object.entry(*parent).or_insert_with(|| Value::Object(Map::new()));
-    if let Value::Object(object) = parent {
-        put(object, rest, name, value);
+fn put(object: &mut Map<String, Value>, path: &[&str], value: &str) {
+    match path {
+        [] => {}
+        [name] => {
+            object.entry(*name).or_insert_with(|| value.into());
+        }
+        [parent, rest @ ..] => {
+            let parent = object.entry(*parent).or_insert_with(|| Value::Object(Map::new()));
+            if let Value::Object(object) = parent {
+                put(object, rest, value);
+            }
+        }
     }
 }
 
@@ -64,5 +68,12 @@ mod tests {
     #[case("/track.gif", "{}")]
     fn parameters_are_fields(#[case] uri: &str, #[case] expected: &str) {
         assert_eq!(String::from_utf8(event(&uri.parse().unwrap())).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_name_of_many_dots_makes_no_deeper_object_than_allowed() {
+        let uri = format!("/track.gif?{}=1", "a.".repeat(30_000));
+        let event = String::from_utf8(event(&uri.parse().unwrap())).unwrap();
+        assert_eq!(event.matches('{').count(), DEPTH);
     }
 }

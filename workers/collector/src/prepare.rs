@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use crate::app::App;
 use crate::body::{Encoding, InflateError, Reservation, encoding, inflate};
-use crate::intake::{Accepted, Binary, Code, EVENT_BYTES, Format, Item, Refusal, split};
+use crate::intake::{Accepted, Binary, EVENT_BYTES, Format, Item, Refusal, split};
 use crate::keys::Writer;
 
 /// Maximum number of CloudEvent attributes in headers.
@@ -176,10 +176,7 @@ fn dead_letter_of(
     content_type: Option<&str>,
     received: WallTime,
 ) -> DeadLetter {
-    let stage = match refusal.code {
-        Code::InvalidJson | Code::InvalidGzip | Code::InvalidZstd => "VALUE_CONVERTER",
-        _ => "TRANSFORMATION",
-    };
+    let stage = if refusal.code.is_unreadable() { "VALUE_CONVERTER" } else { "TRANSFORMATION" };
     let mut headers = vec![
         (Cow::Borrowed(dead_letter::TOPIC), "/track".to_owned()),
         (dead_letter::CONNECTOR.into(), "collector".to_owned()),

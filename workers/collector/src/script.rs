@@ -1,18 +1,18 @@
 //! The tracker for browsers, `web/tracker`, embedded in the binary: `/herd.js`, which is revalidated, and `/herd-HASH.js`, which never
 //! changes, so that pages can name it with a hash (Subresource Integrity) and caches can keep it.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use herd_stage::{Embedded, Problem};
 use rust_embed::RustEmbed;
+
+use crate::pixel::CORP;
 
 #[derive(RustEmbed)]
 #[folder = "../../web/tracker/dist"]
 #[include = "herd.js"]
 #[allow_missing = true]
 struct Files;
-
-const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Serves the tracker under its two names.
 pub(crate) async fn serve(uri: Uri, headers: HeaderMap) -> Response {

@@ -25,13 +25,15 @@ impl Episodes {
     /// Takes in a record of an alert; the longest time of an alert counts.
     pub fn note(&mut self, alert: &Alert) {
         let time = time_of(alert);
-        let of_key = self.of_key.entry((alert.metric.clone(), alert.key.clone())).or_default();
-        let known = of_key.iter().position(|(id, _)| *id == alert.id);
+        let of_key = (alert.metric.clone(), alert.key.clone());
         if alert.state == AlertState::Withdrawn {
-            known.map(|place| of_key.swap_remove(place));
+            if let Some(times) = self.of_key.get_mut(&of_key) {
+                times.retain(|(id, _)| *id != alert.id);
+            }
             return;
         }
-        match known.map(|place| &mut of_key[place].1) {
+        let of_key = self.of_key.entry(of_key).or_default();
+        match of_key.iter_mut().find(|(id, _)| *id == alert.id).map(|(_, time)| time) {
             Some(known) => *known = known.start.min(time.start)..known.end.max(time.end),
             None => of_key.push((alert.id.clone(), time.clone())),
         }

@@ -338,7 +338,7 @@ impl<'a> Memory<'a> {
         candidate.index = index;
         candidate.value = total.value(watched.metric.aggregate.function());
         candidate.count = total.count;
-        candidate.users = total.users();
+        candidate.users = if watched.demands_users() { total.users() } else { 0 };
         Ok(Some(Judged { baseline, candidate, is_new }))
     }
 }

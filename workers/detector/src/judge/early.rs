@@ -87,8 +87,11 @@ impl Metric {
         Ok(())
     }
 
-    /// The different users of a key in an open window, where they are counted.
+    /// The different users of a key in an open window, where a detector demands them.
     fn users(&self, index: Index, key: &str) -> u64 {
+        if !self.watched.demands_users() {
+            return 0;
+        }
         let values = self.windows.get(&self.watched.start(index)).and_then(|open| open.keys.get(key));
         values.map_or(0, |values| values.total().users())
     }
@@ -150,7 +153,7 @@ impl Metric {
             index,
             value: total.value(watched.metric.aggregate.function()),
             count: total.count,
-            users: total.users(),
+            users: if watched.demands_users() { total.users() } else { 0 },
         };
         for (detector, (watch, expectation)) in watched.watches.iter().zip(expectations.iter()).enumerate() {
             let Some(expectation) = expectation else { continue };

@@ -180,6 +180,12 @@ impl Watched {
         self.watches.iter().zip(expectations).filter_map(band).collect()
     }
 
+    /// Whether any detector demands a number of users: counting them costs time, which is spent for no other reason.
+    #[must_use]
+    pub fn demands_users(&self) -> bool {
+        self.watches.iter().any(|watch| watch.min_users > 0)
+    }
+
     /// Whether any detector alerts when a key falls silent.
     #[must_use]
     pub fn watches_drops(&self) -> bool {

@@ -83,6 +83,11 @@ impl Judge {
     }
 
     fn count(&mut self, key: &str, start: i64, count: u64) -> ReadOutcome {
+        self.add(key, start, Aggregate { count, sum: 0, sketch: None })
+    }
+
+    /// Reads a part with what a window of a key holds.
+    fn add(&mut self, key: &str, start: i64, value: Aggregate) -> ReadOutcome {
         let metric = &self.watched[0];
         let shape = Shape {
             definition: metric.definition,
@@ -97,9 +102,9 @@ impl Judge {
             source: Partition(0),
             since: Offset(0),
             version: Offset(self.next),
-            value: Aggregate { count, sum: 0, sketch: None },
+            value,
         };
-        *self.totals.entry(start).or_default() += count;
+        *self.totals.entry(start).or_default() += part.value.count;
         self.read(&PartRecord::Part(part))
     }
 

@@ -2,8 +2,7 @@
 
 use herd_detector::aggregate::{Contribution, Running};
 use herd_spec::plan::Plan;
-use herd_spec::units::{EventTime, Offset, Partition};
-use herd_spec::wire::{Aggregate, AlertState, Part, PartRecord, Shape};
+use herd_spec::wire::{Aggregate, AlertState};
 
 use super::{Judge, watched};
 
@@ -17,45 +16,21 @@ fn counted(events: u64, users: u64) -> Aggregate {
     running.to_wire()
 }
 
-impl Judge {
-    fn count_users(&mut self, key: &str, start: i64, events: u64, users: u64) {
-        let metric = &self.watched[0];
-        let shape = Shape {
-            definition: metric.definition,
-            size_ms: u64::try_from(metric.metric.window.as_millis()).unwrap(),
-            function: metric.metric.aggregate.function(),
-        };
-        let part = Part {
-            metric: "views".into(),
-            shape: Some(shape),
-            key: key.to_owned().into(),
-            start: EventTime(start),
-            source: Partition(0),
-            since: Offset(0),
-            version: Offset(self.next),
-            value: counted(events, users),
-        };
-        *self.totals.entry(start).or_default() += events;
-        self.read(&PartRecord::Part(part));
-    }
-}
-
 /// Two crowds of ninety events a window: one of them by three users, the other by thirty.
 fn told(detectors: &str, key: &str) -> Vec<(AlertState, i64)> {
     let mut judge = Judge::new(watched("10s", detectors));
     for window in 0..104 {
         let start = window * 10_000;
         for item in 0..50 {
-            judge.count_users(
+            judge.add(
                 &format!("product-{item}"),
                 start,
-                3 + u64::try_from((window + item) % 3).unwrap(),
-                3,
+                counted(3 + u64::try_from((window + item) % 3).unwrap(), 3),
             );
         }
         if window >= 100 {
-            judge.count_users("crawled", start, 90, 3);
-            judge.count_users("popular", start, 90, 30);
+            judge.add("crawled", start, counted(90, 3));
+            judge.add("popular", start, counted(90, 30));
             judge.announce(start + 5_000);
         }
         judge.close(start + 10_000);
