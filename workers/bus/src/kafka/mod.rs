@@ -173,8 +173,6 @@ impl KafkaBus {
         let mut config = self.settings().reader("scan", &self.reader_group());
         // Compaction leaves gaps, also before the end: only the broker knows that nothing more comes.
         config.set("enable.partition.eof", "true");
-        // Partitions may be scanned side by side, each by a scanner of its own.
-        config.set("queued.max.messages.kbytes", "16384");
         let plain = self.inner.plain.clone();
         config.create_with_context(plain).map_err(|error| bus_error("opening a scanner", &error))
     }

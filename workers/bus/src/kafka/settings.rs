@@ -168,7 +168,9 @@ impl KafkaSettings {
             .set("auto.offset.reset", "earliest")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.message.max.bytes", "4194304")
-            .set("queued.max.messages.kbytes", "65536");
+            // The bounds of what was fetched ahead, for each consumer: what a reader that is behind holds in memory.
+            .set("fetch.max.bytes", "16777216")
+            .set("queued.max.messages.kbytes", "16384");
         config
     }
 

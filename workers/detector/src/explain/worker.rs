@@ -24,6 +24,8 @@ use crate::outbox::{CYCLE_PATIENCE, Outbox};
 const FETCH_MAX: usize = 512;
 /// Most events that one look goes through; of more, the newest.
 const EVENTS_MAX: u64 = 400_000;
+/// Alerts that one look explains, the oldest first: each holds samples of about half a megabyte.
+const LOOK_MAX: usize = 32;
 /// Alerts that wait for a look; the oldest gives way.
 const WAITING_MAX: usize = 1_000;
 /// Alerts of which it is remembered what was told.
@@ -163,7 +165,8 @@ impl<B: Bus, C: Clock> Explain<B, C> {
 
     /// Reads the events once for all alerts that wait, and sends what it found.
     fn look(&mut self, now: WallTime) -> Result<(), DetectorError> {
-        let waiting: Vec<Waiting> = self.waiting.drain(..).collect();
+        let count = self.waiting.len().min(LOOK_MAX);
+        let waiting: Vec<Waiting> = self.waiting.drain(..count).collect();
         let question = |waiting: &Waiting| {
             let detector = self.detectors.iter().find(|of| of.name == *waiting.alert.detector)?;
             let metric = self.metrics.iter().find(|of| of.name == detector.metric)?;
@@ -183,7 +186,7 @@ impl<B: Bus, C: Clock> Explain<B, C> {
                 self.attempts += 1;
                 self.next_look = now.plus(PAUSE * self.attempts);
                 tracing::debug!(%error, "the events of alerts cannot be read now");
-                self.waiting.extend(asked);
+                asked.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
                 return Ok(());
             }
             Err(error) => {
