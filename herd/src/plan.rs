@@ -216,8 +216,9 @@ fn metric(metric: &MetricPlan) -> Branch {
     };
     let of = if metric.types.is_empty() { "all events".to_owned() } else { metric.types.join(", ") };
     let keys = names(metric.key.iter().map(field).collect::<Vec<_>>().iter().map(String::as_str));
+    let sooner = if metric.early_parts { ", sooner of keys that grow fastest" } else { "" };
     let mut inside = vec![leaf(format!(
-        "windows of {}, provisional values every {}",
+        "windows of {}, provisional values every {}{sooner}",
         span(metric.window),
         span(metric.emit)
     ))];

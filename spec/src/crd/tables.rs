@@ -248,8 +248,8 @@ const RULES: Rules = &[
     ),
     (
         "spec.metrics[]",
-        "self.emit.contains('d') || self.window.contains('d') ? false : duration(self.emit) >= duration('100ms') && duration(self.emit) <= duration(self.window)",
-        "`emit` must be from 100ms to the length of the window",
+        "self.emit == 'adaptive' || (self.emit.contains('d') || self.window.contains('d') ? false : duration(self.emit) >= duration('100ms') && duration(self.emit) <= duration(self.window))",
+        "`emit` must be `adaptive`, or from 100ms to the length of the window",
     ),
     (
         "spec.metrics[].key",

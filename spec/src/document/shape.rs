@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::Value as Json;
 use serde_yaml::Value as Yaml;
 
-use crate::pipeline::{Budget, HerdPipelineSpec, Span};
+use crate::pipeline::{Budget, Emit, HerdPipelineSpec, Span};
 use crate::problem::{Problem, did_you_mean, listed};
 
 static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(HerdPipelineSpec).to_value());
@@ -121,9 +121,10 @@ fn walk(value: &Yaml, schema: &Json, path: &str, found: &mut Vec<Problem>) {
             }
         }
         Yaml::String(written) => {
-            // Durations and budgets are the texts that have a pattern.
+            // Durations, budgets and what emits are the texts that have a pattern.
             let parsed = match schema.get("pattern") {
                 Some(_) if is_int_or_string(schema) => written.parse::<Budget>().map(drop),
+                Some(pattern) if pattern == Emit::PATTERN => written.parse::<Emit>().map(drop),
                 Some(_) => written.parse::<Span>().map(drop),
                 None => Ok(()),
             };

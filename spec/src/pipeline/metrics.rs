@@ -1,3 +1,6 @@
+use std::fmt;
+use std::str::FromStr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,10 +25,10 @@ pub struct MetricSpec {
     /// Length of a window, from 1s to 10m in whole seconds. Windows are tumbling and aligned to UTC.
     #[serde(default = "default_window")]
     pub window: Span,
-    /// Interval at which provisional values of open windows are published. It is the delay of early alerts and of the
-    /// charts.
-    #[serde(default = "default_emit")]
-    pub emit: Span,
+    /// Interval at which provisional values of open windows are published: the delay of early alerts and of the charts.
+    /// `adaptive`: every second, and within 100 ms for the keys that grow faster than the rest.
+    #[serde(default)]
+    pub emit: Emit,
     /// Maximum number of distinct keys in each open window and source partition. Events of further keys are aggregated under
     /// the key `(other)`, which no detector watches.
     #[serde(default = "default_max_keys")]
@@ -39,11 +42,81 @@ fn default_key() -> Vec<String> {
 fn default_window() -> Span {
     Span::secs(10)
 }
-fn default_emit() -> Span {
-    Span::secs(1)
-}
 fn default_max_keys() -> u32 {
     1_000_000
+}
+
+/// When provisional values of open windows are published, as written in a spec: a duration or `adaptive`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// Those of all keys at this interval.
+    Every(Span),
+    /// Those of all keys every second, and sooner those of the keys that grow fastest.
+    Adaptive,
+}
+
+const ADAPTIVE: &str = "adaptive";
+
+impl Emit {
+    /// The schema's pattern.
+    pub(crate) const PATTERN: &str = "^(([0-9]+(ms|s|m|h|d))+|adaptive)$";
+}
+
+impl Default for Emit {
+    fn default() -> Self {
+        Self::Every(Span::secs(1))
+    }
+}
+
+impl FromStr for Emit {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        match written {
+            ADAPTIVE => Ok(Self::Adaptive),
+            interval => {
+                interval.parse().map(Self::Every).map_err(|error: String| format!("{error}; or `{ADAPTIVE}`"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Emit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(interval) => interval.fmt(f),
+            Self::Adaptive => f.write_str(ADAPTIVE),
+        }
+    }
+}
+
+impl Serialize for Emit {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Emit {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Emit {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Emit".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": Self::PATTERN,
+        })
+    }
 }
 
 /// Filter of events: an event matches if it has one of the types and satisfies all conditions.

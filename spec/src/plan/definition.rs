@@ -73,6 +73,7 @@ mod tests {
             aggregate: AggregatePlan::Count,
             window: Duration::from_secs(2),
             emit: Duration::from_secs(1),
+            early_parts: false,
             max_keys: 10,
             users: false,
         }
@@ -116,6 +117,7 @@ mod tests {
         same.name = "looks".parse().unwrap();
         same.types.reverse();
         same.emit = Duration::from_millis(500);
+        same.early_parts = true;
         assert_eq!(same.definition(), metric().definition());
         assert_eq!(metric().definition().to_string().len(), 8);
     }

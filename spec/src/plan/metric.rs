@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::MetricName;
-use crate::pipeline::{AggregateFunction, AggregateSpec, ConditionSpec, MetricSpec, Span};
+use crate::pipeline::{AggregateFunction, AggregateSpec, ConditionSpec, Emit, MetricSpec, Span};
 use crate::problem::{Invalid, SpecPath, exactly_one};
 use crate::wire::FieldPath;
 
@@ -26,8 +26,11 @@ pub struct MetricPlan {
     pub aggregate: AggregatePlan,
     /// Length of a window: whole seconds, at least one, at most ten minutes.
     pub window: Duration,
-    /// How often running values go on.
+    /// How often the parts of all keys that changed are sent.
     pub emit: Duration,
+    /// Whether the parts of the keys that grow fastest are sent sooner than that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early_parts: bool,
     /// Keys of an open window and source that are counted one by one; the rest is counted as [`OTHER_KEY`].
     pub max_keys: u32,
     /// Whether the different users of each window are counted, because a detector asks for them.
@@ -92,10 +95,7 @@ impl MetricPlan {
     pub(super) fn parse(spec: &MetricSpec, at: &SpecPath<'_>) -> Result<Self, Invalid> {
         let name = MetricName::parse(&spec.name, &at.child("name"));
         let window = window(spec.window, &at.child("window"));
-        let emit = at.child("emit").require(
-            spec.emit.0 >= Duration::from_millis(100) && spec.emit <= spec.window,
-            format!("is {}, must be from 100ms to the length of the window ({})", spec.emit, spec.window),
-        );
+        let emit = emit(spec, &at.child("emit"));
         let key = at.child("key");
         let some = key.require(
             !spec.key.is_empty(),
@@ -105,7 +105,7 @@ impl MetricPlan {
         let aggregate = AggregatePlan::parse(&spec.aggregate, &at.child("aggregate"));
         let conditions = at.child("events").child("where");
         let conditions = conditions.each(&spec.events.conditions, Condition::parse);
-        emit.and(some)?;
+        some?;
         Ok(Self {
             name: name?,
             types: spec.events.types.clone(),
@@ -113,11 +113,27 @@ impl MetricPlan {
             key: key?,
             aggregate: aggregate?,
             window: window?,
-            emit: spec.emit.0,
+            emit: emit?,
+            early_parts: spec.emit == Emit::Adaptive,
             max_keys: spec.max_keys,
             users: false,
         })
     }
+}
+
+/// The interval of `emit: adaptive` for the keys that do not stand out.
+const ADAPTIVE_EMIT: Duration = Duration::from_secs(1);
+
+fn emit(spec: &MetricSpec, at: &SpecPath<'_>) -> Result<Duration, Invalid> {
+    let Emit::Every(interval) = spec.emit else { return Ok(ADAPTIVE_EMIT) };
+    at.require(
+        interval.0 >= Duration::from_millis(100) && interval <= spec.window,
+        format!(
+            "is {interval}, must be `adaptive`, or from 100ms to the length of the window ({})",
+            spec.window
+        ),
+    )?;
+    Ok(interval.0)
 }
 
 fn window(window: Span, at: &SpecPath<'_>) -> Result<Duration, Invalid> {

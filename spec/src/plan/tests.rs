@@ -90,6 +90,10 @@ fn every_example_is_valid_and_has_a_plan() {
     "  events: {maxLateness: 30}",
     "spec.events.maxLateness: is a number, must be a string: write a unit, e.g. `30s`"
 )]
+#[case::emit_word(
+    "  metrics: [{name: a, emit: often}]",
+    "spec.metrics[0].emit: `often` is not a duration: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`; or `adaptive`"
+)]
 #[case::span(
     "  events: {maxLateness: 30 seconds}",
     "spec.events.maxLateness: `30 seconds` is not a duration: write a number and a unit, e.g. `500ms`, `30s`, `10m`, `1h30m`, `7d`"
@@ -195,7 +199,7 @@ fn every_example_is_valid_and_has_a_plan() {
 )]
 #[case::emit(
     "  metrics: [{name: a, window: 5s, emit: 6s}]",
-    "spec.metrics[0].emit: is 6s, must be from 100ms to the length of the window (5s)"
+    "spec.metrics[0].emit: is 6s, must be `adaptive`, or from 100ms to the length of the window (5s)"
 )]
 #[case::no_key(
     "  metrics: [{name: a, key: []}]",

@@ -247,7 +247,7 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
         // An idle source advances with the clock: the first call says since when it is idle.
         let since = self.now;
         for source in &mut self.sources {
-            let own = source.watermark(SourceState::Idle, 1, since, Vec::new()).watermark;
+            let own = source.watermark(Some(SourceState::Idle), 1, since, Vec::new()).watermark;
             if let Some((end, own)) = end.zip(own) {
                 source.state(since, true, Duration::ZERO);
                 source.state(since.plus(end.since(own)), true, Duration::ZERO);
@@ -288,7 +288,7 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
         let source_count = u32::try_from(self.sources.len()).unwrap_or(u32::MAX);
         for ((source, state), totals) in self.sources.iter().zip(&states).zip(totals) {
             let Some(state) = state else { continue };
-            let record = PartRecord::Watermark(source.watermark(*state, source_count, now, totals));
+            let record = PartRecord::Watermark(source.watermark(Some(*state), source_count, now, totals));
             for judge in judges.iter_mut() {
                 judge.read(&record, now, outputs)?;
             }
@@ -310,7 +310,8 @@ impl<W: FnMut(&Window<'_>)> Backtest<W> {
 
     /// How each source is doing: idle or empty if the others have to go on without it; none if it has nothing to announce yet.
     fn states(&self) -> Vec<Option<SourceState>> {
-        let own = |source: &Source| source.watermark(SourceState::Active, 1, self.now, Vec::new()).watermark;
+        let own =
+            |source: &Source| source.watermark(Some(SourceState::Active), 1, self.now, Vec::new()).watermark;
         let newest = self.sources.iter().filter_map(own).max();
         let Some((newest, (first, _))) = newest.zip(self.span) else { return vec![None; self.sources.len()] };
         let is_behind = |time: EventTime| time.plus(SOURCE_PATIENCE) < newest;

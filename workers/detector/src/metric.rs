@@ -203,6 +203,7 @@ mod tests {
             aggregate,
             window: Duration::from_secs(10),
             emit: Duration::from_secs(1),
+            early_parts: false,
             max_keys: 10,
             users: false,
         }

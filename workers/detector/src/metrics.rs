@@ -28,6 +28,7 @@ pub struct FoldMetrics {
     too_large: Counter,
     too_large_told: Throttle,
     open_keys: Gauge,
+    early_parts: Counter,
     pub(crate) waiting: Waiting,
 }
 
@@ -51,6 +52,11 @@ impl FoldMetrics {
                 "fold_too_large_values",
                 "Events with a number larger than 1e21 in a field that a metric adds up; that metric leaves them out",
                 m.too_large,
+            );
+            registry.register(
+                "fold_early_parts",
+                "Parts sent before the emit interval was over, of keys that grow fastest (`emit: adaptive`)",
+                m.early_parts,
             );
             registry.register("fold_open_keys", "Keys of open windows held by this member", m.open_keys);
             metrics
@@ -87,6 +93,10 @@ impl FoldMetrics {
         if let Some(count) = self.malformed_told.tell() {
             tracing::warn!(count, %partition, %offset, %error, "records of the events topic that are no events are not counted; the last one is named here");
         }
+    }
+
+    pub(crate) fn early_parts(&self, parts: u64) {
+        self.early_parts.inc_by(parts);
     }
 
     pub(crate) fn open_keys(&self, keys: usize) {

@@ -35,8 +35,12 @@ impl Fold {
     }
 
     fn event(&mut self, id: &str, time: i64) -> ApplyOutcome {
+        self.event_of(id, "a", time)
+    }
+
+    fn event_of(&mut self, id: &str, key: &str, time: i64) -> ApplyOutcome {
         let event =
-            format!(r#"{{"v":1,"event_id":"{id}","type":"t","item_id":"a","time":{time},"received":0}}"#);
+            format!(r#"{{"v":1,"event_id":"{id}","type":"t","item_id":"{key}","time":{time},"received":0}}"#);
         let offset = Offset(self.next);
         self.next += 1;
         self.source.apply(offset, &EventRef::parse(event.as_bytes()).unwrap(), &self.metrics, WallTime(0))
@@ -52,6 +56,18 @@ impl Fold {
             Ok::<_, Infallible>(())
         });
         let Ok(()) = emitted;
+    }
+
+    /// The early parts that are sent now: key and events, the totals of their windows.
+    fn emit_early(&mut self) -> (Vec<(String, u64)>, Vec<u64>) {
+        let mut parts = Vec::new();
+        let totals = self.source.emit_early(&self.metrics, |part| {
+            parts.push((part.key.to_string(), part.value.count));
+            Ok::<_, Infallible>(())
+        });
+        let Ok(totals) = totals;
+        parts.sort();
+        (parts, totals.iter().map(|total| total.count).collect())
     }
 
     /// Metric and window, start, beginning, events.
@@ -143,4 +159,57 @@ fn an_event_that_was_late_before_a_longer_window_came_stays_late() {
     new.event("z", 15_100);
     new.emit();
     assert_eq!(new.sent(), [("m 20 s", 0, 2, 1)]);
+}
+
+/// A pipeline whose metric sends early parts, and announces its totals.
+fn adaptive() -> Metrics {
+    let spec = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec:\n  events: {maxLateness: 0s}\n  \
+                metrics: [{name: m, window: 10s, emit: adaptive}]\n  detectors: [{name: herd, metric: m}]\n";
+    let pipeline: HerdPipeline = serde_yaml::from_str(spec).unwrap();
+    Metrics::of(&Plan::parse(&pipeline).unwrap())
+}
+
+#[test]
+fn early_parts_are_of_keys_with_new_events_and_go_out_once() {
+    let mut fold = Fold::resume(&Position::START, 0, adaptive());
+    for (id, key) in [("1", "a"), ("2", "a"), ("3", "b")] {
+        fold.event_of(id, key, 1_000);
+    }
+    assert_eq!(fold.emit_early(), (vec![("a".into(), 2), ("b".into(), 1)], vec![3]));
+    assert_eq!(fold.emit_early(), (vec![], vec![]), "nothing is new");
+    fold.event_of("4", "b", 2_000);
+    assert_eq!(fold.emit_early(), (vec![("b".into(), 2)], vec![4]));
+}
+
+#[test]
+fn early_parts_are_not_taken_for_sent() {
+    let mut fold = Fold::resume(&Position::START, 0, adaptive());
+    fold.event("1", 1_000);
+    fold.emit_early();
+    let sent = fold.source.position(&fold.metrics).counting.unwrap().metrics[0].sent;
+    assert_eq!(sent, Offset(0));
+    assert_eq!(fold.source.take_totals(&fold.metrics).len(), 1);
+    fold.emit();
+    assert_eq!(fold.sent(), [("m 10 s", 0, 0, 1)]);
+}
+
+#[test]
+fn early_parts_are_bounded_to_the_keys_that_grow_fastest() {
+    let mut fold = Fold::resume(&Position::START, 0, adaptive());
+    for key in 0..1_000 {
+        fold.event_of(&format!("one {key}"), &key.to_string(), 1_000);
+    }
+    for id in 0..5 {
+        fold.event_of(&format!("more {id}"), "777", 1_000);
+    }
+    let (parts, totals) = fold.emit_early();
+    assert_eq!((parts.len(), totals), (256, vec![1_005]));
+    assert!(parts.contains(&("777".into(), 6)), "{parts:?}");
+}
+
+#[test]
+fn a_metric_with_an_interval_sends_no_early_parts() {
+    let mut fold = Fold::resume(&Position::START, 0, metrics("[{name: m, window: 2s}]"));
+    fold.event("1", 1_000);
+    assert_eq!(fold.emit_early(), (vec![], vec![]));
 }

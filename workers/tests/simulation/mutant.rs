@@ -58,6 +58,8 @@ pub(crate) enum Mutant {
     FirstTotalWins,
     /// Of a source's totals of a window the last counts, whatever its version.
     LastTotalWins,
+    /// Totals that are announced with early parts close windows.
+    EarlyTotalsClose,
     /// What the keys of a partition have in common is not saved.
     PopulationNotSaved,
     /// It is saved, but after the keys.
@@ -69,7 +71,7 @@ pub(crate) enum Mutant {
 }
 
 impl Mutant {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::FoldCommitsFirst,
         Self::JudgeCommitsFirst,
         Self::FoldReplaysNothing,
@@ -90,6 +92,7 @@ impl Mutant {
         Self::TotalsOfOneSourceTwice,
         Self::FirstTotalWins,
         Self::LastTotalWins,
+        Self::EarlyTotalsClose,
         Self::PopulationNotSaved,
         Self::PopulationAfterKeys,
         Self::TotalNotSaved,
@@ -177,7 +180,8 @@ impl Bus for MutantBus {
             | Mutant::TotalsDropped
             | Mutant::TotalsOfOneSourceTwice
             | Mutant::FirstTotalWins
-            | Mutant::LastTotalWins => topic == PARTS,
+            | Mutant::LastTotalWins
+            | Mutant::EarlyTotalsClose => topic == PARTS,
             _ => false,
         };
         let consumer = self.bus.consumer(topic, membership)?;
@@ -400,6 +404,12 @@ fn altered(mutant: Mutant, record: &Record<'_>) -> Option<Vec<u8>> {
         {
             watermark.watermark = Some(EventTime(4_000_000_000_000));
             watermark.state = SourceState::Active;
+            PartRecord::Watermark(watermark).write(&mut out);
+        }
+        (Mutant::EarlyTotalsClose, PartRecord::Watermark(mut watermark))
+            if watermark.watermark.is_none() && watermark.state == SourceState::Active =>
+        {
+            watermark.watermark = watermark.totals.iter().map(|total| total.start).max();
             PartRecord::Watermark(watermark).write(&mut out);
         }
         (Mutant::TotalsDropped, PartRecord::Watermark(mut watermark)) => {

@@ -82,6 +82,7 @@ fn metrics() -> Vec<MetricPlan> {
         aggregate,
         window: Duration::from_secs(seconds),
         emit: Duration::from_secs(emit),
+        early_parts: matches!(name, "views" | "price"),
         max_keys: 1_000,
         users: name == "views", // as the detector `people` demands
     };

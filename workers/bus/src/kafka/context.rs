@@ -33,7 +33,10 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 fn global_error(error: &KafkaError, reason: &str) {
-    tracing::warn!(%error, "Kafka: {reason}");
+    // A scan that ends before its last partition's end is handed out leaves it to the client.
+    if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+        tracing::warn!(%error, "Kafka: {reason}");
+    }
 }
 
 /// For clients that only ask and scan. Clones share what is known of failed connections.

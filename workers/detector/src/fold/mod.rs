@@ -2,6 +2,7 @@
 //!
 //! [`source`] is the protocol for one partition, pure; [`worker`] drives a group member's partitions over the bus.
 
+mod growth;
 pub mod source;
 pub mod worker;
 

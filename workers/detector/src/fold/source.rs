@@ -8,20 +8,24 @@
 //! A metric whose definition is not the one of the commit begins at the commit: what was sent by then is counted in windows
 //! of the old definition, which judge closes with what they hold; everything after it in windows of the new one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use herd_spec::plan::OTHER_KEY;
+use herd_spec::plan::{MetricPlan, OTHER_KEY};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{Definition, EventRef, Part, Shape, SourceState, SourceTotal, Watermark};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::growth::Growth;
 use crate::aggregate::Running;
 use crate::commit::{CountedMetric, Counting, Position};
 use crate::extract::Fields;
 use crate::keyed::{self, Keyed};
 use crate::metric::{Counted, Metrics, contribution};
+
+/// Early parts of one source at once, at most.
+const EARLY_PARTS_MAX: usize = 256;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +85,8 @@ struct Window {
     /// Events in it, over all keys.
     count: u64,
     keys: Keyed<Cell>,
+    /// Of a metric that sends early parts.
+    growth: Growth,
 }
 
 #[derive(Debug)]
@@ -240,6 +246,9 @@ impl Source {
                     cell.value.add_user(user);
                 }
                 cell.version = offset;
+                if metric.early_parts {
+                    window.growth.note(key);
+                }
             });
             seen.late |= counted == Counted::Yes && closed;
             seen.too_large |= counted == Counted::TooLarge;
@@ -277,20 +286,12 @@ impl Source {
     pub fn take_totals(&mut self, metrics: &Metrics) -> Vec<SourceTotal> {
         let next = self.next;
         let mut totals = Vec::new();
-        let states = metrics.all.iter().zip(&mut self.metrics).zip(&metrics.shapes);
-        for (((metric, state), (_, shape)), announced) in states.zip(&metrics.announced) {
-            if !announced {
-                continue;
-            }
+        for (index, state) in
+            self.metrics.iter_mut().enumerate().filter(|(index, _)| metrics.announced[*index])
+        {
+            let origin = Origin::of(metrics, index, self.partition, state.since);
             let changed = state.windows.iter().filter(|window| window.last >= state.unannounced);
-            totals.extend(changed.map(|window| SourceTotal {
-                metric: metric.name.to_string(),
-                definition: shape.definition,
-                start: window.start,
-                since: state.since,
-                version: window.last,
-                count: window.count,
-            }));
+            totals.extend(changed.map(|window| origin.total(window)));
             state.unannounced = next;
         }
         totals
@@ -310,24 +311,16 @@ impl Source {
         let (partition, watermark, next) = (self.partition, self.watermark, self.next);
         for (index, metric) in metrics.all.iter().enumerate() {
             let state = &mut self.metrics[index];
+            let origin = Origin::of(metrics, index, partition, state.since);
             let closes =
                 |start: EventTime| watermark.is_some_and(|watermark| start.plus(metric.window) <= watermark);
-            for window in &state.windows {
+            for window in &mut state.windows {
                 if window.last < state.unsent || !(due[index] || closes(window.start)) {
                     continue;
                 }
+                window.growth.sent_all(window.count);
                 for (key, cell) in window.keys.iter().filter(|(_, cell)| cell.version >= state.unsent) {
-                    let part = Part {
-                        metric: metric.name.as_str().into(),
-                        shape: Some(metrics.shapes[index].1),
-                        key: key.as_str().into(),
-                        start: window.start,
-                        source: partition,
-                        since: state.since,
-                        version: cell.version,
-                        value: cell.value.to_wire(),
-                    };
-                    send(part)?;
+                    send(origin.part(window.start, key, cell))?;
                 }
             }
             if due[index] {
@@ -343,16 +336,70 @@ impl Source {
         Ok(())
     }
 
-    /// What the source announces to judge, with the totals that [`Source::take_totals`] returned.
+    /// Hands out early parts: those of the keys that grew most since all parts were sent, of metrics that send early parts. Nothing is
+    /// taken for sent by that, so that [`Source::emit`] hands out the same again. Returns the totals of their windows, to be announced
+    /// once the parts are acknowledged.
+    ///
+    /// # Errors
+    /// See [`Source::emit`].
+    pub fn emit_early<E>(
+        &mut self,
+        metrics: &Metrics,
+        mut send: impl FnMut(Part<'_>) -> Result<(), E>,
+    ) -> Result<Vec<SourceTotal>, E> {
+        let mut totals = Vec::new();
+        for (index, place, keys) in self.fastest(metrics) {
+            let state = &mut self.metrics[index];
+            let origin = Origin::of(metrics, index, self.partition, state.since);
+            let window = &mut state.windows[place];
+            for key in keys {
+                let Some(cell) = window.keys.get(&key) else { continue };
+                send(origin.part(window.start, &key, cell))?;
+                window.growth.sent(&key);
+            }
+            if metrics.announced[index] {
+                totals.push(origin.total(window));
+            }
+        }
+        Ok(totals)
+    }
+
+    /// The keys whose early parts are next: by metric and place of the window.
+    fn fastest(&self, metrics: &Metrics) -> Vec<(usize, usize, Vec<CompactString>)> {
+        let mut unsent = Vec::new();
+        for (index, state) in
+            self.metrics.iter().enumerate().filter(|(index, _)| metrics.all[*index].early_parts)
+        {
+            for (place, window) in state.windows.iter().enumerate() {
+                let count = |key: &str| window.keys.get(key).map_or(0, |cell| cell.value.count);
+                let keys = window.growth.unsent(window.count, count);
+                unsent.extend(keys.map(|(surprise, key)| (surprise, (index, place), key)));
+            }
+        }
+        if unsent.len() > EARLY_PARTS_MAX {
+            unsent.select_nth_unstable_by(EARLY_PARTS_MAX, |one, other| other.0.total_cmp(&one.0));
+            unsent.truncate(EARLY_PARTS_MAX);
+        }
+        let mut fastest: BTreeMap<(usize, usize), Vec<CompactString>> = BTreeMap::new();
+        for (_, window, key) in unsent {
+            fastest.entry(window).or_default().push(key.clone());
+        }
+        fastest.into_iter().map(|((index, place), keys)| (index, place, keys)).collect()
+    }
+
+    /// What the source announces to judge, with totals that [`Source::take_totals`] or [`Source::emit_early`] returned. Without a
+    /// `state` it announces these alone.
     #[must_use]
     pub fn watermark(
         &self,
-        state: SourceState,
+        state: Option<SourceState>,
         sources: u32,
         at: WallTime,
         totals: Vec<SourceTotal>,
     ) -> Watermark {
-        Watermark { source: self.partition, sources, watermark: self.watermark, state, at, totals }
+        let watermark = state.and(self.watermark);
+        let state = state.unwrap_or(SourceState::Active);
+        Watermark { source: self.partition, sources, watermark, state, at, totals }
     }
 
     /// What to commit. While a predecessor's events are still being replayed, what it had committed.
@@ -393,12 +440,60 @@ fn window_at(windows: &mut Vec<Window>, start: EventTime, offset: Offset) -> &mu
         Some(place) if windows[place].start == start => place,
         other => {
             let place = other.map_or(0, |before| before + 1);
-            let window = Window { start, first: offset, last: offset, count: 0, keys: Keyed::default() };
+            let window = Window {
+                start,
+                first: offset,
+                last: offset,
+                count: 0,
+                keys: Keyed::default(),
+                growth: Growth::default(),
+            };
             windows.insert(place, window);
             place
         }
     };
     &mut windows[place]
+}
+
+/// Where parts and totals of a metric come from.
+struct Origin<'a> {
+    metric: &'a MetricPlan,
+    shape: Shape,
+    source: Partition,
+    since: Offset,
+}
+
+impl<'a> Origin<'a> {
+    fn of(metrics: &'a Metrics, index: usize, source: Partition, since: Offset) -> Self {
+        Self { metric: &metrics.all[index], shape: metrics.shapes[index].1, source, since }
+    }
+
+    fn part<'k>(&self, window: EventTime, key: &'k str, cell: &Cell) -> Part<'k>
+    where
+        'a: 'k,
+    {
+        Part {
+            metric: self.metric.name.as_str().into(),
+            shape: Some(self.shape),
+            key: key.into(),
+            start: window,
+            source: self.source,
+            since: self.since,
+            version: cell.version,
+            value: cell.value.to_wire(),
+        }
+    }
+
+    fn total(&self, window: &Window) -> SourceTotal {
+        SourceTotal {
+            metric: self.metric.name.to_string(),
+            definition: self.shape.definition,
+            start: window.start,
+            since: self.since,
+            version: window.last,
+            count: window.count,
+        }
+    }
 }
 
 impl Window {

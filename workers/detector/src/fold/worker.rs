@@ -1,14 +1,17 @@
 //! A member of the fold group: applies events, and every emit interval sends parts, then (once these are acknowledged) the
 //! watermarks, then (once these are) commits. The order is what makes a crash between any two steps harmless.
+//!
+//! Early parts go out in between: parts of a few keys, then the totals of their windows, and no commit. As parts are cumulative and
+//! nothing is taken for sent by them, they may come twice or not at all.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Record};
+use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Producer, Record};
 use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, TakeOver};
 use herd_spec::plan::Plan;
 use herd_spec::units::{Offset, Partition, WallTime};
-use herd_spec::wire::{EventRef, PartRecord, SourceState, SourceTotal, metric_key};
+use herd_spec::wire::{EventRef, Part, PartRecord, SourceState, SourceTotal, metric_key};
 use herd_stage::Clock;
 
 use super::source::Source;
@@ -31,6 +34,11 @@ const CLOCK_EVERY: u32 = 256;
 /// before it closes windows that they count in, whether or not anybody reads them yet.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 
+/// Between two sendings of early parts, at least.
+const EARLY_INTERVAL: Duration = Duration::from_millis(100);
+/// Early parts take at most one part of so many of a member's time: while they are under way it reads no events.
+const EARLY_SHARE: u32 = 10;
+
 /// What a member of the fold group does.
 pub struct Fold<B: Bus, C> {
     bus: B,
@@ -49,6 +57,10 @@ pub struct Fold<B: Bus, C> {
     next_emit: WallTime,
     /// When each metric is next due.
     next_due: Vec<WallTime>,
+    /// When early parts are next due; none if no metric sends them.
+    next_early: Option<WallTime>,
+    /// Whether an event came since parts were last sent.
+    is_changed: bool,
     phase: Phase,
     /// When the last records came, about: the clock is asked once for [`CLOCK_EVERY`] of them.
     arrived: WallTime,
@@ -66,6 +78,8 @@ enum Phase {
     Folding,
     /// It is to begin.
     Due,
+    /// Early parts are to be sent.
+    EarlyDue,
     /// Parts are under way; the watermarks follow when they are acknowledged.
     Parts(Cycle),
     /// The watermarks are under way; the commit follows when they are acknowledged.
@@ -75,13 +89,15 @@ enum Phase {
 /// What a source will announce once its parts are acknowledged.
 struct Announcement {
     source: Partition,
-    state: SourceState,
+    /// None if it announces totals only, and vouches for nothing.
+    state: Option<SourceState>,
     at: WallTime,
     totals: Vec<SourceTotal>,
 }
 
 /// What a cycle promises, as it stood when its parts were sent.
 struct Cycle {
+    begun: WallTime,
     watermarks: Vec<Announcement>,
     commits: Commits,
 }
@@ -112,6 +128,8 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             next_count: now,
             bus: bus.clone(),
             next_due: vec![now; metrics.all.len()],
+            next_early: metrics.all.iter().any(|metric| metric.early_parts).then_some(now),
+            is_changed: false,
             interval: plan.emit_interval(),
             next_emit: now.plus(plan.emit_interval()),
             group: plan.groups.fold.clone(),
@@ -147,8 +165,16 @@ impl<B: Bus, C: Clock> Processor for Fold<B, C> {
             self.phase = Phase::Due;
             return None;
         }
+        let mut wait = wait.min(self.next_emit.since(now));
+        if let Some(next) = self.next_early.filter(|_| self.is_changed) {
+            if now >= next {
+                self.phase = Phase::EarlyDue;
+                return None;
+            }
+            wait = wait.min(next.since(now));
+        }
         self.handed = CLOCK_EVERY;
-        Some(Demand { limit: FETCH_MAX, wait: wait.min(self.next_emit.since(now)), idle: true })
+        Some(Demand { limit: FETCH_MAX, wait, idle: true })
     }
 
     fn take_over(
@@ -181,7 +207,7 @@ impl<B: Bus, C: Clock> Processor for Fold<B, C> {
         if self.handed == CLOCK_EVERY {
             (self.arrived, self.handed) = (self.clock.now(), 0);
         }
-        self.handed += 1;
+        (self.handed, self.is_changed) = (self.handed + 1, true);
         let Some(source) = self.sources.get_mut(&record.partition) else { return Ok(()) };
         match record.value.map(EventRef::parse) {
             Some(Ok(event)) => {
@@ -205,11 +231,17 @@ impl<B: Bus, C: Clock> Processor for Fold<B, C> {
         match std::mem::replace(&mut self.phase, Phase::Folding) {
             Phase::Folding => {}
             Phase::Due => self.begin_cycle(assignment.consumer(), false)?,
+            Phase::EarlyDue => self.begin_early_cycle()?,
             Phase::Parts(cycle) if self.outbox.settled(wait)? => {
                 self.send_watermarks(&cycle)?;
                 self.phase = Phase::Watermarks(cycle);
             }
-            Phase::Watermarks(cycle) if self.outbox.settled(wait)? => return Ok(cycle.commits),
+            Phase::Watermarks(cycle) if self.outbox.settled(wait)? => {
+                let now = self.clock.now();
+                let pause = EARLY_INTERVAL.max((EARLY_SHARE - 1) * now.since(cycle.begun));
+                self.next_early = self.next_early.map(|_| now.plus(pause));
+                return Ok(cycle.commits);
+            }
             unsettled => self.phase = unsettled,
         }
         Ok(Vec::new())
@@ -255,7 +287,8 @@ impl<B: Bus, C: Clock> Fold<B, C> {
         }
         self.count_sources(consumer, now);
         let ends = self.ends(consumer, now);
-        let mut cycle = Cycle { watermarks: Vec::new(), commits: Vec::new() };
+        let mut cycle = Cycle { begun: now, watermarks: Vec::new(), commits: Vec::new() };
+        self.is_changed = false;
         let patience = 2 * self.interval;
         let everything = vec![true; due.len()];
         for (partition, source) in &mut self.sources {
@@ -263,27 +296,42 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             let state = source.state(now, at_end, patience);
             if let Some(state) = state {
                 let totals = source.take_totals(&self.metrics);
-                cycle.watermarks.push(Announcement { source: *partition, state, at: now, totals });
+                cycle.watermarks.push(Announcement {
+                    source: *partition,
+                    state: Some(state),
+                    at: now,
+                    totals,
+                });
             }
             // An idle source vouches for what others announce, which may close windows of metrics that are not due.
             let due = if state == Some(SourceState::Idle) { &everything } else { &due };
-            let (outbox, topic, judges) = (&mut self.outbox, self.topics.parts.as_str(), self.judge_count);
-            source.emit(&self.metrics, due, |part| {
-                let key = metric_key(&part.metric, &part.key);
-                let record = Outgoing {
-                    topic,
-                    partition: Some(judge_of(&key, judges)),
-                    key: Some(&key),
-                    value: None,
-                    timestamp: now,
-                    headers: &[],
-                };
-                outbox.send(record, |out| PartRecord::Part(part).write(out))
-            })?;
+            let to = Parts { topic: &self.topics.parts, judges: self.judge_count, now };
+            source.emit(&self.metrics, due, |part| to.send(&mut self.outbox, part))?;
             cycle.commits.push((*partition, source.position(&self.metrics).to_commit()));
         }
         let keys = self.sources.values().map(Source::open_keys).sum();
         self.counters.open_keys(keys);
+        self.phase = Phase::Parts(cycle);
+        Ok(())
+    }
+
+    /// Sends the parts of the keys that grow fastest.
+    fn begin_early_cycle(&mut self) -> Result<(), DetectorError> {
+        let now = self.clock.now();
+        let mut cycle = Cycle { begun: now, watermarks: Vec::new(), commits: Vec::new() };
+        let to = Parts { topic: &self.topics.parts, judges: self.judge_count, now };
+        let mut count = 0;
+        for (partition, source) in &mut self.sources {
+            let totals = source.emit_early(&self.metrics, |part| {
+                count += 1;
+                to.send(&mut self.outbox, part)
+            })?;
+            if !totals.is_empty() {
+                cycle.watermarks.push(Announcement { source: *partition, state: None, at: now, totals });
+            }
+        }
+        self.is_changed = false;
+        self.counters.early_parts(count);
         self.phase = Phase::Parts(cycle);
         Ok(())
     }
@@ -328,11 +376,9 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             loop {
                 let totals = chunks.next().unwrap_or_default().to_vec();
                 let is_last = chunks.peek().is_none();
-                let mut watermark = source.watermark(*state, self.source_count, *at, totals);
-                if !is_last {
-                    // The rest of the totals must come first: so far it vouches for nothing, its own or others'.
-                    (watermark.watermark, watermark.state) = (None, SourceState::Active);
-                }
+                // The rest of the totals must come first: so far it vouches for nothing, its own or others'.
+                let state = state.filter(|_| is_last);
+                let watermark = source.watermark(state, self.source_count, *at, totals);
                 let watermark = PartRecord::Watermark(watermark);
                 for judge in 0..self.judge_count {
                     let record = Outgoing {
@@ -351,6 +397,28 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             }
         }
         Ok(())
+    }
+}
+
+/// Where parts are sent.
+struct Parts<'a> {
+    topic: &'a str,
+    judges: u32,
+    now: WallTime,
+}
+
+impl Parts<'_> {
+    fn send<P: Producer>(&self, outbox: &mut Outbox<P>, part: Part<'_>) -> Result<(), DetectorError> {
+        let key = metric_key(&part.metric, &part.key);
+        let record = Outgoing {
+            topic: self.topic,
+            partition: Some(judge_of(&key, self.judges)),
+            key: Some(&key),
+            value: None,
+            timestamp: self.now,
+            headers: &[],
+        };
+        outbox.send(record, |out| PartRecord::Part(part).write(out))
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) fn plan() -> Plan {
         emit: EMIT,
         max_keys: 1_000,
         users: false,
+        early_parts: false,
     };
     let detector = |name: &str, metric: &str, direction, min_count, cooldown, algorithm| DetectorPlan {
         name: name.parse().unwrap(),

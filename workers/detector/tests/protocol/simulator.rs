@@ -142,7 +142,7 @@ impl Simulator {
         rand::seq::SliceRandom::shuffle(parts.as_mut_slice(), &mut self.random);
         member.pending.extend(parts);
         if let Some(state) = watermark {
-            let watermark = member.source.watermark(state, self.events.len() as u32, at, totals);
+            let watermark = member.source.watermark(Some(state), self.events.len() as u32, at, totals);
             let watermark = PartRecord::Watermark(watermark);
             for judge in 0..judges {
                 let mut bytes = Vec::new();
