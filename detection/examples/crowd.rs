@@ -93,7 +93,7 @@ struct Detector<'a> {
     settings: Settings,
     populations: Vec<Population>,
     keys: Vec<Option<KeyState>>,
-    episodes: Vec<Option<Episode>>,
+    episodes: Vec<Option<Box<Episode>>>,
     alerts: Vec<Alert>,
     /// Keys that alerted while the window was open, by window.
     early: HashMap<usize, HashSet<usize>>,

@@ -108,7 +108,7 @@ fn measure(kind: &str, budget: f64, windows: u32, seed: u64, partitions: usize) 
     let mut traffic = Traffic::new(kind, seed);
     let mut populations: Vec<Population> = (0..partitions).map(|_| Population::new(1)).collect();
     let mut keys: Vec<Option<KeyState>> = vec![None; traffic.rates.len()];
-    let mut episodes: Vec<Option<Episode>> = vec![None; traffic.rates.len()];
+    let mut episodes: Vec<Option<Box<Episode>>> = vec![None; traffic.rates.len()];
     let (mut counts, mut first, mut alerts, mut scored) = (Vec::new(), 0u32, 0u32, 0u64);
     let mut spent = Duration::ZERO;
     for index in 1..=windows {

@@ -21,7 +21,7 @@ fn main() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut population = Population::new(1);
     let mut states: Vec<Option<KeyState>> = vec![None; keys];
-    let mut episodes: Vec<Option<Episode>> = vec![None; keys];
+    let mut episodes: Vec<Option<Box<Episode>>> = vec![None; keys];
     let (mut best, mut alerts) = ([f64::INFINITY; 2], 0u32);
     let mut block = ([Duration::ZERO; 2], 0usize);
     for index in 1..=1000 {

@@ -1,18 +1,21 @@
-//! What a key costs in memory: 1,000,000 keys with a baseline, 100,000 of them active in every window, over an hour in which
-//! keys come and go. Resident memory of the process, less what it was before the first key, over the keys that are held.
+//! What a key costs in memory and time: 1,000,000 keys with a baseline, 100,000 of them active in every window, over an hour in which
+//! keys come and go. Resident memory of the process, less what it was before the first key, over the keys that are held; and the time
+//! of judge for each key and window: to take its part in, to score it early, and to score and save it when the window closes.
 #![allow(clippy::print_stdout, clippy::cast_precision_loss)]
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use herd_bench::{plan, resident};
 use herd_detector::commit::Position;
 use herd_detector::fold::source::Source;
+use herd_detector::judge::output::Output;
 use herd_detector::judge::partition::JudgePartition;
 use herd_detector::judge::watch::Watched;
 use herd_detector::metric::Metrics;
 use herd_spec::plan::Plan;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Aggregate, EventRef, Part, PartRecord, SourceState, Watermark};
+use herd_spec::wire::{Aggregate, EventRef, Part, PartRecord, SourceState, SourceTotal, Watermark};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -26,13 +29,17 @@ const HOUR: u64 = 3_600_000 / WINDOW_MS;
 const START_MS: u64 = 1_700_000_000_000;
 
 fn main() -> anyhow::Result<()> {
-    let spec = "  metrics: [{name: views, window: 10s, maxKeys: 1000000}]\n  \
-                detectors: [{name: crowd, metric: views, algorithm: {poisson: {}}}]\n";
-    let plan = plan("memory", None, spec)?;
-    match std::env::args().nth(1).as_deref() {
+    let step = std::env::args().nth(1);
+    let algorithm = std::env::args().nth(2).unwrap_or_else(|| "crowd".into());
+    let spec = format!(
+        "  metrics: [{{name: views, window: 10s, maxKeys: 1000000}}]\n  \
+         detectors: [{{name: herd, metric: views, algorithm: {{{algorithm}: {{}}}}}}]\n"
+    );
+    let plan = plan("memory", None, &spec)?;
+    match step.as_deref() {
         Some("fold") => fold(&plan),
-        Some("judge") => judge(&plan),
-        _ => anyhow::bail!("bench-memory fold|judge"),
+        Some("judge") => judge(&plan, &algorithm),
+        _ => anyhow::bail!("bench-memory fold|judge [ALGORITHM]"),
     }
 }
 
@@ -83,54 +90,98 @@ fn fold(plan: &Plan) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn judge(plan: &Plan) -> anyhow::Result<()> {
+/// Time that judge took, and for how many keys.
+#[derive(Default)]
+struct Spent {
+    take: Duration,
+    early: Duration,
+    close: Duration,
+    save: Duration,
+    parts: u32,
+    closed: u32,
+}
+
+fn timed<T>(spent: &mut Duration, act: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = act();
+    *spent += begun.elapsed();
+    result
+}
+
+fn judge(plan: &Plan, algorithm: &str) -> anyhow::Result<()> {
+    let keys: Vec<String> = (0..KEYS + HOUR * TURNOVER).map(|id| format!("product-{id}")).collect();
+    let nobody = &mut |_: Output<'_>| Ok::<_, anyhow::Error>(());
     let watched = Watched::all(plan);
     let before = resident()?;
     let mut partition = JudgePartition::resume("memory", &Position::START, &watched);
     let mut number = 0;
-    let mut key = String::new();
+    let mut spent = Spent::default();
     for window in 0..HOUR {
         let begun = start(window);
-        for id in active(window) {
-            key.clear();
-            std::fmt::Write::write_fmt(&mut key, format_args!("product-{id}"))?;
-            let part = PartRecord::Part(Part {
-                metric: Cow::Borrowed("views"),
-                shape: None,
-                since: offset(0),
-                key: Cow::Borrowed(&key),
-                start: begun,
-                source: Partition(0),
-                version: offset(number),
-                value: Aggregate { count: 1 + id % 7, sum: 0, sketch: None },
-            });
-            partition.read(offset(number), &part, WallTime(0), &mut |_| Ok::<_, anyhow::Error>(()))?;
-            number += 1;
-        }
+        let count = |id: u64| 1 + id % 7;
+        let mut total = 0;
+        timed(&mut spent.take, || {
+            for id in active(window) {
+                total += count(id);
+                let key = usize::try_from(id).ok().and_then(|place| keys.get(place));
+                let part = PartRecord::Part(Part {
+                    metric: Cow::Borrowed("views"),
+                    shape: None,
+                    since: offset(0),
+                    key: Cow::Borrowed(key.map_or("", String::as_str)),
+                    start: begun,
+                    source: Partition(0),
+                    version: offset(number),
+                    value: Aggregate { count: count(id), sum: 0, sketch: None },
+                });
+                partition.read(offset(number), &part, WallTime(0), nobody)?;
+                (number, spent.parts) = (number + 1, spent.parts + 1);
+            }
+            Ok::<_, anyhow::Error>(())
+        })?;
         let word = Watermark {
             source: Partition(0),
             sources: 1,
             watermark: Some(begun.minus(plan.events.max_lateness)),
             state: SourceState::Active,
             at: WallTime(begun.0),
-            totals: Vec::new(),
+            totals: vec![SourceTotal {
+                metric: "views".into(),
+                definition: plan.metrics[0].definition(),
+                start: begun,
+                since: offset(0),
+                version: offset(number),
+                count: total,
+            }],
         };
-        partition.read(offset(number), &PartRecord::Watermark(word), WallTime(begun.0), &mut |_| {
-            Ok::<_, anyhow::Error>(())
-        })?;
+        let word = PartRecord::Watermark(word);
+        timed(&mut spent.early, || partition.read(offset(number), &word, WallTime(begun.0), nobody))?;
         number += 1;
-        partition.close(&mut |_| Ok::<_, anyhow::Error>(()))?;
-        partition.save(|_, _| Ok::<(), anyhow::Error>(()))?;
+        let closed = timed(&mut spent.close, || partition.close(nobody))?;
+        spent.closed += u32::try_from(closed)?;
+        timed(&mut spent.save, || {
+            partition.save_populations(|_, _| Ok::<(), anyhow::Error>(()))?;
+            partition.save(|_, _| Ok::<(), anyhow::Error>(()))
+        })?;
         if window % (HOUR / 6) == HOUR / 6 - 1 {
             let held = resident()? - before;
             let (open, baselines) = partition.holds();
             println!(
-                "judge  after {:>2} min: {:>4.0} MB, {baselines} keys with a baseline, {open} in open windows, {:.0} bytes a baseline",
+                "{algorithm}: judge  after {:>2} min: {:>4.0} MB, {baselines} keys with a baseline, {open} in open windows, {:.0} bytes a baseline",
                 (window + 1) * WINDOW_MS / 60_000,
                 held as f64 / 1e6,
                 held as f64 / baselines as f64
             );
         }
     }
+    let each = |spent: Duration, keys: u32| spent.as_nanos() / u128::from(keys.max(1));
+    println!(
+        "{algorithm}: judge, a key and window: {} ns to take its part in, {} ns to score it early, {} ns to close its window and score \
+         it, {} ns to save its baseline",
+        each(spent.take, spent.parts),
+        each(spent.early, spent.parts),
+        each(spent.close, spent.closed),
+        each(spent.save, spent.closed)
+    );
     Ok(())
 }

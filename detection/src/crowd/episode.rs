@@ -75,14 +75,14 @@ pub enum Change {
     /// The episode goes on.
     Continued,
     /// The episode is over; its end is that of its window [`Episode::last`].
-    Ended(Episode, Ending),
+    Ended(Box<Episode>, Ending),
 }
 
 impl Episode {
     /// Takes the next closed window of a key in: every window while there is an episode, also those without an event; else those with
     /// one.
     pub fn observe(
-        episode: &mut Option<Self>,
+        episode: &mut Option<Box<Self>>,
         key: &mut KeyState,
         population: &Population,
         index: u32,
@@ -97,7 +97,7 @@ impl Episode {
             let (value, expected) = score.window;
             #[allow(clippy::cast_possible_truncation)] // single precision is enough
             let values = vec![value as f32];
-            *episode = Some(Self {
+            *episode = Some(Box::new(Self {
                 begin: index,
                 since,
                 until: index,
@@ -111,7 +111,7 @@ impl Episode {
                 score: score.score,
                 span: score.span,
                 values,
-            });
+            }));
             return Change::Began;
         };
         if index <= current.until {

@@ -105,7 +105,7 @@ pub struct KeyState {
     since: u32,
     /// Its last windows with events, oldest first: the last [`LONGEST`], and those not folded yet.
     #[serde(rename = "r")]
-    recent: SmallVec<[Entry; 2]>,
+    recent: SmallVec<[Entry; 1]>,
 }
 
 /// What is known of a key at one time.

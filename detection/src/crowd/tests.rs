@@ -15,7 +15,7 @@ const SETTINGS: Settings =
     Settings { size_ms: 10_000, lag: 2, limit: Limit::Probability(1e-8), direction: Direction::Up };
 
 /// A key's state and its episode.
-type Kept = (KeyState, Option<Episode>);
+type Kept = (KeyState, Option<Box<Episode>>);
 /// Key and count.
 type Counts = Vec<(u32, u64)>;
 

@@ -23,7 +23,8 @@ pub struct Crowd {
     #[serde(rename = "k")]
     key: KeyState,
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
-    episode: Option<crowd::Episode>,
+    /// Few keys have one.
+    episode: Option<Box<crowd::Episode>>,
     /// The newest window of its last episode: after a crash windows without an event may be closed again.
     #[serde(rename = "u", default)]
     until: Index,
@@ -275,7 +276,7 @@ fn withdrawn(
     }
     // An episode that was known while this window was open let it raise none.
     let known = |episode: &crowd::Episode| episode.begin.saturating_add(settings.lag) <= candidate.index;
-    if state.episode.as_ref().is_some_and(known) {
+    if state.episode.as_deref().is_some_and(known) {
         return None;
     }
     let score = state.key.peek_at_most(population, settings, candidate.index);
