@@ -24,8 +24,8 @@ pub struct CollectorPlan {
     /// Addresses of proxies whose word about their clients is taken.
     #[serde(default)]
     pub trusted_proxies: Vec<AddressRange>,
-    /// What is added to events from their requests.
-    #[serde(default)]
+    /// What is added to events from their requests. Where nothing is, a plan reads as before, and no pods are replaced.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub context: ContextSpec,
     /// What one collector takes at once.
     pub limits: LimitsSpec,
@@ -71,6 +71,10 @@ impl CollectorPlan {
             stage: stage?,
         })
     }
+}
+
+fn is_default(context: &ContextSpec) -> bool {
+    *context == ContextSpec::default()
 }
 
 fn keys(auth: &AuthSpec, limit: Option<u32>, at: &SpecPath<'_>) -> Result<Vec<WriteKeyPlan>, Invalid> {

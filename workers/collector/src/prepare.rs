@@ -258,5 +258,6 @@ impl Request {
 /// When the events of a request were received for the first time, if they are dead letters that are sent again. By it, the skew of their
 /// sender's clock is measured.
 pub(crate) fn received_before(headers: &HeaderMap) -> Option<WallTime> {
-    headers.get(dead_letter::REQUEST_RECEIVED)?.to_str().ok()?.parse().ok().map(WallTime)
+    let written: u64 = headers.get(dead_letter::REQUEST_RECEIVED)?.to_str().ok()?.parse().ok()?;
+    i64::try_from(written).ok().map(WallTime)
 }

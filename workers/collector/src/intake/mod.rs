@@ -61,8 +61,15 @@ struct Draft<'a> {
     event_type: Option<Cow<'a, str>>,
     user: Option<Cow<'a, str>>,
     item: Option<Cow<'a, str>>,
-    time: Option<Cow<'a, str>>,
+    time: Option<DraftTime<'a>>,
     properties: Fields<'a>,
+}
+
+/// The time of an event, before validation.
+#[derive(Debug)]
+enum DraftTime<'a> {
+    Written(Cow<'a, str>),
+    Read(EventTime),
 }
 
 /// What the collector found out about a request: properties of its events. Names without a value are removed from events, because what
@@ -168,7 +175,7 @@ impl Intake {
         let mut take = |part, paths| take(&fields, part, paths, &mut used);
         let (id, event_type) = (take("id", &mapping.id)?, take("type", &mapping.event_type)?);
         let (user, item) = (take("user", &mapping.user)?, take("item", &mapping.item)?);
-        let time = take("time", &mapping.time)?;
+        let time = take("time", &mapping.time)?.map(DraftTime::Written);
         remove(&mut fields, &mut used);
         Ok(Draft { id, event_type, user, item, time, properties: fields })
     }
@@ -192,6 +199,7 @@ impl Intake {
         let id = format!("{source}#{id}");
         rest.push(("source".into(), Value::Text(source)));
         properties.add(rest);
+        let time = time.map(DraftTime::Written);
         Ok(Draft { id: Some(id.into()), event_type: Some(event_type), user, item, time, properties })
     }
 
@@ -255,7 +263,7 @@ impl Intake {
                 return Err(Refusal::new(Code::InvalidField, detail));
             }
         }
-        let time = self.time(draft.time.as_deref(), received)?;
+        let time = self.time(draft.time.as_ref(), received)?;
         let event_id = draft.id.map_or_else(new_id, Cow::into_owned);
         let (user, item) = (draft.user.as_deref(), draft.item.as_deref());
         let key = match &self.key {
@@ -290,9 +298,17 @@ impl Intake {
         Refusal::new(Code::MissingField, detail)
     }
 
-    fn time(&self, written: Option<&str>, received: WallTime) -> Result<EventTime, Refusal> {
-        let Some(written) = written else { return Ok(EventTime(received.0)) };
-        let time = time::read(written).map_err(|why| Refusal::new(Code::InvalidTime, why))?;
+    fn time(&self, time: Option<&DraftTime<'_>>, received: WallTime) -> Result<EventTime, Refusal> {
+        let time = match time {
+            None => return Ok(EventTime(received.0)),
+            Some(DraftTime::Read(time)) => *time,
+            Some(DraftTime::Written(written)) => {
+                time::read(written).map_err(|why| Refusal::new(Code::InvalidTime, why))?
+            }
+        };
+        if time.0 < 0 {
+            return Err(Refusal::new(Code::InvalidTime, format!("{} is before 1970", time.rfc3339())));
+        }
         let latest = received.plus(self.max_clock_skew);
         if time.0 > latest.0 {
             let detail = format!(

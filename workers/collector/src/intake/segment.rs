@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::fields::{self, Fields, Value};
 use super::refusal::{Code, Refusal};
 use super::split::{self, Item};
-use super::time;
+use super::{DraftTime, time};
 
 /// The skew of a clock is corrected in steps of this, in milliseconds. It is measured with the time that a request took: without steps,
 /// the same event would have another time at each attempt, and might be counted in two windows.
@@ -104,7 +104,7 @@ pub(super) struct Event<'a> {
     pub(super) user: Option<Cow<'a, str>>,
     /// The item, if none is mapped from the properties.
     pub(super) item: Option<Cow<'a, str>>,
-    pub(super) time: Option<Cow<'a, str>>,
+    pub(super) time: Option<DraftTime<'a>>,
     pub(super) properties: Option<Value<'a>>,
     /// All other fields.
     pub(super) rest: Vec<(Cow<'a, str>, Value<'a>)>,
@@ -159,7 +159,7 @@ fn read_time(value: &Value<'_>) -> Option<EventTime> {
 fn corrected(time: EventTime, sent_at: EventTime, received: WallTime) -> EventTime {
     let behind = received.0.saturating_sub(sent_at.0);
     let steps = behind.saturating_add(SKEW_STEP / 2).div_euclid(SKEW_STEP);
-    EventTime(time.0.saturating_add(steps * SKEW_STEP))
+    EventTime(time.0.saturating_add(steps.saturating_mul(SKEW_STEP)))
 }
 
 impl<'a> Message<'a> {
@@ -226,17 +226,19 @@ impl<'a> Message<'a> {
     }
 
     /// `timestamp`, or `originalTimestamp`, corrected by the skew of the sender's clock. A message with both was corrected before.
-    fn time(&self, fields: &Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    fn time(&self, fields: &Fields<'a>) -> Result<Option<DraftTime<'a>>, Refusal> {
         let (timestamp, original) = (text(fields, "timestamp")?, text(fields, "originalTimestamp")?);
         let written = match (timestamp, original) {
-            (Some(written), Some(_)) => return Ok(Some(written)),
+            (Some(written), Some(_)) => return Ok(Some(DraftTime::Written(written))),
             (one, other) => one.or(other),
         };
+        let Some(written) = written else { return Ok(None) };
         let sent_at = fields.get("sentAt").and_then(|(_, value)| read_time(value)).or(self.sent_at);
-        let (Some(text), Some(sent_at)) = (&written, sent_at) else { return Ok(written) };
-        // What is no time is refused later.
-        let Ok(time) = time::read(text) else { return Ok(written) };
-        Ok(Some(corrected(time, sent_at, self.received).rfc3339().into()))
+        Ok(Some(match (sent_at, time::read(&written)) {
+            (Some(sent_at), Ok(time)) => DraftTime::Read(corrected(time, sent_at, self.received)),
+            // What is no time is refused later.
+            _ => DraftTime::Written(written),
+        }))
     }
 }
 

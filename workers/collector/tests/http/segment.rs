@@ -199,6 +199,25 @@ async fn the_skew_of_the_clock_of_the_sender_is_corrected(
     collector.stop().await;
 }
 
+#[rstest]
+#[case::of_the_first_receipt("1700000003000", 200, json!(1_700_000_001_000_i64))]
+#[case::beyond_all_times("9223372036854775807", 400, Value::Null)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_sent_again_is_corrected_by_the_time(
+    #[case] received: &str,
+    #[case] status: u16,
+    #[case] time: Value,
+) {
+    let collector = Collector::start("maxAge: 0s").await;
+    let body = br#"{"event":"view","timestamp":1700000001000,"sentAt":1700000002500}"#.to_vec();
+    let headers = [("herd-received", received)];
+    let answer = collector.send(Method::POST, "/v1/track", "application/json", &headers, body).await;
+    assert_eq!(answer.status, status, "{}", answer.body);
+    let stored = collector.events().first().map_or(Value::Null, |event| event["time"].clone());
+    assert_eq!(stored, time);
+    collector.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_other_origins_may_use_it() {
     let collector = Collector::start_with("{}", "cors: {origins: ['https://shop.example']}").await;
