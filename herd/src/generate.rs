@@ -51,7 +51,7 @@ pub struct Generate {
     #[arg(long, value_name = "RATE", value_parser = positive)]
     pub crowd_rate: Option<f64>,
     /// Format of the events
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, visible_alias = "kind", value_enum, default_value_t)]
     pub shape: Shape,
     /// Seed of the random numbers; the same seed gives the same shoppers
     #[arg(long, default_value_t = 1)]

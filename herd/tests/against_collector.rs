@@ -145,6 +145,39 @@ fn dead_letters_can_be_listed_shown_and_resent() {
     other.stop();
 }
 
+/// A message of Segment's API is sent again as one, and its time corrected as at the first time, by the clock of its sender.
+#[test]
+fn dead_letters_of_segments_api_can_be_resent() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), PIPELINE).unwrap();
+    let without_buy = PIPELINE.replace("{maxLateness", "{types: [view], maxLateness");
+    let collector = Collector::start_with(&folder.path().join("data"), &without_buy);
+    // The clock of the sender is an hour ahead.
+    let now = herd_stage::Clock::now(&herd_stage::SystemClock).0;
+    let (sent, time) = (now + 3_600_000, now + 3_540_000);
+    let batched = format!(r#"{{"type":"track","event":"buy","messageId":"a","timestamp":{time}}}"#);
+    let single = format!(r#"{{"event":"buy","messageId":"b","timestamp":{time},"sentAt":{sent}}}"#);
+    collector.post("/v1/batch", format!(r#"{{"batch":[{batched}],"sentAt":{sent}}}"#));
+    collector.post("/v1/track", single);
+    assert_eq!(collector.read(&collector.plan.topics.dead_letter).len(), 2);
+    collector.stop();
+
+    let other = Collector::start(&folder.path().join("other"));
+    let arguments =
+        ["dlq", "replay", "--to", &other.url, "--json", "--pipeline", "shop.yaml", "--data", "data"];
+    let report = json(&herd(folder.path(), &arguments));
+    assert_eq!(report["accepted"], 2, "{report}");
+    let events = other.read(&other.plan.topics.events);
+    let mut ids: Vec<String> = events.iter().map(|event| id(event)).collect();
+    ids.sort();
+    assert_eq!(ids, ["a", "b"]);
+    for event in &events {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!((&event["type"], &event["time"]), (&"buy".into(), &(now - 60_000).into()), "{event}");
+    }
+    other.stop();
+}
+
 #[test]
 fn ready_returns_when_the_probe_succeeds() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use herd_bus::Bus;
 use herd_bus::embedded::EmbeddedBus;
 use herd_spec::pipeline::Span;
 use herd_spec::plan::Plan;
+use herd_spec::wire::dead_letter;
 use herd_stage::{Clock, Secrets, SystemClock};
 use serde::Serialize;
 
@@ -195,8 +196,12 @@ async fn replay(target: &Target, all: &[DeadLetter], json: bool) -> CommandResul
         ReplayReport { records: all.len(), accepted: 0, refused: 0, failed: 0, problems: Vec::new() };
     for record in all {
         let content_type = record.content_type.as_deref().unwrap_or("application/json");
-        let headers =
+        let mut headers =
             [("content-type", content_type)].into_iter().chain(record.cloud_attributes()).collect::<Vec<_>>();
+        let received = record.headers.get(dead_letter::RECEIVED);
+        headers.extend(received.map(|received| (dead_letter::REQUEST_RECEIVED, received.as_str())));
+        let segment = record.segment_path().map(|path| target.at(path));
+        let target = segment.as_ref().unwrap_or(target);
         let answer = target.post(record.body(), &headers, ATTEMPTS, &counters).await?;
         match answer.outcome(0) {
             EventOutcome::Accepted => report.accepted += 1,

@@ -141,6 +141,9 @@ impl DeadLetter {
         let unread = self.class.as_deref().is_some_and(|class| {
             class.starts_with("invalid-json") || class == "invalid-gzip" || class == "invalid-zstd"
         });
+        if let Some(path) = self.segment_path().filter(|_| !unread) {
+            return if path == "/v1/batch" { self.segment_batch() } else { self.bytes.clone() };
+        }
         let kind = self.content_type.as_deref().unwrap_or("application/json");
         let whole = unread
             || kind.starts_with("application/cloudevents+json")
@@ -149,6 +152,20 @@ impl DeadLetter {
             return self.bytes.clone();
         }
         [b"[", self.bytes.as_slice(), b"]"].concat()
+    }
+
+    /// The path of Segment's API, if the record came from there.
+    #[must_use]
+    pub fn segment_path(&self) -> Option<&str> {
+        self.headers.get(dead_letter::TOPIC).map(String::as_str).filter(|path| path.starts_with("/v1/"))
+    }
+
+    /// A batch of this message, sent when its batch was, so that its time is corrected as before.
+    fn segment_batch(&self) -> Vec<u8> {
+        let sent_at =
+            self.headers.get(dead_letter::SENT_AT).map(|time| serde_json::Value::from(time.as_str()));
+        let sent_at = sent_at.map(|time| format!(",\"sentAt\":{time}")).unwrap_or_default();
+        [b"{\"batch\":[", self.bytes.as_slice(), b"]", sent_at.as_bytes(), b"}"].concat()
     }
 
     /// The attributes of a CloudEvent in binary mode, which were sent as headers.

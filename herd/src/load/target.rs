@@ -148,6 +148,16 @@ impl Target {
         Ok(Self { client, url, key })
     }
 
+    /// The same collector's endpoint at another path: `/v1/batch` beside `/track`.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Self {
+        let mut url = self.url.clone();
+        let base = url.path().trim_end_matches('/');
+        let base = base.strip_suffix("/track").unwrap_or(base).to_owned();
+        url.set_path(&format!("{base}{path}"));
+        Self { client: self.client.clone(), url, key: self.key.clone() }
+    }
+
     /// The URL of the endpoint.
     #[must_use]
     pub fn url(&self) -> &Url {

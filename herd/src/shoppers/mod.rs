@@ -7,6 +7,7 @@
 
 mod profile;
 mod shape;
+mod titles;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use rand_distr::{Distribution, Exp1, Zipf};
 
 pub use profile::{Crowds, Interval, Profile, ProfileKind};
 pub use shape::{Action, Shape, UserEvent};
+pub use titles::Title;
+use titles::Titles;
 
 /// Injected faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -88,6 +91,8 @@ struct Visit {
     session: u64,
     item: u64,
     basket: bool,
+    /// Seconds of the video that have been watched.
+    watched: u32,
     device: &'static str,
     country: &'static str,
     referrer: &'static str,
@@ -103,6 +108,7 @@ pub struct Shoppers {
     sessions: u64,
     now: Duration,
     recent: VecDeque<GeneratedEvent>,
+    titles: Titles,
 }
 
 /// Maximum number of recent events from which duplicates are chosen.
@@ -113,6 +119,8 @@ const REPEAT_WITHIN: Duration = Duration::from_secs(5);
 const MAX_VISITS: u64 = 500;
 /// Mean number of events of a visit.
 const VISIT_EVENTS: f64 = 8.0;
+/// Seconds of a video from one report of its player to the next.
+const PROGRESS: u32 = 30;
 
 /// Crowds on one item, and one on a new item.
 const CROWDS_A_ROUND: u64 = 4;
@@ -135,6 +143,7 @@ impl Shoppers {
             sessions: 0,
             now: Duration::ZERO,
             recent: VecDeque::with_capacity(RECENT),
+            titles: Titles::default(),
         };
         for _ in 0..(settings.users / 10).clamp(1, MAX_VISITS) {
             let visit = shoppers.visit();
@@ -173,6 +182,7 @@ impl Shoppers {
             session: self.sessions,
             item: self.item(),
             basket: false,
+            watched: 0,
             device: DEVICES[self.rng.random_range(0..DEVICES.len())],
             country: COUNTRIES[self.rng.random_range(0..COUNTRIES.len())],
             referrer: REFERRERS[self.rng.random_range(0..REFERRERS.len())],
@@ -214,7 +224,7 @@ impl Shoppers {
             }
             let item = Self::crowd_item(&self.settings, number);
             let action = if self.rng.random_bool(0.05) { Action::Convert } else { Action::View };
-            return Self::done(id, visit, action, item, time, 1);
+            return self.done(id, visit, action, item, time, 1);
         }
         let place = self.rng.random_range(0..self.visits.len());
         let mut visit = self.visits[place];
@@ -229,13 +239,18 @@ impl Shoppers {
             visit.item = self.item();
             Action::View
         };
+        match action {
+            Action::View => visit.watched = 0,
+            Action::Engage | Action::Convert => visit.watched += PROGRESS,
+        }
         let quantity = self.rng.random_range(1..=3);
-        let event = Self::done(id, visit, action, visit.item, time, quantity);
+        let event = self.done(id, visit, action, visit.item, time, quantity);
         self.visits[place] = if self.rng.random::<f64>() < 1.0 / VISIT_EVENTS { self.visit() } else { visit };
         event
     }
 
     fn done(
+        &mut self,
         id: String,
         visit: Visit,
         action: Action,
@@ -243,8 +258,24 @@ impl Shoppers {
         time: EventTime,
         quantity: u32,
     ) -> UserEvent {
-        let Visit { user, session, device, country, referrer, .. } = visit;
-        UserEvent { id, action, user, session, item, time: time.0, quantity, device, country, referrer }
+        let Visit { user, session, watched, device, country, referrer, .. } = visit;
+        let title = (self.settings.shape == Shape::Anime)
+            .then(|| self.titles.apply(item, action, self.now, &mut self.rng));
+        let time = time.0;
+        UserEvent {
+            id,
+            action,
+            user,
+            session,
+            item,
+            time,
+            quantity,
+            watched,
+            title,
+            device,
+            country,
+            referrer,
+        }
     }
 
     /// A UUIDv7 whose random bits are derived from the seed.
@@ -316,116 +347,4 @@ impl Iterator for Shoppers {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::{HashMap, HashSet};
-
-    fn settings() -> Settings {
-        Settings {
-            seed: 7,
-            start: EventTime(1_700_000_000_000),
-            users: 1_000,
-            items: 400,
-            skew: 1.0,
-            profile: Profile::steady(500.0),
-            shape: Shape::Shop,
-            faults: Faults::default(),
-        }
-    }
-
-    fn field<'a>(event: &'a serde_json::Value, name: &str) -> &'a str {
-        event[name].as_str().unwrap()
-    }
-
-    fn json(planned: &GeneratedEvent) -> serde_json::Value {
-        serde_json::from_str(&planned.body).unwrap()
-    }
-
-    #[test]
-    fn events_are_determined_by_the_seed() {
-        let faults = Faults { duplicates: 0.05, invalid: 0.02, disorder: Duration::from_secs(20) };
-        let one: Vec<_> = Shoppers::new(Settings { faults, ..settings() }).take(5_000).collect();
-        let two: Vec<_> = Shoppers::new(Settings { faults, ..settings() }).take(5_000).collect();
-        assert_eq!(one, two);
-        let other: Vec<_> = Shoppers::new(Settings { faults, seed: 8, ..settings() }).take(5_000).collect();
-        assert_ne!(one, other);
-    }
-
-    #[test]
-    fn events_have_the_rate_and_are_ordered_by_time() {
-        let events: Vec<_> = Shoppers::new(settings()).take(20_000).collect();
-        assert!(events.is_sorted_by_key(|event| event.at));
-        let rate = 20_000.0 / events.last().unwrap().at.as_secs_f64();
-        assert!((480.0..520.0).contains(&rate), "{rate}");
-    }
-
-    #[test]
-    fn ids_are_unique_and_popularity_follows_zipf() {
-        let mut ids = HashSet::new();
-        let mut views: HashMap<String, u32> = HashMap::new();
-        let mut types: HashMap<String, u32> = HashMap::new();
-        for event in Shoppers::new(settings()).take(20_000).map(|planned| json(&planned)) {
-            assert!(ids.insert(field(&event, "event_id").to_owned()));
-            *views.entry(field(&event, "product_id").to_owned()).or_default() += 1;
-            *types.entry(field(&event, "event").to_owned()).or_default() += 1;
-        }
-        // Zipf with exponent 1 over 400 items: the first has 1/H(400) = 15 %.
-        assert!((2_600..3_500).contains(&views["product-1"]), "{}", views["product-1"]);
-        assert!(views["product-2"] < views["product-1"]);
-        assert!(types["view_product"] > types["add_to_cart"] && types["add_to_cart"] > types["purchase"]);
-        assert!(types["purchase"] > 100);
-    }
-
-    #[test]
-    fn faults_have_the_configured_fractions() {
-        let faults = Faults { duplicates: 0.05, invalid: 0.02, disorder: Duration::from_secs(20) };
-        let settings = Settings { faults, ..settings() };
-        let events: Vec<_> = Shoppers::new(settings).take(50_000).collect();
-        let mut sent = HashSet::new();
-        let (mut duplicates, mut invalid, mut late) = (0, 0, 0);
-        for event in &events {
-            match event.kind {
-                Kind::Duplicate => {
-                    duplicates += 1;
-                    assert!(sent.contains(&event.body), "a duplicate has come before");
-                }
-                Kind::Invalid { breaks_json } => {
-                    invalid += 1;
-                    let parsed = serde_json::from_str::<serde_json::Value>(&event.body);
-                    assert_eq!(parsed.is_err(), breaks_json, "{}", event.body);
-                    assert!(sent.insert(event.body.clone()), "invalid events are unique");
-                }
-                Kind::Fresh => {
-                    assert!(sent.insert(event.body.clone()));
-                    let behind = settings.start.plus(event.at).since(event.time);
-                    assert!(behind <= faults.disorder);
-                    late += u32::from(behind > Duration::from_secs(1));
-                }
-            }
-        }
-        assert!((2_300..2_700).contains(&duplicates), "{duplicates}");
-        assert!((900..1_100).contains(&invalid), "{invalid}");
-        assert!(late > 20_000, "{late}");
-    }
-
-    #[test]
-    fn a_crowd_concerns_one_item_during_its_time() {
-        let crowds = Crowds {
-            first: Duration::from_secs(10),
-            every: Duration::from_secs(30),
-            length: Duration::from_secs(5),
-            rate: 200.0,
-        };
-        let profile = Profile { kind: ProfileKind::Flash, crowds, ..Profile::steady(100.0) };
-        let settings = Settings { profile, ..settings() };
-        let crowd: Vec<_> = Shoppers::new(settings)
-            .take_while(|event| event.at < Duration::from_secs(30))
-            .filter(|event| event.crowd == Some(0))
-            .collect();
-        assert!((850..1_150).contains(&crowd.len()), "{}", crowd.len());
-        for event in crowd {
-            assert!((10.0..15.0).contains(&event.at.as_secs_f64()));
-            assert_eq!(field(&json(&event), "product_id"), Shoppers::crowd_key(&settings, 0));
-        }
-    }
-}
+mod tests;

@@ -3,15 +3,17 @@
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use super::titles::{self, Title};
+
 /// Format of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
     /// Shop: `view_product`, `add_to_cart`, `purchase` of products with prices.
     #[default]
     Shop,
-    /// Anime site: score updates with live members.
+    /// Anime site: `MEMBER_UPDATE`, `SCORE_UPDATE` and `TRENDING_CHANGE` of titles, with score and members.
     Anime,
-    /// Video platform: `play`, `progress`, `complete`.
+    /// Video platform: `play`, `progress`, `finish`, with the seconds watched.
     Video,
     /// User journeys: page views, clicks and purchases of a session.
     Journeys,
@@ -23,8 +25,8 @@ impl Shape {
     pub fn types(self) -> [&'static str; 3] {
         match self {
             Self::Shop => ["view_product", "add_to_cart", "purchase"],
-            Self::Anime => ["VIEW", "MEMBERS_UPDATE", "SCORE_UPDATE"],
-            Self::Video => ["play", "progress", "complete"],
+            Self::Anime => ["MEMBER_UPDATE", "SCORE_UPDATE", "TRENDING_CHANGE"],
+            Self::Video => ["play", "progress", "finish"],
             Self::Journeys => ["page_view", "click", "purchase"],
         }
     }
@@ -45,7 +47,7 @@ impl Shape {
     pub fn item(self, number: u64) -> String {
         match self {
             Self::Shop | Self::Journeys => format!("product-{number}"),
-            Self::Anime => number.to_string(),
+            Self::Anime => titles::mal_id(number).to_string(),
             Self::Video => format!("video-{number}"),
         }
     }
@@ -79,6 +81,10 @@ pub struct UserEvent {
     pub time: i64,
     /// Quantity, for purchases.
     pub quantity: u32,
+    /// Seconds of the video that have been watched.
+    pub watched: u32,
+    /// The title after the event, for [`Shape::Anime`].
+    pub title: Option<Title>,
     /// Device.
     pub device: &'static str,
     /// Country.
@@ -116,14 +122,24 @@ impl UserEvent {
                 }
                 event
             }
-            Shape::Anime => json!({
-                "eventId": self.id, "malId": self.item, "title": format!("Anime {}", self.item), "eventType": kind,
-                "currentScore": 6.0 + (self.price_cents() % 350) as f64 / 100.0, "liveMembers": 100 + self.session % 10_000,
-                "timestamp": self.time,
-            }),
+            Shape::Anime => {
+                let mut event = json!({
+                    "eventId": self.id, "malId": titles::mal_id(self.item), "title": titles::name(self.item), "eventType": kind,
+                    "timestamp": self.time,
+                });
+                if let Some(title) = self.title {
+                    event["currentScore"] = (f64::from(title.score) / 100.0).into();
+                    event["liveMembers"] = title.members.into();
+                    if self.action == Action::Convert {
+                        event["trendingRank"] = title.rank.into();
+                        event["previousRank"] = title.previous_rank.into();
+                    }
+                }
+                event
+            }
             Shape::Video => json!({
-                "event_id": self.id, "event": kind, "user_id": format!("u-{}", self.user), "video_id": item,
-                "position_seconds": self.session % 3_600, "device": self.device, "timestamp": self.time,
+                "event_id": self.id, "event": kind, "user_id": format!("u-{}", self.user), "video": {"id": item},
+                "watched_seconds": self.watched, "device": self.device, "timestamp": self.time,
             }),
             Shape::Journeys => json!({
                 "id": self.id, "userId": format!("u-{}", self.user), "sessionId": format!("s-{}", self.session),

@@ -84,7 +84,11 @@ pub struct Collector {
 
 impl Collector {
     pub fn start(data: &Path) -> Self {
-        let plan = Arc::new(herd_cli::pipeline::check("test", PIPELINE).unwrap());
+        Self::start_with(data, PIPELINE)
+    }
+
+    pub fn start_with(data: &Path, pipeline: &str) -> Self {
+        let plan = Arc::new(herd_cli::pipeline::check("test", pipeline).unwrap());
         let bus = EmbeddedBus::open(&data.join("bus")).unwrap();
         bus.ensure_topics(&plan.topics.all()).unwrap();
         let runtime = Runtime::new().unwrap();
@@ -98,6 +102,13 @@ impl Collector {
         let (p, b) = (Arc::clone(&plan), bus.clone());
         let task = runtime.spawn(async move { herd_collector::run(p, b, stage, listener).await.unwrap() });
         Self { plan, url, ops: ops_url, bus, runtime, shutdown, task }
+    }
+
+    /// Posts a body, whatever the answer.
+    pub fn post(&self, path: &str, body: String) {
+        let request = herd_stage::http_client().build().unwrap().post(format!("{}{path}", self.url));
+        let sent = request.header("content-type", "application/json").body(body).send();
+        self.runtime.block_on(sent).unwrap();
     }
 
     /// All values of a topic, as text.

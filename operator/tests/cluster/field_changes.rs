@@ -85,6 +85,7 @@ fn base_pipeline(env: &TestEnv) -> Value {
         "auth": {"keys": [{"name": "web", "eventsPerSecond": 5, "secretRef": secret("url")}]},
         "cors": {"origins": ["https://a.example"]},
         "trustedProxies": ["10.0.0.0/8", "2001:db8::/32"],
+        "context": {"countryHeader": "cf-ipcountry"},
         "limits": {"eventsPerSecondPerKey": 9},
         "ingress": ingress,
         "stage": stage,

@@ -27,6 +27,7 @@ pub(super) const FIELDS: &[(&str, Effect)] = &[
     ("spec.collector.cors.origins", Collector),
     ("spec.collector.limits.*", Collector),
     ("spec.collector.trustedProxies", Collector),
+    ("spec.collector.context.*", Collector),
     ("spec.collector.ingress.*", Ingress),
     ("spec.collector.stage.*", Size),
     ("spec.metrics[].window", MetricDefinition),

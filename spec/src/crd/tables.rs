@@ -227,6 +227,16 @@ const RULES: Rules = &[
     ),
     ("spec.collector.trustedProxies[]", CIDR, CIDR_MESSAGE),
     (
+        "spec.collector.context.countryHeader",
+        "self.matches('^[A-Za-z0-9_-]+$')",
+        "is not the name of a header: write letters, digits, `-` and `_`, e.g. `CF-IPCountry`",
+    ),
+    (
+        "spec.collector",
+        "!has(self.context.countryHeader) || (has(self.trustedProxies) && self.trustedProxies.size() > 0)",
+        "`context.countryHeader` is read only in requests from trusted proxies, because any other client could forge it: write the addresses of the proxies in `trustedProxies`",
+    ),
+    (
         "spec.collector.limits",
         "self.inflatedBytes >= self.bodyBytes",
         "`inflatedBytes` must be at least `bodyBytes`: raise it",
@@ -346,6 +356,7 @@ const BOUNDS: Bounds = &[
     ("spec.collector.cors.origins[]", 260),
     ("spec.collector.trustedProxies", 64),
     ("spec.collector.trustedProxies[]", 50),
+    ("spec.collector.context.countryHeader", 100),
     ("spec.collector.limits.headerTimeout", 32),
     ("spec.collector.limits.bodyTimeout", 32),
     ("spec.collector.limits.ackTimeout", 32),

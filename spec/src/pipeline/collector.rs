@@ -18,6 +18,9 @@ pub struct CollectorSpec {
     /// ignored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
+    /// Properties that the collector adds to each event from its request. Omitted: none.
+    #[serde(default)]
+    pub context: ContextSpec,
     /// Limits of one collector replica.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -70,6 +73,25 @@ impl Default for CorsSpec {
 
 fn default_origins() -> Vec<String> {
     vec!["*".into()]
+}
+
+/// Properties that the collector adds to each event from its request. Of the names of a setting that is on, an event has what the
+/// collector found, and nothing else: what a client sends under these names is removed, because it could be forged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContextSpec {
+    /// Header with the country of the client, written by a proxy, e.g. `CF-IPCountry` or `CloudFront-Viewer-Country`: the property
+    /// `country`, two capital letters (ISO 3166). The header is read only in requests from `trustedProxies`, which are therefore
+    /// required. The proxy must write the header itself, or remove it. Omitted: no country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country_header: Option<String>,
+    /// The class of the user agent: the properties `browser`, `os` and `device` (`desktop`, `mobile`, `tablet` or `appliance`), as far
+    /// as they are known; for a crawler, an HTTP library or a browser without a window only `bot: true`.
+    #[serde(default)]
+    pub user_agent: bool,
+    /// The address of the client: the property `ip`. Without it, the collector neither stores nor logs addresses.
+    #[serde(default)]
+    pub ip_address: bool,
 }
 
 /// Limits of one collector replica. A request above a limit is refused with the HTTP status for that limit.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::name::unique;
 use super::stage::is_ingress;
 use super::{StagePlan, WriteKeyName};
-use crate::pipeline::{AuthSpec, CollectorSpec, LimitsSpec, SecretRef};
+use crate::pipeline::{AuthSpec, CollectorSpec, ContextSpec, LimitsSpec, SecretRef};
 use crate::problem::{Invalid, SpecPath};
 
 /// A range of addresses: `10.0.0.0/8`.
@@ -24,6 +24,9 @@ pub struct CollectorPlan {
     /// Addresses of proxies whose word about their clients is taken.
     #[serde(default)]
     pub trusted_proxies: Vec<AddressRange>,
+    /// What is added to events from their requests. Where nothing is, a plan reads as before, and no pods are replaced.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context: ContextSpec,
     /// What one collector takes at once.
     pub limits: LimitsSpec,
     /// Its size.
@@ -49,6 +52,7 @@ impl CollectorPlan {
         let keys = at.optional("auth", spec.auth.as_ref(), |auth, at| keys(auth, limit, at));
         let origins = at.child("cors").child("origins").each(&spec.cors.origins, origin);
         let trusted_proxies = at.child("trustedProxies").each(&spec.trusted_proxies, address_range);
+        let context = context(spec, &at.child("context"));
         let limits = limits(&spec.limits, &at.child("limits"));
         let at = at.child("stage");
         let stage = StagePlan::parse(&spec.stage, &at);
@@ -62,10 +66,15 @@ impl CollectorPlan {
             keys: keys?.unwrap_or_default(),
             origins: origins?,
             trusted_proxies: trusted_proxies?,
+            context: context?,
             limits: limits?,
             stage: stage?,
         })
     }
+}
+
+fn is_default(context: &ContextSpec) -> bool {
+    *context == ContextSpec::default()
 }
 
 fn keys(auth: &AuthSpec, limit: Option<u32>, at: &SpecPath<'_>) -> Result<Vec<WriteKeyPlan>, Invalid> {
@@ -98,6 +107,22 @@ fn address_range(written: &String, at: &SpecPath<'_>) -> Result<AddressRange, In
             "`{written}` is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`"
         ))
     })
+}
+
+fn context(spec: &CollectorSpec, at: &SpecPath<'_>) -> Result<ContextSpec, Invalid> {
+    let at = at.child("countryHeader");
+    if let Some(header) = &spec.context.country_header {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        at.require(
+            header.bytes().all(legal) && !header.is_empty(),
+            format!("`{header}` is not the name of a header: write letters, digits, `-` and `_`, e.g. `CF-IPCountry`"),
+        )?;
+        at.require(
+            !spec.trusted_proxies.is_empty(),
+            "is read only in requests from trusted proxies, because any other client could forge it: write the addresses of the proxies in `trustedProxies`",
+        )?;
+    }
+    Ok(spec.context.clone())
 }
 
 fn limits(limits: &LimitsSpec, at: &SpecPath<'_>) -> Result<LimitsSpec, Invalid> {

@@ -19,5 +19,9 @@ pub const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
 pub const RECEIVED: &str = "herd.received";
 /// The content type the bytes were sent with. Herd's own.
 pub const CONTENT_TYPE: &str = "herd.content-type";
+/// When the batch of the event was sent, by the clock of its sender, RFC 3339: of Segment's API, which corrects times by it. Herd's own.
+pub const SENT_AT: &str = "herd.sent-at";
+/// Header of a request that sends a dead letter again: the value of [`RECEIVED`].
+pub const REQUEST_RECEIVED: &str = "herd-received";
 /// How many bytes there were, as text, where only the first of them are kept: a broker would refuse more. Herd's own.
 pub const TRUNCATED: &str = "herd.truncated-from";

@@ -44,11 +44,12 @@ async function freePort() {
   return port;
 }
 
-export async function startCollector(herd) {
+/** Starts it with a pipeline, by default that of the tracker. */
+export async function startCollector(herd, pipeline = PIPELINE) {
   const folder = await mkdtemp(join(tmpdir(), 'herd-tracker-'));
   await mkdir(join(folder, 'secrets/keys'), { recursive: true });
   await writeFile(join(folder, 'secrets/keys/web'), KEY);
-  await writeFile(join(folder, 'pipeline.yaml'), PIPELINE);
+  await writeFile(join(folder, 'pipeline.yaml'), pipeline);
   const [port, apiPort, opsPort] = [await freePort(), await freePort(), await freePort()];
   const addresses = ['--listen', port, '--api-listen', apiPort, '--ops-listen', opsPort].map((value) =>
     typeof value === 'number' ? `127.0.0.1:${value}` : value,
@@ -79,6 +80,12 @@ export async function startCollector(herd) {
   return {
     port,
     stop,
+    /** The value of a counter among its metrics. */
+    async counter(name) {
+      const text = await (await fetch(`http://127.0.0.1:${opsPort}/metrics`)).text();
+      const line = text.split('\n').find((line) => line.startsWith(`${name} `));
+      return Number(line?.slice(name.length));
+    },
     /** All stored events of a user. */
     async stored(user) {
       const events = [];

@@ -9,6 +9,7 @@ use herd_stage::Problem;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Memory;
+use crate::context::ContextReader;
 use crate::delivery::Delivery;
 use crate::intake::Intake;
 use crate::keys::Writers;
@@ -19,6 +20,7 @@ use crate::metrics::CollectorMetrics;
 pub(crate) struct App {
     pub(crate) plan: Arc<Plan>,
     pub(crate) intake: Intake,
+    pub(crate) context: ContextReader,
     pub(crate) writers: Writers,
     pub(crate) memory: Memory,
     pub(crate) in_flight_permits: Arc<Semaphore>,

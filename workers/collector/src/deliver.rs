@@ -11,8 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::intake::Refusal;
-use crate::prepare::{Batch, Record};
-use crate::reply::{ItemReply, reply};
+use crate::prepare::{Batch, Endpoint, Record};
+use crate::reply::{ItemReply, reply, reply_segment};
 
 /// Permits of events in flight. They are released when the bus has reported the result of all events, even if the request has been
 /// cancelled, so that the number of events in flight stays bounded.
@@ -51,6 +51,9 @@ pub(crate) async fn deliver<P: Producer>(
     let mut why = None;
     let mut unsent = Vec::new();
     for (index, record) in (0_u32..).zip(&batch.records) {
+        if matches!(record, Record::Ignored) {
+            continue;
+        }
         if why.is_some() {
             // After a failed record no further one is sent, so that the events of a user stay in order.
             unsent.push(index);
@@ -117,14 +120,19 @@ fn send<P: Producer>(
                 ack,
             )
         }
+        Record::Ignored => Ok(()),
     }
 }
 
 fn response(app: &App, batch: Batch, unacknowledged: impl Fn(u32) -> bool, why: Option<String>) -> Response {
     let mut items = Vec::with_capacity(batch.records.len());
     let mut refusals: Vec<(u32, Refusal)> = Vec::new();
-    let (mut accepted, mut unavailable) = (0, 0);
+    let (mut accepted, mut unavailable, mut ignored) = (0, 0, 0);
     for (index, record) in (0_u32..).zip(batch.records) {
+        if matches!(record, Record::Ignored) {
+            ignored += 1;
+            continue;
+        }
         if unacknowledged(index) {
             unavailable += 1;
             items.push(ItemReply::Failed { index });
@@ -142,11 +150,13 @@ fn response(app: &App, batch: Batch, unacknowledged: impl Fn(u32) -> bool, why: 
                 items.push(ItemReply::Invalid { index, code: code.as_str(), detail });
                 refusals.push((index, dead_letter.refusal));
             }
+            Record::Ignored => {}
         }
     }
     app.metrics.count("accepted", accepted);
     app.metrics.count("invalid", refusals.len());
     app.metrics.count("unavailable", unavailable);
+    app.metrics.count("ignored", ignored);
     if let Some(why) = &why
         && let Some(requests) = app.metrics.unacknowledged.tell()
     {
@@ -157,7 +167,10 @@ fn response(app: &App, batch: Batch, unacknowledged: impl Fn(u32) -> bool, why: 
             "events were not acknowledged; clients were asked to send them again"
         );
     }
-    reply(items, &refusals, why.as_deref())
+    match batch.endpoint {
+        Endpoint::Track => reply(items, &refusals, why.as_deref()),
+        Endpoint::Segment(_) => reply_segment(items, &refusals, ignored, why.as_deref()),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::body::Memory;
+use crate::context::ContextReader;
 use crate::intake::{Accepted, Intake};
 use crate::keys::Writers;
 use crate::metrics::CollectorMetrics;
@@ -74,6 +75,7 @@ fn app(in_flight: u32) -> Arc<App> {
     let stage = Stage::new(CancellationToken::new(), Secrets::default());
     Arc::new(App {
         intake: Intake::new(&plan.events).unwrap(),
+        context: ContextReader::new(&plan.collector),
         writers: Writers::new(&plan.collector, &stage.secrets).unwrap(),
         memory: Memory::new(1 << 20),
         in_flight_permits: Arc::new(Semaphore::new(App::max_in_flight(&plan.collector.limits))),
@@ -88,7 +90,7 @@ fn batch(events: usize) -> Batch {
         accepted: Accepted { event_id: format!("e-{n}"), key: "k".into(), replaced: 0 },
         value: b"{}".to_vec(),
     };
-    Batch { records: (0..events).map(event).collect() }
+    Batch { endpoint: Endpoint::Track, records: (0..events).map(event).collect() }
 }
 
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -5,6 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, Uri, header};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use governor::clock::{Clock, DefaultClock};
 use governor::{
     DefaultDirectRateLimiter, DefaultKeyedRateLimiter, InsufficientCapacity, NotUntil, Quota, RateLimiter,
@@ -66,6 +68,36 @@ impl Writers {
                           beacons, as `?key=KEY`";
             return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
         };
+        self.find(&given)
+    }
+
+    /// Identifies the sender of a request to Segment's API by its headers; none if they have no key: the body may have one.
+    ///
+    /// # Errors
+    /// 403 with an invalid key.
+    pub(crate) fn identify_segment(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        from: IpAddr,
+    ) -> Result<Option<Writer>, Problem> {
+        if self.keys.is_empty() {
+            return Ok(Some(Writer::Address(from)));
+        }
+        let given = basic_user(headers).or_else(|| given_key(headers, uri));
+        given.map(|given| self.find(&given)).transpose()
+    }
+
+    /// Identifies the sender by the `writeKey` in the body of such a request.
+    ///
+    /// # Errors
+    /// 401 without a key, 403 with an invalid one.
+    pub(crate) fn identify_body(&self, write_key: Option<&str>) -> Result<Writer, Problem> {
+        let detail = "a write key is required: send it as the user name of basic authentication, or as `writeKey` in the body";
+        self.find(write_key.ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, detail))?)
+    }
+
+    fn find(&self, given: &str) -> Result<Writer, Problem> {
         // All keys are compared, each in constant time, so that the timing reveals nothing.
         let mut matching = None;
         for (place, key) in self.keys.iter().enumerate() {
@@ -129,6 +161,14 @@ impl Writers {
     }
 }
 
+/// The user name of basic authentication; SDKs leave the password empty.
+fn basic_user(headers: &HeaderMap) -> Option<String> {
+    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let decoded = scheme.eq_ignore_ascii_case("basic").then(|| BASE64_STANDARD.decode(encoded.trim()))?;
+    let text = String::from_utf8(decoded.ok()?).ok()?;
+    Some(text.split_once(':').map_or(text.as_str(), |(user, _)| user).to_owned())
+}
+
 fn given_key(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(bearer) = header(header::AUTHORIZATION.as_str()).and_then(|value| value.split_once(' '))
@@ -185,6 +225,30 @@ mod tests {
         let writers = writers(None, &[("first", None), ("s3cret", None)]);
         let found = writers.identify(&headers, &uri.parse().unwrap(), HERE);
         assert_eq!(found.map_err(|problem| problem.status.as_u16()), expected);
+    }
+
+    #[rstest]
+    #[case::user_of_basic_authentication("authorization", "Basic czNjcmV0Og==", Ok(Some(Writer::Key(1))))]
+    #[case::without_a_colon("authorization", "basic czNjcmV0", Ok(Some(Writer::Key(1))))]
+    #[case::bearer("authorization", "Bearer s3cret", Ok(Some(Writer::Key(1))))]
+    #[case::wrong("authorization", "Basic d3Jvbmc6", Err(403))]
+    #[case::not_base64("authorization", "Basic ***", Ok(None))]
+    #[case::none("accept", "*/*", Ok(None))]
+    fn identifies_keys_as_sdks_of_segment_send_them(
+        #[case] name: &'static str,
+        #[case] value: &str,
+        #[case] expected: Result<Option<Writer>, u16>,
+    ) {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        let writers = writers(None, &[("first", None), ("s3cret", None)]);
+        let found = writers.identify_segment(&headers, &"/v1/batch".parse().unwrap(), HERE);
+        assert_eq!(found.map_err(|problem| problem.status.as_u16()), expected);
+        let by_body = |key| writers.identify_body(key).map_err(|problem| problem.status.as_u16());
+        assert_eq!(
+            [by_body(Some("s3cret")), by_body(Some("no")), by_body(None)],
+            [Ok(Writer::Key(1)), Err(403), Err(401)]
+        );
     }
 
     #[test]

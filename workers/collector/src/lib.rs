@@ -6,6 +6,7 @@
 mod app;
 mod body;
 mod client;
+mod context;
 mod deliver;
 mod delivery;
 pub mod intake;
@@ -83,6 +84,7 @@ pub async fn run<B: Bus>(
     let limits = &plan.collector.limits;
     let app = Arc::new(App {
         intake: intake::Intake::new(&plan.events).map_err(CollectorError::Schema)?,
+        context: context::ContextReader::new(&plan.collector),
         writers: keys::Writers::new(&plan.collector, &stage.secrets)?,
         memory: body::Memory::new(
             BODY_MEMORY.max(4 * usize::try_from(limits.inflated_bytes).unwrap_or(BODY_MEMORY)),

@@ -61,7 +61,7 @@ impl CollectorMetrics {
             let m = metrics.clone();
             registry.register(
                 "collector_events",
-                "Events by result: accepted (acknowledged by the broker), invalid (written to the dead-letter topic), unavailable (not acknowledged)",
+                "Events by result: accepted (acknowledged by the broker), invalid (written to the dead-letter topic), unavailable (not acknowledged), ignored (not stored: identify, group and alias of Segment's API)",
                 m.events,
             );
             registry.register("collector_refusals", "Invalid events by error code", m.refusals);
@@ -88,6 +88,7 @@ impl CollectorMetrics {
             metrics.count("accepted", 0);
             metrics.count("invalid", 0);
             metrics.count("unavailable", 0);
+            metrics.count("ignored", 0);
             metrics
         })
     }

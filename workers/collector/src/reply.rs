@@ -51,22 +51,53 @@ pub(crate) fn reply(items: Vec<ItemReply>, refusals: &[(u32, Refusal)], broker: 
     let (invalid, all) = (refusals.len(), items.len());
     match refusals {
         [] => batch(StatusCode::ACCEPTED, &items, invalid),
-        [(_, only)] if all == 1 => {
-            let status = if only.code.is_unreadable() {
-                StatusCode::BAD_REQUEST
-            } else {
-                StatusCode::UNPROCESSABLE_ENTITY
-            };
-            let problem =
-                Problem { code: Some(only.code.as_str()), ..Problem::new(status, only.detail.clone()) };
-            with_items(problem, &items).into_response()
+        [(_, only)] if all == 1 && only.code.is_unreadable() => {
+            none_accepted(StatusCode::BAD_REQUEST, &items, refusals)
         }
-        _ if invalid == all => {
-            let detail = format!("none of the {all} events is valid: see the detail of each item");
-            with_items(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail), &items).into_response()
-        }
+        _ if invalid == all => none_accepted(StatusCode::UNPROCESSABLE_ENTITY, &items, refusals),
         _ => batch(StatusCode::MULTI_STATUS, &items, invalid),
     }
+}
+
+/// The problem if all items are invalid.
+fn none_accepted(status: StatusCode, items: &[ItemReply], refusals: &[(u32, Refusal)]) -> Response {
+    let problem = match refusals {
+        [(_, only)] => {
+            Problem { code: Some(only.code.as_str()), ..Problem::new(status, only.detail.clone()) }
+        }
+        _ => {
+            let detail =
+                format!("none of the {} events is valid: see the detail of each item", refusals.len());
+            Problem::new(status, detail)
+        }
+    };
+    with_items(problem, items).into_response()
+}
+
+/// The response to a request of Segment's API, whose SDKs send again what is answered with a status of 500 or more, and give up what is
+/// answered with 400: 200 if something was accepted or ignored, with the refused items; 400 if all are refused; 503 if some were not
+/// acknowledged.
+pub(crate) fn reply_segment(
+    items: Vec<ItemReply>,
+    refusals: &[(u32, Refusal)],
+    ignored: usize,
+    broker: Option<&str>,
+) -> Response {
+    let (invalid, all) = (refusals.len(), items.len());
+    if broker.is_some() {
+        return reply(items, refusals, broker);
+    }
+    if invalid == all && invalid > 0 && ignored == 0 {
+        return none_accepted(StatusCode::BAD_REQUEST, &items, refusals);
+    }
+    let mut body = serde_json::json!({ "success": true });
+    if invalid > 0 {
+        let refused: Vec<_> = items.iter().filter(|item| matches!(item, ItemReply::Invalid { .. })).collect();
+        body["accepted"] = (all - invalid).into();
+        body["invalid"] = invalid.into();
+        body["items"] = serde_json::to_value(refused).unwrap_or_default();
+    }
+    axum::Json(body).into_response()
 }
 
 /// Adds the results of the items to a problem.

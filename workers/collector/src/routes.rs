@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +19,8 @@ use crate::app::App;
 use crate::body;
 use crate::client;
 use crate::deliver::deliver;
+use crate::intake::segment::Call;
+use crate::prepare::Endpoint;
 use crate::{pixel, prepare, script};
 
 /// Bodies longer than this, and all compressed ones, are parsed on a blocking thread.
@@ -41,12 +43,13 @@ impl<P: Clone> Clone for TrackState<P> {
     }
 }
 
-/// `POST /track`, `GET /track.gif` and the tracker.
+/// `POST /track`, `GET /track.gif`, Segment's API and the tracker.
 pub(crate) fn router<P: Producer>(app: Arc<App>, producer: P) -> Router {
     let state = TrackState { app: Arc::clone(&app), producer };
     Router::new()
         .route("/track", post(track::<P>))
         .route("/track.gif", get(track_pixel::<P>))
+        .route("/v1/{call}", post(segment::<P>))
         .with_state(state)
         .route("/herd.js", get(script::serve))
         .fallback(other)
@@ -94,7 +97,21 @@ async fn measure(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 }
 
 async fn track<P: Producer>(State(state): State<TrackState<P>>, request: Request) -> Response {
-    accept(&state, request).await.unwrap_or_else(IntoResponse::into_response)
+    accept(&state, Endpoint::Track, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// `POST /v1/batch`, `/v1/track` and so on: Segment's HTTP API.
+async fn segment<P: Producer>(
+    State(state): State<TrackState<P>>,
+    Path(call): Path<String>,
+    request: Request,
+) -> Response {
+    let endpoint = match (call.as_str(), Call::of(&call)) {
+        ("batch", _) => Endpoint::Segment(None),
+        (_, Some(call)) => Endpoint::Segment(Some(call)),
+        (_, None) => return unknown(StatusCode::NOT_FOUND).into_response(),
+    };
+    accept(&state, endpoint, request).await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// `GET /track.gif`.
@@ -108,12 +125,21 @@ async fn track_pixel<P: Producer>(State(state): State<TrackState<P>>, request: R
     pixel::respond(response)
 }
 
-async fn accept<P: Producer>(state: &TrackState<P>, request: Request) -> Result<Response, Problem> {
+async fn accept<P: Producer>(
+    state: &TrackState<P>,
+    endpoint: Endpoint,
+    request: Request,
+) -> Result<Response, Problem> {
     let app = &state.app;
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
     let from = client::address(peer, &parts.headers, &app.plan.collector.trusted_proxies);
-    let writer = app.writers.identify(&parts.headers, &parts.uri, from).map_err(Problem::closing)?;
+    // A key may be in the body only of Segment's API: there, a body is read before its sender is known, within the same limits.
+    let writer = match endpoint {
+        Endpoint::Track => app.writers.identify(&parts.headers, &parts.uri, from).map(Some),
+        Endpoint::Segment(_) => app.writers.identify_segment(&parts.headers, &parts.uri, from),
+    };
+    let writer = writer.map_err(Problem::closing)?;
     if let Some(origin) = parts.headers.get(header::ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
         if !app.allows_origin(origin) {
@@ -125,7 +151,12 @@ async fn accept<P: Producer>(state: &TrackState<P>, request: Request) -> Result<
     app.metrics.bytes.inc_by(body.len() as u64);
     let received = SystemClock.now();
     let long = body.len() > LONG_BODY || parts.headers.contains_key(header::CONTENT_ENCODING);
-    let request = prepare::Request { writer, headers: parts.headers, body, reservation, received };
+    let context = match prepare::received_before(&parts.headers) {
+        None => app.context.read(&parts.headers, peer, from),
+        Some(_) => app.context.unknown(),
+    };
+    let request =
+        prepare::Request { endpoint, writer, context, headers: parts.headers, body, reservation, received };
     let (batch, _reservation) = if long {
         let app = Arc::clone(app);
         tokio::task::spawn_blocking(move || request.prepare(&app)).await.map_err(|error| {

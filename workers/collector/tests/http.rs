@@ -3,6 +3,10 @@
 
 #[path = "http/browsers.rs"]
 mod browsers;
+#[path = "http/context.rs"]
+mod context;
+#[path = "http/segment.rs"]
+mod segment;
 mod support;
 
 use std::io::Write;

@@ -61,6 +61,7 @@ pub(crate) fn of(sources: u32, judges: u32) -> Plan {
             keys: vec![],
             origins: vec![],
             trusted_proxies: vec![],
+            context: Default::default(),
             limits: LimitsSpec::default(),
             stage: stage(),
         },

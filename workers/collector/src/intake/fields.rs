@@ -13,11 +13,12 @@ use super::refusal::{Code, Refusal};
 /// Maximum nesting depth of objects and arrays. Later readers stop at 128.
 const DEPTH: usize = 64;
 
-/// A value of a field: a slice of the input, or other text.
+/// A value of a field: a slice of the input, other text, or `true`.
 #[derive(Clone, Debug)]
 pub(super) enum Value<'a> {
     Raw(&'a RawValue),
     Text(Cow<'a, str>),
+    True,
 }
 
 impl Serialize for Value<'_> {
@@ -25,6 +26,7 @@ impl Serialize for Value<'_> {
         match self {
             Self::Raw(raw) => raw.serialize(serializer),
             Self::Text(text) => serializer.serialize_str(text),
+            Self::True => serializer.serialize_bool(true),
         }
     }
 }
@@ -98,6 +100,16 @@ impl<'a> Fields<'a> {
             .map(|(_, name)| name)
     }
 
+    /// Adds fields whose names are free.
+    pub(super) fn add(&mut self, fields: Vec<(Cow<'a, str>, Value<'a>)>) {
+        for (name, value) in fields {
+            if self.get(&name).is_none() {
+                self.0.retain(|(known, _)| *known != name);
+                self.0.push((name, value));
+            }
+        }
+    }
+
     /// The index and value of a field that is present and not null.
     pub(super) fn get(&self, name: &str) -> Option<(usize, &Value<'a>)> {
         let place = self.0.iter().position(|(known, value)| known == name && !value.is_null())?;
@@ -127,6 +139,7 @@ impl<'a> Value<'a> {
     pub(super) fn text(&self) -> Result<Cow<'a, str>, &'static str> {
         let raw = match self {
             Self::Text(text) => return Ok(text.clone()),
+            Self::True => return Err("a boolean"),
             Self::Raw(raw) => raw.get(),
         };
         match raw.as_bytes().first() {

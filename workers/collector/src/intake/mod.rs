@@ -4,6 +4,7 @@
 mod cloudevents;
 mod fields;
 mod refusal;
+pub mod segment;
 mod split;
 mod surrogates;
 mod time;
@@ -60,8 +61,29 @@ struct Draft<'a> {
     event_type: Option<Cow<'a, str>>,
     user: Option<Cow<'a, str>>,
     item: Option<Cow<'a, str>>,
-    time: Option<Cow<'a, str>>,
+    time: Option<DraftTime<'a>>,
     properties: Fields<'a>,
+}
+
+/// The time of an event, before validation.
+#[derive(Debug)]
+enum DraftTime<'a> {
+    Written(Cow<'a, str>),
+    Read(EventTime),
+}
+
+/// What the collector found out about a request: properties of its events. Names without a value are removed from events, because what
+/// clients send under them could be forged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context(pub Vec<(&'static str, Option<Found>)>);
+
+/// A value of [`Context`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// A string.
+    Text(String),
+    /// `true`.
+    True,
 }
 
 impl Intake {
@@ -94,6 +116,21 @@ impl Intake {
         new_id: impl FnOnce() -> String,
         out: &mut Vec<u8>,
     ) -> Result<Accepted, Refusal> {
+        self.accept_with(item, &Context::default(), received, new_id, out)
+    }
+
+    /// As [`accept`](Self::accept), of an item that came with `context`.
+    ///
+    /// # Errors
+    /// Those of `accept`.
+    pub fn accept_with(
+        &self,
+        item: &Item<'_>,
+        context: &Context,
+        received: WallTime,
+        new_id: impl FnOnce() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<Accepted, Refusal> {
         if item.raw().len() > EVENT_BYTES {
             let detail = format!(
                 "the event has {} bytes, but at most {EVENT_BYTES} are allowed: shorten it",
@@ -102,34 +139,32 @@ impl Intake {
             return Err(Refusal::new(Code::TooLarge, detail));
         }
         if let Some((text, replaced)) = item.json().and_then(surrogates::replace) {
-            let accepted = self.validate(&item.with_json(&text), received, new_id, out)?;
+            let accepted = self.validate(&item.with_json(&text), context, received, new_id, out)?;
             return Ok(Accepted { replaced, ..accepted });
         }
-        self.validate(item, received, new_id, out)
+        self.validate(item, context, received, new_id, out)
     }
 
     fn validate(
         &self,
         item: &Item<'_>,
+        context: &Context,
         received: WallTime,
         new_id: impl FnOnce() -> String,
         out: &mut Vec<u8>,
     ) -> Result<Accepted, Refusal> {
-        match item {
+        let mut draft = match item {
             Item::Json(json) => {
                 let draft = self.draft(json)?;
                 self.satisfies_schema(json)?;
-                self.finish(draft, received, new_id, out)
+                draft
             }
-            Item::CloudEvent(json) => {
-                let event = cloudevents::Event::structured(json)?;
-                self.finish(self.draft_of_cloud_event(event)?, received, new_id, out)
-            }
-            Item::Binary(binary) => {
-                let event = cloudevents::Event::binary(binary)?;
-                self.finish(self.draft_of_cloud_event(event)?, received, new_id, out)
-            }
-        }
+            Item::CloudEvent(json) => self.draft_of_cloud_event(cloudevents::Event::structured(json)?)?,
+            Item::Binary(binary) => self.draft_of_cloud_event(cloudevents::Event::binary(binary)?)?,
+            Item::Segment(message) => self.draft_of_segment(message.read()?)?,
+        };
+        context.put_into(&mut draft.properties);
+        self.finish(draft, received, new_id, out)
     }
 
     fn draft<'a>(&self, json: &'a str) -> Result<Draft<'a>, Refusal> {
@@ -140,7 +175,7 @@ impl Intake {
         let mut take = |part, paths| take(&fields, part, paths, &mut used);
         let (id, event_type) = (take("id", &mapping.id)?, take("type", &mapping.event_type)?);
         let (user, item) = (take("user", &mapping.user)?, take("item", &mapping.item)?);
-        let time = take("time", &mapping.time)?;
+        let time = take("time", &mapping.time)?.map(DraftTime::Written);
         remove(&mut fields, &mut used);
         Ok(Draft { id, event_type, user, item, time, properties: fields })
     }
@@ -149,14 +184,7 @@ impl Intake {
     /// subject is the item.
     fn draft_of_cloud_event<'a>(&self, event: cloudevents::Event<'a>) -> Result<Draft<'a>, Refusal> {
         let cloudevents::Event { id, source, event_type, subject, time, extensions, data } = event;
-        let mut properties = match data {
-            Some(Value::Raw(raw)) if raw.get().starts_with('{') => {
-                self.satisfies_schema(raw.get())?;
-                Fields::parse(raw.get())?
-            }
-            Some(other) => Fields(vec![("data".into(), other)]),
-            None => Fields::default(),
-        };
+        let mut properties = self.properties("data", data)?;
         let mut used = Vec::with_capacity(2);
         let user = take(&properties, "user", &self.mapping.user, &mut used)?;
         let mut item = take(&properties, "item", &self.mapping.item, &mut used)?;
@@ -170,13 +198,41 @@ impl Intake {
         // Ids of CloudEvents are unique per source.
         let id = format!("{source}#{id}");
         rest.push(("source".into(), Value::Text(source)));
-        for (name, value) in rest {
-            if properties.get(&name).is_none() {
-                properties.0.retain(|(known, _)| *known != name);
-                properties.0.push((name, value));
-            }
-        }
+        properties.add(rest);
+        let time = time.map(DraftTime::Written);
         Ok(Draft { id: Some(id.into()), event_type: Some(event_type), user, item, time, properties })
+    }
+
+    /// All but the item are fields of the message. The item is mapped from its properties; without one there, the item of a page or
+    /// screen is its path or name.
+    fn draft_of_segment<'a>(&self, event: segment::Event<'a>) -> Result<Draft<'a>, Refusal> {
+        let segment::Event { id, event_type, user, item, time, properties, rest } = event;
+        let mut properties = self.properties("properties", properties)?;
+        let mut used = Vec::with_capacity(1);
+        let item = take(&properties, "item", &self.mapping.item, &mut used)?.or(item);
+        remove(&mut properties, &mut used);
+        properties.add(rest);
+        Ok(Draft { id, event_type: Some(event_type), user, item, time, properties })
+    }
+
+    /// The properties in the field `name`; what is no object is a property itself.
+    fn properties<'a>(&self, name: &'static str, value: Option<Value<'a>>) -> Result<Fields<'a>, Refusal> {
+        match value {
+            Some(Value::Raw(raw)) if raw.get().starts_with('{') => {
+                self.satisfies_schema(raw.get())?;
+                Fields::parse(raw.get())
+            }
+            Some(other) => Ok(Fields(vec![(name.into(), other)])),
+            None => Ok(Fields::default()),
+        }
+    }
+
+    /// Whether an item is answered for without being stored: `identify`, `group` and `alias` of Segment's API tell nothing that happened
+    /// but who somebody is, often with name and address, and are stored only if `spec.events.types` names them.
+    #[must_use]
+    pub fn ignores(&self, item: &Item<'_>) -> bool {
+        let Item::Segment(message) = item else { return false };
+        message.user_description().is_some_and(|event_type| !self.types.contains(event_type))
     }
 
     fn finish(
@@ -207,7 +263,7 @@ impl Intake {
                 return Err(Refusal::new(Code::InvalidField, detail));
             }
         }
-        let time = self.time(draft.time.as_deref(), received)?;
+        let time = self.time(draft.time.as_ref(), received)?;
         let event_id = draft.id.map_or_else(new_id, Cow::into_owned);
         let (user, item) = (draft.user.as_deref(), draft.item.as_deref());
         let key = match &self.key {
@@ -242,9 +298,17 @@ impl Intake {
         Refusal::new(Code::MissingField, detail)
     }
 
-    fn time(&self, written: Option<&str>, received: WallTime) -> Result<EventTime, Refusal> {
-        let Some(written) = written else { return Ok(EventTime(received.0)) };
-        let time = time::read(written).map_err(|why| Refusal::new(Code::InvalidTime, why))?;
+    fn time(&self, time: Option<&DraftTime<'_>>, received: WallTime) -> Result<EventTime, Refusal> {
+        let time = match time {
+            None => return Ok(EventTime(received.0)),
+            Some(DraftTime::Read(time)) => *time,
+            Some(DraftTime::Written(written)) => {
+                time::read(written).map_err(|why| Refusal::new(Code::InvalidTime, why))?
+            }
+        };
+        if time.0 < 0 {
+            return Err(Refusal::new(Code::InvalidTime, format!("{} is before 1970", time.rfc3339())));
+        }
         let latest = received.plus(self.max_clock_skew);
         if time.0 > latest.0 {
             let detail = format!(
@@ -278,6 +342,20 @@ impl Intake {
                 let place = if place.is_empty() { "the event" } else { place };
                 Err(Refusal::new(Code::Schema, shorten_to(&format!("{place}: {error}"), 500)))
             }
+        }
+    }
+}
+
+impl Context {
+    fn put_into<'a>(&'a self, properties: &mut Fields<'a>) {
+        for (name, found) in &self.0 {
+            properties.0.retain(|(known, _)| known != name);
+            let value = match found {
+                Some(Found::Text(text)) => Value::Text(text.as_str().into()),
+                Some(Found::True) => Value::True,
+                None => continue,
+            };
+            properties.0.push(((*name).into(), value));
         }
     }
 }

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use super::cloudevents::Binary;
 use super::refusal::{Code, Refusal};
+use super::segment::Message;
 
 /// Format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Item<'a> {
     CloudEvent(&'a str),
     /// A CloudEvent with its attributes as headers.
     Binary(Binary<'a>),
+    /// A message of Segment's HTTP API.
+    Segment(Message<'a>),
 }
 
 impl Item<'_> {
@@ -35,6 +38,7 @@ impl Item<'_> {
         match self {
             Self::Json(json) | Self::CloudEvent(json) => json.as_bytes(),
             Self::Binary(binary) => binary.body,
+            Self::Segment(message) => message.json.as_bytes(),
         }
     }
 
@@ -44,6 +48,7 @@ impl Item<'_> {
             Self::Json(json) | Self::CloudEvent(json) => Some(json),
             Self::Binary(binary) if binary.is_json() => std::str::from_utf8(binary.body).ok(),
             Self::Binary(_) => None,
+            Self::Segment(message) => Some(message.json),
         }
     }
 
@@ -57,6 +62,7 @@ impl Item<'_> {
                 content_type: content_type.clone(),
                 body: json.as_bytes(),
             }),
+            Self::Segment(message) => Item::Segment(message.with_json(json)),
         }
     }
 }
@@ -66,15 +72,7 @@ impl Item<'_> {
 /// # Errors
 /// [`Refusal`] of the whole body.
 pub fn split(body: &[u8], format: Format) -> Result<(Vec<Item<'_>>, bool), Refusal> {
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Refusal::new(Code::InvalidJson, format!("the body is not UTF-8: {error}")))?;
-    let text = text.trim_matches(['\u{FEFF}', ' ', '\n', '\r', '\t']);
-    if text.is_empty() {
-        return Err(Refusal::new(
-            Code::InvalidJson,
-            "the body is empty: send an event, e.g. {\"type\":\"view\"}",
-        ));
-    }
+    let text = text(body)?;
     if text.starts_with('[') && format != Format::CloudEvent {
         return Ok((array(text, format)?, true));
     }
@@ -92,6 +90,20 @@ pub fn split(body: &[u8], format: Format) -> Result<(Vec<Item<'_>>, bool), Refus
         return Ok((array(raw, format)?, true));
     }
     Ok((vec![item(text, format)], false))
+}
+
+/// A body as text, without a byte order mark and the spaces around it.
+pub(super) fn text(body: &[u8]) -> Result<&str, Refusal> {
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Refusal::new(Code::InvalidJson, format!("the body is not UTF-8: {error}")))?;
+    let text = text.trim_matches(['\u{FEFF}', ' ', '\n', '\r', '\t']);
+    if text.is_empty() {
+        return Err(Refusal::new(
+            Code::InvalidJson,
+            "the body is empty: send an event, e.g. {\"type\":\"view\"}",
+        ));
+    }
+    Ok(text)
 }
 
 fn item(text: &str, format: Format) -> Item<'_> {

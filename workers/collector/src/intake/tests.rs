@@ -300,6 +300,12 @@ proptest! {
                 let _ = accept(&intake, &item);
             }
         }
+        for call in [None, segment::Call::of("track"), segment::Call::of("identify")] {
+            for item in segment::body(&bytes, call, NOW).map(|body| body.items).unwrap_or_default() {
+                let _ = intake.ignores(&item);
+                let _ = accept(&intake, &item);
+            }
+        }
     }
 
     #[test]
@@ -308,7 +314,8 @@ proptest! {
     ) {
         let sent = format!("{{{}}}", fields.iter().map(|(name, value)| format!("{name:?}:{value}")).collect::<Vec<_>>().join(","));
         let intake = intake(json!({"schema": {"maxProperties": 5}}));
-        for item in [Item::Json(&sent), Item::CloudEvent(&sent)] {
+        let segment = segment::body(sent.as_bytes(), segment::Call::of("track"), NOW).unwrap().items.remove(0);
+        for item in [Item::Json(&sent), Item::CloudEvent(&sent), segment] {
             let mut out = b"before".to_vec();
             match intake.accept(&item, NOW, || "given".into(), &mut out) {
                 Ok(accepted) => {

@@ -3,7 +3,7 @@
 use reqwest::{Method, header};
 use serde_json::json;
 
-use super::support::Collector;
+use super::support::{Answer, Collector};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_allowed_origins_may_send() {
@@ -31,12 +31,43 @@ async fn only_allowed_origins_may_send() {
         let body = br#"{"type":"a"}"#.to_vec();
         let answer = collector.send(Method::POST, "/track", "text/plain", &[("origin", origin)], body).await;
         assert_eq!(answer.status, status, "{origin}");
+        assert!(varies_by_origin(&answer), "{origin}");
         if status == 202 {
             assert_eq!(answer.headers[header::ACCESS_CONTROL_EXPOSE_HEADERS], "retry-after,date");
             assert!(answer.headers.contains_key(header::DATE));
         }
     }
     assert_eq!(collector.events().len(), 1);
+    collector.stop().await;
+}
+
+/// Whether a cache keeps the answer apart from those for other origins.
+fn varies_by_origin(answer: &Answer) -> bool {
+    let values = answer.headers.get_all(header::VARY).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|name| name.trim().eq_ignore_ascii_case("origin"))
+}
+
+/// Each answer, also one to a request without an origin: a cache would give it to pages of other origins.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_varies_by_origin() {
+    let collector = Collector::start_with("{}", "cors: {origins: ['https://shop.example']}").await;
+    let body = || br#"{"type":"a"}"#.to_vec();
+    for origin in [None, Some("https://shop.example"), Some("https://evil.example")] {
+        let headers: Vec<_> = origin.map(|origin| ("origin", origin)).into_iter().collect();
+        for (method, path, body) in [
+            (Method::POST, "/track", body()),
+            (Method::POST, "/track", b"{".to_vec()),
+            (Method::POST, "/v1/batch", br#"{"batch":[]}"#.to_vec()),
+            (Method::GET, "/track.gif?type=a", vec![]),
+            (Method::GET, "/herd.js", vec![]),
+            (Method::GET, "/track", vec![]),
+            (Method::GET, "/elsewhere", vec![]),
+            (Method::OPTIONS, "/track", vec![]),
+        ] {
+            let answer = collector.send(method.clone(), path, "application/json", &headers, body).await;
+            assert!(varies_by_origin(&answer), "{method} {path} {origin:?}: {:?}", answer.headers);
+        }
+    }
     collector.stop().await;
 }
 

@@ -97,6 +97,7 @@ fn empty_plan() -> Plan {
             keys: vec![],
             origins: vec![],
             trusted_proxies: vec![],
+            context: Default::default(),
             limits: LimitsSpec::default(),
             stage: stage(),
         },

@@ -68,6 +68,7 @@ fn plan() -> Plan {
             keys: vec![],
             origins: vec![],
             trusted_proxies: vec![],
+            context: Default::default(),
             limits: LimitsSpec::default(),
             stage: stage_plan(),
         },
