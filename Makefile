@@ -52,7 +52,7 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 	@cd web && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tracker/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
+web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tracker/dist/*' -not -path 'web/react/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
 	@echo "dashboard and tracker: building"
 	@cd web && npm run --silent build
 	@touch $@
