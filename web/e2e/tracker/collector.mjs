@@ -44,11 +44,12 @@ async function freePort() {
   return port;
 }
 
-export async function startCollector(herd) {
+/** Starts `pipeline`; by default one with the write key `KEY`, and a metric of events per user. */
+export async function startCollector(herd, pipeline = PIPELINE) {
   const folder = await mkdtemp(join(tmpdir(), 'herd-tracker-'));
   await mkdir(join(folder, 'secrets/keys'), { recursive: true });
   await writeFile(join(folder, 'secrets/keys/web'), KEY);
-  await writeFile(join(folder, 'pipeline.yaml'), PIPELINE);
+  await writeFile(join(folder, 'pipeline.yaml'), pipeline);
   const [port, apiPort, opsPort] = [await freePort(), await freePort(), await freePort()];
   const addresses = ['--listen', port, '--api-listen', apiPort, '--ops-listen', opsPort].map((value) =>
     typeof value === 'number' ? `127.0.0.1:${value}` : value,
@@ -78,6 +79,8 @@ export async function startCollector(herd) {
   };
   return {
     port,
+    apiPort,
+    get,
     stop,
     /** All stored events of a user. */
     async stored(user) {
