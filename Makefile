@@ -15,6 +15,17 @@ help: ## List the targets
 demo: build ## Run the example shop with generated shoppers; ARGS="--for 30s" ends by itself with a summary
 	@$(HERD) up $(PIPELINE) --generate $(ARGS)
 
+.PHONY: example-react example-shop
+example-react: build examples/react/node_modules/.installed ## A React page with hooks and widgets, beside the example shop
+	@HERD=$(HERD) node examples/run.mjs react
+example-shop: build ## Static pages with the script, beside the example shop
+	@HERD=$(HERD) node examples/run.mjs shop-site
+
+examples/react/node_modules/.installed: examples/react/package.json examples/react/package-lock.json
+	@echo "example: installing packages"
+	@cd examples/react && npm ci --silent --no-audit --no-fund
+	@touch $@
+
 .PHONY: test
 test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the page in a browser
 	@dev/test

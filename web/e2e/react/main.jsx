@@ -39,12 +39,11 @@ function Card({ item }) {
 
 function Page() {
   const [shown, show] = useState(widgets);
-  const { tracker, connection } = useHerd();
+  const { connection } = useHerd();
   const { alerts } = useAlerts({ limit: 3 });
   useEffect(() => {
     window.show = show;
-    tracker.identify(user);
-  }, [tracker]);
+  }, []);
   return (
     <main data-connection={connection} data-alerts={alerts?.length}>
       <h1>Shop</h1>
@@ -65,7 +64,7 @@ function Page() {
 
 createRoot(document.getElementById('root')).render(
   <StrictMode>
-    <HerdProvider collector={collector} metric="views">
+    <HerdProvider collector={collector} metric="views" user={user}>
       <Page />
     </HerdProvider>
   </StrictMode>,

@@ -14,6 +14,8 @@ export interface HerdProviderProps {
   token?: string;
   /** The metric of hooks and widgets that name none. */
   metric?: string;
+  /** The user of the events, once known. Without it, events carry the id of the visitor. At logout: `useHerd().tracker.reset()`. */
+  user?: string | undefined;
   /** Track page views, also of client-side routers. */
   pages?: boolean;
   /** Track clicks on elements with `data-herd-event`. */
@@ -33,6 +35,7 @@ export function HerdProvider({
   api = '',
   token,
   metric,
+  user,
   pages = false,
   clicks = false,
   options,
@@ -42,6 +45,7 @@ export function HerdProvider({
   useInsertionEffect(() => {
     if (!collector) return;
     HerdTracker.init({ ...options, endpoint: collector, key: writeKey });
+    if (user) HerdTracker.identify(user);
     if (pages && !started.pages) {
       started.pages = true;
       trackPages(HerdTracker);
@@ -50,7 +54,7 @@ export function HerdProvider({
       started.clicks = true;
       trackClicks(HerdTracker);
     }
-  }, [collector, writeKey, options, pages, clicks]);
+  }, [collector, writeKey, options, user, pages, clicks]);
 
   const live = useMemo(() => new Live({ api, token }), [api, token]);
   const connected = useMemo(() => ({ live, metric, tracker: HerdTracker }), [live, metric]);

@@ -14,8 +14,9 @@ export interface RoomData {
 
 export const NOTHING: RoomData = { trending: null, series: null, alerts: null };
 
-/** The span of `value`. */
-export const MINUTE = 60_000;
+const MINUTE = 60_000;
+/** So long after its end, nearly all events of a window are counted, in ms. */
+const DELAY = 2000;
 /** Windows of a trend. */
 const TREND = 20;
 /** A smaller change is none. */
@@ -46,16 +47,21 @@ export interface Summary {
   trend: number[];
 }
 
-/** What the windows of an item amount to at `now`, by the clock of the server. */
+/**
+ * What the windows of an item amount to at `now`, by the clock of the server. The value covers as much as the trending list of the API:
+ * the last minute, and at least two windows. The change compares whole windows: one that is still counted would always look like less.
+ * There is none before the item is known for twice as long: the pipeline may be new, too.
+ */
 export function summarize(points: readonly LivePoint[], size: number, now: number): Summary {
-  let value = 0;
-  let before = 0;
-  for (const point of points) {
-    const age = now - point.start;
-    if (age < MINUTE) value += point.value;
-    else if (age < 2 * MINUTE) before += point.value;
-  }
-  const change = before > 0 ? value / before - 1 : null;
+  const span = Math.max(MINUTE, 2 * size);
+  const end = Math.floor((now - DELAY) / size) * size;
+  const sum = (from: number, to: number) =>
+    points.reduce((total, { start, value }) => (start >= from && start < to ? total + value : total), 0);
+  const value = sum(now - span + 1, Infinity);
+  const before = sum(end - 2 * span, end - span);
+  const first = points[0];
+  const isKnown = first !== undefined && first.start <= end - 2 * span;
+  const change = isKnown && before > 0 ? sum(end - span, end) / before - 1 : null;
   const direction =
     change === null || Math.abs(change) < STEADY ? 'steady' : change > 0 ? 'rising' : 'falling';
   const last = Math.max(Math.floor(now / size) * size, points.at(-1)?.start ?? 0);

@@ -23,9 +23,9 @@ export interface LiveItem {
   metric: string;
   item: string;
   connection: ConnectionPhase;
-  /** The sum of the windows that began in the last minute; null before the first answer. Means are not added: see `points`. */
+  /** The sum of the windows that began in the last minute, at least two; null before the first answer. For means, see `points`. */
   value: number | null;
-  /** `value`, divided by that of the minute before, minus 1; null where there was nothing before. */
+  /** The last minute of whole windows, divided by the one before, minus 1; null if that is 0, or the item is known for less than two. */
   change: number | null;
   direction: Direction;
   /** The values of the last 20 windows, oldest first, 0 for those without events; empty before the first answer. */

@@ -105,7 +105,7 @@ function Spark({ values }: { values: readonly number[] }): ReactElement {
 }
 
 function changeInWords(change: number | null, direction: Direction): string {
-  if (change === null) return 'nothing to compare with';
+  if (change === null) return 'no earlier minute to compare with';
   if (direction === 'steady') return 'as before';
   // A crowd on a quiet item.
   if (change >= 9.995) return `${number.format(Math.round(change + 1))}× the minute before`;

@@ -12,6 +12,7 @@ import {
   useTrack,
   useTrackView,
 } from '../src';
+import { summarize } from '../src/room';
 import { ANNOUNCE_MS } from '../src/widgets';
 import { FakeSocket, NOW, install, point, series, windowFrame } from './socket';
 
@@ -152,14 +153,33 @@ describe('a minute', () => {
     await pass();
     const socket = FakeSocket.latest();
     socket.opens();
-    socket.says(series('a', [point(62_000, 10), point(30_000, 20)]));
+    socket.says(series('a', [point(130_000, 1), point(70_000, 10), point(30_000, 20)]));
     await pass();
     expect(screen.getByText('20')).toBeTruthy();
     expect(screen.getByText('100% more than before')).toBeTruthy();
-    socket.says({ type: 'heartbeat', now: NOW + 31_000 });
+    socket.says({ type: 'heartbeat', now: NOW + 40_000 });
     await pass();
     expect(screen.getByText('0')).toBeTruthy();
     expect(screen.getByText('100% less than before')).toBeTruthy();
+  });
+});
+
+describe('a change', () => {
+  it.each([
+    ['of an item that is not known for two minutes', [point(100_000, 5), point(10_000, 50)], 2000, null],
+    ['after a minute without events', [point(130_000, 5), point(10_000, 50)], 2000, null],
+    ['within 5 %', [point(130_000, 1), point(100_000, 100), point(10_000, 104)], 2000, 0.04],
+    [
+      'of windows longer than a minute',
+      [point(800_000, 9), point(460_000, 4), point(160_000, 6), point(10_000, 1)],
+      150_000,
+      0.5,
+    ],
+  ])('%s', (_, points, size, change) => {
+    const summary = summarize(points, size, NOW);
+    if (change === null) expect(summary.change).toBeNull();
+    else expect(summary.change).toBeCloseTo(change);
+    expect(summary.direction).toBe(change === 0.5 ? 'rising' : 'steady');
   });
 });
 
@@ -169,11 +189,11 @@ describe('widgets', () => {
     await pass();
     const socket = FakeSocket.latest();
     socket.opens();
-    socket.says(series('a', [point(90_000, 10), point(30_000, 10)]));
+    socket.says(series('a', [point(130_000, 1), point(90_000, 10), point(30_000, 10)]));
     await pass();
     const region = screen.getByRole('status');
     expect(region.textContent).toBe('');
-    socket.says(windowFrame('a', point(2000, 5)));
+    socket.says(windowFrame('a', point(4000, 5)));
     await pass();
     expect(region.textContent).toBe('');
     // The server goes on, without other events.
