@@ -120,8 +120,8 @@ async function ownUpdates(view, collector) {
   await until(async () => (await valueOf(view, 'product-4')) === '7', 'product-4 shows 7');
   await sleep(QUIET_MS);
   const updated = () =>
-    [...new Set(view.received.filter(({ type }) => type === 'window').map(({ room }) => room))].sort().join();
-  check(updated() === 'item:views/product-3,item:views/product-4', `updates of ${updated()}`);
+    [...new Set(view.received.filter(({ type }) => type === 'window').map(({ room }) => room))].sort();
+  check(updated().join() === 'item:views/product-3,item:views/product-4', `updates of ${updated()}`);
   const mixed = view.received.filter(({ type, room, data }) => type === 'window' && !room.endsWith(data.key));
   check(mixed.length === 0, 'a room has got the window of another item');
   check((await valueOf(view, 'product-5')) === '0', 'product-5 has changed');
@@ -135,7 +135,10 @@ async function ownUpdates(view, collector) {
   await send(collector, { [`product-${WIDGETS - 1}`]: 5, 'product-0': 5 });
   await until(async () => (await valueOf(view, 'product-0')) === '5', 'product-0 shows 5');
   await sleep(QUIET_MS);
-  check(updated() === 'item:views/product-0', `after leaving, updates of ${updated()}`);
+  // The windows of before may still be closed.
+  const shown = [0, 3, 4].map((index) => `item:views/product-${index}`);
+  const others = updated().filter((room) => !shown.includes(room));
+  check(others.length === 0, `after leaving, updates of ${others}`);
   log('rooms get their own updates only, and none when they are left');
 }
 
