@@ -15,6 +15,17 @@ help: ## List the targets
 demo: build ## Run the example shop with generated shoppers; ARGS="--for 30s" ends by itself with a summary
 	@$(HERD) up $(PIPELINE) --generate $(ARGS)
 
+.PHONY: example-react example-shop
+example-react: build examples/react/node_modules/.installed ## A React page with hooks and widgets, beside the example shop
+	@HERD=$(HERD) node examples/run.mjs react
+example-shop: build ## Static pages with the script, beside the example shop
+	@HERD=$(HERD) node examples/run.mjs shop-site
+
+examples/react/node_modules/.installed: examples/react/package.json examples/react/package-lock.json
+	@echo "example: installing packages"
+	@cd examples/react && npm install --no-save --silent --no-audit --no-fund # the lock file of links is never complete for `npm ci`
+	@touch $@
+
 .PHONY: test
 test: ## Every check: format, lints, tests on real Kafka and PostgreSQL, the page in a browser
 	@dev/test
@@ -52,7 +63,7 @@ web/node_modules/.installed: web/package.json web/package-lock.json
 	@cd web && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tracker/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
+web/dist/.built: web/node_modules/.installed $(shell find web -type f -not -path '*/node_modules/*' -not -path 'web/dist/*' -not -path 'web/tracker/dist/*' -not -path 'web/react/dist/*' -not -path 'web/e2e/*' 2>/dev/null)
 	@echo "dashboard and tracker: building"
 	@cd web && npm run --silent build
 	@touch $@

@@ -35,24 +35,48 @@ async function until(holds, ms) {
   return false;
 }
 
-/** The page's own script, with the package bundled into it. */
-async function bundlePackage() {
-  const code = `
+/** The page's own scripts: with the package, and with the hooks of React, in StrictMode, which mounts twice in development. */
+const SHOPS = {
+  npm: `
     import { HerdTracker, trackClicks, trackPages } from '@herd/tracker';
     HerdTracker.init({ endpoint: shop.endpoint, key: shop.key });
     HerdTracker.identify(shop.user);
     trackPages(HerdTracker);
     trackClicks(HerdTracker);
     window.call = (name, ...values) => HerdTracker[name](...values);
-    window.HerdTracker = HerdTracker;`;
+    window.HerdTracker = HerdTracker;`,
+  hook: `
+    import { HerdProvider, useHerd, useTrack } from '@herd/react';
+    import { StrictMode, createElement, useEffect } from 'react';
+    import { createRoot } from 'react-dom/client';
+    function Shop() {
+      const { tracker } = useHerd();
+      const track = useTrack();
+      useEffect(() => {
+        window.HerdTracker = { ...tracker, trackEvent: track };
+        window.call = (name, ...values) => window.HerdTracker[name](...values);
+      }, [tracker, track]);
+      return null;
+    }
+    const provider = { collector: shop.endpoint, writeKey: shop.key, user: shop.user, pages: true, clicks: true };
+    const root = document.createElement('div');
+    createRoot(root).render(
+      createElement(StrictMode, null, createElement(HerdProvider, provider, createElement(Shop))),
+    );`,
+};
+
+async function bundlePage(kind) {
   const build = await rolldown({
     input: 'shop',
+    // A directive of @herd/react that matters to servers.
+    checks: { moduleLevelDirective: false },
     cwd: import.meta.dirname,
+    transform: { define: { 'process.env.NODE_ENV': '"development"' } },
     plugins: [
       {
         name: 'shop',
         resolveId: (id) => (id === 'shop' ? resolve(import.meta.dirname, 'shop.js') : null),
-        load: (id) => (id.endsWith('shop.js') ? code : null),
+        load: (id) => (id.endsWith('shop.js') ? SHOPS[kind] : null),
       },
     ],
   });
@@ -171,7 +195,7 @@ async function queued(context) {
 
 const wanted = process.env.CASES?.split(',');
 const jobs = CASES.filter(({ name }) => !wanted || wanted.includes(name)).flatMap((one) =>
-  ['script', 'npm'].map((kind) => ({ kind, one })),
+  ['script', 'npm', 'hook'].map((kind) => ({ kind, one })),
 );
 if (!jobs.length) {
   console.error(`CASES names none of: ${CASES.map(({ name }) => name).join(', ')}`);
@@ -189,17 +213,20 @@ const launch = () =>
 const browser = await launch();
 const results = [];
 try {
-  const bundle = await bundlePackage();
-  const run = async (part) => {
+  const bundles = { npm: await bundlePage('npm'), hook: await bundlePage('hook') };
+  const run = async (part, parallel) => {
     const queue = [...part];
     const work = async () => {
       for (let job = queue.shift(); job; job = queue.shift())
-        results[jobs.indexOf(job)] = await runCase(browser, collector, bundle, job.kind, job.one);
+        results[jobs.indexOf(job)] = await runCase(browser, collector, bundles[job.kind], job.kind, job.one);
     };
-    await Promise.all(Array.from({ length: PARALLEL }, work));
+    await Promise.all(Array.from({ length: parallel }, work));
   };
   const isUncounted = ({ one }) => !!one.options?.isUncounted;
-  await run(jobs.filter((job) => !isUncounted(job)));
+  await run(
+    jobs.filter((job) => !isUncounted(job)),
+    PARALLEL,
+  );
   // Windows are shown a little later than the events are stored.
   const count = async () => {
     await sleep(1000);
@@ -211,7 +238,8 @@ try {
   await until(count, COUNT_MS);
   for (const { counted, told, problems } of results.filter(Boolean))
     if (counted !== told) problems.push('the metric has counted something else');
-  await run(jobs.filter(isUncounted));
+  // Bursts keep a processor busy each.
+  await run(jobs.filter(isUncounted), PARALLEL / 2);
 } finally {
   await browser.close();
   await collector.stop();

@@ -44,7 +44,7 @@ async function freePort() {
   return port;
 }
 
-/** Starts it with a pipeline, by default that of the tracker. */
+/** Starts `pipeline`; by default one with the write key `KEY`, and a metric of events per user. */
 export async function startCollector(herd, pipeline = PIPELINE) {
   const folder = await mkdtemp(join(tmpdir(), 'herd-tracker-'));
   await mkdir(join(folder, 'secrets/keys'), { recursive: true });
@@ -79,6 +79,8 @@ export async function startCollector(herd, pipeline = PIPELINE) {
   };
   return {
     port,
+    apiPort,
+    get,
     stop,
     /** The value of a counter among its metrics. */
     async counter(name) {

@@ -83,19 +83,19 @@ export async function startProxy(collectorPort) {
   return proxy;
 }
 
-/** A page with the tracker, as a script or as a bundle of the package. */
+/** A page with the tracker, as a script or as a bundle of a package. */
 function html(kind, proxy, { user, sandbox }) {
   const early = `
     window.HerdTracker = window.HerdTracker || [];
     window.refused = [];
     window.call = (...values) => { HerdTracker.push ? HerdTracker.push(values) : HerdTracker[values[0]](...values.slice(1)); };
     call('identify', ${JSON.stringify(user)});`;
-  const script = {
-    script: `<script>${early}</script>
-      <script async src="${proxy.origin}/herd.js" data-key="${KEY}"></script>`,
-    npm: `<script>window.shop = ${JSON.stringify({ endpoint: `${proxy.origin}/track`, key: KEY, user })};</script>
-      <script type="module" src="/app.js" ${sandbox ? 'crossorigin' : ''}></script>`,
-  }[kind];
+  const script =
+    kind === 'script'
+      ? `<script>${early}</script>
+      <script async src="${proxy.origin}/herd.js" data-key="${KEY}"></script>`
+      : `<script>window.shop = ${JSON.stringify({ endpoint: `${proxy.origin}/track`, key: KEY, user })};</script>
+      <script type="module" src="/app.js" ${sandbox ? 'crossorigin' : ''}></script>`;
   return `<!doctype html><meta charset="utf-8"><title>Shop</title>${script}
     <a id="next" href="/second" data-herd-event="tracked" data-herd-item="click" data-herd-properties='{"n":1}'>next</a>`;
 }

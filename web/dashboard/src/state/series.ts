@@ -22,9 +22,11 @@ export function withWindow(series: Series, next: WindowPoint): Series {
   const known = windows[at];
   if (known?.start === next.start) {
     const settled = settle(known, next);
-    return settled === known ? series : { ...series, windows: windows.with(at, settled) };
+    return settled === known
+      ? series
+      : { ...series, windows: windows.map((window) => (window === known ? settled : window)) };
   }
-  return { ...series, windows: windows.toSpliced(at, 0, next).slice(-MAX_WINDOWS) };
+  return { ...series, windows: [...windows.slice(0, at), next, ...windows.slice(at)].slice(-MAX_WINDOWS) };
 }
 
 /** A final value never changes; a running one is replaced by the next word on it. */
