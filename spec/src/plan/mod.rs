@@ -28,7 +28,7 @@ pub use kafka::KafkaPlan;
 pub use metric::{ALL_KEY, AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
 pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
 pub use quiet::{Mute, Quiet, QuietHours, QuietPlan};
-pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
+pub use sink::*; // a new kind is exported by itself
 pub use stage::{ScalingPlan, StageId, StagePlan};
 pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
 
