@@ -44,6 +44,8 @@ const TIMEOUT_MESSAGE: &str = "must be from 100ms to 10m";
 // `isCIDR` is there from Kubernetes 1.31 on only.
 const CIDR: &str = "self.matches('^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$')";
 const CIDR_MESSAGE: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
+const ZONE: &str = "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')";
+const ZONE_MESSAGE: &str = "is not a time zone: write its IANA name, e.g. `Europe/Berlin`";
 const SCALING: &str = "self.min <= self.max";
 const SCALING_MESSAGE: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
 
@@ -385,11 +387,7 @@ const STAGE_RULES: Rules = &[
         SCHEDULE,
         "is not a schedule: write minute (0-59), hour (0-23), day of month (1-31), month (1-12) and day of week (0-7), e.g. `45 7 * * mon-fri`",
     ),
-    (
-        ".scaling.floors[].timeZone",
-        "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
-        "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
-    ),
+    (".scaling.floors[].timeZone", ZONE, ZONE_MESSAGE),
     (".resources", WITHIN, WITHIN_MESSAGE),
     (".resources.requests", QUANTITY, QUANTITY_MESSAGE),
     (".resources.requests", RESOURCE, RESOURCE_MESSAGE),
