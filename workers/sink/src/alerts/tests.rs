@@ -11,7 +11,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         pipeline: "shop".into(),
         detector: "rush".into(),
         metric: "views".into(),
-        rule: herd_spec::wire::Definition::default(),
+        rule: herd_spec::wire::Fingerprint::default(),
         key: key.into(),
         severity: Severity::Warning,
         state,
