@@ -6,25 +6,19 @@ use herd_spec::pipeline::{DeletionPolicy, HerdPipeline, UrlsStatus};
 use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::desired::PipelineContext;
 use crate::error::Error;
 use crate::field_conflicts::FieldConflict;
 use crate::observe::{self, Deployments, ObservedStage, StageState};
-use crate::plan::ClusterPlan;
+use crate::prepared::Resolved;
 use crate::reason::Failure;
-use crate::scaling::{self, PartitionCounts, PipelineReport, Registration, ScalingCondition};
-use crate::stage::{Stage, StageId};
-use crate::topics::{InvalidKafkaSettings, KafkaConnection, TopicsState};
+use crate::scaling::{self, PipelineReport, Registration, ScalingCondition};
+use crate::stage::StageId;
+use crate::topics::TopicsState;
 use crate::{groups, pod_failures};
 
 /// A pipeline whose objects were applied. Only [`crate::prepared::Prepared::apply`] makes it.
 pub struct Applied {
-    pub(crate) pipeline: PipelineContext,
-    pub(crate) plan: ClusterPlan,
-    pub(crate) stages: Vec<Stage>,
-    pub(crate) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
-    pub(crate) topics: TopicsState,
-    pub(crate) partition_counts: PartitionCounts,
+    pub(crate) resolved: Resolved,
     /// As the API server returned them.
     pub(crate) deployments: Deployments,
 }
@@ -84,48 +78,48 @@ impl Applied {
     pub async fn observe(self, pipeline: &HerdPipeline, context: &Context) -> Result<Observed, Error> {
         let stages = self.observe_stages(context).await?;
         let groups_deleted = self.delete_unused_groups(pipeline, context).await;
-        let uid = &self.pipeline.identity.uid;
-        let plan = &self.plan.plan;
+        let uid = &self.resolved.pipeline.identity.uid;
+        let plan = &self.resolved.plan.plan;
         context.scaler.register(
-            &self.pipeline.identity,
+            &self.resolved.pipeline.identity,
             Registration {
-                kafka: self.kafka.as_ref().ok(),
+                kafka: self.resolved.kafka.as_ref().ok(),
                 plan,
-                stages: &self.stages,
+                stages: &self.resolved.stages,
                 observed: &stages,
-                partition_counts: self.partition_counts.clone(),
+                partition_counts: self.resolved.partition_counts.clone(),
                 before: pipeline.status.as_ref(),
             },
         );
         let report = context.scaler.report(uid);
         Ok(Observed(PipelineObservation {
-            scaling: scaling::condition(&self.stages, plan.paused, report.as_ref()),
+            scaling: scaling::condition(&self.resolved.stages, plan.paused, report.as_ref()),
             stages,
             report,
             field_conflicts: context.field_conflicts.recent(uid),
             groups_deleted,
             paused: plan.paused,
             urls: UrlsStatus {
-                collector: self.pipeline.url_of(&StageId::Collector),
-                api: self.pipeline.url_of(&StageId::Api),
+                collector: self.resolved.pipeline.url_of(&StageId::Collector),
+                api: self.resolved.pipeline.url_of(&StageId::Api),
             },
-            topics: self.topics,
+            topics: self.resolved.topics,
         }))
     }
 
     async fn observe_stages(&self, context: &Context) -> Result<Vec<ObservedStage>, Error> {
         let observe = |failures: &BTreeMap<String, Failure>| {
-            observe::stages(&self.pipeline, &self.stages, &self.deployments, failures)
+            observe::stages(&self.resolved.pipeline, &self.resolved.stages, &self.deployments, failures)
         };
         // From the pods' health reports of the last poll.
-        let mut failures = context.scaler.failures(&self.pipeline.identity.uid);
+        let mut failures = context.scaler.failures(&self.resolved.pipeline.identity.uid);
         let stages = observe(&failures);
         if stages.iter().all(|stage| !matches!(stage.state, StageState::Rolling(_) | StageState::Scaling(_)))
         {
             return Ok(stages);
         }
         // And the pods' status of now: the last poll may be a moment old, or there was none yet.
-        let pods = observe::pods(&context.client, &self.pipeline.identity).await?;
+        let pods = observe::pods(&context.client, &self.resolved.pipeline.identity).await?;
         for (stage, failure) in pod_failures::by_stage(&pods, &BTreeMap::new(), Timestamp::now()) {
             failures.entry(stage).or_insert(failure);
         }
@@ -136,10 +130,10 @@ impl Applied {
     /// yet.
     async fn delete_unused_groups(&self, pipeline: &HerdPipeline, context: &Context) -> bool {
         let policy = pipeline.spec.kafka.as_ref().map(|kafka| kafka.deletion_policy).unwrap_or_default();
-        let (DeletionPolicy::Delete, Ok(connection)) = (policy, &self.kafka) else { return true };
-        let uid = &self.pipeline.identity.uid;
-        context.groups.add(uid, groups::of_removed_sinks(pipeline, &self.plan.plan));
-        context.groups.keep(uid, &groups::of_plan(&self.plan.plan));
+        let (DeletionPolicy::Delete, Ok(connection)) = (policy, &self.resolved.kafka) else { return true };
+        let uid = &self.resolved.pipeline.identity.uid;
+        context.groups.add(uid, groups::of_removed_sinks(pipeline, &self.resolved.plan.plan));
+        context.groups.keep(uid, &groups::of_plan(&self.resolved.plan.plan));
         context.groups.delete(uid, connection.bus.clone()).await
     }
 }

@@ -24,13 +24,18 @@ use herd_spec::health::Trouble;
 
 /// A pipeline that is ready to be applied.
 pub struct Prepared {
+    resolved: Resolved,
+    desired: Desired,
+}
+
+/// What is known of a pipeline before and after it is applied.
+pub(crate) struct Resolved {
     pub(crate) pipeline: PipelineContext,
     pub(crate) plan: ClusterPlan,
     pub(crate) stages: Vec<Stage>,
     pub(crate) kafka: Result<KafkaConnection, InvalidKafkaSettings>,
     pub(crate) topics: TopicsState,
     pub(crate) partition_counts: PartitionCounts,
-    desired: Desired,
 }
 
 /// The desired objects, and the current ones that they are compared with.
@@ -76,7 +81,8 @@ impl Prepared {
             desired::objects(&objects, &scaled.stages(&stages, deployments, context))
         };
         let desired = Desired::of(identity, &kinds, build, context).await?;
-        Ok(Self { pipeline: objects, plan, stages, kafka, topics, partition_counts, desired })
+        let resolved = Resolved { pipeline: objects, plan, stages, kafka, topics, partition_counts };
+        Ok(Self { resolved, desired })
     }
 
     /// Writes every object that differs from the desired one.
@@ -84,10 +90,11 @@ impl Prepared {
     /// # Errors
     /// [`Error::Taken`] and [`Error::Api`].
     pub async fn apply(self, context: &Context) -> Result<Applied, Error> {
-        let Self { pipeline, plan, stages, kafka, topics, partition_counts, desired } = self;
-        let mut deployments = desired.apply(&pipeline.identity, context).await?;
-        context.pod_templates.mark(&pipeline.identity.uid, &mut deployments);
-        Ok(Applied { pipeline, plan, stages, kafka, topics, partition_counts, deployments })
+        let Self { resolved, desired } = self;
+        let identity = &resolved.pipeline.identity;
+        let mut deployments = desired.apply(identity, context).await?;
+        context.pod_templates.mark(&identity.uid, &mut deployments);
+        Ok(Applied { resolved, deployments })
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
 use herd_spec::wire::{
-    Aggregate, Alert, AlertId, AlertState, Band, Definition, Event, EventRef, Part, PartRecord, Severity,
+    Aggregate, Alert, AlertId, AlertState, Band, Event, EventRef, Fingerprint, Part, PartRecord, Severity,
     Shape, SourceState, SourceTotal, VERSION, Watermark, Window,
 };
 use proptest::prelude::*;
@@ -44,7 +44,7 @@ proptest! {
         shape in proptest::option::of((any::<u64>(), 1..u64::MAX)), since in 0..i64::MAX,
     ) {
         let shape = shape.map(|(hash, size_ms)| Shape {
-            definition: Definition::of_hash(hash), size_ms, function: AggregateFunction::Unique,
+            definition: Fingerprint::of_hash(hash), size_ms, function: AggregateFunction::Unique,
         });
         let part = PartRecord::Part(Part {
             metric: Cow::Owned(metric), shape, since: Offset(since), key: Cow::Owned(key), start: EventTime(start), source: Partition(source),
@@ -63,7 +63,7 @@ proptest! {
         totals in prop::collection::vec((".{0,9}", any::<u64>(), any::<i64>(), 0..i64::MAX, 0..i64::MAX, any::<u64>()), 0..4),
     ) {
         let total = |(metric, hash, start, since, version, count)| SourceTotal {
-            metric, definition: Definition::of_hash(hash), start: EventTime(start), since: Offset(since),
+            metric, definition: Fingerprint::of_hash(hash), start: EventTime(start), since: Offset(since),
             version: Offset(version), count,
         };
         let watermark = PartRecord::Watermark(Watermark {
@@ -82,7 +82,7 @@ proptest! {
     ) {
         let band = Band { detector: "crowd".into(), expected, lower: -expected, upper: expected, score };
         let window = Window {
-            v: VERSION, metric: metric.into(), definition: Definition::of_hash(count), key: key.into(),
+            v: VERSION, metric: metric.into(), definition: Fingerprint::of_hash(count), key: key.into(),
             start: EventTime(start), size_ms, count, value,
             is_final, bands: vec![band],
         };
@@ -103,7 +103,7 @@ proptest! {
     ) {
         let alert = Alert {
             v: VERSION, id: AlertId::of("shop", "crowd", &key, EventTime(start)), pipeline: "shop".into(),
-            detector: "crowd".into(), metric: "views".into(), rule: Definition::of_hash(count), key, severity: Severity::Critical,
+            detector: "crowd".into(), metric: "views".into(), rule: Fingerprint::of_hash(count), key, severity: Severity::Critical,
             state: AlertState::Firing, start: EventTime(start), size_ms: 10_000, span_ms: 20_000, count, value: value.into(),
             expected: 1.5, spread: 0.25, score: 9.0, summary, resolved: resolved.map(EventTime), episode: None, explanation: None,
         };

@@ -138,9 +138,7 @@ impl DeadLetter {
     /// that an array that was refused as an event is not parsed as a batch.
     #[must_use]
     pub fn body(&self) -> Vec<u8> {
-        let unread = self.class.as_deref().is_some_and(|class| {
-            class.starts_with("invalid-json") || class == "invalid-gzip" || class == "invalid-zstd"
-        });
+        let unread = self.class.as_deref().is_some_and(|class| dead_letter::UNREADABLE.contains(&class));
         if let Some(path) = self.segment_path().filter(|_| !unread) {
             return if path == "/v1/batch" { self.segment_batch() } else { self.bytes.clone() };
         }

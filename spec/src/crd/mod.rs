@@ -13,7 +13,7 @@ use kube::CustomResourceExt;
 use serde_json::Value;
 
 use crate::pipeline::HerdPipeline;
-use tables::{MAPS, bounds, rules};
+use tables::{MAPS, REFUSED_SINKS, SINK_FIELDS, bounds, rules};
 
 /// The definition of `herdpipelines.herd.dev`, ready to apply.
 #[must_use]
@@ -69,12 +69,18 @@ fn quoted(line: &str) -> String {
 fn sharpen(root: &mut JSONSchemaProps) {
     for (path, rule, message) in rules() {
         if let Some(schema) = at(root, &path) {
-            schema.x_kubernetes_validations.get_or_insert_default().push(ValidationRule {
-                rule: rule.into(),
-                message: Some(message.into()),
-                ..ValidationRule::default()
-            });
+            add_rule(schema, rule.into(), message.into());
         }
+    }
+    if let Some(sink) = at(root, "spec.sinks[]") {
+        let fields = sink.properties.iter().flat_map(|fields| fields.keys());
+        let kinds: Vec<&str> =
+            fields.map(String::as_str).filter(|field| !SINK_FIELDS.contains(field)).collect();
+        let is_set: Vec<String> = kinds.iter().map(|kind| format!("has(self.{kind})")).collect();
+        let rule = format!("[{}].filter(set, set).size() == 1", is_set.join(", "));
+        let offered = kinds.iter().filter(|kind| !REFUSED_SINKS.contains(kind));
+        let offered: Vec<String> = offered.map(|kind| format!("`{kind}`")).collect();
+        add_rule(sink, rule, format!("must have exactly one of {}", offered.join(", ")));
     }
     for (path, most) in bounds() {
         let Some(schema) = at(root, &path) else { continue };
@@ -91,6 +97,11 @@ fn sharpen(root: &mut JSONSchemaProps) {
             schema.x_kubernetes_list_map_keys = Some(vec![(*key).into()]);
         }
     }
+}
+
+fn add_rule(schema: &mut JSONSchemaProps, rule: String, message: String) {
+    let rule = ValidationRule { rule, message: Some(message), ..ValidationRule::default() };
+    schema.x_kubernetes_validations.get_or_insert_default().push(rule);
 }
 
 /// The schema at a path like `spec.metrics[].window`; `{}` is a map's values, the empty path the root.

@@ -44,6 +44,8 @@ const TIMEOUT_MESSAGE: &str = "must be from 100ms to 10m";
 // `isCIDR` is there from Kubernetes 1.31 on only.
 const CIDR: &str = "self.matches('^((25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])){3}/(3[0-2]|[12]?[0-9])|[0-9a-fA-F.]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$')";
 const CIDR_MESSAGE: &str = "is not a range of addresses: write a CIDR, e.g. `10.0.0.0/8` or `2001:db8::/32`";
+const ZONE: &str = "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')";
+const ZONE_MESSAGE: &str = "is not a time zone: write its IANA name, e.g. `Europe/Berlin`";
 const SCALING: &str = "self.min <= self.max";
 const SCALING_MESSAGE: &str = "`min` must not be more than `max`: lower `min` or raise `max`";
 
@@ -295,11 +297,6 @@ const RULES: Rules = &[
     ),
     ("spec.sinks[]", "!has(self.druid)", "druid is reserved and not available in this version: remove it"),
     (
-        "spec.sinks[]",
-        "[has(self.postgres), has(self.sqlite), has(self.webhook), has(self.druid)].filter(set, set).size() == 1",
-        "must have exactly one of `postgres`, `webhook`",
-    ),
-    (
         "spec.sinks[].postgres.schema",
         "self.matches('^[a-z_][a-z0-9_]*$') && !self.startsWith('pg_')",
         "is not the name of a schema: write up to 63 lower-case letters, digits and `_`, not starting with a digit or `pg_`",
@@ -401,11 +398,7 @@ const STAGE_RULES: Rules = &[
         SCHEDULE,
         "is not a schedule: write minute (0-59), hour (0-23), day of month (1-31), month (1-12) and day of week (0-7), e.g. `45 7 * * mon-fri`",
     ),
-    (
-        ".scaling.floors[].timeZone",
-        "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
-        "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
-    ),
+    (".scaling.floors[].timeZone", ZONE, ZONE_MESSAGE),
     (".resources", WITHIN, WITHIN_MESSAGE),
     (".resources.requests", QUANTITY, QUANTITY_MESSAGE),
     (".resources.requests", RESOURCE, RESOURCE_MESSAGE),
@@ -444,6 +437,11 @@ const TABLES: [(&[&str], Rules, Bounds); 4] = [
     (INGRESSES, INGRESS_RULES, INGRESS_BOUNDS),
     (STAGES, STAGE_RULES, STAGE_BOUNDS),
 ];
+
+/// A sink has exactly one kind. Kinds are the fields of the schema except these, so that one that is added cannot be forgotten here.
+pub(super) const SINK_FIELDS: &[&str] = &["name", "stage"];
+/// Kinds that a rule above refuses: nobody is told to choose one.
+pub(super) const REFUSED_SINKS: &[&str] = &["sqlite", "druid"];
 
 /// Lists whose items go by a name: names are unique, and two people may each apply their own items.
 pub(super) const MAPS: &[(&str, &str)] = &[

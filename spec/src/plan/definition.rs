@@ -9,7 +9,7 @@ use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{AggregatePlan, Condition, MetricPlan};
-use crate::wire::{Definition, FieldPath};
+use crate::wire::{FieldPath, Fingerprint};
 
 /// The parts of a metric on which its values depend.
 #[derive(Serialize)]
@@ -29,18 +29,18 @@ struct Identity<'a> {
 impl MetricPlan {
     /// What its values are: the same for two metrics exactly if the same events give them the same windows.
     #[must_use]
-    pub fn definition(&self) -> Definition {
+    pub fn definition(&self) -> Fingerprint {
         self.hash(Some(self.max_keys))
     }
 
     /// What its baselines are learnt from. Unlike [`MetricPlan::definition`] it does not depend on `maxKeys`, which changes
     /// no key's own values.
     #[must_use]
-    pub fn baseline_definition(&self) -> Definition {
+    pub fn baseline_definition(&self) -> Fingerprint {
         self.hash(None)
     }
 
-    fn hash(&self, max_keys: Option<u32>) -> Definition {
+    fn hash(&self, max_keys: Option<u32>) -> Fingerprint {
         let mut types: Vec<&str> = self.types.iter().map(String::as_str).collect();
         types.sort_unstable();
         types.dedup();
@@ -55,7 +55,7 @@ impl MetricPlan {
         };
         // Strings and numbers only: this cannot fail.
         let written = serde_json::to_vec(&identity).unwrap_or_default();
-        Definition::of_hash(xxh3_64(&written))
+        Fingerprint::of_hash(xxh3_64(&written))
     }
 }
 

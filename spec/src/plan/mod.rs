@@ -28,7 +28,7 @@ pub use kafka::KafkaPlan;
 pub use metric::{ALL_KEY, AggregatePlan, Condition, KEY_ESCAPE, KEY_SEPARATOR, MetricPlan, OTHER_KEY, Test};
 pub use name::{DetectorName, MetricName, NameError, PipelineName, SinkName, WriteKeyName};
 pub use quiet::{Mute, Quiet, QuietHours, QuietPlan};
-pub use sink::{SinkKind, SinkPlan, StorePlan, WebhookPlan, WebhookUrl};
+pub use sink::*; // a new kind is exported by itself
 pub use stage::{ScalingPlan, StageId, StagePlan};
 pub use topics::{Groups, Subscription, TopicPlan, Topics, sink_group};
 
@@ -75,7 +75,7 @@ pub struct ApiPlan {
     pub token: Option<SecretRef>,
     /// The sink whose store answers questions about the past; none: there is no store.
     pub store: Option<SinkName>,
-    /// Whether bursts may be simulated.
+    /// Whether crowds may be simulated.
     pub simulate: bool,
     /// Its size.
     pub stage: StagePlan,
@@ -141,7 +141,7 @@ impl Plan {
             StageId::Sink(name) => secrets.extend(self.sink(name).into_iter().flat_map(SinkPlan::secrets)),
             StageId::Api => {
                 secrets.extend(self.store().and_then(StorePlan::secret));
-                // A burst is simulated by way of the collector, which asks for a key.
+                // A crowd is simulated by way of the collector, which asks for a key.
                 let key = self.collector.keys.first().filter(|_| self.api.simulate);
                 secrets.extend(key.map(|key| &key.secret));
                 secrets.extend(&self.api.token);

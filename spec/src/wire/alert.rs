@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Definition, WireError, check_version, write_json};
+use super::{Fingerprint, WireError, check_version, write_json};
 use crate::units::EventTime;
 
 /// How much an alert matters.
@@ -107,7 +107,7 @@ pub struct Alert {
     /// What raised it: the definition of the metric and how the detector learns. A detector of the same name with another rule
     /// never resolves it. All zeros in records from before alerts said so.
     #[serde(default)]
-    pub rule: Definition,
+    pub rule: Fingerprint,
     /// The key it says it of, e.g. an item id.
     pub key: String,
     /// How much it matters.

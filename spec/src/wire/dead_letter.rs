@@ -13,6 +13,14 @@ pub const CONNECTOR: &str = "__connect.errors.connector.name";
 pub const STAGE: &str = "__connect.errors.stage";
 /// The kind of error, machine-readable, e.g. `invalid-json`, `missing-field`, `future-time`.
 pub const ERROR_CLASS: &str = "__connect.errors.exception.class.name";
+/// Error classes of a body that could not be parsed at all: then its record has the whole body, and not one item of a batch.
+pub const UNREADABLE: [&str; 3] = [INVALID_JSON, INVALID_GZIP, INVALID_ZSTD];
+/// Error class: the body is not JSON.
+pub const INVALID_JSON: &str = "invalid-json";
+/// Error class: the body was sent as gzip, and is not.
+pub const INVALID_GZIP: &str = "invalid-gzip";
+/// Error class: the body was sent as Zstandard, and is not.
+pub const INVALID_ZSTD: &str = "invalid-zstd";
 /// The error in words.
 pub const ERROR_MESSAGE: &str = "__connect.errors.exception.message";
 /// When it was received, milliseconds since 1970, as text. Herd's own.

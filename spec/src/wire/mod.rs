@@ -11,14 +11,16 @@
 
 mod alert;
 pub mod dead_letter;
-mod definition;
 mod event;
+mod fingerprint;
 mod part;
 mod window;
 
 pub use alert::{Alert, AlertId, AlertState, Cause, Ending, Episode, Explanation, Severity};
-pub use definition::Definition;
 pub use event::{Event, EventRef, FieldPath, NewEvent};
+pub use fingerprint::Fingerprint;
+/// In the detector, where all of them are fingerprints of definitions.
+pub use fingerprint::Fingerprint as Definition;
 pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, SourceTotal, Watermark};
 pub use window::{Band, Window};
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Definition, VERSION, WireError, check_version};
+use super::{Fingerprint, VERSION, WireError, check_version};
 use crate::pipeline::AggregateFunction;
 use crate::units::{EventTime, Offset, Partition, WallTime};
 
@@ -56,7 +56,7 @@ pub struct Part<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The metric's definition.
-    pub definition: Definition,
+    pub definition: Fingerprint,
     /// Length of its windows in milliseconds.
     pub size_ms: u64,
     /// What is computed.
@@ -101,7 +101,7 @@ pub struct SourceTotal {
     pub metric: String,
     /// Its definition.
     #[serde(rename = "def")]
-    pub definition: Definition,
+    pub definition: Fingerprint,
     /// Start of the window.
     pub start: EventTime,
     /// See [`Part::since`].
@@ -137,7 +137,7 @@ struct Flat<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     metric: Option<Cow<'a, str>>,
     #[serde(default, rename = "def", skip_serializing_if = "Option::is_none")]
-    definition: Option<Definition>,
+    definition: Option<Fingerprint>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     size_ms: Option<u64>,
     #[serde(default, rename = "fn", skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Definition, WireError, check_version, write_json};
+use super::{Fingerprint, WireError, check_version, write_json};
 use crate::units::EventTime;
 
 /// A record of the `windows` topic.
@@ -18,7 +18,7 @@ pub struct Window<'a> {
     /// What the metric was when this was counted: windows of two definitions are of different metrics, also where they start
     /// together. All zeros in records from before windows said so.
     #[serde(default)]
-    pub definition: Definition,
+    pub definition: Fingerprint,
     /// The key, e.g. an item id.
     #[serde(borrow)]
     pub key: Cow<'a, str>,

@@ -12,16 +12,13 @@
  * @import { Alert, AlertPage, DetectorInfo, MetricInfo, Pipeline, Series, Severity, SpikeAccepted, Stats, Trending, WindowPoint } from '../src/wire'
  */
 import { createServer } from 'node:http';
-import { readFile } from 'node:fs/promises';
-import { extname, join, normalize } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { createHash } from 'node:crypto';
 import { text } from 'node:stream/consumers';
 import { WebSocketServer } from 'ws';
+import { serveBuilt } from './built.mjs';
 
 const PORT = Number(process.env.PORT ?? 4680);
 const MODE = process.env.MOCK ?? '';
-const DIST = fileURLToPath(new URL('../../dist', import.meta.url));
 const SIZE = 10_000;
 const LATENESS = 30_000;
 const HISTORY = 90;
@@ -353,14 +350,6 @@ function stats(now) {
 
 // ---- the server ---------------------------------------------------------------------------------------------------
 
-const POLICY =
-  "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'";
-const TYPES = {
-  '.html': 'text/html; charset=utf-8',
-  '.js': 'text/javascript',
-  '.css': 'text/css',
-  '.svg': 'image/svg+xml',
-};
 const metricOf = (name) => METRICS.find((m) => m.name === name);
 
 const server = createServer(async (request, response) => {
@@ -402,16 +391,7 @@ const server = createServer(async (request, response) => {
   if (pathname.startsWith('/api/'))
     return json(404, { title: 'Not found', detail: `No such path: ${pathname}` });
 
-  const wanted = normalize(pathname).replace(/^(\.\.[/\\])+/, '');
-  for (const file of [wanted === '/' ? '/index.html' : wanted, '/index.html']) {
-    try {
-      const body = await readFile(join(DIST, file));
-      const type = TYPES[extname(file)] ?? 'application/octet-stream';
-      return response.writeHead(200, { 'content-type': type, 'content-security-policy': POLICY }).end(body);
-    } catch {
-      // Not built, or not a file: the page itself answers.
-    }
-  }
+  if (await serveBuilt(pathname, response)) return;
   json(404, { title: 'Not built', detail: 'Run `npm run build` first, or use `npm run dev`.' });
 });
 

@@ -489,7 +489,7 @@ export interface components {
             detectors: components["schemas"]["Detector"][];
             /** @description Sinks. */
             sinks: components["schemas"]["Sink"][];
-            /** @description Whether bursts can be simulated. */
+            /** @description Whether crowds can be simulated. */
             simulate: boolean;
             /** @description Whether the pipeline has a store for history. */
             store: boolean;
@@ -542,7 +542,7 @@ export interface components {
             /** @description `postgres`, `sqlite` or `webhook`. */
             kind: string;
         };
-        /** @description The burst that was started. */
+        /** @description The crowd that was started. */
         Spike: {
             /** @description The item. */
             item: string;
@@ -559,7 +559,7 @@ export interface components {
              */
             seconds: number;
         };
-        /** @description Size of a burst. All fields are optional. */
+        /** @description Size of a crowd. All fields are optional. */
         SpikeRequest: {
             /**
              * Format: int32

@@ -29,8 +29,8 @@ pub struct Limits {
     pub waiting_frames: usize,
     /// Maximum number of bytes queued for a client.
     pub waiting_bytes: usize,
-    /// Maximum number of concurrent simulated bursts.
-    pub bursts: usize,
+    /// Maximum number of concurrent simulated crowds.
+    pub crowds: usize,
 }
 
 impl Default for Limits {
@@ -41,7 +41,7 @@ impl Default for Limits {
             message_bytes: 4 << 10,
             waiting_frames: 16_384,
             waiting_bytes: 4 << 20,
-            bursts: 4,
+            crowds: 4,
         }
     }
 }
@@ -61,7 +61,7 @@ pub(crate) struct App {
     pub(crate) health: Health,
     /// The token that clients must send.
     pub(crate) token: Option<Secret>,
-    /// The collector that receives simulated bursts.
+    /// The collector that receives simulated crowds.
     pub(crate) collector: Option<Collector>,
     /// Limits of clients.
     pub(crate) limits: Limits,
@@ -69,15 +69,15 @@ pub(crate) struct App {
     pub(crate) metrics: ApiMetrics,
     /// Permits of WebSocket clients.
     pub(crate) client_permits: Arc<Semaphore>,
-    /// Permits of simulated bursts.
-    pub(crate) burst_permits: Arc<Semaphore>,
+    /// Permits of simulated crowds.
+    pub(crate) crowd_permits: Arc<Semaphore>,
     /// Id of the next client.
     pub(crate) next_client: AtomicU64,
     /// Cancelled when the stage drains.
     pub(crate) draining: CancellationToken,
     /// Cancelled when the stage shuts down.
     pub(crate) shutdown: CancellationToken,
-    /// Clients and bursts that the shutdown waits for.
+    /// Clients and crowds that the shutdown waits for.
     pub(crate) tasks: TaskTracker,
 }
 

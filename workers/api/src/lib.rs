@@ -79,7 +79,7 @@ pub enum ApiError {
     /// A Secret is missing.
     #[error("cannot start the api: {0}")]
     Secret(#[from] SecretError),
-    /// The HTTP client for simulated bursts cannot be created.
+    /// The HTTP client for simulated crowds cannot be created.
     #[error("cannot create an HTTP client for the collector: {0}")]
     Client(#[from] reqwest::Error),
     /// The listener failed.
@@ -104,7 +104,7 @@ impl StageError for ApiError {
 }
 
 /// Serves `listener` until [`Stage::shutdown`]. `store` is the source of history, `collector` the URL of the collector without a
-/// path, for simulated bursts.
+/// path, for simulated crowds.
 ///
 /// # Errors
 /// [`ApiError`]; the caller restarts the stage.
@@ -222,7 +222,7 @@ fn app(
         limits,
         metrics: ApiMetrics::registered(stage),
         client_permits: Arc::new(Semaphore::new(limits.clients)),
-        burst_permits: Arc::new(Semaphore::new(limits.bursts)),
+        crowd_permits: Arc::new(Semaphore::new(limits.crowds)),
         next_client: 0.into(),
         draining: stage.draining.clone(),
         shutdown,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::Plan;
 use herd_spec::units::{WallTime, millis};
-use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Window, WireError};
+use herd_spec::wire::{Alert, AlertId, AlertState, Fingerprint, Window, WireError};
 use herd_store::AlertFilter;
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub(crate) struct Live {
 
 #[derive(Debug)]
 struct LiveMetric {
-    definition: Definition,
+    definition: Fingerprint,
     windows: RecentWindows,
     trending: Trending,
 }
@@ -109,7 +109,7 @@ impl Live {
         let window = Window::parse(record)?;
         let Some(metric) = self.metric(&window.metric) else { return Ok(()) };
         // Values of another definition are not comparable.
-        let known = [self.metrics[metric].definition, Definition::default()];
+        let known = [self.metrics[metric].definition, Fingerprint::default()];
         if !known.contains(&window.definition) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Over real HTTP: REST, its document, problems, the token, simulated bursts, the dashboard.
+//! Over real HTTP: REST, its document, problems, the token, simulated crowds, the dashboard.
 
 #![allow(clippy::unwrap_used)]
 
@@ -314,7 +314,7 @@ async fn collector(status: u16) -> (String, Received) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_simulated_burst_sends_mapped_events_of_distinct_users() {
+async fn a_simulated_crowd_sends_mapped_events_of_distinct_users() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("write-key-of-rest-test")).unwrap();
     std::fs::write(folder.path().join("write-key-of-rest-test/key"), "w1").unwrap();
@@ -328,8 +328,8 @@ async fn a_simulated_burst_sends_mapped_events_of_distinct_users() {
     let url = fixture.url("/api/v1/simulate/spike/product-7");
     let response = fixture.http.post(&url).json(&json!({"count": 250, "seconds": 0.5})).send().await.unwrap();
     assert_eq!(response.status(), 202);
-    let burst: Value = response.json().await.unwrap();
-    assert_eq!(burst, json!({"item": "product-7", "type": "view", "events": 250, "seconds": 0.5}));
+    let crowd: Value = response.json().await.unwrap();
+    assert_eq!(crowd, json!({"item": "product-7", "type": "view", "events": 250, "seconds": 0.5}));
     let count = |received: &Received| received.lock().iter().map(|(_, events)| events.len()).sum::<usize>();
     fixture.until(|_| async { count(&received) == 250 }).await;
     let received = received.lock();
@@ -353,7 +353,7 @@ async fn a_simulated_burst_sends_mapped_events_of_distinct_users() {
 #[case(json!({"cuont": 1}), 400, "unknown field `cuont`")]
 #[case(json!({"count": 1}), 502, "the collector refuses the events: response 503")]
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_an_invalid_burst(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
+async fn refuses_an_invalid_crowd(#[case] body: Value, #[case] status: u16, #[case] detail: &str) {
     let (base, _) = collector(503).await;
     let fixture = ApiFixture::open_with(
         plan(|_| {}),
@@ -372,7 +372,7 @@ async fn refuses_an_invalid_burst(#[case] body: Value, #[case] status: u16, #[ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refuses_bursts_if_simulation_is_not_enabled() {
+async fn refuses_crowds_if_simulation_is_not_enabled() {
     let plan = plan(|plan| plan["api"]["simulate"] = json!(false));
     let fixture =
         ApiFixture::open_with(plan, Limits::default(), None, None, Secrets::default(), |_, _| {}).await;

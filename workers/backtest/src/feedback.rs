@@ -79,7 +79,7 @@ fn end(alert: &Alert) -> EventTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use herd_spec::wire::{Definition, Severity, VERSION};
+    use herd_spec::wire::{Fingerprint, Severity, VERSION};
     use rstest::rstest;
 
     fn alert(state: AlertState, key: &str, start: i64) -> Alert {
@@ -89,7 +89,7 @@ mod tests {
             pipeline: "shop".into(),
             detector: "herd".into(),
             metric: "views".into(),
-            rule: Definition::default(),
+            rule: Fingerprint::default(),
             key: key.into(),
             severity: Severity::Warning,
             state,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use herd_backtest::truth::{Crowd, Found, Truth};
 use herd_spec::units::EventTime;
-use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Severity};
+use herd_spec::wire::{Alert, AlertId, AlertState, Fingerprint, Severity};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rstest::rstest;
@@ -20,7 +20,7 @@ fn alert(detector: &str, key: String, start: i64, state: AlertState) -> Alert {
         pipeline: "shop".into(),
         detector: detector.into(),
         metric: "views".into(),
-        rule: Definition::default(),
+        rule: Fingerprint::default(),
         key,
         severity: Severity::Warning,
         state,

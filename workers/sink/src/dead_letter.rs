@@ -1,5 +1,7 @@
 //! Refused records on their way to the dead-letter topic: the bytes as they came, headers that say why.
 
+use std::borrow::Cow;
+
 use herd_bus::{Ack, Outgoing, Producer, SendError};
 use herd_spec::units::{Offset, Partition, WallTime};
 use herd_spec::wire::dead_letter as header;
@@ -10,7 +12,7 @@ pub(crate) struct Refusal {
     /// What was being done, in the words of Kafka Connect.
     pub(crate) stage: &'static str,
     /// The kind of error, for machines.
-    pub(crate) class: &'static str,
+    pub(crate) class: Cow<'static, str>,
     /// The error, for people.
     pub(crate) message: String,
 }
@@ -18,12 +20,12 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// It could not be read.
     pub(crate) fn malformed(error: &impl std::fmt::Display) -> Self {
-        Self { stage: "VALUE_CONVERTER", class: "malformed", message: error.to_string() }
+        Self { stage: "VALUE_CONVERTER", class: "malformed".into(), message: error.to_string() }
     }
 
     /// It could be read, and not be put where it should go.
-    pub(crate) fn put(class: &'static str, error: &impl std::fmt::Display) -> Self {
-        Self { stage: "TASK_PUT", class, message: error.to_string() }
+    pub(crate) fn put(class: impl Into<Cow<'static, str>>, error: &impl std::fmt::Display) -> Self {
+        Self { stage: "TASK_PUT", class: class.into(), message: error.to_string() }
     }
 }
 

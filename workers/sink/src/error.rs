@@ -42,11 +42,15 @@ pub enum SinkError {
         /// What the bus says.
         why: String,
     },
-    /// The webhook cannot be called as it is configured.
-    #[error("sink {sink}: the webhook cannot be used: {why}")]
-    Webhook {
+    /// A receiver of alerts cannot be used as it is configured.
+    #[error("sink {sink}: the {kind} cannot be used: {why}")]
+    Receiver {
         /// The sink.
         sink: String,
+        /// The kind of the receiver, as a spec writes it.
+        kind: &'static str,
+        /// The reason that the readiness gives.
+        trouble: Trouble,
         /// Why not, and what to change.
         why: String,
         /// Whether the plan says so, and not a Secret, which may be changed.
@@ -69,8 +73,8 @@ impl StageError for SinkError {
         match self {
             Self::Bus { source: BusError::Refused { .. }, .. } | Self::Secret { .. } => Retry::AfterRepair,
             Self::Store { source, .. } if source.needs_mending() => Retry::AfterRepair,
-            Self::Webhook { of_plan: true, .. } => Retry::Never,
-            Self::Webhook { of_plan: false, .. } => Retry::AfterRepair,
+            Self::Receiver { of_plan: true, .. } => Retry::Never,
+            Self::Receiver { of_plan: false, .. } => Retry::AfterRepair,
             Self::Bus { .. } | Self::Store { .. } | Self::DeadLetter { .. } | Self::Thread { .. } => {
                 Retry::Soon
             }
@@ -82,7 +86,7 @@ impl StageError for SinkError {
             Self::Bus { source, .. } => source.trouble(),
             Self::Store { source, .. } => source.trouble(),
             Self::DeadLetter { .. } => Trouble::DeliveryFailing,
-            Self::Webhook { .. } => Trouble::WebhookFailing,
+            Self::Receiver { trouble, .. } => *trouble,
             Self::Secret { .. } | Self::Thread { .. } => Trouble::StageFailed,
         }
     }

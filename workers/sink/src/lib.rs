@@ -12,6 +12,7 @@
 //! database or an endpoint is away, a sink waits, says so in its readiness, and stays a member of its group: nothing is
 //! lost, nothing is stored twice.
 
+mod alerts;
 mod conditions;
 mod database;
 mod dead_letter;

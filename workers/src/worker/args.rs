@@ -35,7 +35,7 @@ pub(super) enum Command {
     },
     /// Serves REST, WebSocket and the dashboard
     Api {
-        /// URL of the collector, for simulated spikes
+        /// URL of the collector, for simulated crowds
         #[arg(long, value_name = "URL", env = "HERD_COLLECTOR_URL")]
         collector: Option<String>,
         #[command(flatten)]

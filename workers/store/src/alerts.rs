@@ -1,7 +1,7 @@
 //! Alerts: reads of the api stage, and what people say of them.
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Alert, AlertId, AlertState, Definition, Ending, Episode, Severity, VERSION};
+use herd_spec::wire::{Alert, AlertId, AlertState, Ending, Episode, Fingerprint, Severity, VERSION};
 use serde::Serialize;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
@@ -166,7 +166,7 @@ impl AlertRow {
                 pipeline: self.pipeline,
                 detector: self.detector,
                 metric: self.metric,
-                rule: Definition::default(),
+                rule: Fingerprint::default(),
                 key: self.key,
                 severity: serde_json::from_value(word(self.severity)).ok()?,
                 state: serde_json::from_value(word(self.state)).ok()?,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use herd_spec::units::{EventTime, WallTime};
-use herd_spec::wire::{Definition, Event, VERSION, Window};
+use herd_spec::wire::{Event, Fingerprint, VERSION, Window};
 use serde::Serialize;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
@@ -203,7 +203,7 @@ impl Store {
     pub async fn windows(
         &self,
         metric: &str,
-        definition: Definition,
+        definition: Fingerprint,
         key: &str,
         from: Option<EventTime>,
         to: Option<EventTime>,

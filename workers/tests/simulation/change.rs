@@ -7,7 +7,7 @@ use std::time::Duration;
 use herd_bus::simulated::{Dice, Kept};
 use herd_spec::pipeline::ZscoreSpec;
 use herd_spec::plan::{AggregatePlan, Algorithm, Condition, DetectorPlan, MetricPlan, Plan, Test, Threshold};
-use herd_spec::wire::{AlertState, Definition, FieldPath};
+use herd_spec::wire::{AlertState, FieldPath, Fingerprint};
 use serde_json::Value;
 
 use crate::checker::{self, Accepted, Checker, Finding, Kind};
@@ -176,8 +176,8 @@ pub(crate) fn check(scenario: &Scenario, outcome: &RunResult) -> Vec<Finding> {
 }
 
 /// Every definition that a metric of this name had, in order.
-fn definitions(outcome: &RunResult) -> BTreeMap<&str, BTreeMap<Definition, &MetricPlan>> {
-    let mut definitions: BTreeMap<&str, BTreeMap<Definition, &MetricPlan>> = BTreeMap::new();
+fn definitions(outcome: &RunResult) -> BTreeMap<&str, BTreeMap<Fingerprint, &MetricPlan>> {
+    let mut definitions: BTreeMap<&str, BTreeMap<Fingerprint, &MetricPlan>> = BTreeMap::new();
     for metric in outcome.plans.iter().flat_map(|(_, plan)| &plan.metrics) {
         definitions.entry(&metric.name).or_default().insert(metric.definition(), metric);
     }
@@ -195,11 +195,11 @@ fn number(value: &Value) -> i64 {
 }
 
 /// A window of a definition, all its keys together: metric, definition, start.
-type Name = (String, Definition, i64);
+type Name = (String, Fingerprint, i64);
 
 fn name(record: &Value) -> Option<Name> {
     let definition = record["def"].as_str().or(record["definition"].as_str())?;
-    Some((record["metric"].as_str()?.to_owned(), Definition::parse(definition)?, number(&record["start"])))
+    Some((record["metric"].as_str()?.to_owned(), Fingerprint::parse(definition)?, number(&record["start"])))
 }
 
 /// What was counted into the closed windows, all keys together. A window that closed twice with different values is a finding.
@@ -227,8 +227,8 @@ fn closed(
 }
 
 /// By which definition each source counted from where on, as its parts say.
-fn since(outcome: &RunResult) -> BTreeMap<(String, u32), BTreeMap<i64, Definition>> {
-    let mut since: BTreeMap<(String, u32), BTreeMap<i64, Definition>> = BTreeMap::new();
+fn since(outcome: &RunResult) -> BTreeMap<(String, u32), BTreeMap<i64, Fingerprint>> {
+    let mut since: BTreeMap<(String, u32), BTreeMap<i64, Fingerprint>> = BTreeMap::new();
     for record in outcome.topics[PARTS].iter().filter_map(|record| checker::json(record)) {
         if let Some((metric, definition, _)) = name(&record) {
             let source = u32::try_from(number(&record["source"])).unwrap_or_default();
@@ -263,8 +263,9 @@ fn windows(checker: &Checker<'_>, calm: bool, findings: &mut Vec<Finding>) {
                 let window = expected.entry(name.clone()).or_default();
                 // Who is killed while it counts may have sent what it did not commit, and a definition that comes back counts
                 // that again: at most once each time it came into force.
-                let came =
-                    |since: &BTreeMap<i64, Definition>| since.values().filter(|of| *of == definition).count();
+                let came = |since: &BTreeMap<i64, Fingerprint>| {
+                    since.values().filter(|of| *of == definition).count()
+                };
                 let times = since.get(&((*metric).to_owned(), partition)).map_or(1, came).max(1);
                 window.1 += (copies * if calm { 1 } else { times }) as u64;
                 // A definition by which no event was counted left no part, and so nobody says when it came into force.

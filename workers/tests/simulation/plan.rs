@@ -1,12 +1,10 @@
 //! The pipeline under test: all four aggregates, every algorithm, windows of three lengths.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herd_spec::pipeline::{Direction, EwmaSpec, LimitsSpec, MadSpec, PoissonSpec, ResourcesSpec, ZscoreSpec};
+use herd_spec::pipeline::{Direction, EwmaSpec, MadSpec, PoissonSpec, ZscoreSpec};
 use herd_spec::plan::{
-    AggregatePlan, AlertLimit, Algorithm, ApiPlan, CollectorPlan, DetectorPlan, EventsPlan, Groups,
-    MappingPlan, MetricPlan, Plan, StagePlan, Threshold, TopicPlan, Topics,
+    AggregatePlan, AlertLimit, Algorithm, DetectorPlan, MetricPlan, Plan, Threshold, Topics,
 };
 use herd_spec::wire::{FieldPath, Severity};
 
@@ -22,56 +20,29 @@ pub(crate) const DEAD: &str = "sim.dead-letter";
 pub(crate) const SINK: &str = "sim.sink.main";
 
 pub(crate) fn of(sources: u32, judges: u32) -> Plan {
-    let topic = |name: &str, partitions| TopicPlan {
-        name: name.into(),
-        partitions,
-        replication: 1,
-        config: BTreeMap::new(),
-    };
-    let stage = || StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() };
-    let path = |names: &[&str]| names.iter().map(|name| vec![(*name).to_owned()]).collect::<Vec<_>>();
-    Plan {
-        pipeline: "sim".parse().unwrap(),
-        kafka: None,
-        topics: Topics {
-            events: topic(EVENTS, sources),
-            parts: topic(PARTS, judges),
-            windows: topic(WINDOWS, 2),
-            alerts: topic(ALERTS, 1),
-            dead_letter: topic(DEAD, 1),
-            baselines: topic(BASELINES, judges),
-        },
-        groups: Groups { fold: "sim.fold".into(), judge: "sim.judge".into(), explain: "sim.explain".into() },
-        events: EventsPlan {
-            mapping: MappingPlan {
-                id: path(&["event_id"]),
-                event_type: path(&["type"]),
-                user: path(&["user_id"]),
-                item: path(&["item_id"]),
-                time: path(&["time"]),
-            },
-            types: vec!["view".into(), "purchase".into()],
-            schema: None,
-            key: FieldPath::UserId,
-            max_lateness: Duration::from_millis(LATENESS.unsigned_abs()),
-            max_clock_skew: Duration::from_secs(60),
-            max_age: None,
-        },
-        collector: CollectorPlan {
-            keys: vec![],
-            origins: vec![],
-            trusted_proxies: vec![],
-            context: Default::default(),
-            limits: LimitsSpec::default(),
-            stage: stage(),
-        },
-        metrics: metrics(),
-        detectors: detectors(),
-        detection: stage(),
-        sinks: vec![],
-        api: ApiPlan { token: None, store: None, simulate: false, stage: stage() },
-        paused: false,
+    let yaml = format!(
+        "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {{name: sim}}\nspec: {{events: {{\
+         mapping: {{id: [event_id], type: [type], user: [user_id], item: [item_id], time: [time]}}, \
+         types: [view, purchase], maxLateness: {LATENESS}ms, maxClockSkew: 1m, maxAge: 0s}}}}\n"
+    );
+    let mut plan = Plan::parse(&herd_spec::document::parse(&yaml).unwrap()).unwrap();
+    let Topics { events, parts, windows, alerts, dead_letter, baselines } = &mut plan.topics;
+    let partitions = [
+        (events, sources),
+        (parts, judges),
+        (windows, 2),
+        (alerts, 1),
+        (dead_letter, 1),
+        (baselines, judges),
+    ];
+    for (topic, partitions) in partitions {
+        topic.partitions = partitions;
+        topic.config.clear();
     }
+    plan.collector.origins.clear();
+    plan.metrics = metrics();
+    plan.detectors = detectors();
+    plan
 }
 
 fn metrics() -> Vec<MetricPlan> {

@@ -1,12 +1,16 @@
 //! Additions to the schema of a detector.
 
-use super::{Bounds, FIELD, FIELD_MESSAGE, NAME, NAME_MESSAGE, Rules};
+use super::{Bounds, FIELD, FIELD_MESSAGE, NAME, NAME_MESSAGE, Rules, ZONE, ZONE_MESSAGE};
 
 const POSITIVE: &str = "self > 0.0 && self <= 1000.0";
 const POSITIVE_MESSAGE: &str = "must be more than 0 and at most 1000";
 const PROBABILITY: &str = "self > 0.0 && self <= 0.1";
 const PROBABILITY_MESSAGE: &str = "must be more than 0 and at most 0.1, e.g. 1e-9";
 
+const WARMUP: &str = "self >= 2 && self <= 1000";
+const WARMUP_MESSAGE: &str = "`warmup` must be from 2 to 1000";
+const WARMUP_WITHIN: &str = "self.warmup >= 2 && self.warmup <= self.history";
+const WARMUP_WITHIN_MESSAGE: &str = "`warmup` must be from 2 to `history`";
 const TIME_MESSAGE: &str = "is not a time of day: write `HH:MM`, e.g. `22:00`";
 
 /// Where a detector is described; the paths of the next two tables continue from there.
@@ -54,11 +58,7 @@ pub(super) const RULES: Rules = &[
         "self.from != self.to",
         "`to` is the same time as `from`: for whole days write `from: \"00:00\"` and `to: \"24:00\"`",
     ),
-    (
-        ".alerts.quietHours[].timeZone",
-        "self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')",
-        "is not a time zone: write its IANA name, e.g. `Europe/Berlin`",
-    ),
+    (".alerts.quietHours[].timeZone", ZONE, ZONE_MESSAGE),
     (
         ".alerts.mute[].until",
         "self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}')",
@@ -81,18 +81,10 @@ pub(super) const RULES: Rules = &[
     (".algorithm.ewma.halfLife", POSITIVE, POSITIVE_MESSAGE),
     (".algorithm.poisson.halfLife", POSITIVE, POSITIVE_MESSAGE),
     (".algorithm.poisson.probability", PROBABILITY, PROBABILITY_MESSAGE),
-    (
-        ".algorithm.zscore",
-        "self.warmup >= 2 && self.warmup <= self.history",
-        "`warmup` must be from 2 to `history`",
-    ),
-    (
-        ".algorithm.mad",
-        "self.warmup >= 2 && self.warmup <= self.history",
-        "`warmup` must be from 2 to `history`",
-    ),
-    (".algorithm.ewma.warmup", "self >= 2 && self <= 1000", "`warmup` must be from 2 to 1000"),
-    (".algorithm.poisson.warmup", "self >= 2 && self <= 1000", "`warmup` must be from 2 to 1000"),
+    (".algorithm.zscore", WARMUP_WITHIN, WARMUP_WITHIN_MESSAGE),
+    (".algorithm.mad", WARMUP_WITHIN, WARMUP_WITHIN_MESSAGE),
+    (".algorithm.ewma.warmup", WARMUP, WARMUP_MESSAGE),
+    (".algorithm.poisson.warmup", WARMUP, WARMUP_MESSAGE),
 ];
 pub(super) const BOUNDS: Bounds = &[
     (".name", 40),

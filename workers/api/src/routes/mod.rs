@@ -40,7 +40,7 @@ pub(crate) use windows::stored_windows;
     tags(
         (name = "live", description = "Live data"),
         (name = "history", description = "History; requires a store"),
-        (name = "simulate", description = "Simulated bursts of events")
+        (name = "simulate", description = "Simulated crowds of events")
     )
 )]
 struct Document;

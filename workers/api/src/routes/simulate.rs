@@ -1,4 +1,4 @@
-//! Simulated bursts: real events sent through the collector, so that a real alert is raised.
+//! Simulated crowds: real events sent through the collector, so that a real alert is raised.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const CHUNK: usize = 1_000;
 /// Timeout of a request to the collector.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Size of a burst. All fields are optional.
+/// Size of a crowd. All fields are optional.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = SpikeRequest)]
@@ -41,7 +41,7 @@ pub(crate) struct SpikeRequest {
     event_type: Option<String>,
 }
 
-/// The burst that was started.
+/// The crowd that was started.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Spike)]
 pub(crate) struct SpikeShape {
@@ -83,8 +83,8 @@ pub(crate) async fn spike(
         return Err(Problem::new(StatusCode::CONFLICT, "the URL of the collector is not configured"));
     };
     let spike = read(&app.plan, item, &body)?;
-    let Ok(permit) = Arc::clone(&app.burst_permits).try_acquire_owned() else {
-        let detail = "the limit of concurrent bursts is reached: wait until one has ended";
+    let Ok(permit) = Arc::clone(&app.crowd_permits).try_acquire_owned() else {
+        let detail = "the limit of concurrent simulated crowds is reached: wait until one has ended";
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).after(Duration::from_secs(5)));
     };
     let mut chunks = chunks(&app.plan, &spike).into_iter();
@@ -106,7 +106,7 @@ pub(crate) async fn spike(
                 () = tokio::time::sleep_until(at) => {}
             }
             if let Err(error) = send(&collector, &chunk).await {
-                tracing::warn!(error, "the collector refused a part of a simulated burst");
+                tracing::warn!(error, "the collector refused a part of a simulated crowd");
             }
         }
     });
@@ -150,30 +150,30 @@ fn read(plan: &Plan, item: String, body: &[u8]) -> Result<SpikeShape, Problem> {
     Ok(SpikeShape { item, event_type, events, seconds })
 }
 
-/// Splits the burst into request bodies, evenly over its duration.
+/// Splits the crowd into request bodies, evenly over its duration.
 fn chunks(plan: &Plan, spike: &SpikeShape) -> Vec<Vec<Value>> {
     let events = usize::try_from(spike.events).unwrap_or(0);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at most 600
     let paced = (spike.seconds * PACE) as usize;
     let most = CHUNK.min(usize::try_from(plan.collector.limits.batch_events).unwrap_or(CHUNK)).max(1);
     let requests = paced.max(events.div_ceil(most)).clamp(1, events.max(1));
-    let burst = uuid::Uuid::now_v7().simple().to_string();
+    let crowd = uuid::Uuid::now_v7().simple().to_string();
     (0..requests)
         .map(|request| {
             let numbers = (events * request / requests)..(events * (request + 1) / requests);
-            numbers.map(|number| event(plan, spike, &burst, number)).collect()
+            numbers.map(|number| event(plan, spike, &crowd, number)).collect()
         })
         .collect()
 }
 
 /// An event according to the mapping of the pipeline. Its time is the time of receipt.
-fn event(plan: &Plan, spike: &SpikeShape, burst: &str, number: usize) -> Value {
+fn event(plan: &Plan, spike: &SpikeShape, crowd: &str, number: usize) -> Value {
     let mapping = &plan.events.mapping;
     let mut event = Map::new();
     let fields = [
-        (&mapping.id, format!("spike-{burst}-{number}")),
+        (&mapping.id, format!("spike-{crowd}-{number}")),
         (&mapping.event_type, spike.event_type.clone()),
-        (&mapping.user, format!("visitor-{}-{number}", &burst[burst.len() - 8..])),
+        (&mapping.user, format!("visitor-{}-{number}", &crowd[crowd.len() - 8..])),
         (&mapping.item, spike.item.clone()),
     ];
     for (paths, value) in fields {

@@ -32,7 +32,7 @@ pub(crate) struct PipelineShape {
     pub(crate) detectors: Vec<DetectorShape>,
     /// Sinks.
     pub(crate) sinks: Vec<SinkShape>,
-    /// Whether bursts can be simulated.
+    /// Whether crowds can be simulated.
     pub(crate) simulate: bool,
     /// Whether the pipeline has a store for history.
     pub(crate) store: bool,

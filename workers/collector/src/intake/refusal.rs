@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use herd_spec::wire::dead_letter;
+
 /// Why an item was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -49,9 +51,9 @@ impl Code {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::InvalidJson => "invalid-json",
-            Self::InvalidGzip => "invalid-gzip",
-            Self::InvalidZstd => "invalid-zstd",
+            Self::InvalidJson => dead_letter::INVALID_JSON,
+            Self::InvalidGzip => dead_letter::INVALID_GZIP,
+            Self::InvalidZstd => dead_letter::INVALID_ZSTD,
             Self::NotAnObject => "not-an-object",
             Self::MissingField => "missing-field",
             Self::InvalidField => "invalid-field",
@@ -69,7 +71,7 @@ impl Code {
     /// Whether the bytes could not be parsed at all.
     #[must_use]
     pub fn is_unreadable(self) -> bool {
-        matches!(self, Self::InvalidJson | Self::InvalidGzip | Self::InvalidZstd)
+        dead_letter::UNREADABLE.contains(&self.as_str())
     }
 }
 

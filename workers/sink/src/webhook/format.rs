@@ -5,11 +5,22 @@ use herd_spec::units::{EventTime, WallTime};
 use herd_spec::wire::{Alert, AlertState, Severity};
 use serde_json::{Value, json};
 
+use super::summary::summary_body;
+use crate::alerts::Message;
+
 /// How long Alertmanager takes an alert for firing when Herd says nothing more: it says so once, and once when it ends.
 const FIRING_FOR: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
+/// The body of the request.
+pub(super) fn body(format: WebhookFormat, message: Message<'_>, now: WallTime) -> Vec<u8> {
+    match message {
+        Message::Alert(alert) => alert_body(format, alert, now),
+        Message::Summary(summary) => summary_body(format, summary, now).to_string().into_bytes(),
+    }
+}
+
 /// The body that tells of an alert at its present state.
-pub(crate) fn body(format: WebhookFormat, alert: &Alert, now: WallTime) -> Vec<u8> {
+fn alert_body(format: WebhookFormat, alert: &Alert, now: WallTime) -> Vec<u8> {
     match format {
         WebhookFormat::Json => {
             let mut body = Vec::new();
@@ -117,12 +128,12 @@ pub(super) fn alertmanager(alert: &Alert, now: WallTime) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::tests::{alert, explanation};
+    use crate::alerts::tests::{alert, explanation};
     use herd_spec::wire::{Ending, Episode};
     use rstest::rstest;
 
     fn text(format: WebhookFormat, alert: &Alert) -> String {
-        let body = body(format, alert, WallTime(1_700_000_100_000));
+        let body = alert_body(format, alert, WallTime(1_700_000_100_000));
         let value: Value = serde_json::from_slice(&body).unwrap();
         serde_json::to_string_pretty(&value).unwrap().replace(&alert.id.0, "ID")
     }
@@ -130,7 +141,7 @@ mod tests {
     #[test]
     fn json_format_is_the_alert_record() {
         let alert = alert("mug", AlertState::Firing);
-        let body = body(WebhookFormat::Json, &alert, WallTime(0));
+        let body = alert_body(WebhookFormat::Json, &alert, WallTime(0));
         assert_eq!(Alert::parse(&body).unwrap(), alert);
     }
 
@@ -209,7 +220,8 @@ mod tests {
             slack["blocks"][0]["text"]["text"],
             format!(":warning: *Warning: rush on mug*\n{escaped}")
         );
-        let json: Value = serde_json::from_slice(&body(WebhookFormat::Json, &alert, WallTime(0))).unwrap();
+        let json: Value =
+            serde_json::from_slice(&alert_body(WebhookFormat::Json, &alert, WallTime(0))).unwrap();
         assert_eq!(json["explanation"]["summary"], "92 % of the excess via <t.co>; 380 people");
     }
 

@@ -1,162 +1,38 @@
-//! One message to one endpoint: signed, tried again where that may help.
+//! One message to one endpoint: signed; what its answers mean.
 
-use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use herd_spec::health::Trouble;
 use herd_spec::pipeline::WebhookFormat;
-use herd_stage::backoff::Pace;
-use herd_stage::{Clock, Health, Secret};
+use herd_spec::units::WallTime;
+use herd_stage::Secret;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::{StatusCode, Url, header};
 use sha2::Sha256;
 
-use super::summary::Message;
-use crate::metrics::{OutcomeLabels, SinkLabels, SinkMetrics};
-
-/// The longest an endpoint may ask us to wait.
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
-
-/// Why a message was not delivered in the end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Undelivered {
-    /// The endpoint will never take it.
-    Refused(String),
-    /// It was tried as often as allowed.
-    GaveUp(String),
-}
-
-impl Undelivered {
-    pub(crate) fn class(&self) -> &'static str {
-        match self {
-            Self::Refused(_) => "webhook-refused",
-            Self::GaveUp(_) => "webhook-gave-up",
-        }
-    }
-}
-
-impl fmt::Display for Undelivered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(why) | Self::GaveUp(why) => f.write_str(why),
-        }
-    }
-}
+use super::format::body;
+use crate::alerts::{Answer, Message, Receiver};
 
 /// Posts messages to one endpoint.
-pub(crate) struct Post<C> {
-    pub(crate) sink: String,
-    pub(crate) client: reqwest::Client,
-    pub(crate) url: Url,
-    pub(crate) format: WebhookFormat,
-    pub(crate) signing_key: Option<Secret>,
-    pub(crate) timeout: Duration,
-    pub(crate) attempts: u32,
-    pub(crate) pace: Pace,
-    /// For an endpoint that a person must mend.
-    pub(crate) mending: Pace,
-    /// What was told of the endpoint, until it takes a message.
-    pub(crate) told: Mutex<Option<String>>,
-    pub(crate) clock: C,
-    pub(crate) health: Health,
-    pub(crate) condition: &'static str,
-    pub(crate) metrics: SinkMetrics,
+pub(super) struct Post {
+    pub(super) client: reqwest::Client,
+    pub(super) url: Url,
+    pub(super) format: WebhookFormat,
+    pub(super) signing_key: Option<Secret>,
+    pub(super) timeout: Duration,
 }
 
-enum Answer {
-    Taken,
-    /// This message is refused, others may be taken.
-    Refused(String),
-    /// No message is taken, until somebody changes the address, what goes with it, or the endpoint.
-    NeedsMending(String),
-    Later {
-        why: String,
-        after: Option<Duration>,
-    },
-}
+impl Receiver for Post {
+    const KIND: &'static str = "webhook";
+    const TROUBLE: Trouble = Trouble::WebhookFailing;
+    const ADVICE: &'static str = "correct its URL or credentials";
 
-impl<C: Clock> Post<C> {
-    /// Delivers one message.
-    pub(crate) async fn deliver(&self, message: Message<'_>) -> Result<(), Undelivered> {
-        let (mut pauses, mut mending) = (self.pace.pauses(), self.mending.pauses());
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let (why, pause, undelivered): (_, _, fn(String) -> Undelivered) = match self.once(message).await
-            {
-                Answer::Taken => {
-                    self.health.ok(self.condition);
-                    *self.told() = None;
-                    self.count("delivered");
-                    return Ok(());
-                }
-                Answer::Refused(why) => {
-                    self.count("refused");
-                    return Err(Undelivered::Refused(why));
-                }
-                Answer::NeedsMending(why) => (why, mending.next(), Undelivered::Refused),
-                Answer::Later { why, after } => {
-                    let asked = after.unwrap_or_default().min(LONGEST_WAIT);
-                    (why, pauses.next().max(asked), Undelivered::GaveUp)
-                }
-            };
-            let undelivered = undelivered(format!("{why} (attempt {tried} of {})", self.attempts));
-            self.health.fail(self.condition, Trouble::WebhookFailing, format!("{} {why}", self.place()));
-            self.tell(&why, &undelivered);
-            if tried >= self.attempts {
-                self.count(if matches!(undelivered, Undelivered::Refused(_)) {
-                    "refused"
-                } else {
-                    "gave-up"
-                });
-                return Err(undelivered);
-            }
-            self.metrics.retries.get_or_create(&SinkLabels { sink: self.sink.clone() }).inc();
-            tokio::time::sleep(pause).await;
-        }
+    fn address(&self) -> String {
+        address(&self.url)
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells a person of the endpoint's answer, once for all messages that get the same.
-    fn tell(&self, why: &str, undelivered: &Undelivered) {
-        let mut told = self.told();
-        if told.as_deref() == Some(why) {
-            tracing::debug!(sink = self.sink, endpoint = self.place(), why, "still");
-            return;
-        }
-        *told = Some(why.to_owned());
-        drop(told);
-        match undelivered {
-            Undelivered::GaveUp(_) => {
-                tracing::warn!(sink = self.sink, endpoint = self.place(), why, "trying again");
-            }
-            Undelivered::Refused(_) => tracing::error!(
-                sink = self.sink,
-                endpoint = self.place(),
-                why,
-                "the endpoint rejects all deliveries: correct its URL or credentials; each alert is attempted {} times with long \
-                 pauses, then it goes to the dead-letter topic",
-                self.attempts
-            ),
-        }
-    }
-
-    fn count(&self, outcome: &'static str) {
-        self.metrics.deliveries.get_or_create(&OutcomeLabels { sink: self.sink.clone(), outcome }).inc();
-    }
-
-    /// The endpoint without what may be secret: path, query, password.
-    fn place(&self) -> String {
-        place(&self.url)
-    }
-
-    async fn once(&self, message: Message<'_>) -> Answer {
-        let now = self.clock.now();
-        let body = message.body(self.format, now);
+    async fn send(&self, message: Message<'_>, now: WallTime) -> Answer {
+        let body = body(self.format, message, now);
         let mut request = self
             .client
             .post(self.url.clone())
@@ -223,7 +99,8 @@ fn advice(status: StatusCode) -> Option<&'static str> {
     })
 }
 
-pub(crate) fn place(url: &Url) -> String {
+/// Without path, query and password.
+fn address(url: &Url) -> String {
     match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{}://{host}:{port}", url.scheme()),
         (Some(host), None) => format!("{}://{host}", url.scheme()),
@@ -291,7 +168,7 @@ mod tests {
     #[test]
     fn shows_the_address_without_its_secrets() {
         let url = Url::parse("https://ann:pass@hooks.example.com:8443/services/T0/B0/token?key=1").unwrap();
-        assert_eq!(place(&url), "https://hooks.example.com:8443");
+        assert_eq!(address(&url), "https://hooks.example.com:8443");
     }
 
     #[test]

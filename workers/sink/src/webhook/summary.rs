@@ -2,44 +2,14 @@
 
 use herd_spec::pipeline::WebhookFormat;
 use herd_spec::units::WallTime;
-use herd_spec::wire::{Alert, VERSION};
+use herd_spec::wire::VERSION;
 use serde_json::{Value, json};
 
-use super::format::{alertmanager, body, plain, sentences};
-use super::held::Summary;
+use super::format::{alertmanager, plain, sentences};
+use crate::alerts::Summary;
 
 /// Alerts that a sentence names; the others are counted.
 const NAMED: usize = 20;
-
-/// What is sent to a webhook.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Message<'a> {
-    /// An alert, at its present state.
-    Alert(&'a Alert),
-    /// All that was held back in quiet times.
-    Summary(&'a Summary),
-}
-
-impl Message<'_> {
-    /// The body of the request.
-    pub(crate) fn body(self, format: WebhookFormat, now: WallTime) -> Vec<u8> {
-        match self {
-            Self::Alert(alert) => body(format, alert, now),
-            Self::Summary(summary) => summary_body(format, summary, now).to_string().into_bytes(),
-        }
-    }
-
-    /// By which a receiver that sees the message twice can tell.
-    pub(crate) fn id(self) -> String {
-        match self {
-            Self::Alert(alert) => format!("{}-{}", alert.id, alert.state.as_str()),
-            Self::Summary(summary) => {
-                let first = summary.alerts.first().map(|alert| alert.id.to_string()).unwrap_or_default();
-                format!("{first}-quiet-{}", summary.until.0)
-            }
-        }
-    }
-}
 
 /// `While quiet (22:00–07:00 Europe/Berlin): 3 alerts:`, and a line for each.
 fn words(summary: &Summary) -> (String, Vec<String>) {
@@ -54,7 +24,8 @@ fn words(summary: &Summary) -> (String, Vec<String>) {
     (title, lines)
 }
 
-fn summary_body(format: WebhookFormat, summary: &Summary, now: WallTime) -> Value {
+/// The body that tells of what was held back.
+pub(super) fn summary_body(format: WebhookFormat, summary: &Summary, now: WallTime) -> Value {
     let (title, lines) = words(summary);
     match format {
         WebhookFormat::Json => json!({
@@ -78,7 +49,10 @@ fn summary_body(format: WebhookFormat, summary: &Summary, now: WallTime) -> Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::tests::{alert, explanation};
+    use crate::alerts::Message;
+    use crate::alerts::tests::{alert, explanation};
+    use crate::webhook::format::body;
+    use herd_spec::wire::Alert;
     use herd_spec::wire::AlertState::{Firing, Resolved};
 
     fn summary(alerts: Vec<Alert>) -> Summary {
@@ -87,7 +61,7 @@ mod tests {
     }
 
     fn value(format: WebhookFormat, summary: &Summary) -> Value {
-        serde_json::from_slice(&Message::Summary(summary).body(format, WallTime(1_700_031_600_000))).unwrap()
+        serde_json::from_slice(&body(format, Message::Summary(summary), WallTime(1_700_031_600_000))).unwrap()
     }
 
     #[test]

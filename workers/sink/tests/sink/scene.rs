@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use herd_sink::SinkError;
-use herd_spec::pipeline::{LimitsSpec, ResourcesSpec};
-use herd_spec::plan::{
-    ApiPlan, CollectorPlan, EventsPlan, Groups, MappingPlan, Plan, SinkKind, SinkPlan, StagePlan, TopicPlan,
-    Topics,
-};
+use herd_spec::plan::{Plan, SinkKind, SinkPlan};
 use herd_spec::units::EventTime;
-use herd_spec::wire::{Alert, AlertId, AlertState, Explanation, FieldPath, Severity};
+use herd_spec::wire::{Alert, AlertId, AlertState, Explanation, Severity};
 use herd_stage::{Secrets, Stage};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,57 +24,10 @@ pub(crate) fn memory_bus() -> MemoryBus {
     MemoryBus::with(&[(EVENTS, 2), (WINDOWS, 1), (ALERTS, 1), (DEAD, 1)])
 }
 
-fn stage_plan() -> StagePlan {
-    StagePlan { replicas: 1, scaling: None, resources: ResourcesSpec::default() }
-}
-
+/// Its topics are those above.
 fn plan() -> Plan {
-    let topic = |name: &str| TopicPlan {
-        name: name.into(),
-        partitions: 1,
-        replication: 1,
-        config: std::collections::BTreeMap::new(),
-    };
-    Plan {
-        pipeline: "shop".parse().unwrap(),
-        kafka: None,
-        topics: Topics {
-            events: topic(EVENTS),
-            parts: topic("shop.parts"),
-            windows: topic(WINDOWS),
-            alerts: topic(ALERTS),
-            dead_letter: topic(DEAD),
-            baselines: topic("shop.baselines"),
-        },
-        groups: Groups {
-            fold: "shop.fold".into(),
-            judge: "shop.judge".into(),
-            explain: "shop.explain".into(),
-        },
-        events: EventsPlan {
-            mapping: MappingPlan { id: vec![], event_type: vec![], user: vec![], item: vec![], time: vec![] },
-            types: vec![],
-            schema: None,
-            key: FieldPath::UserId,
-            max_lateness: Duration::from_secs(30),
-            max_clock_skew: Duration::from_secs(60),
-            max_age: None,
-        },
-        collector: CollectorPlan {
-            keys: vec![],
-            origins: vec![],
-            trusted_proxies: vec![],
-            context: Default::default(),
-            limits: LimitsSpec::default(),
-            stage: stage_plan(),
-        },
-        metrics: vec![],
-        detectors: vec![],
-        detection: stage_plan(),
-        sinks: vec![],
-        api: ApiPlan { token: None, store: None, simulate: false, stage: stage_plan() },
-        paused: false,
-    }
+    let yaml = "apiVersion: herd.dev/v1alpha1\nkind: HerdPipeline\nmetadata: {name: shop}\nspec: {}\n";
+    Plan::parse(&herd_spec::document::parse(yaml).unwrap()).unwrap()
 }
 
 pub(crate) struct Running {
@@ -89,9 +38,11 @@ pub(crate) struct Running {
 /// Starts a sink; secrets are read from `<data>/secrets`.
 pub(crate) fn start(kind: SinkKind, bus: &MemoryBus, data: &Path) -> Running {
     let stage = Stage::new(CancellationToken::new(), Secrets::new(Some(&data.join("secrets"))));
-    let sink = SinkPlan { name: "main".parse().unwrap(), group: GROUP.into(), kind, stage: stage_plan() };
+    let plan = plan();
+    let size = plan.detection.clone();
+    let sink = SinkPlan { name: "main".parse().unwrap(), group: GROUP.into(), kind, stage: size };
     let running =
-        herd_sink::run(Arc::new(plan()), sink, bus.clone(), stage.clone(), data.to_owned(), "m-0".into());
+        herd_sink::run(Arc::new(plan), sink, bus.clone(), stage.clone(), data.to_owned(), "m-0".into());
     Running { stage, task: tokio::spawn(running) }
 }
 
@@ -133,7 +84,7 @@ pub(crate) fn alert(key: &str, state: AlertState) -> Alert {
         pipeline: "shop".parse().unwrap(),
         detector: "rush".into(),
         metric: "views".into(),
-        rule: herd_spec::wire::Definition::default(),
+        rule: herd_spec::wire::Fingerprint::default(),
         key: key.into(),
         severity: Severity::Warning,
         state,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Alert, AlertId, AlertState, Definition, EventRef, Severity, Window};
+use herd_spec::wire::{Alert, AlertId, AlertState, EventRef, Fingerprint, Severity, Window};
 use herd_store::{Advance, Store, StoreError, Table, Writer, Written};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 
@@ -146,7 +146,7 @@ pub(crate) fn window(key: &str, start: i64, count: u64) -> Window<'static> {
     Window {
         v: 1,
         metric: "views".into(),
-        definition: Definition::of_hash(7),
+        definition: Fingerprint::of_hash(7),
         key: key.to_owned().into(),
         start: EventTime(start),
         size_ms: 10_000,
@@ -170,7 +170,7 @@ pub(crate) fn alert(key: &str, start: i64, state: AlertState) -> Alert {
         pipeline: "shop".into(),
         detector: "rush".into(),
         metric: "views".into(),
-        rule: Definition::default(),
+        rule: Fingerprint::default(),
         key: key.into(),
         severity: Severity::Warning,
         state,

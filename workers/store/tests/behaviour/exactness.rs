@@ -1,7 +1,7 @@
 //! Every record is stored exactly once, despite crashes at any time.
 
 use herd_spec::units::{Offset, Partition};
-use herd_spec::wire::{Definition, EventRef};
+use herd_spec::wire::{EventRef, Fingerprint};
 use herd_store::{Advance, Counts, StoreError, Table, Unstorable};
 
 use crate::env::{Raw, StoreEnv, TOPIC, window, write_events, writer_of};
@@ -141,7 +141,7 @@ async fn a_closed_window_is_stored_once(env: StoreEnv) {
         };
         assert_eq!(writer.write(&[advance], &rows, range).await.unwrap().inserted, inserted);
     }
-    let stored = env.store.windows("views", Definition::of_hash(7), "mug", None, None, 10).await.unwrap();
+    let stored = env.store.windows("views", Fingerprint::of_hash(7), "mug", None, None, 10).await.unwrap();
     assert_eq!(stored, [window("mug", 0, 3), window("mug", 10_000, 4)]);
     assert_eq!(env.store.counts().await.unwrap().windows, 3);
 }

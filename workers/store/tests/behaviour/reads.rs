@@ -2,7 +2,7 @@
 
 use herd_spec::units::EventTime;
 use herd_spec::units::{Offset, Partition};
-use herd_spec::wire::{Definition, Event};
+use herd_spec::wire::{Event, Fingerprint};
 use herd_store::{Advance, Table, UserOrder};
 
 use crate::env::{Raw, StoreEnv, TOPIC, window, write_events, writer_of};
@@ -69,7 +69,7 @@ async fn windows_are_ordered_and_limited_to_the_newest(env: StoreEnv) {
     for (from, to, limit, expected) in table {
         let read = env
             .store
-            .windows("views", Definition::of_hash(7), "mug", from.map(EventTime), to.map(EventTime), limit)
+            .windows("views", Fingerprint::of_hash(7), "mug", from.map(EventTime), to.map(EventTime), limit)
             .await
             .unwrap();
         assert_eq!(read.iter().map(|window| window.start.0).collect::<Vec<_>>(), expected);
@@ -101,7 +101,7 @@ async fn unknown_keys_and_users_have_no_data(env: StoreEnv) {
     assert!(env.store.user_events("nobody", None, 5).await.unwrap().is_empty());
     assert!(
         env.store
-            .windows("no metric", Definition::of_hash(7), "no key", None, None, 5)
+            .windows("no metric", Fingerprint::of_hash(7), "no key", None, None, 5)
             .await
             .unwrap()
             .is_empty()

@@ -1,7 +1,7 @@
-//! What a member of a webhook sink's group does.
+//! What a member of the group of a sink of alerts does.
 //!
 //! A thread drives the consumer; messages go out from tasks, a few at a time, those of one alert in order. While they do,
-//! the consumer is held but stays a member of its group, however slow the endpoint is. The position is committed after
+//! the consumer is held but stays a member of its group, however slow the receiver is. The position is committed after
 //! the last message of what was sent off was taken or given up, so each is sent at least once. A message waits up to two seconds for the
 //! explanation of its alert (`ready`); meanwhile further records are taken in.
 //!
@@ -27,9 +27,9 @@ use tokio::task::JoinHandle;
 use super::deliver::{Alerts, Outgoing, Report, deliver, lock};
 use super::held::{Held, Mark, Pending, Source};
 use super::notified::{Notified, Told};
-use super::post::{Post, Undelivered};
 use super::ready::{Explanations, Taken, ready};
-use super::summary::Message;
+use super::receiver::{Message, Receiver};
+use super::sender::{Sender, Undelivered};
 use crate::SinkError;
 use crate::dead_letter::{DeadLetters, Refusal, RefusedRecord};
 use crate::metrics::{SinkLabels, SinkMetrics};
@@ -65,11 +65,11 @@ pub(super) struct Setup {
 
 type SummaryDelivery = JoinHandle<Result<(), Undelivered>>;
 
-pub(super) struct WebhookSink<B: Bus> {
+pub(super) struct AlertSink<B: Bus, R> {
     setup: Setup,
     dead_letters: DeadLetters<B::Producer>,
     metrics: SinkMetrics,
-    post: Arc<Post<SystemClock>>,
+    sender: Arc<Sender<R>>,
     memory: Arc<Mutex<Notified>>,
     /// Where each partition goes on: earlier records were delivered by a member before.
     delivered: BTreeMap<Partition, Offset>,
@@ -94,14 +94,14 @@ pub(super) struct WebhookSink<B: Bus> {
     pauses: Pauses,
 }
 
-impl<B: Bus> WebhookSink<B> {
-    pub(super) fn join(setup: Setup, bus: &B, post: Post<SystemClock>) -> Result<Member<Self>, SinkError> {
+impl<B: Bus, R: Receiver> AlertSink<B, R> {
+    pub(super) fn join(setup: Setup, bus: &B, sender: Sender<R>) -> Result<Member<Self>, SinkError> {
         let failed = |source| SinkError::Bus { sink: setup.sink.clone(), source };
         let connector = format!("sink.{}", setup.sink);
         let producer = bus.producer(&connector).map_err(failed)?;
         let membership = Membership::Group { group: &setup.group, instance: Some(&setup.member) };
         let consumer = bus.consumer(&setup.topic, membership).map_err(failed)?;
-        let waiting = Waiting::register(&setup.stage, "webhook");
+        let waiting = Waiting::register(&setup.stage, R::KIND);
         let sink = Self {
             dead_letters: DeadLetters {
                 producer,
@@ -110,7 +110,7 @@ impl<B: Bus> WebhookSink<B> {
                 connector,
             },
             metrics: SinkMetrics::of(&setup.stage),
-            post: Arc::new(post),
+            sender: Arc::new(sender),
             memory: Arc::default(),
             delivered: BTreeMap::new(),
             batch: Vec::new(),
@@ -168,8 +168,8 @@ impl<B: Bus> WebhookSink<B> {
                 records.push(Outgoing { index: *index, alert, is_quiet });
             }
         }
-        let (post, memory) = (Arc::clone(&self.post), Arc::clone(&self.memory));
-        self.setup.runtime.spawn(deliver(post, memory, alerts))
+        let (sender, memory) = (Arc::clone(&self.sender), Arc::clone(&self.memory));
+        self.setup.runtime.spawn(deliver(sender, memory, alerts))
     }
 
     /// What came of the delivery; none while it goes on after `wait`.
@@ -182,7 +182,7 @@ impl<B: Bus> WebhookSink<B> {
             Ok(Ok(report)) => Ok(Some(report)),
             Ok(Err(_)) => Err(SinkError::Thread {
                 sink: self.setup.sink.clone(),
-                part: "webhook deliveries",
+                part: "message deliveries",
                 why: "panicked".into(),
             }),
         }
@@ -190,7 +190,7 @@ impl<B: Bus> WebhookSink<B> {
 
     /// Sends what was refused or given up to the dead-letter topic; then what was sent is through.
     fn conclude(&mut self, report: Report) -> Result<Commits, SinkError> {
-        let put = |(index, why): (usize, Undelivered)| (index, Refusal::put(why.class(), &why));
+        let put = |(index, why): (usize, Undelivered)| (index, Refusal::put(why.class(R::KIND), &why));
         let mut refused: Vec<(usize, Refusal)> = report.undelivered.into_iter().map(put).collect();
         for index in &self.sent {
             if let Some(Err(refusal)) = self.batch.get(*index).map(|pending| &pending.alert) {
@@ -252,8 +252,8 @@ impl<B: Bus> WebhookSink<B> {
             return Ok(None);
         };
         let Some(summary) = self.held.summary(&ids) else { return self.release(&ids, None).map(Some) };
-        let post = Arc::clone(&self.post);
-        let delivery = async move { post.deliver(Message::Summary(&summary)).await };
+        let sender = Arc::clone(&self.sender);
+        let delivery = async move { sender.deliver(Message::Summary(&summary)).await };
         self.summary = Some((ids, self.setup.runtime.spawn(delivery)));
         Ok(Some(Vec::new()))
     }
@@ -261,7 +261,7 @@ impl<B: Bus> WebhookSink<B> {
     /// Ends the holding back of alerts that were summed up, or could not be: then each goes to the dead-letter topic.
     fn release(&mut self, ids: &[AlertId], undelivered: Option<Undelivered>) -> Result<Commits, SinkError> {
         let sources = self.held.release(ids, SystemClock.now());
-        let refusal = undelivered.map(|why| Refusal::put(why.class(), &why));
+        let refusal = undelivered.map(|why| Refusal::put(why.class(R::KIND), &why));
         for source in &sources {
             if let Some(refusal) = &refusal
                 && !self.send_dead_letter(source, refusal)?
@@ -346,7 +346,7 @@ impl<B: Bus> WebhookSink<B> {
     }
 }
 
-impl<B: Bus> Processor for WebhookSink<B> {
+impl<B: Bus, R: Receiver> Processor for AlertSink<B, R> {
     type Consumer = B::Consumer;
     type Clock = SystemClock;
     type Error = SinkError;

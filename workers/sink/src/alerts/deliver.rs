@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use herd_spec::wire::{Alert, AlertId};
-use herd_stage::SystemClock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::notified::{Notified, Told};
-use super::post::{Post, Undelivered};
-use super::summary::Message;
+use super::receiver::{Message, Receiver};
+use super::sender::{Sender, Undelivered};
 
 /// Messages under way at once.
 const AT_ONCE: usize = 8;
@@ -39,19 +38,19 @@ pub(super) struct Report {
 }
 
 /// Delivers the messages of a batch.
-pub(super) async fn deliver(
-    post: Arc<Post<SystemClock>>,
+pub(super) async fn deliver<R: Receiver>(
+    sender: Arc<Sender<R>>,
     memory: Arc<Mutex<Notified>>,
     alerts: Alerts,
 ) -> Report {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = JoinSet::new();
     for (id, records) in alerts {
-        let (post, memory, room) = (Arc::clone(&post), Arc::clone(&memory), Arc::clone(&room));
+        let (sender, memory, room) = (Arc::clone(&sender), Arc::clone(&memory), Arc::clone(&room));
         tasks.spawn(async move {
             // Never closed.
             let _turn = room.acquire().await;
-            deliver_one(&post, &memory, id, records).await
+            deliver_one(&sender, &memory, id, records).await
         });
     }
     let mut whole = Report::default();
@@ -65,8 +64,8 @@ pub(super) async fn deliver(
 }
 
 /// Delivers what the records of one alert say, in order.
-async fn deliver_one(
-    post: &Post<SystemClock>,
+async fn deliver_one<R: Receiver>(
+    sender: &Sender<R>,
     memory: &Mutex<Notified>,
     id: AlertId,
     records: Vec<Outgoing>,
@@ -77,7 +76,7 @@ async fn deliver_one(
         let (next, message) = told.after(alert.state);
         if message && is_quiet {
             report.held.push((index, told == Told::Nothing));
-        } else if message && let Err(why) = post.deliver(Message::Alert(&alert)).await {
+        } else if message && let Err(why) = sender.deliver(Message::Alert(&alert)).await {
             report.undelivered.push((index, why));
         }
         told = next;

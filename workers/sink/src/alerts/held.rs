@@ -197,7 +197,7 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::tests::{alert, explanation};
+    use crate::alerts::tests::{alert, explanation};
     use AlertState::{Early, Firing, Resolved, Withdrawn};
 
     const END: WallTime = WallTime(1_700_031_600_000); // 07:00 UTC after 22:13

@@ -97,7 +97,7 @@ pub(super) fn ready(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::webhook::tests::{alert, explanation};
+    use crate::alerts::tests::{alert, explanation};
     use AlertState::{Early, Firing, Resolved, Withdrawn};
     use rstest::rstest;
 

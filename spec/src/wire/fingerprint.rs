@@ -1,16 +1,16 @@
-//! Which definition of a metric a value belongs to.
+//! Which definition of a metric, or which rule of a detector, a value belongs to.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Identifies the definition of a metric: events filter, key, aggregate, window and limit of keys. Two metrics of one name
-/// with different definitions are different metrics. Written as 8 lower-case hexadecimal digits; see
-/// [`crate::plan::MetricPlan::definition`].
+/// The fingerprint of a part of a spec. Of a metric: of its definition, which is its events filter, key, aggregate, window and limit of
+/// keys; two metrics of one name with different definitions are different metrics (see [`crate::plan::MetricPlan::definition`]). Of an
+/// alert: of the rule that raised it. Written as 8 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Definition(u32);
+pub struct Fingerprint(u32);
 
-impl Definition {
+impl Fingerprint {
     /// From a hash of which 32 bits are kept: metrics are told apart only from others of the same name.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // meant
@@ -27,28 +27,28 @@ impl Definition {
     }
 }
 
-impl fmt::Display for Definition {
+impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}", self.0)
     }
 }
 
-impl Serialize for Definition {
+impl Serialize for Fingerprint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Definition {
+impl<'de> Deserialize<'de> for Fingerprint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Written;
         impl serde::de::Visitor<'_> for Written {
-            type Value = Definition;
+            type Value = Fingerprint;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("8 lower-case hexadecimal digits")
             }
-            fn visit_str<E: serde::de::Error>(self, written: &str) -> Result<Definition, E> {
-                Definition::parse(written)
+            fn visit_str<E: serde::de::Error>(self, written: &str) -> Result<Fingerprint, E> {
+                Fingerprint::parse(written)
                     .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(written), &self))
             }
         }
@@ -61,13 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn definition_reads_what_it_writes() {
+    fn fingerprint_reads_what_it_writes() {
         for hash in [0, 7, 0xffff_ffff, 0x1234_5678_9abc_def0] {
-            let definition = Definition::of_hash(hash);
-            assert_eq!(Definition::parse(&definition.to_string()), Some(definition));
+            let fingerprint = Fingerprint::of_hash(hash);
+            assert_eq!(Fingerprint::parse(&fingerprint.to_string()), Some(fingerprint));
         }
         for wrong in ["", "1", "123456789", "0000000g", "ABCDEF01", "+1234567"] {
-            assert_eq!(Definition::parse(wrong), None, "{wrong}");
+            assert_eq!(Fingerprint::parse(wrong), None, "{wrong}");
         }
     }
 }
