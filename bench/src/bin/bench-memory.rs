@@ -114,14 +114,15 @@ fn judge(plan: &Plan, algorithm: &str) -> anyhow::Result<()> {
     let watched = Watched::all(plan);
     let before = resident()?;
     let mut partition = JudgePartition::resume("memory", &Position::START, &watched);
-    let mut number = 0;
     let mut spent = Spent::default();
     for window in 0..HOUR {
         let begun = start(window);
+        // Of the record that has the first of the window's parts.
+        let first = window * (ACTIVE + 1);
         let count = |id: u64| 1 + id % 7;
         let mut total = 0;
         timed(&mut spent.take, || {
-            for id in active(window) {
+            for (number, id) in (first..).zip(active(window)) {
                 total += count(id);
                 let key = usize::try_from(id).ok().and_then(|place| keys.get(place));
                 let part = PartRecord::Part(Part {
@@ -135,10 +136,11 @@ fn judge(plan: &Plan, algorithm: &str) -> anyhow::Result<()> {
                     value: Aggregate { count: count(id), sum: 0, sketch: None },
                 });
                 partition.read(offset(number), &part, WallTime(0), nobody)?;
-                (number, spent.parts) = (number + 1, spent.parts + 1);
+                spent.parts += 1;
             }
             Ok::<_, anyhow::Error>(())
         })?;
+        let last = offset(first + ACTIVE);
         let word = Watermark {
             source: Partition(0),
             sources: 1,
@@ -150,13 +152,12 @@ fn judge(plan: &Plan, algorithm: &str) -> anyhow::Result<()> {
                 definition: plan.metrics[0].definition(),
                 start: begun,
                 since: offset(0),
-                version: offset(number),
+                version: last,
                 count: total,
             }],
         };
         let word = PartRecord::Watermark(word);
-        timed(&mut spent.early, || partition.read(offset(number), &word, WallTime(begun.0), nobody))?;
-        number += 1;
+        timed(&mut spent.early, || partition.read(last, &word, WallTime(begun.0), nobody))?;
         let closed = timed(&mut spent.close, || partition.close(nobody))?;
         spent.closed += u32::try_from(closed)?;
         timed(&mut spent.save, || {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use herd_operator::context::Context;
 use herd_operator::plan;
 use herd_operator::reason::Reason;
@@ -18,6 +19,8 @@ use crate::env::{TestEnv, until};
 use crate::single_reconcile::{missing_changes, no_pods, objects, operator, reconcile_once, shop};
 use crate::topics;
 
+/// Namespaces in which fields are changed side by side: a step mostly waits for the API server.
+const NAMESPACES: usize = 4;
 /// Values for text fields: the first that the API server accepts is used.
 const TEXTS: &[&str] = &[
     "45s",
@@ -238,6 +241,19 @@ struct Results {
     fields: BTreeMap<String, bool>,
 }
 
+impl Results {
+    fn add(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rejected += other.rejected;
+        self.stalled += other.stalled;
+        self.fixed += other.fixed;
+        self.wrong.extend(other.wrong);
+        for (field, is_accepted) in other.fields {
+            *self.fields.entry(field).or_default() |= is_accepted;
+        }
+    }
+}
+
 struct ChangeTest<'b> {
     env: &'b TestEnv,
     operator: Arc<Context>,
@@ -342,7 +358,23 @@ async fn plan_of_stored(env: &TestEnv) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs HERD_TEST_KUBECONFIG and HERD_TEST_KAFKA: make test sets them"]
 async fn every_field_can_be_changed_and_reverted() {
-    let env = TestEnv::without_operator("walk").await;
+    let mut all = Results::default();
+    join_all((0..NAMESPACES).map(change_fields)).await.into_iter().for_each(|results| all.add(results));
+    let Results { accepted, rejected, stalled, fixed, wrong, fields } = all;
+    println!(
+        "{} fields: {accepted} changes applied and reverted, {rejected} rejected, {stalled} stalled",
+        fields.len()
+    );
+    assert!(wrong.is_empty(), "{} steps:\n{}", wrong.len(), wrong.join("\n"));
+    let never: Vec<_> = fields.iter().filter(|(_, accepted)| !**accepted).map(|(field, _)| field).collect();
+    assert_eq!(never, UNCHANGEABLE, "no value of these was accepted");
+    assert!(accepted >= 150, "only {accepted}");
+    assert!(fixed > IMMUTABLE.len(), "only {fixed} changes of immutable fields were tried");
+}
+
+/// Changes the fields that fall to one of the namespaces.
+async fn change_fields(part: usize) -> Results {
+    let env = TestEnv::without_operator(&format!("walk-{part}")).await;
     no_pods(&env).await;
     for key in ["url", "other"] {
         env.secret("store", key, "postgres://store").await;
@@ -360,22 +392,14 @@ async fn every_field_can_be_changed_and_reverted() {
     let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
     let mut steps = Steps::new();
     walk(&schema.properties.as_ref().unwrap()["spec"], &base["spec"], "", &mut steps);
+    steps.retain(|(path, _)| !IRREVERSIBLE.iter().any(|field| path.starts_with(field)));
     let first = objects(&env).await;
     let plan = plan_of_stored(&env).await;
     let mut test = ChangeTest { env: &env, operator, base, plan, first, results: Results::default() };
-    steps.retain(|(path, _)| !IRREVERSIBLE.iter().any(|field| path.starts_with(field)));
-    for (path, values) in &steps {
+    for (path, values) in steps.iter().skip(part).step_by(NAMESPACES) {
         test.step(path, values).await;
     }
-    let Results { accepted, rejected, stalled, fixed, wrong, fields } = test.results;
-    println!(
-        "{} fields: {accepted} changes applied and reverted, {rejected} rejected, {stalled} stalled",
-        fields.len()
-    );
-    assert!(wrong.is_empty(), "{} steps:\n{}", wrong.len(), wrong.join("\n"));
-    let never: Vec<_> = fields.iter().filter(|(_, accepted)| !**accepted).map(|(field, _)| field).collect();
-    assert_eq!(never, UNCHANGEABLE, "no value of these was accepted");
-    assert!(accepted >= 150, "only {accepted}");
-    assert!(fixed > IMMUTABLE.len(), "only {fixed} changes of immutable fields were tried");
+    let results = test.results;
     env.end().await;
+    results
 }

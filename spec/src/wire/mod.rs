@@ -19,8 +19,6 @@ mod window;
 pub use alert::{Alert, AlertId, AlertState, Cause, Ending, Episode, Explanation, Severity};
 pub use event::{Event, EventRef, FieldPath, NewEvent};
 pub use fingerprint::Fingerprint;
-/// In the detector, where all of them are fingerprints of definitions.
-pub use fingerprint::Fingerprint as Definition;
 pub use part::{Aggregate, Part, PartRecord, Shape, SourceState, SourceTotal, Watermark};
 pub use window::{Band, Window};
 

@@ -7,7 +7,7 @@
 
 use herd_bus::Commit;
 use herd_spec::units::{EventTime, Offset};
-use herd_spec::wire::Definition;
+use herd_spec::wire::Fingerprint;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The position of a partition.
@@ -22,7 +22,7 @@ pub struct Position {
     /// What fold keeps besides; none in commits of judge, and in those made before fold kept it.
     pub counting: Option<Counting>,
     /// What judge keeps besides: by which rules all open alerts were raised, see [`crate::judge::watch::Watched::rules`].
-    pub rules: Option<Definition>,
+    pub rules: Option<Fingerprint>,
 }
 
 /// By which definitions the events before the commit were counted.
@@ -38,9 +38,9 @@ pub struct Counting {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CountedMetric {
     /// Hash of its name.
-    pub name: Definition,
+    pub name: Fingerprint,
     /// Its definition.
-    pub definition: Definition,
+    pub definition: Fingerprint,
     /// The offset from which on events are counted by this definition.
     pub since: Offset,
     /// Parts of all events before this offset were acknowledged; at most the commit's offset.
@@ -52,8 +52,8 @@ const RULES: &str = "rules=";
 
 /// The hash by which a commit names a metric.
 #[must_use]
-pub fn name_hash(name: &str) -> Definition {
-    Definition::of_hash(xxh3_64(name.as_bytes()))
+pub fn name_hash(name: &str) -> Fingerprint {
+    Fingerprint::of_hash(xxh3_64(name.as_bytes()))
 }
 
 impl Position {
@@ -94,7 +94,7 @@ impl Position {
         let (Some(from), Some(closed)) = (fields.next(), fields.next()) else { return bare };
         let (Ok(from), Some(closed)) = (from.parse(), time(closed)) else { return bare };
         let fourth = fields.next();
-        let rules = fourth.and_then(|field| Definition::parse(field.strip_prefix(RULES)?));
+        let rules = fourth.and_then(|field| Fingerprint::parse(field.strip_prefix(RULES)?));
         let counting = fourth.and_then(|floor| {
             let metrics =
                 fields.map(|field| CountedMetric::parse(field, commit.next)).collect::<Option<_>>()?;
@@ -111,8 +111,8 @@ impl CountedMetric {
         let since = Offset(values.next()?.parse().ok()?);
         let unsent: i64 = values.next().map_or(Some(0), |unsent| unsent.parse().ok())?;
         Some(Self {
-            name: Definition::parse(name)?,
-            definition: Definition::parse(definition)?,
+            name: Fingerprint::parse(name)?,
+            definition: Fingerprint::parse(definition)?,
             since,
             sent: Offset(next.0.checked_sub(unsent)?),
         })
@@ -145,8 +145,8 @@ mod tests {
             )),
         ) {
             let metric = |(name, definition, since, unsent): (u64, u64, i64, i64)| CountedMetric {
-                name: Definition::of_hash(name),
-                definition: Definition::of_hash(definition),
+                name: Fingerprint::of_hash(name),
+                definition: Fingerprint::of_hash(definition),
                 since: Offset(since),
                 sent: Offset(next - unsent),
             };
@@ -157,7 +157,7 @@ mod tests {
             let position = Position {
                 next: Offset(next), replay_from: Offset(from), closed: closed.map(EventTime), counting, rules: None,
             };
-            let judged = Position { counting: None, rules: Some(Definition::of_hash(3)), ..position.clone() };
+            let judged = Position { counting: None, rules: Some(Fingerprint::of_hash(3)), ..position.clone() };
             prop_assert_eq!(Position::of(&judged.to_commit()), judged);
             prop_assert_eq!(Position::of(&position.to_commit()), position);
         }
@@ -174,7 +174,7 @@ mod tests {
     fn the_metadata_of_a_hundred_metrics_fits_into_what_a_broker_takes() {
         let metric = CountedMetric {
             name: name_hash("views"),
-            definition: Definition::default(),
+            definition: Fingerprint::default(),
             since: Offset(99_999_999_999),
             sent: Offset(999_999_000_000),
         };

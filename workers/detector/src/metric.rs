@@ -8,7 +8,7 @@ use herd_spec::plan::{
     Test,
 };
 use herd_spec::units::{EventTime, millis};
-use herd_spec::wire::{Definition, FieldPath, Shape};
+use herd_spec::wire::{FieldPath, Fingerprint, Shape};
 
 use crate::aggregate::{Contribution, millionths};
 use crate::commit::name_hash;
@@ -22,7 +22,7 @@ pub struct Metrics {
     /// Of each, whether judges must know the traffic of all its keys together.
     pub(crate) announced: Vec<bool>,
     /// Of each, the hash of its name, and its shape.
-    pub(crate) shapes: Vec<(Definition, Shape)>,
+    pub(crate) shapes: Vec<(Fingerprint, Shape)>,
     /// The longest window, in which duplicates are known.
     pub longest: Duration,
     /// For how long after the end of such a window other windows may be open that overlap it: zero where all windows divide

@@ -4,6 +4,7 @@
 
 mod growth;
 pub mod source;
+mod window;
 pub mod worker;
 
 pub use source::{ApplyOutcome, Source};

@@ -12,16 +12,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use compact_str::CompactString;
-use herd_spec::plan::{MetricPlan, OTHER_KEY};
 use herd_spec::units::{EventTime, Offset, Partition, WallTime};
-use herd_spec::wire::{Definition, EventRef, Part, Shape, SourceState, SourceTotal, Watermark};
+use herd_spec::wire::{EventRef, Fingerprint, Part, Shape, SourceState, SourceTotal, Watermark};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::growth::Growth;
-use crate::aggregate::Running;
+use super::window::{Origin, Window, window_at};
 use crate::commit::{CountedMetric, Counting, Position};
 use crate::extract::Fields;
-use crate::keyed::{self, Keyed};
 use crate::metric::{Counted, Metrics, contribution};
 
 /// Early parts of one source at once, at most.
@@ -76,26 +73,6 @@ struct MetricState {
 }
 
 #[derive(Debug)]
-struct Window {
-    start: EventTime,
-    /// Offset of its first event.
-    first: Offset,
-    /// Offset of its last event.
-    last: Offset,
-    /// Events in it, over all keys.
-    count: u64,
-    keys: Keyed<Cell>,
-    /// Of a metric that sends early parts.
-    growth: Growth,
-}
-
-#[derive(Debug)]
-struct Cell {
-    value: Running,
-    version: Offset,
-}
-
-#[derive(Debug)]
 struct Ids {
     start: EventTime,
     first: Offset,
@@ -107,7 +84,7 @@ impl Source {
     #[must_use]
     pub fn resume(partition: Partition, position: &Position, metrics: &Metrics, now: WallTime) -> Self {
         let counting = position.counting.as_ref();
-        let state = |(name, shape): &(Definition, Shape)| {
+        let state = |(name, shape): &(Fingerprint, Shape)| {
             // Before commits said so, nothing is known of other definitions than today's.
             let Some(counting) = counting else {
                 return MetricState { sent: position.next, ..MetricState::default() };
@@ -141,7 +118,7 @@ impl Source {
     /// all: their places in the plan, and the offset from which on they count.
     pub fn began(&self, position: &Position, metrics: &Metrics) -> Vec<(usize, Offset)> {
         let Some(counting) = &position.counting else { return Vec::new() };
-        let is_known = |(name, shape): &(Definition, Shape)| {
+        let is_known = |(name, shape): &(Fingerprint, Shape)| {
             counting.metrics.iter().any(|known| (known.name, known.definition) == (*name, shape.definition))
         };
         let states = self.metrics.iter().zip(&metrics.shapes).enumerate();
@@ -409,7 +386,7 @@ impl Source {
         let first = windows.chain(self.seen.iter().map(|ids| ids.first)).min();
         let next = self.next.max(self.replay_until);
         let replay_from = first.unwrap_or(next).min(self.next);
-        let counted = |(state, (name, shape)): (&MetricState, &(Definition, Shape))| {
+        let counted = |(state, (name, shape)): (&MetricState, &(Fingerprint, Shape))| {
             let waits = next > self.next || state.windows.iter().any(|window| window.last >= state.unsent);
             CountedMetric {
                 name: *name,
@@ -429,77 +406,5 @@ impl Source {
     #[must_use]
     pub fn open_keys(&self) -> usize {
         self.metrics.iter().flat_map(|metric| &metric.windows).map(|window| window.keys.len()).sum()
-    }
-}
-
-/// The window that starts at `start`, opened by the event at `offset` if it is new.
-fn window_at(windows: &mut Vec<Window>, start: EventTime, offset: Offset) -> &mut Window {
-    // The newest windows are at the end and get most of the events.
-    let place = windows.iter().rposition(|window| window.start <= start);
-    let place = match place {
-        Some(place) if windows[place].start == start => place,
-        other => {
-            let place = other.map_or(0, |before| before + 1);
-            let window = Window {
-                start,
-                first: offset,
-                last: offset,
-                count: 0,
-                keys: Keyed::default(),
-                growth: Growth::default(),
-            };
-            windows.insert(place, window);
-            place
-        }
-    };
-    &mut windows[place]
-}
-
-/// Where parts and totals of a metric come from.
-struct Origin<'a> {
-    metric: &'a MetricPlan,
-    shape: Shape,
-    source: Partition,
-    since: Offset,
-}
-
-impl<'a> Origin<'a> {
-    fn of(metrics: &'a Metrics, index: usize, source: Partition, since: Offset) -> Self {
-        Self { metric: &metrics.all[index], shape: metrics.shapes[index].1, source, since }
-    }
-
-    fn part<'k>(&self, window: EventTime, key: &'k str, cell: &Cell) -> Part<'k>
-    where
-        'a: 'k,
-    {
-        Part {
-            metric: self.metric.name.as_str().into(),
-            shape: Some(self.shape),
-            key: key.into(),
-            start: window,
-            source: self.source,
-            since: self.since,
-            version: cell.version,
-            value: cell.value.to_wire(),
-        }
-    }
-
-    fn total(&self, window: &Window) -> SourceTotal {
-        SourceTotal {
-            metric: self.metric.name.to_string(),
-            definition: self.shape.definition,
-            start: window.start,
-            since: self.since,
-            version: window.last,
-            count: window.count,
-        }
-    }
-}
-
-impl Window {
-    fn cell(&mut self, key: &str, max_keys: usize) -> &mut Cell {
-        // Past the limit, new keys share one; the limit counts that one too.
-        let key = if self.keys.len() >= max_keys && !self.keys.contains_key(key) { OTHER_KEY } else { key };
-        keyed::at(&mut self.keys, key, || Cell { value: Running::default(), version: Offset(0) })
     }
 }

@@ -44,7 +44,7 @@ impl Disowned {
             return;
         };
         let names_definition = key.split(|byte| *byte == 0x1F).next().is_some_and(|of| of.contains(&b'@'));
-        let cause = if names_definition { Cause::Definition } else { Cause::EarlierVersion };
+        let cause = if names_definition { Cause::Fingerprint } else { Cause::EarlierVersion };
         let open = baseline::unresolved(value).into_iter().chain(totals_watch::unresolved(value));
         let alerts = open.map(|alert| {
             let reason = reason(&alert, &self.watched, cause);
@@ -61,7 +61,7 @@ impl Disowned {
         let of = self.watched.iter().find(|watched| watched.metric.name == alert.metric);
         let size = |watched: &Watched| watched.metric.window.as_millis() == u128::from(alert.size_ms);
         let cause = match of {
-            Some(watched) if !size(watched) => Cause::Definition,
+            Some(watched) if !size(watched) => Cause::Fingerprint,
             _ => Cause::Either,
         };
         let reason = reason(&alert, &self.watched, cause);
@@ -134,7 +134,7 @@ fn owns(watched: &Watched, alert: &Alert) -> bool {
 #[derive(Clone, Copy, Debug)]
 enum Cause {
     /// Its metric has another definition.
-    Definition,
+    Fingerprint,
     /// Its detector learns in another way.
     Algorithm,
     /// One of the two.
@@ -153,7 +153,7 @@ fn reason(alert: &Alert, watched: &[Arc<Watched>], cause: Cause) -> String {
         return format!("detector `{detector}` was removed from metric `{metric}`");
     }
     match cause {
-        Cause::Definition => format!("the definition of metric `{metric}` was changed"),
+        Cause::Fingerprint => format!("the definition of metric `{metric}` was changed"),
         Cause::Algorithm => format!("the algorithm of detector `{detector}` was changed"),
         Cause::Either => {
             format!(

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use herd_spec::units::{EventTime, Offset};
-use herd_spec::wire::{Definition, Part, Shape, VERSION, Window};
+use herd_spec::wire::{Fingerprint, Part, Shape, VERSION, Window};
 
 use super::open_windows::{self, OpenWindows};
 use super::output::{Output, ReadOutcome};
@@ -16,7 +16,7 @@ const MOST: usize = 1_000;
 
 /// The open windows of definitions that are not the plan's, by the metric's name and definition.
 #[derive(Debug, Default)]
-pub(super) struct Retired(BTreeMap<(String, Definition), Metric>);
+pub(super) struct Retired(BTreeMap<(String, Fingerprint), Metric>);
 
 #[derive(Debug)]
 struct Metric {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use herd_bus::{Bus, BusError};
 use herd_spec::units::{Partition, WallTime};
-use herd_spec::wire::{Alert, AlertId, Definition};
+use herd_spec::wire::{Alert, AlertId, Fingerprint};
 
 /// How long a predecessor may go on writing: its session, and what its producer may hold.
 const ZOMBIES_ARE_GONE: Duration = Duration::from_secs(60);
@@ -19,19 +19,19 @@ const ZOMBIES_ARE_GONE: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Review {
     /// The rules of the commit; none in commits that did not say.
-    committed: Option<Definition>,
+    committed: Option<Fingerprint>,
     due: WallTime,
     is_last: bool,
 }
 
 impl Review {
     /// Of a partition taken over at `now`, if the rules of its commit are not `rules`.
-    pub(super) fn needed(committed: Option<Definition>, rules: Definition, now: WallTime) -> Option<Self> {
+    pub(super) fn needed(committed: Option<Fingerprint>, rules: Fingerprint, now: WallTime) -> Option<Self> {
         (committed != Some(rules)).then_some(Self { committed, due: now, is_last: false })
     }
 
     /// What the commit says meanwhile.
-    pub(super) fn committed(&self) -> Option<Definition> {
+    pub(super) fn committed(&self) -> Option<Fingerprint> {
         self.committed
     }
 

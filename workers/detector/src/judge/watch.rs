@@ -6,7 +6,7 @@ use herd_detection::crowd;
 use herd_spec::pipeline::AggregateFunction;
 use herd_spec::plan::{ALL_KEY, MetricPlan, Plan};
 use herd_spec::units::{EventTime, millis};
-use herd_spec::wire::{Band, Definition, Severity, metric_key};
+use herd_spec::wire::{Band, Fingerprint, Severity, metric_key};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{levels, totals_watch};
@@ -18,7 +18,7 @@ pub struct Watched {
     /// The metric.
     pub metric: MetricPlan,
     /// Its definition.
-    pub definition: Definition,
+    pub definition: Fingerprint,
     /// What the keys of its records in `baselines` begin with: its name and the definition that baselines are learnt from.
     pub baselines: String,
     /// Its detectors, in the order of the plan.
@@ -51,7 +51,7 @@ pub struct Watch {
     /// How much its alerts matter.
     pub severity: Severity,
     /// What its alerts are raised by: [`herd_spec::wire::Alert::rule`].
-    pub rule_hash: Definition,
+    pub rule_hash: Fingerprint,
 }
 
 /// Stands between definition and detector in the key of a population.
@@ -71,7 +71,7 @@ impl Watch {
 impl Watched {
     /// Identifies all rules of a plan: while it is the same, every open alert has the detector that will resolve it.
     #[must_use]
-    pub fn rules(all: &[Arc<Self>]) -> Definition {
+    pub fn rules(all: &[Arc<Self>]) -> Fingerprint {
         let rules = all.iter().flat_map(|watched| &watched.watches);
         let mut rules: Vec<String> =
             rules.map(|watch| format!("{} {}", watch.name, watch.rule_hash)).collect();
@@ -193,11 +193,11 @@ impl Watched {
     }
 }
 
-fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> Definition {
+fn hash<'a>(texts: impl IntoIterator<Item = &'a str>) -> Fingerprint {
     let mut hash = Xxh3::new();
     for text in texts {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     }
-    Definition::of_hash(hash.digest())
+    Fingerprint::of_hash(hash.digest())
 }

@@ -9,7 +9,7 @@ use herd_bus::{Bus, BusError, Consumer, Membership, Outgoing, Producer, Record};
 use herd_member::{Assignment, Commits, Demand, Flush, Member, Processor, Start, TakeOver};
 use herd_spec::plan::Plan;
 use herd_spec::units::{Offset, Partition, WallTime};
-use herd_spec::wire::{Alert, Definition, PartRecord, metric_key};
+use herd_spec::wire::{Alert, Fingerprint, PartRecord, metric_key};
 use herd_stage::Clock;
 
 use super::output::{Output, ReadOutcome, Saved};
@@ -38,7 +38,7 @@ pub struct Judge<B: Bus, C> {
     pipeline: String,
     watched: Vec<Arc<Watched>>,
     /// See [`Watched::rules`].
-    rules: Definition,
+    rules: Fingerprint,
     /// How many partitions `parts` has.
     judge_count: u32,
     partitions: BTreeMap<Partition, Owned>,
