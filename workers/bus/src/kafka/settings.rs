@@ -170,7 +170,9 @@ impl KafkaSettings {
             .set("fetch.message.max.bytes", "4194304")
             // The bounds of what was fetched ahead, for each consumer: what a reader that is behind holds in memory.
             .set("fetch.max.bytes", "16777216")
-            .set("queued.max.messages.kbytes", "16384");
+            .set("queued.max.messages.kbytes", "16384")
+            // How soon a full queue is looked at again; by default it stands empty for most of a second.
+            .set("fetch.queue.backoff.ms", "10");
         config
     }
 
