@@ -325,7 +325,7 @@ impl Source {
         mut send: impl FnMut(Part<'_>) -> Result<(), E>,
     ) -> Result<Vec<SourceTotal>, E> {
         let mut totals = Vec::new();
-        for (index, place, keys) in self.fastest(metrics) {
+        for ((index, place), keys) in self.fastest(metrics) {
             let state = &mut self.metrics[index];
             let origin = Origin::of(metrics, index, self.partition, state.since);
             let window = &mut state.windows[place];
@@ -342,7 +342,7 @@ impl Source {
     }
 
     /// The keys whose early parts are next: by metric and place of the window.
-    fn fastest(&self, metrics: &Metrics) -> Vec<(usize, usize, Vec<CompactString>)> {
+    fn fastest(&self, metrics: &Metrics) -> BTreeMap<(usize, usize), Vec<CompactString>> {
         let mut unsent = Vec::new();
         for (index, state) in
             self.metrics.iter().enumerate().filter(|(index, _)| metrics.all[*index].early_parts)
@@ -361,7 +361,7 @@ impl Source {
         for (_, window, key) in unsent {
             fastest.entry(window).or_default().push(key.clone());
         }
-        fastest.into_iter().map(|((index, place), keys)| (index, place, keys)).collect()
+        fastest
     }
 
     /// What the source announces to judge, with totals that [`Source::take_totals`] or [`Source::emit_early`] returned. Without a

@@ -91,7 +91,6 @@ struct Announcement {
     source: Partition,
     /// None if it announces totals only, and vouches for nothing.
     state: Option<SourceState>,
-    at: WallTime,
     totals: Vec<SourceTotal>,
 }
 
@@ -296,12 +295,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
             let state = source.state(now, at_end, patience);
             if let Some(state) = state {
                 let totals = source.take_totals(&self.metrics);
-                cycle.watermarks.push(Announcement {
-                    source: *partition,
-                    state: Some(state),
-                    at: now,
-                    totals,
-                });
+                cycle.watermarks.push(Announcement { source: *partition, state: Some(state), totals });
             }
             // An idle source vouches for what others announce, which may close windows of metrics that are not due.
             let due = if state == Some(SourceState::Idle) { &everything } else { &due };
@@ -327,7 +321,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                 to.send(&mut self.outbox, part)
             })?;
             if !totals.is_empty() {
-                cycle.watermarks.push(Announcement { source: *partition, state: None, at: now, totals });
+                cycle.watermarks.push(Announcement { source: *partition, state: None, totals });
             }
         }
         self.is_changed = false;
@@ -370,7 +364,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
     }
 
     fn send_watermarks(&mut self, cycle: &Cycle) -> Result<(), DetectorError> {
-        for Announcement { source, state, at, totals } in &cycle.watermarks {
+        for Announcement { source, state, totals } in &cycle.watermarks {
             let Some(source) = self.sources.get(source) else { continue };
             let mut chunks = totals.chunks(TOTALS_A_RECORD).peekable();
             loop {
@@ -378,7 +372,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                 let is_last = chunks.peek().is_none();
                 // The rest of the totals must come first: so far it vouches for nothing, its own or others'.
                 let state = state.filter(|_| is_last);
-                let watermark = source.watermark(state, self.source_count, *at, totals);
+                let watermark = source.watermark(state, self.source_count, cycle.begun, totals);
                 let watermark = PartRecord::Watermark(watermark);
                 for judge in 0..self.judge_count {
                     let record = Outgoing {
@@ -386,7 +380,7 @@ impl<B: Bus, C: Clock> Fold<B, C> {
                         partition: Some(Partition(judge)),
                         key: Some(b"watermark"),
                         value: None,
-                        timestamp: *at,
+                        timestamp: cycle.begun,
                         headers: &[],
                     };
                     self.outbox.send(record, |out| watermark.write(out))?;
